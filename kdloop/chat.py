@@ -1,0 +1,122 @@
+"""One chat turn: the prompt in, the completion streamed out, both recorded with the checkpoint that answered.
+
+The rows exist before the first token and get their end state in `finally`, so a stopped or lost reply leaves a trace
+and an error never becomes a completion.
+"""
+
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from threading import Event
+
+from kdloop.settings import Settings
+from kdloop.student import Sample, Sampling
+from kdloop.student.prompts import fit
+from kdloop.student.serving import Serving
+from storage import conversations
+from storage.checkpoints import Checkpoint
+from storage.conversations import Completion, Message, Turn
+
+MAX_CHARACTERS = 8000
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A completion as it grows; `status` is open until the last one."""
+
+    turn_id: str
+    completion_id: str
+    text: str
+    status: str
+    checkpoint: Checkpoint
+
+
+def messages(db: Path, conversation_id: str, person: str) -> list[Message]:
+    """The conversation so far, as the model sees it."""
+    out = []
+    for turn, completion in conversations.history(db, conversation_id, person):
+        out += [turn.prompt[-1], {"role": "assistant", "content": completion.text}]
+    return out
+
+
+def say(
+    settings: Settings, serving: Serving, conversation_id: str, person: str, text: str, stop: Event
+) -> Iterator[Reply]:
+    """Add a user message and stream the student's completion. `stop` ends it early; what was said is kept.
+
+    Raises ValueError for an empty or over-long message, before anything is recorded.
+    """
+    text = text.strip()
+    if not text:
+        raise ValueError("Type a message first")
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError(f"The message has {len(text)} characters; at most {MAX_CHARACTERS} are read")
+    engine, checkpoint = serving.current()
+    past = messages(settings.db, conversation_id, person)
+    prompt = fit(
+        engine.tokenizer, [*past, {"role": "user", "content": text}], settings.context_tokens, settings.max_tokens
+    )
+    turn = conversations.add_turn(settings.db, conversation_id, prompt)
+    yield from stream(settings, engine, checkpoint, turn, stop)
+
+
+def stream(settings: Settings, engine, checkpoint: Checkpoint, turn: Turn, stop: Event) -> Iterator[Reply]:
+    sampling, seed = Sampling(settings.max_tokens), secrets.randbits(31)
+    id = conversations.add_completion(
+        settings.db,
+        turn.id,
+        "student",
+        checkpoint_id=checkpoint.id,
+        status="open",
+        sampling=asdict(sampling) | {"seed": seed},
+    )
+    text, end = "", {"status": "failed"}
+    begun = time.monotonic()
+    try:
+        yield Reply(turn.id, id, "", "open", checkpoint)
+        for piece in engine.stream(turn.prompt, sampling, seed, stop):
+            if isinstance(piece, Sample):
+                text, end = piece.text, timings(piece)
+                yield Reply(turn.id, id, text, piece.status, checkpoint)
+            else:
+                text = piece
+                yield Reply(turn.id, id, text, "open", checkpoint)
+    except GeneratorExit:  # the person pressed Stop or left the page
+        end = {"status": "stopped", "seconds": time.monotonic() - begun}
+        raise
+    finally:
+        conversations.finish_completion(settings.db, id, text=text.strip(), **end)
+
+
+def timings(sample: Sample) -> dict:
+    return {
+        "status": sample.status,
+        "prompt_tokens": sample.prompt_tokens,
+        "completion_tokens": sample.completion_tokens,
+        "first_token_seconds": sample.first_token_seconds,
+        "seconds": sample.seconds,
+    }
+
+
+def two_completions(
+    db: Path, engine, checkpoint: Checkpoint, questions: list[str], sampling: Sampling, person: str, seed: int
+) -> list[tuple[Turn, Completion, Completion]]:
+    """Ask each question in a conversation of its own, and record two completions of one checkpoint for each."""
+    prompts = [[{"role": "user", "content": q}] for q in questions]
+    seeds = [seed * 10_000 + i for i in range(2 * len(prompts))]
+    samples = engine.complete(prompts * 2, sampling, seeds)
+    asked = []
+    for i, prompt in enumerate(prompts):
+        turn = conversations.add_turn(db, conversations.start_conversation(db, person, questions[i]), prompt)
+        pair = [record(db, turn, checkpoint, samples[j], sampling, seeds[j]) for j in (i, i + len(prompts))]
+        asked.append((turn, *pair))
+    return asked
+
+
+def record(db: Path, turn: Turn, checkpoint: Checkpoint, sample: Sample, sampling: Sampling, seed: int) -> Completion:
+    """Store a sampled student completion."""
+    values = timings(sample) | {"text": sample.text, "sampling": asdict(sampling) | {"seed": seed}}
+    id = conversations.add_completion(db, turn.id, "student", checkpoint_id=checkpoint.id, **values)
+    return Completion(id, turn.id, "student", checkpoint.id, sample.text, sample.status)

@@ -1,0 +1,90 @@
+"""Every way a person's feedback comes in. All by id, all idempotent, all checked to be about the person's own chat."""
+
+from pathlib import Path
+
+from storage import conversations, feedback
+from storage.conversations import Completion
+
+MAX_CHARACTERS = 8000
+CHOICES = ("left", "right", "tie", "both bad")
+
+
+def thumb(db: Path, person: str, completion_id: str, liked: bool | None) -> str | None:
+    """Like, dislike, or take it back (None). Returns the feedback row's id."""
+    about = rateable(db, person, completion_id)
+    if liked is None:
+        feedback.retract(db, person, "thumb", completion_id)
+        return None
+    side = "chosen_id" if liked else "rejected_id"
+    return feedback.add_feedback(db, about.turn_id, rater=person, channel="thumb", **{side: completion_id})
+
+
+def stars(db: Path, person: str, completion_id: str, n: int) -> str:
+    """One to five."""
+    if n not in (1, 2, 3, 4, 5):
+        raise ValueError(f"{n!r} stars; give 1 to 5")
+    about = rateable(db, person, completion_id)
+    return feedback.add_feedback(
+        db, about.turn_id, rater=person, channel="stars", chosen_id=completion_id, score=(n - 1) / 4
+    )
+
+
+def choose(db: Path, person: str, left_id: str, right_id: str, choice: str) -> list[str]:
+    """A blind choice between two completions of one turn. A tie is kept but teaches nothing; both bad dislikes both."""
+    if choice not in CHOICES:
+        raise ValueError(f"Choice {choice!r}; one of {', '.join(CHOICES)}")
+    left, right = rateable(db, person, left_id), rateable(db, person, right_id)
+    if left.turn_id != right.turn_id or left.id == right.id:
+        raise ValueError("A choice is between two completions of the same prompt")
+    common = {"rater": person, "channel": "choice"}
+    if choice == "both bad":
+        return [feedback.add_feedback(db, k.turn_id, rejected_id=k.id, **common) for k in (left, right)]
+    better, worse = (right, left) if choice == "right" else (left, right)
+    score = 0.5 if choice == "tie" else None
+    row = feedback.add_feedback(
+        db, left.turn_id, chosen_id=better.id, rejected_id=worse.id, score=score, **common
+    )
+    return [row]
+
+
+def edit(db: Path, person: str, completion_id: str, text: str) -> str:
+    """The person's better text: a human completion that is preferred to the student's. Saying the same twice is once."""
+    about, text = rateable(db, person, completion_id), words(text, "A correction")
+    if text == about.text:
+        raise ValueError("The correction is the same as what the student wrote")
+    known = feedback.edits(db, person, completion_id)
+    if text in known:
+        return known[text]
+    better = conversations.add_completion(db, about.turn_id, "human", text=text, name=person)
+    return feedback.add_feedback(
+        db, about.turn_id, rater=person, channel="edit", chosen_id=better, rejected_id=completion_id
+    )
+
+
+def critique(db: Path, person: str, completion_id: str, text: str) -> str:
+    """What is wrong with a completion, in words."""
+    about, text = rateable(db, person, completion_id), words(text, "A critique")
+    return feedback.add_feedback(
+        db, about.turn_id, rater=person, channel="critique", rejected_id=completion_id, critique=text
+    )
+
+
+def undo(db: Path, person: str, channel: str, completion_id: str) -> int:
+    """Take back what was said of a completion through a channel; how many statements that were."""
+    return feedback.retract(db, person, channel, rateable(db, person, completion_id).id)
+
+
+def rateable(db: Path, person: str, completion_id: str) -> Completion:
+    about = conversations.completion(db, completion_id, person)
+    if about.author != "student" or about.status in ("open", "failed") or not about.text:
+        raise ValueError("Only a completion that the student has finished can be rated")
+    return about
+
+
+def words(text: str, what: str) -> str:
+    text = (text or "").strip()
+    if not text:
+        raise ValueError(f"{what} needs some words")
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError(f"{what} has {len(text)} characters; at most {MAX_CHARACTERS} are kept")
+    return text

@@ -1,0 +1,1 @@
+"""Knowledge elicitation: each source writes ordinary rows (turns, completions, feedback) with provenance."""

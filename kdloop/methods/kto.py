@@ -1,0 +1,72 @@
+"""Kahneman-Tversky Optimization: learn from thumbs, one completion at a time.
+
+    loss = w_y (1 - sigmoid(+-[beta * (log pi/ref)(y) - z0])),  z0 = the batch's KL estimate from mismatched pairs
+
+Ethayarajh et al. 2024, Eq. 8; TRL KTOTrainer. A pair counts as one liked and one disliked completion.
+"""
+
+import random
+
+from datasets import Dataset
+from trl import KTOConfig, KTOTrainer
+
+from kdloop.methods.lora import OnStep, Plan, common_arguments, run, score_label_positions_only
+from kdloop.pairs import Example
+from kdloop.student.prompts import completion_ids, prompt_ids
+
+BETA = 0.1
+MICRO_BATCH = 4
+
+
+def usable(example: Example) -> bool:
+    return bool(example.completions)
+
+
+class TokenizedKTOTrainer(KTOTrainer):
+    "Takes rows that are token ids already (see student/prompts.py)"
+
+    def _prepare_dataset(self, dataset, *_):
+        return dataset
+
+
+def rows(tokenizer, examples: list[Example], seed: int) -> list[dict]:
+    """Shuffled, a whole number of micro-batches, each row beside its neighbour's completion for the KL estimate.
+
+    A last batch of one would pair a row with itself, so that its KL would equal its reward.
+    """
+    rated = [(e.prompt, k, k is e.chosen) for e in examples for k in e.completions]
+    random.Random(seed).shuffle(rated)
+    rated += rated[: -len(rated) % MICRO_BATCH]
+    out = [
+        {
+            "prompt_ids": prompt_ids(tokenizer, prompt),
+            "completion_ids": completion_ids(tokenizer, k.text, k.status == "finished"),
+            "label": liked,
+        }
+        for prompt, k, liked in rated
+    ]
+    for at in range(0, len(out), MICRO_BATCH):
+        batch = out[at : at + MICRO_BATCH]
+        for r, neighbour in zip(batch, [batch[-1], *batch[:-1]], strict=True):
+            r["KL_completion_ids"] = neighbour["completion_ids"]
+    return out
+
+
+def train(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep) -> dict[str, float]:
+    score_label_positions_only()
+    data = rows(tokenizer, examples, plan.seed)
+    likes = sum(r["label"] for r in data)
+    config = KTOConfig(
+        **common_arguments(plan, len(data), MICRO_BATCH),
+        beta=BETA,
+        loss_type="kto",
+        # the smaller side weighs more, so that (weight x count) of both are equal: inside the paper's 1:1 to 4:3
+        desirable_weight=max(1.0, (len(data) - likes) / max(likes, 1)),
+        undesirable_weight=max(1.0, likes / max(len(data) - likes, 1)),
+        train_sampling_strategy="sequential",
+        precompute_ref_log_probs=True,
+    )
+    return run(
+        TokenizedKTOTrainer(model, args=config, train_dataset=Dataset.from_list(data), processing_class=tokenizer),
+        on_step,
+    )

@@ -1,0 +1,113 @@
+"""What every TRL method here shares: the adapter, CPU-safe trainer settings, and callbacks.
+
+TRL's defaults assume a GPU: bf16 and gradient checkpointing on, NaN losses logged as 0. All three are set here.
+"""
+
+import math
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM, TrainerCallback
+
+RANK = 16
+MAX_LENGTH = 768  # tokens of prompt + completion; longer examples are left out
+
+OnStep = Callable[[int, int, float | None], None]  # (step, steps, loss)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a method may decide on: seed, passes over the data, and where its files go."""
+
+    seed: int
+    epochs: float = 2
+    learning_rate: float = 2e-4
+    batch: int = 8
+
+
+class Diverged(Exception):
+    "The loss is no longer finite"
+
+
+def trainable_student(source: str, adapter: Path | None, dtype: torch.dtype, seed: int) -> PeftModel:
+    """The base student with a trainable adapter named `default` (TRL wants that name): the champion's, or a fresh one."""
+    torch.manual_seed(seed)
+    base = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+    if adapter:
+        return PeftModel.from_pretrained(base, adapter, is_trainable=True)
+    config = LoraConfig(
+        r=RANK, lora_alpha=2 * RANK, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
+    return get_peft_model(base, config)
+
+
+def score_label_positions_only() -> None:
+    """On CPU, TRL 1.16 projects prompt and padding through the LM head too; its Triton branch does not.
+
+    The two give the same loss and gradients; this picks the compact branch (trl/trainer/utils.py, add_fused_lm_head).
+    """
+    import trl.trainer.utils
+
+    trl.trainer.utils._use_triton = lambda device: True
+
+
+def common_arguments(plan: Plan, examples: int, micro_batch: int) -> dict:
+    """TrainingArguments of every method."""
+    cuda = torch.cuda.is_available()
+    fast_bf16 = cuda or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    steps = math.ceil(examples / plan.batch) * plan.epochs
+    return {
+        "output_dir": tempfile.mkdtemp(prefix="kdloop-"),
+        "use_cpu": not cuda,
+        "bf16": fast_bf16,
+        "gradient_checkpointing": False,
+        "per_device_train_batch_size": micro_batch,
+        "gradient_accumulation_steps": max(1, plan.batch // micro_batch),
+        "learning_rate": plan.learning_rate,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": max(1, round(0.1 * steps)),
+        "num_train_epochs": plan.epochs,
+        "max_grad_norm": 1.0,
+        "max_length": MAX_LENGTH,
+        "seed": plan.seed,
+        "data_seed": plan.seed,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": False,
+    }
+
+
+class Watch(TrainerCallback):
+    """Reports each step and its loss; stops at a loss that is not finite."""
+
+    def __init__(self, on_step: OnStep):
+        self.on_step = on_step
+        self.begun = time.monotonic()
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        loss = (logs or {}).get("loss")
+        if loss is not None:
+            if not math.isfinite(loss):
+                raise Diverged(f"Loss {loss} at step {state.global_step}: lower the learning rate")
+            self.on_step(state.global_step, state.max_steps, loss)
+
+
+def run(trainer, on_step: OnStep) -> dict[str, float]:
+    """Train, and return the last logged value of every metric."""
+    trainer.add_callback(Watch(on_step))
+    trainer.train()
+    metrics: dict[str, float] = {}
+    for logs in trainer.state.log_history:
+        metrics |= {k: v for k, v in logs.items() if isinstance(v, (int, float))}
+    bad = [name for name, p in trainer.model.named_parameters() if p.requires_grad and not p.isfinite().all()]
+    if bad:
+        raise Diverged(f"{len(bad)} adapter tensors are not finite, {bad[0]} among them")
+    return metrics

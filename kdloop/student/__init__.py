@@ -1,0 +1,55 @@
+"""The student: what an engine is, and the one that serves.
+
+An engine holds one checkpoint of the student and never changes; another checkpoint is another engine (`load`). So a
+reply in flight keeps the weights that it began with, whatever is promoted meanwhile.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from threading import Event
+from typing import Protocol
+
+from storage.conversations import Message
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """temperature 0 is greedy. top_k is applied before top_p, so that only top_k logits are ever sorted."""
+
+    max_tokens: int
+    temperature: float = 0.7
+    top_p: float = 0.9
+    top_k: int = 50
+
+    as_dict = asdict
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One completion. `status`: finished (the student ended its turn), cut (token limit) or stopped (by a person)."""
+
+    text: str
+    status: str
+    prompt_tokens: int
+    completion_tokens: int
+    first_token_seconds: float
+    seconds: float
+
+
+class PromptTooLong(ValueError):
+    "The last message alone does not fit the student's context window"
+
+
+class Engine(Protocol):
+    def stream(self, prompt: list[Message], sampling: Sampling, seed: int, stop: Event) -> Iterator[str | Sample]:
+        """Yield the text so far, again and again, and at last the Sample. `stop` ends it at the next token."""
+
+    def complete(self, prompts: list[list[Message]], sampling: Sampling, seeds: list[int]) -> list[Sample]:
+        """One completion a prompt; the same seed gives the same completion, whatever else is in the batch."""
+
+    def logprobs(self, prompts: list[list[Message]], completions: list[tuple[str, bool]]) -> list[list[float]]:
+        """Per completion, the log-probability (nats) of each of its tokens; True adds its end-of-turn token."""
+
+    def load(self, adapter: Path | None) -> "Engine":
+        """A new engine on the same base student with another adapter; None for the base itself."""

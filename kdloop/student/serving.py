@@ -1,0 +1,63 @@
+"""The champion in memory. Swaps without losing a reply: an engine never changes, so a reply in flight finishes on the
+one that it began with, and the next reply takes the new one.
+
+After each swap a fingerprint (log-probabilities of a fixed text, recorded when the checkpoint was published) proves
+that the new weights answer; on a mismatch the old engine goes on serving.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from threading import Lock
+
+from kdloop.student import Engine
+from storage import checkpoints
+from storage.checkpoints import Checkpoint
+
+PROBE = [{"role": "user", "content": "What should I do on a rainy Sunday?"}]
+PROBE_COMPLETION = ("Read a book, bake bread, or call a friend you have not seen for a while.", True)
+TOLERANCE = 0.02  # nats a token, mean; another checkpoint differs by more, the same one by rounding only
+
+
+class WrongWeights(Exception):
+    "The loaded engine does not answer like the checkpoint that was published"
+
+
+def fingerprint(engine: Engine) -> list[float]:
+    return [round(p, 4) for p in engine.logprobs([PROBE], [PROBE_COMPLETION])[0]]
+
+
+class Serving:
+    """`base` is the untrained student's engine; every other checkpoint is loaded from it."""
+
+    def __init__(self, db: Path, base: Callable[[], Engine]):
+        self.db = db
+        self.lock = Lock()
+        self.base = base()
+        self.now: tuple[Engine, Checkpoint] | None = None
+
+    def current(self) -> tuple[Engine, Checkpoint]:
+        """The engine and the checkpoint that answer from now on; loads them when the database names another one."""
+        serving = checkpoints.serving(self.db)
+        now = self.now
+        if now and now[1].id == serving.id:
+            return now
+        with self.lock:
+            if not self.now or self.now[1].id != serving.id:
+                self.now = self.load(serving)
+            return self.now
+
+    def load(self, checkpoint: Checkpoint) -> tuple[Engine, Checkpoint]:
+        adapter = checkpoints.adapter_dir(self.db, checkpoint)
+        if adapter is None:
+            return self.base, checkpoint
+        engine = self.base.load(adapter)
+        check(engine, checkpoint)
+        return engine, checkpoint
+
+
+def check(engine: Engine, checkpoint: Checkpoint) -> None:
+    """Raises WrongWeights when the engine's fingerprint is not the published one."""
+    published, found = checkpoint.metrics["fingerprint"], fingerprint(engine)
+    distance = sum(abs(a - b) for a, b in zip(published, found, strict=True)) / len(published)
+    if distance > TOLERANCE:
+        raise WrongWeights(f"{checkpoint.name} was loaded, but its log-probabilities are off by {distance:.3f} nats")

@@ -1,0 +1,175 @@
+"""The transformers engine: any causal LM, on CPU (bf16 where the CPU computes in it, else fp32) or on a GPU.
+
+The adapter is merged into a copy of the base's weights at loading: replies carry no LoRA overhead, and training, which
+patches models for good, never touches what serves.
+"""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Event, Thread
+
+import torch
+from peft import PeftModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LogitsProcessor,
+    StoppingCriteria,
+)
+from transformers.generation.streamers import BaseStreamer
+
+from kdloop.student import Sample, Sampling
+from kdloop.student.prompts import completion_ids, prompt_ids
+from storage.conversations import Message
+
+BATCH = 64  # beyond this the KV cache of a 135M model no longer helps a CPU's throughput
+
+
+def device_and_dtype() -> tuple[str, torch.dtype]:
+    """Without AVX-512 bf16 or AMX, bf16 is emulated and several times slower than fp32."""
+    if torch.cuda.is_available():
+        return "cuda", torch.bfloat16
+    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "cpu", torch.bfloat16 if fast else torch.float32
+
+
+class SeededSampler(LogitsProcessor):
+    """Top-k, then top-p, then a draw by the Gumbel-max trick with one random generator a row.
+
+    A row's completion depends on its own seed alone, not on its neighbours in the batch: champion and candidate can be
+    compared with common random numbers. Leaves one finite logit a row, so that greedy decoding takes the draw.
+    """
+
+    def __init__(self, sampling: Sampling, seeds: list[int]):
+        self.sampling = sampling
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        values, tokens = torch.topk(scores, min(self.sampling.top_k, scores.size(-1)))  # (B, k), sorted
+        logp = torch.log_softmax(values.float() / self.sampling.temperature, -1)
+        before = logp.exp().cumsum(-1) - logp.exp()  # probability mass ahead of each token
+        logp = logp.masked_fill(before >= self.sampling.top_p, -torch.inf)
+        uniform = torch.stack([torch.rand(values.size(-1), generator=g) for g in self.generators]).to(logp.device)
+        draw = (logp - torch.log(-torch.log(uniform))).argmax(-1, keepdim=True)
+        return torch.full_like(scores, -torch.inf).scatter_(1, tokens.gather(1, draw), 0.0)
+
+
+class StopOn(StoppingCriteria):
+    def __init__(self, event: Event):
+        self.event = event
+
+    def __call__(self, input_ids, scores, **kwargs):
+        return torch.full((input_ids.size(0),), self.event.is_set(), device=input_ids.device)
+
+
+class TokenQueue(BaseStreamer):
+    "What `generate` pushes tokens into, from its own thread"
+
+    def __init__(self):
+        self.queue = SimpleQueue()
+        self.prompt_seen = False
+
+    def put(self, value):
+        if self.prompt_seen:
+            self.queue.put(int(value.flatten()[0]))
+        self.prompt_seen = True
+
+    def end(self):
+        pass  # the thread that runs `generate` ends the queue, so that an error ends it too
+
+
+class TransformersEngine:
+    """See kdloop.student.Engine. `source` is a model directory or a Hub name."""
+
+    def __init__(self, source: str, adapter: Path | None = None):
+        self.source = source
+        self.device, dtype = device_and_dtype()
+        self.tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+        if adapter:
+            model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+        self.model = model.to(self.device).eval().requires_grad_(False)
+
+    def load(self, adapter: Path | None) -> "TransformersEngine":
+        return TransformersEngine(self.source, adapter)
+
+    def stream(self, prompt: list[Message], sampling: Sampling, seed: int, stop: Event) -> Iterator[str | Sample]:
+        tokens, ids, begun, first = TokenQueue(), [], time.monotonic(), 0.0
+        batch = self.batch([prompt])
+        failure = []
+        thread = Thread(target=self.generate_into, args=(tokens, failure, batch, sampling, seed, stop), daemon=True)
+        thread.start()
+        try:
+            while (token := tokens.queue.get()) is not None:
+                first = first or time.monotonic() - begun
+                ids.append(token)
+                yield self.tokenizer.decode(ids, skip_special_tokens=True)
+        finally:
+            stop.set()  # the consumer went away, or generation is over: either way the thread may end
+            thread.join()
+        if failure:
+            raise failure[0]
+        yield self.sample(ids, batch["input_ids"].size(1), sampling, first, time.monotonic() - begun)
+
+    def generate_into(self, tokens: TokenQueue, failure: list, batch, sampling, seed, stop) -> None:
+        try:
+            self.generate(batch, sampling, [seed], streamer=tokens, stopping_criteria=[StopOn(stop)])
+        except (RuntimeError, ValueError) as error:  # out of memory, bad shapes: re-raised where the reply is read
+            failure.append(error)
+        finally:
+            tokens.queue.put(None)
+
+    def complete(self, prompts: list[list[Message]], sampling: Sampling, seeds: list[int]) -> list[Sample]:
+        """Batches of similar prompt length, so that little is padding."""
+        order = sorted(range(len(prompts)), key=lambda i: len(prompt_ids(self.tokenizer, prompts[i])))
+        samples: dict[int, Sample] = {}
+        for at in range(0, len(order), BATCH):
+            rows = order[at : at + BATCH]
+            begun = time.monotonic()
+            batch = self.batch([prompts[i] for i in rows])
+            width = batch["input_ids"].size(1)
+            out = self.generate(batch, sampling, [seeds[i] for i in rows])[:, width:].tolist()
+            seconds = (time.monotonic() - begun) / len(rows)
+            for i, ids, mask in zip(rows, out, batch["attention_mask"], strict=True):
+                samples[i] = self.sample(ids, int(mask.sum()), sampling, 0.0, seconds)
+        return [samples[i] for i in range(len(prompts))]
+
+    def logprobs(self, prompts: list[list[Message]], completions: list[tuple[str, bool]]) -> list[list[float]]:
+        scores = []
+        for prompt, (text, finished) in zip(prompts, completions, strict=True):
+            head = prompt_ids(self.tokenizer, prompt)
+            tail = completion_ids(self.tokenizer, text, finished)
+            scores.append(self.score(head, tail) if tail else [])
+        return scores
+
+    @torch.inference_mode()
+    def score(self, head: list[int], tail: list[int]) -> list[float]:
+        ids = torch.tensor([head + tail], device=self.device)
+        logits = self.model(ids, logits_to_keep=len(tail) + 1, use_cache=False).logits[0, :-1].float()
+        return torch.log_softmax(logits, -1)[range(len(tail)), tail].tolist()
+
+    def batch(self, prompts: list[list[Message]]) -> dict[str, torch.Tensor]:
+        ids = [prompt_ids(self.tokenizer, p) for p in prompts]
+        return self.tokenizer.pad({"input_ids": ids}, return_tensors="pt").to(self.device)
+
+    @torch.inference_mode()
+    def generate(self, batch, sampling: Sampling, seeds: list[int], **options) -> torch.Tensor:
+        sampler = [SeededSampler(sampling, seeds)] if sampling.temperature > 0 else []
+        return self.model.generate(
+            **batch,
+            do_sample=False,
+            max_new_tokens=sampling.max_tokens,
+            logits_processor=sampler,
+            pad_token_id=self.tokenizer.eos_token_id,
+            **options,
+        )
+
+    def sample(self, ids: list[int], prompt_tokens: int, sampling: Sampling, first: float, seconds: float) -> Sample:
+        end = self.tokenizer.eos_token_id
+        finished = end in ids
+        ids = ids[: ids.index(end)] if finished else ids
+        status = "finished" if finished else "cut" if len(ids) >= sampling.max_tokens else "stopped"
+        text = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+        return Sample(text, status, prompt_tokens, len(ids), first, seconds)

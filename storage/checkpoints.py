@@ -1,0 +1,180 @@
+"""Checkpoints: adapter directories and the rows that point at them.
+
+A candidate is published whole or not at all: files go to a temporary directory, the manifest last, then one rename and
+one row. The row, not the directory, says which checkpoint serves. Version 0 is the base student, without an adapter.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage.database import connect, insert, now, transaction, update
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """`path` is None for the base student; `version` is None until it was promoted once."""
+
+    id: int
+    version: int | None
+    parent_id: int | None
+    round_id: int | None
+    status: str
+    path: str | None
+    method: str | None
+    seed: int | None
+    metrics: dict
+    created_at: str
+    promoted_at: str | None
+    pruned_at: str | None
+
+    @property
+    def name(self) -> str:
+        return f"v{self.version}" if self.version is not None else f"candidate {self.id}"
+
+
+class BrokenCheckpoint(Exception):
+    "The checkpoint's directory is incomplete, damaged or pruned"
+
+
+def ensure_base(db: Path) -> Checkpoint:
+    """Version 0, the untrained student; it serves until something beats it."""
+    with transaction(db) as c:
+        if not c.execute("select 1 from checkpoints").fetchone():
+            insert(c, "checkpoints", version=0, status="serving", created_at=now(), promoted_at=now())
+    return serving(db)
+
+
+def publish(
+    db: Path, round_id: int, save: Callable[[Path], None], *, parent_id: int, method: str, seed: int, metrics: dict
+) -> Checkpoint:
+    """Write a candidate. `save(directory)` writes its files; returns the row once the directory is complete."""
+    root = db.parent / "checkpoints"
+    final, partial = root / f"{round_id:06d}", root / f"{round_id:06d}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    save(partial)
+    files = {f.name: sha256(f) for f in sorted(partial.iterdir()) if f.is_file()}
+    manifest = {"round": round_id, "parent": parent_id, "method": method, "seed": seed, "metrics": metrics}
+    (partial / MANIFEST).write_text(json.dumps(manifest | {"files": files, "created_at": now()}, indent=1))
+    for f in partial.iterdir():
+        with f.open("rb") as handle:
+            os.fsync(handle.fileno())
+    shutil.rmtree(final, ignore_errors=True)
+    os.replace(partial, final)
+    with transaction(db) as c:
+        id = insert(
+            c,
+            "checkpoints",
+            parent_id=parent_id,
+            round_id=round_id,
+            status="candidate",
+            path=f"checkpoints/{final.name}",  # relative: the home directory may move
+            method=method,
+            seed=seed,
+            metrics=metrics,
+            created_at=now(),
+        )
+        update(c, "rounds", round_id, candidate_id=id)
+    return get_checkpoint(db, id)
+
+
+def adapter_dir(db: Path, checkpoint: Checkpoint) -> Path | None:
+    """The checkpoint's adapter directory, verified against its manifest; None for the base student."""
+    if checkpoint.path is None:
+        return None
+    directory = db.parent / checkpoint.path
+    if checkpoint.pruned_at or not (directory / MANIFEST).exists():
+        raise BrokenCheckpoint(f"{checkpoint.name}: {directory} is pruned or incomplete; roll back to another version")
+    for name, digest in json.loads((directory / MANIFEST).read_text())["files"].items():
+        if sha256(directory / name) != digest:
+            raise BrokenCheckpoint(f"{checkpoint.name}: {directory / name} was changed after it was published")
+    return directory
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def promote(db: Path, candidate_id: int, round_id: int | None = None, **round_values) -> Checkpoint:
+    """The candidate serves from now on and the former champion retires; the round's end is the same transaction."""
+    with transaction(db) as c:
+        status = c.execute("select status from checkpoints where id = ?", [candidate_id]).fetchone()[0]
+        if status != "candidate":
+            raise ValueError(f"Checkpoint {candidate_id} is {status}; only a candidate can be promoted")
+        version = c.execute("select max(version) + 1 from checkpoints").fetchone()[0]
+        c.execute("update checkpoints set status = 'retired' where status = 'serving'")
+        update(c, "checkpoints", candidate_id, status="serving", version=version, promoted_at=now())
+        if round_id:
+            update(c, "rounds", round_id, status="promoted", finished_at=now(), **round_values)
+    return get_checkpoint(db, candidate_id)
+
+
+def reject(db: Path, candidate_id: int, round_id: int, **round_values) -> None:
+    with transaction(db) as c:
+        update(c, "checkpoints", candidate_id, status="rejected")
+        update(c, "rounds", round_id, status="rejected", finished_at=now(), **round_values)
+
+
+def roll_back(db: Path, version: int) -> Checkpoint:
+    """Serve an earlier version again. Raises LookupError for an unknown one, BrokenCheckpoint for a pruned one."""
+    target = next((k for k in lineage(db) if k.version == version), None)
+    if target is None:
+        raise LookupError(f"No version {version}; there are {[k.version for k in lineage(db) if k.version is not None]}")
+    adapter_dir(db, target)
+    with transaction(db) as c:
+        c.execute("update checkpoints set status = 'retired' where status = 'serving'")
+        update(c, "checkpoints", target.id, status="serving", promoted_at=now())
+    return serving(db)
+
+
+def prune(db: Path, keep: int = 5) -> list[int]:
+    """Delete the files of rejected candidates, and of all but the last `keep` retired versions. The rows stay."""
+    with connect(db) as c:
+        retired = "select id from checkpoints where status = 'retired' and path is not null order by promoted_at desc"
+        rows = c.execute(
+            f"select id, path from checkpoints where pruned_at is null and path is not null and "
+            f"(status = 'rejected' or (status = 'retired' and id not in ({retired} limit ?)))",
+            [keep],
+        ).fetchall()
+    for id, path in rows:
+        with transaction(db) as c:
+            update(c, "checkpoints", id, pruned_at=now())
+        shutil.rmtree(db.parent / path, ignore_errors=True)
+    return [id for id, _ in rows]
+
+
+def serving(db: Path) -> Checkpoint:
+    return find(db, "where status = 'serving'")[0]
+
+
+def get_checkpoint(db: Path, id: int) -> Checkpoint:
+    return find(db, "where id = ?", id)[0]
+
+
+def lineage(db: Path) -> list[Checkpoint]:
+    """Every checkpoint, oldest first; `parent_id` and `round_id` say where each comes from."""
+    return find(db, "order by id")
+
+
+def trained_on(db: Path, checkpoint: Checkpoint) -> list[str]:
+    """Feedback row ids that its own round trained on; follow `parent_id` for what came before."""
+    with connect(db) as c:
+        rows = c.execute(
+            "select feedback_id from round_feedback where round_id = ? and part = 'train' order by feedback_id",
+            [checkpoint.round_id],
+        ).fetchall()
+    return [r[0] for r in rows]
+
+
+def find(db: Path, where: str, *values) -> list[Checkpoint]:
+    fields = list(Checkpoint.__dataclass_fields__)
+    with connect(db) as c:
+        rows = c.execute(f"select {', '.join(fields)} from checkpoints {where}", values).fetchall()
+    return [Checkpoint(**{k: json.loads(r[k]) if k == "metrics" else r[k] for k in fields}) for r in rows]

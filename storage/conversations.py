@@ -1,0 +1,128 @@
+"""Conversations, turns and completions.
+
+A turn's prompt is all that the model saw, ending in the user's message; each completion names who wrote it and, for
+the student, the checkpoint that answered.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage.database import connect, insert, new_id, now, transaction, update
+
+Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}, as TRL takes it
+
+
+COMPLETION = "k.id, k.turn_id, k.author, k.checkpoint_id, k.text, k.status"  # the columns of a Completion
+
+
+class UnknownRow(LookupError):
+    "No such conversation, turn or completion, or it belongs to someone else"
+
+
+@dataclass(frozen=True)
+class Turn:
+    id: str
+    conversation_id: str
+    prompt: list[Message]
+
+
+@dataclass(frozen=True)
+class Completion:
+    """`status`: open while it streams; finished; cut at the token limit; stopped by the person; failed."""
+
+    id: str
+    turn_id: str
+    author: str
+    checkpoint_id: int | None
+    text: str
+    status: str = "finished"
+
+
+def start_conversation(db: Path, person: str, title: str = "", id: str | None = None) -> str:
+    id = id or new_id()
+    with transaction(db) as c:
+        insert(c, "conversations", id=id, person=person, title=title[:80], created_at=now())
+    return id
+
+
+def add_turn(db: Path, conversation_id: str, prompt: list[Message]) -> Turn:
+    """Append a turn. `prompt` is what the model will see."""
+    turn = Turn(new_id(), conversation_id, prompt)
+    with transaction(db) as c:
+        if not c.execute("select 1 from conversations where id = ?", [conversation_id]).fetchone():
+            raise UnknownRow(f"No conversation {conversation_id!r}")
+        at = c.execute(
+            "select count(*) from turns where conversation_id = ?", [conversation_id]
+        ).fetchone()[0]
+        insert(
+            c, "turns", id=turn.id, conversation_id=conversation_id, position=at, prompt=prompt, created_at=now()
+        )
+    return turn
+
+
+def add_completion(db: Path, turn_id: str, author: str, **values) -> str:
+    """Record a completion; `values` are columns (text, status, checkpoint_id, sampling, timings, licence)."""
+    id = new_id()
+    values = {"status": "finished", **values}
+    with transaction(db) as c:
+        insert(c, "completions", id=id, turn_id=turn_id, author=author, created_at=now(), **values)
+    return id
+
+
+def finish_completion(db: Path, id: str, **values) -> None:
+    with transaction(db) as c:
+        update(c, "completions", id, **values)
+
+
+def completion(db: Path, id: str, person: str | None = None) -> Completion:
+    """The completion; raises UnknownRow when there is none, or when `person` is given and is not its reader."""
+    with connect(db) as c:
+        row = c.execute(
+            f"select {COMPLETION} from completions k join turns t on t.id = k.turn_id "
+            "join conversations v on v.id = t.conversation_id where k.id = ? and (? is null or v.person = ?)",
+            [id, person, person],
+        ).fetchone()
+    if row is None:
+        raise UnknownRow(f"No completion {id!r} of yours: reload the page")
+    return Completion(*row)
+
+
+def turn(db: Path, id: str) -> Turn:
+    with connect(db) as c:
+        row = c.execute("select id, conversation_id, prompt from turns where id = ?", [id]).fetchone()
+    if row is None:
+        raise UnknownRow(f"No turn {id!r}")
+    return Turn(row[0], row[1], json.loads(row[2]))
+
+
+def history(db: Path, conversation_id: str, person: str) -> list[tuple[Turn, Completion]]:
+    """The turns of a conversation in order, each with its last student completion; failed ones are left out."""
+    with connect(db) as c:
+        owner = c.execute("select person from conversations where id = ?", [conversation_id]).fetchone()
+        if owner is None or owner[0] != person:
+            raise UnknownRow(f"No conversation {conversation_id!r} of yours: start a new one")
+        rows = c.execute(
+            f"select t.id, t.conversation_id, t.prompt, {COMPLETION} from turns t join completions k on k.id = "
+            "(select id from completions where turn_id = t.id and author = 'student' and status <> 'failed' "
+            " order by created_at desc, rowid desc limit 1) where t.conversation_id = ? order by t.position",
+            [conversation_id],
+        ).fetchall()
+    return [(Turn(r[0], r[1], json.loads(r[2])), Completion(*tuple(r)[3:])) for r in rows]
+
+
+def close_open_completions(db: Path) -> int:
+    """At start: what still streams in the database lost its process. Returns how many there were."""
+    with transaction(db) as c:
+        return c.execute("update completions set status = 'stopped' where status = 'open'").rowcount
+
+
+
+def completions_and_turns(db: Path, turn_ids: list[str]) -> tuple[dict[str, Completion], dict[str, list[Message]]]:
+    """(completion id -> completion, turn id -> prompt) of the given turns."""
+    with connect(db) as c:
+        c.execute("create temp table wanted (id text primary key)")
+        c.executemany("insert or ignore into wanted values (?)", [(id,) for id in turn_ids])
+        rows = c.execute(f"select {COMPLETION} from completions k join wanted w on w.id = k.turn_id").fetchall()
+        prompts = c.execute("select t.id, t.prompt from turns t join wanted w on w.id = t.id").fetchall()
+    return {r[0]: Completion(*r) for r in rows}, {r[0]: json.loads(r[1]) for r in prompts}

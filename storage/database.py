@@ -1,0 +1,214 @@
+"""Path -> connection, and the schema as a list of small named migrations.
+
+Opening an older database migrates it in one transaction; a newer one is refused. What the database can enforce, it
+does: authors and sources by CHECK, one serving checkpoint by a unique partial index, one round at a time by a lease row.
+"""
+
+import json
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+
+BUSY_SECONDS = 15
+
+
+class NewerDatabase(Exception):
+    "The database was written by a newer kdloop than this one"
+
+
+def m001_initial(c: sqlite3.Connection) -> None:
+    for statement in SCHEMA.split(";\n"):
+        c.execute(statement)
+
+
+MIGRATIONS = [m001_initial]  # append only; `pragma user_version` counts those that were applied
+
+
+def open_database(path: Path) -> Path:
+    """Create or migrate the database at `path`; returns the path.
+
+    Raises NewerDatabase when its schema is newer than this code knows.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with connect(path) as c:
+        c.execute("pragma journal_mode = wal")
+    with transaction(path) as c:
+        version = c.execute("pragma user_version").fetchone()[0]
+        if version > len(MIGRATIONS):
+            raise NewerDatabase(
+                f"{path} has schema {version}, this kdloop knows {len(MIGRATIONS)}: "
+                "update kdloop, or set KDLOOP_HOME to another directory"
+            )
+        for migrate in MIGRATIONS[version:]:
+            migrate(c)
+        c.execute(f"pragma user_version = {len(MIGRATIONS)}")
+    return path
+
+
+@contextmanager
+def connect(path: Path) -> Iterator[sqlite3.Connection]:
+    c = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)  # None: we write BEGIN ourselves
+    c.row_factory = sqlite3.Row
+    c.execute("pragma foreign_keys = on")
+    c.execute("pragma synchronous = normal")
+    try:
+        yield c
+    finally:
+        c.close()
+
+
+@contextmanager
+def transaction(path: Path) -> Iterator[sqlite3.Connection]:
+    """All or nothing. IMMEDIATE takes the write lock at once: a lock taken late cannot wait, it fails."""
+    with connect(path) as c:
+        c.execute("begin immediate")
+        try:
+            yield c
+        except BaseException:
+            if c.in_transaction:
+                c.execute("rollback")
+            raise
+        c.execute("commit")
+
+
+def insert(c: sqlite3.Connection, table: str, **values) -> int:
+    """Insert one row; dicts and lists are stored as JSON. Returns the rowid."""
+    columns = ", ".join(values)
+    marks = ", ".join("?" * len(values))
+    return c.execute(f"insert into {table} ({columns}) values ({marks})", encode(values)).lastrowid
+
+
+def update(c: sqlite3.Connection, table: str, id: str | int, **values) -> None:
+    sets = ", ".join(f"{k} = ?" for k in values)
+    c.execute(f"update {table} set {sets} where id = ?", [*encode(values), id])
+
+
+def encode(values: dict) -> list:
+    return [json.dumps(v) if isinstance(v, (dict, list)) else v for v in values.values()]
+
+
+def new_id() -> str:
+    return secrets.token_hex(12)
+
+
+def now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+
+
+SCHEMA = """
+create table conversations (
+  id text primary key,
+  person text not null,
+  title text not null default '',
+  created_at text not null
+);
+create index conversations_person on conversations(person, created_at);
+create table turns (
+  id text primary key,
+  conversation_id text not null references conversations(id) on delete cascade,
+  position integer not null,
+  prompt text not null check (json_array_length(prompt) > 0),
+  created_at text not null,
+  unique (conversation_id, position)
+);
+create table checkpoints (
+  id integer primary key,
+  version integer unique,
+  parent_id integer references checkpoints(id),
+  round_id integer references rounds(id),
+  status text not null check (status in ('candidate', 'serving', 'retired', 'rejected')),
+  path text,
+  method text,
+  seed integer,
+  metrics text not null default '{}',
+  created_at text not null,
+  promoted_at text,
+  pruned_at text
+);
+create unique index one_serving on checkpoints(status) where status = 'serving';
+create table completions (
+  id text primary key,
+  turn_id text not null references turns(id) on delete cascade,
+  author text not null check (author in ('student', 'teacher', 'human')),
+  name text not null default '',
+  checkpoint_id integer references checkpoints(id),
+  text text not null default '',
+  status text not null check (status in ('open', 'finished', 'cut', 'stopped', 'failed')),
+  sampling text not null default '{}',
+  prompt_tokens integer,
+  completion_tokens integer,
+  first_token_seconds real,
+  seconds real,
+  licence text not null default '',
+  created_at text not null,
+  check (author <> 'student' or checkpoint_id is not null)
+);
+create index completions_turn on completions(turn_id, created_at);
+create table feedback (
+  id text primary key,
+  turn_id text not null references turns(id) on delete cascade,
+  chosen_id text references completions(id) on delete cascade,
+  rejected_id text references completions(id) on delete cascade,
+  score real check (score between 0 and 1),
+  channel text not null check (channel in ('thumb', 'stars', 'choice', 'edit', 'critique', 'ranking')),
+  aspect text not null default 'overall',
+  reason text not null default '',
+  critique text not null default '',
+  source text not null check (source in ('human', 'teacher', 'judge', 'verifier', 'preference_model')),
+  rater text not null,
+  round_id integer references rounds(id),
+  created_at text not null,
+  retracted_at text,
+  check (chosen_id is not null or rejected_id is not null),
+  check (chosen_id is not rejected_id)
+);
+create index feedback_turn on feedback(turn_id);
+create index feedback_live on feedback(source, created_at) where retracted_at is null;
+create table rounds (
+  id integer primary key,
+  status text not null check (status in ('queued', 'eliciting', 'training', 'gating',
+                                         'promoted', 'rejected', 'failed', 'cancelled')),
+  requested text not null,
+  method text,
+  why text not null default '',
+  base_id integer not null references checkpoints(id),
+  candidate_id integer references checkpoints(id),
+  seed integer not null,
+  started_by text not null,
+  counts text not null default '{}',
+  seconds text not null default '{}',
+  metrics text not null default '{}',
+  verdict text,
+  error text,
+  created_at text not null,
+  finished_at text,
+  cancel_requested_at text
+);
+create table round_feedback (
+  round_id integer not null references rounds(id) on delete cascade,
+  feedback_id text not null references feedback(id) on delete cascade,
+  part text not null check (part in ('train', 'held_out')),
+  primary key (round_id, feedback_id)
+) without rowid;
+create index round_feedback_row on round_feedback(feedback_id);
+create table progress (
+  id integer primary key,
+  round_id integer not null references rounds(id) on delete cascade,
+  at text not null,
+  phase text not null,
+  step integer not null,
+  steps integer not null,
+  loss real,
+  eta_seconds real,
+  note text not null default ''
+);
+create index progress_round on progress(round_id, id);
+create table lease (
+  id integer primary key check (id = 1),
+  owner text not null,
+  round_id integer references rounds(id),
+  beat real not null
+)"""

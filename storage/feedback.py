@@ -1,0 +1,130 @@
+"""Feedback rows: a pair that may lack a side, or a score on one completion. Never deleted, only retracted.
+
+| channel  | chosen            | rejected          | score                          |
+|----------|-------------------|-------------------|--------------------------------|
+| thumb    | the liked one     | the disliked one  |                                |
+| stars    | the rated one     |                   | 0 to 1                         |
+| choice   | the better one    | the other         | 0.5 when they were equally good |
+| edit     | the person's text | the student's     |                                |
+| critique |                   | the criticised    | (`critique` holds the words)   |
+| ranking  | the better one    | the other         | the rater's probability        |
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage.database import connect, insert, new_id, now, transaction
+
+COLUMNS = ["id", "turn_id", "chosen_id", "rejected_id", "score", "channel", "source", "rater", "created_at"]
+
+
+@dataclass(frozen=True)
+class Feedback:
+    id: str
+    turn_id: str
+    chosen_id: str | None
+    rejected_id: str | None
+    score: float | None
+    channel: str
+    source: str
+    rater: str
+    created_at: str
+    conversation_id: str
+    round_id: int | None
+
+
+def add_feedback(
+    db: Path,
+    turn_id: str,
+    *,
+    rater: str,
+    channel: str,
+    chosen_id: str | None = None,
+    rejected_id: str | None = None,
+    source: str = "human",
+    **values,
+) -> str:
+    """Record one rater's feedback through one channel; the id of the row that stands.
+
+    Saying the same twice leaves one row; saying something else on the same completions retracts what was said before.
+    """
+    row = {"chosen_id": chosen_id, "rejected_id": rejected_id, "score": None, "reason": "", "critique": ""} | values
+    with transaction(db) as c:
+        for old in live_rows(c, turn_id, rater, channel, chosen_id, rejected_id):
+            if all(old[k] == v for k, v in row.items()):
+                return old["id"]
+            c.execute("update feedback set retracted_at = ? where id = ?", [now(), old["id"]])
+        id = new_id()
+        insert(
+            c, "feedback", id=id, turn_id=turn_id, channel=channel, source=source, rater=rater, created_at=now(), **row
+        )
+    return id
+
+
+def live_rows(c, turn_id, rater, channel, *completion_ids) -> list:
+    """What this rater has said through this channel about any of these completions and not taken back.
+
+    An edit brings a new text each time, so it is found by the completion that it corrects.
+    """
+    rows = c.execute(
+        "select * from feedback where turn_id = ? and rater = ? and channel = ? and retracted_at is null",
+        [turn_id, rater, channel],
+    ).fetchall()
+    return [r for r in rows if {r["chosen_id"], r["rejected_id"]} & (set(completion_ids) - {None})]
+
+
+def retract(db: Path, rater: str, channel: str, completion_id: str) -> int:
+    """Take back what `rater` said about a completion; the number of rows retracted (0 when there was none)."""
+    with transaction(db) as c:
+        return c.execute(
+            "update feedback set retracted_at = ? where rater = ? and channel = ? and retracted_at is null "
+            "and (chosen_id = ? or rejected_id = ?)",
+            [now(), rater, channel, completion_id, completion_id],
+        ).rowcount
+
+
+def live_feedback(db: Path, round_id: int | None = None) -> list[Feedback]:
+    """All feedback that stands, oldest first: people's, and the AI feedback that `round_id` elicited."""
+    with connect(db) as c:
+        rows = c.execute(
+            f"select {', '.join('f.' + f for f in COLUMNS)}, t.conversation_id, f.round_id from feedback f "
+            "join turns t on t.id = f.turn_id where f.retracted_at is null "
+            "and (f.source = 'human' or f.round_id = ?) order by f.created_at, f.rowid",
+            [round_id],
+        ).fetchall()
+    return [Feedback(*r) for r in rows]
+
+
+def thumbs(db: Path, rater: str, conversation_id: str) -> dict[str, bool]:
+    """completion id -> liked, for the thumbs that this rater has given in a conversation."""
+    with connect(db) as c:
+        rows = c.execute(
+            "select chosen_id, rejected_id from feedback f join turns t on t.id = f.turn_id "
+            "where rater = ? and conversation_id = ? and channel = 'thumb' and retracted_at is null",
+            [rater, conversation_id],
+        ).fetchall()
+    return {chosen or rejected: chosen is not None for chosen, rejected in rows}
+
+
+def count_votes(db: Path) -> tuple[int, int]:
+    """(people's votes that stand, those among them that no finished round has used)."""
+    with connect(db) as c:
+        return tuple(
+            c.execute(
+                "select count(*), count(*) filter (where id not in (select feedback_id from round_feedback "
+                "join rounds on rounds.id = round_id where status in ('promoted', 'rejected'))) "
+                "from feedback where source = 'human' and retracted_at is null"
+            ).fetchone()
+        )
+
+
+
+def edits(db: Path, rater: str, completion_id: str) -> dict[str, str]:
+    """The corrections of a completion that stand: text -> feedback id."""
+    with connect(db) as c:
+        rows = c.execute(
+            "select k.text, f.id from feedback f join completions k on k.id = f.chosen_id "
+            "where f.rater = ? and f.channel = 'edit' and f.rejected_id = ? and f.retracted_at is null",
+            [rater, completion_id],
+        ).fetchall()
+    return dict(map(tuple, rows))

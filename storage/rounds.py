@@ -1,0 +1,189 @@
+"""Rounds, their progress, and the lease that lets one run at a time.
+
+queued -> eliciting -> training -> gating -> promoted | rejected | failed | cancelled
+"""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage.database import connect, insert, now, transaction, update
+
+RUNNING = ("queued", "eliciting", "training", "gating")
+LEASE_SECONDS = 30  # a lease not renewed for so long belongs to a dead process
+
+
+@dataclass(frozen=True)
+class Round:
+    id: int
+    status: str
+    requested: str  # the method asked for, or "auto"
+    method: str | None
+    why: str
+    base_id: int
+    candidate_id: int | None
+    seed: int
+    started_by: str
+    counts: dict
+    seconds: dict
+    metrics: dict
+    verdict: dict | None
+    error: str | None
+    created_at: str
+    finished_at: str | None
+    cancel_requested_at: str | None
+
+
+@dataclass(frozen=True)
+class Progress:
+    phase: str
+    step: int
+    steps: int
+    loss: float | None
+    eta_seconds: float | None
+    note: str
+    at: str
+
+
+class RoundRunning(Exception):
+    "A round is running already"
+
+
+def start_round(db: Path, *, requested: str, seed: int | None, started_by: str, owner: str) -> Round:
+    """Queue a round on the serving checkpoint and take the lease. Raises RoundRunning while another one holds it."""
+    with transaction(db) as c:
+        held = c.execute("select owner, round_id, beat from lease").fetchone()
+        if held and time.time() - held["beat"] < LEASE_SECONDS:
+            raise RoundRunning(f"Round {held['round_id']} is running: wait for it, or cancel it")
+        if held:
+            fail_row(c, held["round_id"], "The process that ran this round is gone")
+        base = c.execute("select id from checkpoints where status = 'serving'").fetchone()[0]
+        id = insert(
+            c,
+            "rounds",
+            status="queued",
+            requested=requested,
+            base_id=base,
+            seed=0,
+            started_by=started_by,
+            created_at=now(),
+        )
+        update(c, "rounds", id, seed=id if seed is None else seed)
+        c.execute("delete from lease")
+        insert(c, "lease", id=1, owner=owner, round_id=id, beat=time.time())
+    return get_round(db, id)
+
+
+def renew_lease(db: Path, owner: str) -> bool:
+    """False when the lease was lost to someone else."""
+    with transaction(db) as c:
+        return c.execute("update lease set beat = ? where owner = ?", [time.time(), owner]).rowcount == 1
+
+
+def release_lease(db: Path, owner: str) -> None:
+    with transaction(db) as c:
+        c.execute("delete from lease where owner = ?", [owner])
+
+
+def abandoned_rounds(db: Path) -> list[int]:
+    """Rounds that read as running while nobody holds a living lease on them."""
+    with connect(db) as c:
+        rows = c.execute(
+            f"select id from rounds where status in {RUNNING} and id not in "
+            "(select round_id from lease where beat > ?)",
+            [time.time() - LEASE_SECONDS],
+        ).fetchall()
+    return [r[0] for r in rows]
+
+
+def advance(db: Path, id: int, status: str, **values) -> None:
+    """Move a round to its next status, with what is recorded about it, in one transaction."""
+    with transaction(db) as c:
+        update(c, "rounds", id, status=status, **values)
+
+
+def finish_round(db: Path, id: int, status: str, *, error: str | None = None) -> bool:
+    """Set a final status unless the round has one; False when it had."""
+    with transaction(db) as c:
+        return c.execute(
+            f"update rounds set status = ?, error = ?, finished_at = ? where id = ? and status in {RUNNING}",
+            [status, error, now(), id],
+        ).rowcount == 1
+
+
+def fail_row(c, id: int, error: str) -> None:
+    c.execute(
+        f"update rounds set status = 'failed', error = ?, finished_at = ? where id = ? and status in {RUNNING}",
+        [error, now(), id],
+    )
+
+
+def request_cancel(db: Path, id: int) -> None:
+    with transaction(db) as c:
+        update(c, "rounds", id, cancel_requested_at=now())
+
+
+def use_feedback(db: Path, round_id: int, train: list[str], held_out: list[str]) -> None:
+    """Record which feedback rows a round reads: the lineage of whatever it trains."""
+    rows = [(round_id, id, "train") for id in train] + [(round_id, id, "held_out") for id in held_out]
+    with transaction(db) as c:
+        c.executemany("insert or replace into round_feedback values (?, ?, ?)", rows)
+
+
+def get_round(db: Path, id: int) -> Round:
+    return find_rounds(db, "where id = ?", [id])[0]
+
+
+def list_rounds(db: Path, limit: int = 50) -> list[Round]:
+    return find_rounds(db, "order by id desc limit ?", [limit])
+
+
+def running_round(db: Path) -> Round | None:
+    return next(iter(find_rounds(db, f"where status in {RUNNING} order by id desc", [])), None)
+
+
+def find_rounds(db: Path, where: str, values: list) -> list[Round]:
+    fields = list(Round.__dataclass_fields__)
+    with connect(db) as c:
+        rows = c.execute(f"select {', '.join(fields)} from rounds {where}", values).fetchall()
+    return [Round(**{k: decode(k, r[k]) for k in fields}) for r in rows]
+
+
+def decode(name: str, value):
+    return json.loads(value) if value and name in ("counts", "seconds", "metrics", "verdict") else value
+
+
+def note_progress(
+    db: Path,
+    round_id: int,
+    phase: str,
+    step: int,
+    steps: int,
+    *,
+    loss: float | None = None,
+    eta_seconds: float | None = None,
+    note: str = "",
+) -> None:
+    with transaction(db) as c:
+        insert(
+            c,
+            "progress",
+            round_id=round_id,
+            at=now(),
+            phase=phase,
+            step=step,
+            steps=steps,
+            loss=loss,
+            eta_seconds=eta_seconds,
+            note=note,
+        )
+
+
+def progress(db: Path, round_id: int) -> list[Progress]:
+    """All progress rows of a round, oldest first; the last one is where it is now."""
+    with connect(db) as c:
+        rows = c.execute(
+            f"select {', '.join(Progress.__dataclass_fields__)} from progress where round_id = ? order by id", [round_id]
+        ).fetchall()
+    return [Progress(*r) for r in rows]
