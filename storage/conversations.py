@@ -52,12 +52,8 @@ def add_turn(db: Path, conversation_id: str, prompt: list[Message]) -> Turn:
     with transaction(db) as c:
         if not c.execute("select 1 from conversations where id = ?", [conversation_id]).fetchone():
             raise UnknownRow(f"No conversation {conversation_id!r}")
-        at = c.execute(
-            "select count(*) from turns where conversation_id = ?", [conversation_id]
-        ).fetchone()[0]
-        insert(
-            c, "turns", id=turn.id, conversation_id=conversation_id, position=at, prompt=prompt, created_at=now()
-        )
+        at = c.execute("select count(*) from turns where conversation_id = ?", [conversation_id]).fetchone()[0]
+        insert(c, "turns", id=turn.id, conversation_id=conversation_id, position=at, prompt=prompt, created_at=now())
     return turn
 
 
@@ -115,7 +111,6 @@ def close_open_completions(db: Path) -> int:
     """At start: what still streams in the database lost its process. Returns how many there were."""
     with transaction(db) as c:
         return c.execute("update completions set status = 'stopped' where status = 'open'").rowcount
-
 
 
 def completions_and_turns(db: Path, turn_ids: list[str]) -> tuple[dict[str, Completion], dict[str, list[Message]]]:

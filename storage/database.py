@@ -1,7 +1,7 @@
 """Path -> connection, and the schema as a list of small named migrations.
 
 Opening an older database migrates it in one transaction; a newer one is refused. What the database can enforce, it
-does: authors and sources by CHECK, one serving checkpoint by a unique partial index, one round at a time by a lease row.
+does: authors and sources by CHECK, one serving checkpoint by a unique partial index, one round by a lease row.
 """
 
 import json

@@ -118,7 +118,6 @@ def count_votes(db: Path) -> tuple[int, int]:
         )
 
 
-
 def edits(db: Path, rater: str, completion_id: str) -> dict[str, str]:
     """The corrections of a completion that stand: text -> feedback id."""
     with connect(db) as c:

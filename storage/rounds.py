@@ -106,10 +106,13 @@ def advance(db: Path, id: int, status: str, **values) -> None:
 def finish_round(db: Path, id: int, status: str, *, error: str | None = None) -> bool:
     """Set a final status unless the round has one; False when it had."""
     with transaction(db) as c:
-        return c.execute(
-            f"update rounds set status = ?, error = ?, finished_at = ? where id = ? and status in {RUNNING}",
-            [status, error, now(), id],
-        ).rowcount == 1
+        return (
+            c.execute(
+                f"update rounds set status = ?, error = ?, finished_at = ? where id = ? and status in {RUNNING}",
+                [status, error, now(), id],
+            ).rowcount
+            == 1
+        )
 
 
 def fail_row(c, id: int, error: str) -> None:
@@ -184,6 +187,7 @@ def progress(db: Path, round_id: int) -> list[Progress]:
     """All progress rows of a round, oldest first; the last one is where it is now."""
     with connect(db) as c:
         rows = c.execute(
-            f"select {', '.join(Progress.__dataclass_fields__)} from progress where round_id = ? order by id", [round_id]
+            f"select {', '.join(Progress.__dataclass_fields__)} from progress where round_id = ? order by id",
+            [round_id],
         ).fetchall()
     return [Progress(*r) for r in rows]

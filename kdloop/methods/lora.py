@@ -35,7 +35,7 @@ class Diverged(Exception):
 
 
 def trainable_student(source: str, adapter: Path | None, dtype: torch.dtype, seed: int) -> PeftModel:
-    """The base student with a trainable adapter named `default` (TRL wants that name): the champion's, or a fresh one."""
+    """The base student with a trainable adapter named `default`, as TRL wants it: the champion's, or a fresh one."""
     torch.manual_seed(seed)
     base = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
     if adapter:

@@ -71,7 +71,8 @@ def surface(prompt: str, completion: str, finished: bool) -> list[float]:
 
 
 SURFACE = [
-    "length", *(f"about {k} words" for k in KNOTS), "words a sentence", "letters a word", "long words", "finished", "variety",
+    "length", *(f"about {k} words" for k in KNOTS), "words a sentence", "letters a word", "long words", "finished",
+    "variety",
     "repetition", "words of the prompt", "list items", "lines", "markdown", "code", "questions", "exclamations",
     "commas", "colons", "quotes and brackets", "numbers", "names", *CLASSES,
 ]  # fmt: skip

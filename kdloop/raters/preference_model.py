@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.special import expit, log_expit
-from scipy.stats import binomtest
 
 from kdloop.pairs import Example
 from kdloop.raters.features import SURFACE, embed, surface
@@ -25,10 +24,15 @@ FOLDS = 12
 
 @dataclass(frozen=True)
 class Skill:
-    """Out-of-sample pair accuracy: `right` of `n` votes; `proven` when a coin would do as well in < SKILL_P of cases."""
+    """Out-of-sample prediction of votes: `right` of `n` pairs, and the p-value of their margins.
+
+    `p_value` is of a sign-flip test: under a rater without skill each margin (log-odds given to what was chosen) has
+    either sign equally often. A vote between two near-equal completions, which is noise, so weighs little.
+    """
 
     right: float
     n: int
+    p_value: float = 1.0
 
     @property
     def accuracy(self) -> float:
@@ -36,7 +40,7 @@ class Skill:
 
     @property
     def proven(self) -> bool:
-        return self.n > 0 and binomtest(int(self.right), self.n, 0.5, alternative="greater").pvalue < SKILL_P
+        return self.accuracy > 0.5 and self.p_value < SKILL_P
 
     def __str__(self) -> str:
         return f"{self.right:g} of {self.n} unseen votes predicted"
@@ -94,8 +98,8 @@ def fit(train: list[Example], held_out: list[Example] = ()) -> PreferenceModel:
     x = comparisons(votes, (features - centre) / scale)
     n = len(train)
     weights, covariance = evidence_fit(x[:n])
-    right = cross_validated(x[:n], [e.conversation for e in train]) + hits(x[n:] @ weights)
-    return PreferenceModel(centre, scale, axes, weights, covariance, Skill(right, len(votes)))
+    margins = np.concatenate([cross_validated(x[:n], [e.conversation for e in train]), x[n:] @ weights])
+    return PreferenceModel(centre, scale, axes, weights, covariance, measure(margins))
 
 
 def comparisons(votes: list[Example], features: np.ndarray) -> np.ndarray:
@@ -108,19 +112,22 @@ def comparisons(votes: list[Example], features: np.ndarray) -> np.ndarray:
     return np.array(rows).reshape(len(votes), features.shape[1])
 
 
-def cross_validated(x: np.ndarray, groups: list[str]) -> float:
-    """How many rows are predicted rightly by a model fitted without their group."""
+def cross_validated(x: np.ndarray, groups: list[str]) -> np.ndarray:
+    """Each row's margin under a model fitted without the row's group."""
     names = sorted(set(groups))
     fold = np.array([names.index(g) % FOLDS for g in groups])
-    right = 0.0
-    for k in range(min(FOLDS, len(names))):
-        if (fold != k).any() and (fold == k).any():
-            right += hits(x[fold == k] @ evidence_fit(x[fold != k])[0])
-    return right
+    margins = np.zeros(len(x))
+    for k in set(fold.tolist()):
+        if (fold != k).any():
+            margins[fold == k] = x[fold == k] @ evidence_fit(x[fold != k])[0]
+    return margins
 
 
-def hits(margins: np.ndarray) -> float:
-    return float((margins > 0).sum() + 0.5 * (margins == 0).sum())
+def measure(margins: np.ndarray) -> Skill:
+    """Skill from out-of-sample margins, by 20,000 random sign flips."""
+    flips = np.random.default_rng(0).choice([-1.0, 1.0], (20_000, len(margins))) @ np.abs(margins)
+    p_value = (1 + (flips >= margins.sum() - 1e-12).sum()) / (1 + len(flips))
+    return Skill(float((margins > 0).sum() + 0.5 * (margins == 0).sum()), len(margins), float(p_value))
 
 
 def evidence_fit(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -148,5 +155,3 @@ def laplace(x: np.ndarray, prior: np.ndarray) -> tuple[float, np.ndarray, np.nda
     log_posterior = log_expit(x @ w).sum() - 0.5 * (prior * w * w).sum()
     evidence = log_posterior + 0.5 * np.log(prior).sum() - 0.5 * np.linalg.slogdet(hessian)[1]
     return evidence, w, np.linalg.inv(hessian)
-
-

@@ -43,7 +43,7 @@ def download(name: str) -> str:
 
 
 def convert(gguf: Path, directory: Path) -> Path:
-    """GGUF -> an ordinary model directory in fp32, once (about 20 s). A GGUF as loaded can neither train nor be saved."""
+    """GGUF -> an ordinary model directory in fp32, once (about 20 s). A GGUF as loaded can neither train nor save."""
     if (directory / "config.json").exists():
         return directory
     print(f"Converting the embedded student once: {gguf.name} -> {directory} (about 20 s)", flush=True)

@@ -1,0 +1,52 @@
+"""Settings -> store -> supervisor -> page. What `make run` and Spaces start."""
+
+import os
+import signal
+import sys
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+from kdloop.settings import Settings
+from kdloop.student.base import NoStudent, find_student
+from kdloop.student.serving import Serving
+from kdloop.student.transformers import TransformersEngine
+from kdloop.supervisor import Supervisor
+from storage import checkpoints, conversations
+from storage.database import NewerDatabase, open_database
+
+
+def main() -> int:
+    settings = Settings.from_environment()
+    try:
+        open_database(settings.db)
+        checkpoints.ensure_base(settings.db)
+        conversations.close_open_completions(settings.db)
+        print(f"kdloop: data in {settings.home}; loading the student", flush=True)
+        serving = Serving(settings.db, lambda: TransformersEngine(find_student(settings.student, settings.home)))
+        serving.current()
+    except (NoStudent, NewerDatabase) as error:
+        print(f"kdloop cannot start. {error}", file=sys.stderr)
+        return 1
+    serve(settings, serving)
+    return 0
+
+
+def serve(settings: Settings, serving: Serving) -> None:
+    from kdloop.ui import build, launch
+
+    supervisor = Supervisor(settings, serving)
+    demo = build(settings, serving, supervisor)
+    launch(demo, settings)
+    supervisor.run_in_background()  # after the port answers, and once: launch() runs in one process only
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        demo.block_thread()
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        supervisor.stop()
+        demo.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

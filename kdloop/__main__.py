@@ -1,0 +1,76 @@
+"""python -m kdloop serve | simulate | round | doctor"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from kdloop.settings import Settings
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m kdloop", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("serve", help="serve the chat (what app.py does)")
+    sim = commands.add_parser("simulate", help="the whole loop with a function as the person")
+    sim.add_argument("--rater", required=True, help="FILE.py:function, rate(prompt, completion) -> float")
+    sim.add_argument("--votes", type=int, default=36, help="decided votes before each round")
+    sim.add_argument("--rounds", type=int, default=1)
+    sim.add_argument("--seed", type=int, default=1)
+    sim.add_argument("--margin", type=float, default=0.0, help="abstain when the two scores differ by no more")
+    sim.add_argument("--home", type=Path, required=True, help="an empty directory, or one to go on with")
+    sim.add_argument("--json", help="write the report to this file")
+    one = commands.add_parser("round", help="run one round on the feedback that is there")
+    one.add_argument("--method", default="auto")
+    commands.add_parser("doctor", help="say what this installation would use")
+    args = parser.parse_args(argv)
+    try:
+        return {"serve": serve, "simulate": simulate, "round": run_round, "doctor": doctor}[args.command](args)
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def serve(args) -> int:
+    import app
+
+    return app.main()
+
+
+def simulate(args) -> int:
+    from kdloop import simulate as simulation
+
+    settings = Settings.from_environment(home=args.home)
+    rate = simulation.load_rater(args.rater)
+    report = simulation.simulate(settings, rate, args.votes, args.rounds, args.seed, args.margin)
+    print(simulation.table(report))
+    if args.json:
+        simulation.write(report, args.json)
+    return 0
+
+
+def run_round(args) -> int:
+    from kdloop.supervisor import Supervisor
+    from storage import checkpoints
+    from storage.database import open_database
+
+    settings = Settings.from_environment()
+    checkpoints.ensure_base(open_database(settings.db))
+    supervisor = Supervisor(settings)
+    supervisor.start(args.method)
+    ended = supervisor.wait()
+    print(f"Round {ended.id} {ended.status}: {(ended.verdict or {}).get('reason') or ended.error}")
+    return 0 if ended.status in ("promoted", "rejected") else 1
+
+
+def doctor(args) -> int:
+    from kdloop.student.base import find_student
+    from kdloop.student.transformers import device_and_dtype
+
+    settings = Settings.from_environment()
+    print(f"home     {settings.home}")
+    print(f"student  {find_student(settings.student, settings.home)}")
+    print("device   {}, {}".format(*device_and_dtype()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,212 @@
+"""Candidate against champion on held-out prompts -> Verdict. A statistical test, not a comparison of two numbers.
+
+Both are sampled with the same seeds and judged by the preference model, where its skill is proven; else the margins of
+log-probability on held-out pairs decide. Either way: a paired sign test, a minimum n, and guards that block alone.
+"""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import binomtest
+
+from kdloop.pairs import Example, Split
+from kdloop.raters.preference_model import PreferenceModel
+from kdloop.student import Engine, Sample, Sampling
+from storage.conversations import Message
+
+SIGN_P = 0.01  # a candidate that is no better passes so rarely
+MIN_DECIDED = 12
+MIN_HELD_OUT_PAIRS = 20
+CLEAR = 0.1  # |p - 1/2| below this is a tie
+NLL_RISE = 0.05
+DISPLACEMENT = -0.15  # nats a token that the chosen completions may lose
+REPETITION_RISE = 0.05
+END_OF_TURN_FALL = 0.10
+LENGTH_FACTOR = 2.5
+
+
+class CannotDecide(Exception):
+    "Neither the preference model nor the held-out pairs can tell a better student from a worse one"
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Paired outcomes, the candidate's view. `ci95` is Wilson's interval of the win rate; ties count half."""
+
+    wins: int
+    losses: int
+    ties: int
+
+    @property
+    def n(self) -> int:
+        return self.wins + self.losses + self.ties
+
+    @property
+    def win_rate(self) -> float:
+        return (self.wins + self.ties / 2) / self.n if self.n else 0.5
+
+    @property
+    def ci95(self) -> list[float]:
+        """Conservative: ties have less variance than the binomial that Wilson assumes."""
+        if not self.n:
+            return [0.0, 1.0]
+        z, n, p = 1.96, self.n, self.win_rate
+        centre, half = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+        return [round(float((centre + s * half) / (1 + z * z / n)), 4) for s in (-1, 1)]
+
+    @property
+    def p_value(self) -> float:
+        decided = self.wins + self.losses
+        return binomtest(self.wins, decided, 0.5, alternative="greater").pvalue if decided else 1.0
+
+    def as_dict(self) -> dict:
+        counts = {"wins": self.wins, "losses": self.losses, "ties": self.ties}
+        return counts | {"win_rate": round(self.win_rate, 4), "ci95": self.ci95}
+
+
+@dataclass(frozen=True)
+class Guard:
+    name: str
+    value: float
+    limit: str
+    ok: bool
+
+
+@dataclass(frozen=True)
+class Verdict:
+    passed: bool
+    judged_by: str
+    outcomes: Outcomes
+    guards: tuple[Guard, ...]
+    reason: str
+
+    def as_dict(self) -> dict:
+        guards = {g.name: {"value": round(g.value, 4), "limit": g.limit, "ok": bool(g.ok)} for g in self.guards}
+        return {
+            "passed": self.passed,
+            "judged_by": self.judged_by,
+            "n": self.outcomes.n,
+            "guards": guards,
+            "reason": self.reason,
+            **self.outcomes.as_dict(),
+        }
+
+
+def require_a_judge(rater: PreferenceModel | None, split: Split) -> None:
+    """Raises CannotDecide, saying how many votes are missing: no use training what no gate could pass."""
+    pairs = sum(e.is_pair for e in split.held_out)
+    if not (rater and rater.skill.proven) and pairs < MIN_HELD_OUT_PAIRS:
+        skill = f"the preference model is not above chance ({rater.skill})" if rater else "no preference model"
+        raise CannotDecide(
+            f"Nothing can judge a candidate yet: {skill}, and {pairs} of {MIN_HELD_OUT_PAIRS} held-out pairs. "
+            "Votes that agree with each other, or more of them, will help"
+        )
+
+
+def decide(
+    candidate: Engine,
+    champion: Engine,
+    base: Engine,
+    split: Split,
+    prompts: list[list[Message]],
+    rater: PreferenceModel | None,
+    sampling: Sampling,
+    seed: int,
+) -> Verdict:
+    """`prompts` are held out from training; `base` is the untrained student, whose own completions anchor the NLL."""
+    seeds = [seed * 1_000_003 + i for i in range(len(prompts))]
+    new, old = candidate.complete(prompts, sampling, seeds), champion.complete(prompts, sampling, seeds)
+    if rater and rater.skill.proven:
+        judged_by, outcomes = f"preference model ({rater.skill})", by_rater(rater, prompts, new, old)
+        enough = outcomes.wins + outcomes.losses >= MIN_DECIDED
+    else:
+        judged_by, outcomes = "log-probability margins on held-out pairs", by_margin(split, candidate, champion)
+        enough = outcomes.n >= MIN_HELD_OUT_PAIRS
+    anchors = old if champion is base else base.complete(prompts, sampling, seeds)
+    guards = (
+        *text_guards(new, old, [e.chosen for e in split.train if e.chosen]),
+        anchor_guard(candidate, base, prompts, anchors),
+        *displacement_guard(candidate, champion, [e for e in split.held_out if e.is_pair]),
+    )
+    return verdict(judged_by, outcomes, enough, guards)
+
+
+def verdict(judged_by: str, outcomes: Outcomes, enough: bool, guards: tuple[Guard, ...]) -> Verdict:
+    score = f"{outcomes.wins} wins, {outcomes.losses} losses, {outcomes.ties} ties"
+    broken = [g for g in guards if not g.ok]
+    better = outcomes.p_value < SIGN_P and outcomes.ci95[0] > 0.5
+    if not enough:
+        reason = f"Rejected: too few decided comparisons ({score})"
+    elif not better:
+        reason = f"Rejected: not shown to be better ({score}, p = {outcomes.p_value:.3g})"
+    elif broken:
+        said = "; ".join(f"{g.name} {g.value:.3g}, limit {g.limit}" for g in broken)
+        reason = f"Rejected in spite of {score}: {said}"
+    else:
+        reason = f"Promoted: {score} on held-out prompts by the {judged_by}, all {len(guards)} guards held"
+    return Verdict(bool(enough and better and not broken), judged_by, outcomes, guards, reason)
+
+
+def by_rater(rater: PreferenceModel, prompts: list[list[Message]], new: list[Sample], old: list[Sample]) -> Outcomes:
+    wins = losses = 0
+    for prompt, a, b in zip(prompts, new, old, strict=True):
+        p = rater.probability(prompt[-1]["content"], (a.text, a.status == "finished"), (b.text, b.status == "finished"))
+        wins += p > 0.5 + CLEAR
+        losses += p < 0.5 - CLEAR
+    return Outcomes(wins, losses, len(prompts) - wins - losses)
+
+
+def by_margin(split: Split, candidate: Engine, champion: Engine) -> Outcomes:
+    """Per held-out pair: does the candidate prefer the chosen completion more than the champion does?"""
+    pairs = [e for e in split.held_out if e.is_pair]
+    gains = [margin(candidate, e) - margin(champion, e) for e in pairs]
+    return Outcomes(sum(g > 0 for g in gains), sum(g < 0 for g in gains), sum(g == 0 for g in gains))
+
+
+def margin(engine: Engine, e: Example) -> float:
+    chosen, rejected = engine.logprobs([e.prompt] * 2, [(k.text, k.status == "finished") for k in e.completions])
+    return sum(chosen) - sum(rejected)
+
+
+def text_guards(new: list[Sample], old: list[Sample], chosen: list) -> list[Guard]:
+    """Length within what champion and people's choices span, repetition, and turns that end."""
+    length, before = mean_words(s.text for s in new), mean_words(s.text for s in old)
+    liked = mean_words(k.text for k in chosen) if chosen else before
+    low, high = min(before, liked) / LENGTH_FACTOR, max(before, liked) * LENGTH_FACTOR
+    repeated = np.mean([repetition(s.text) for s in new]) - np.mean([repetition(s.text) for s in old])
+    ended = np.mean([s.status == "finished" for s in new]) - np.mean([s.status == "finished" for s in old])
+    return [
+        Guard("mean words", length, f"{low:.0f} to {high:.0f}", low <= length <= high),
+        Guard("repetition rise", float(repeated), f"<= {REPETITION_RISE}", repeated <= REPETITION_RISE),
+        Guard("end-of-turn rate change", float(ended), f">= {-END_OF_TURN_FALL}", ended >= -END_OF_TURN_FALL),
+    ]
+
+
+def anchor_guard(candidate: Engine, base: Engine, prompts, anchors: list[Sample]) -> Guard:
+    texts = [(s.text, s.status == "finished") for s in anchors]
+    before, after = (mean_nll(engine.logprobs(prompts, texts)) for engine in (base, candidate))
+    rise = after / before - 1
+    return Guard("NLL rise on the base's own completions", rise, f"<= {NLL_RISE}", rise <= NLL_RISE)
+
+
+def displacement_guard(candidate: Engine, champion: Engine, pairs: list[Example]) -> list[Guard]:
+    if not pairs:
+        return []
+    prompts, texts = [e.prompt for e in pairs], [(e.chosen.text, e.chosen.status == "finished") for e in pairs]
+    change = mean_nll(champion.logprobs(prompts, texts)) - mean_nll(candidate.logprobs(prompts, texts))
+    return [Guard("log-probability of chosen a token", change, f">= {DISPLACEMENT}", change >= DISPLACEMENT)]
+
+
+def mean_nll(logprobs: list[list[float]]) -> float:
+    return -sum(map(sum, logprobs)) / max(1, sum(map(len, logprobs)))
+
+
+def mean_words(texts) -> float:
+    return float(np.mean([len(t.split()) for t in texts]))
+
+
+def repetition(text: str) -> float:
+    words = re.findall(r"\w+", text.lower())
+    trigrams = list(zip(words, words[1:], words[2:], strict=False))
+    return 1 - len(set(trigrams)) / len(trigrams) if trigrams else 0.0

@@ -1,0 +1,147 @@
+"""One round: elicit -> select -> train -> gate -> promote | reject. Runs in the trainer's own process."""
+
+import random
+import time
+from contextlib import contextmanager
+
+from kdloop import gate, packs, pairs
+from kdloop.knowledge.self_knowledge import best_of_n
+from kdloop.methods import METHODS, NothingToLearn, choose
+from kdloop.methods.lora import Plan, trainable_student
+from kdloop.pairs import Example, Split
+from kdloop.raters import preference_model
+from kdloop.raters.preference_model import PreferenceModel
+from kdloop.settings import Settings
+from kdloop.student import Sampling
+from kdloop.student.base import find_student
+from kdloop.student.serving import fingerprint
+from kdloop.student.transformers import TransformersEngine, device_and_dtype
+from storage import checkpoints, rounds
+from storage.rounds import Round
+
+ELICIT_PROMPTS = 48
+MAX_EXAMPLES = 160  # a round's training part: newest first, the rest is what replay leaves out
+
+
+def run(settings: Settings, round: Round) -> None:
+    """Carry a queued round to its end. Raises what goes wrong; the trainer process records it."""
+    db, clock = settings.db, Clock(settings, round)
+    sampling = Sampling(settings.round_max_tokens)
+    parent = checkpoints.get_checkpoint(db, round.base_id)
+    base = TransformersEngine(find_student(settings.student, settings.home))
+    adapter = checkpoints.adapter_dir(db, parent)
+    champion = base.load(adapter) if adapter else base
+
+    with clock.phase("eliciting"):
+        split = pairs.from_feedback(db)
+        try:
+            choose(round.requested, split.train)
+            rater = fit_rater(split)
+            gate.require_a_judge(rater, split)
+        except (NothingToLearn, gate.CannotDecide) as refusal:
+            return refuse(db, round, split, str(refusal))
+        if rater and rater.skill.proven:
+            questions = training_questions(split, round.seed)
+            best_of_n(db, round, champion, parent, rater, questions, sampling, clock.steps)
+            split = pairs.from_feedback(db, round.id)
+    method, why = choose(round.requested, split.train)
+    examples = select(method, split.train)
+    record_rows(db, round, examples, split)
+
+    with clock.phase("training", method=method, why=explain(why, rater), counts=counts(split, examples)):
+        model = trainable_student(base.source, adapter, device_and_dtype()[1], round.seed)
+        metrics = METHODS[method].train(model, base.tokenizer, examples, Plan(round.seed), clock.steps)
+        candidate = publish(db, round, parent, model, base, method, metrics)
+
+    with clock.phase("gating", metrics=metrics):
+        engine = base.load(checkpoints.adapter_dir(db, candidate))
+        prompts = gate_prompts(split, settings.gate_prompts)
+        verdict = gate.decide(engine, champion, base, split, prompts, rater, sampling, round.seed)
+    end = {"verdict": verdict.as_dict(), "seconds": clock.seconds}
+    if verdict.passed:
+        checkpoints.promote(db, candidate.id, round.id, **end)
+    else:
+        checkpoints.reject(db, candidate.id, round.id, **end)
+
+
+class Clock:
+    """Writes the round's status and progress, and keeps the seconds of each phase."""
+
+    def __init__(self, settings: Settings, round: Round):
+        self.db, self.round, self.seconds, self.name, self.begun = settings.db, round, {}, "", 0.0
+
+    @contextmanager
+    def phase(self, status: str, **values):
+        rounds.advance(self.db, self.round.id, status, **values)
+        self.name, self.begun = status, time.monotonic()
+        self.steps(0, 1)
+        yield
+        self.seconds[{"eliciting": "elicit", "training": "train", "gating": "gate"}[status]] = round_to(
+            time.monotonic() - self.begun
+        )
+
+    def steps(self, step: int, steps: int, loss: float | None = None) -> None:
+        spent = time.monotonic() - self.begun
+        eta = spent / step * (steps - step) if step else None
+        rounds.note_progress(self.db, self.round.id, self.name, step, steps, loss=loss, eta_seconds=eta)
+
+
+def round_to(seconds: float) -> float:
+    return float(f"{seconds:.1f}")
+
+
+def fit_rater(split: Split) -> PreferenceModel | None:
+    human = [e for e in split.train if e.source == "human"]
+    return preference_model.fit(human, split.held_out) if len(human) >= 4 else None
+
+
+def refuse(db, round: Round, split: Split, reason: str) -> None:
+    """No candidate: what there is cannot be learned from, or could not be judged."""
+    verdict = {"passed": False, "reason": f"Rejected before training: {reason}", "n": 0, "guards": {}}
+    rounds.advance(db, round.id, "eliciting", verdict=verdict, counts=counts(split, []))
+    rounds.finish_round(db, round.id, "rejected")
+
+
+def training_questions(split: Split, seed: int) -> list[str]:
+    """People's own prompts of the training part first, then the pack's; never a held-out one."""
+    held_out = {e.question for e in split.held_out}
+    own = [e.question for e in split.train]
+    pack = packs.prompts("general", "train")
+    random.Random(seed).shuffle(pack)
+    return [q for q in dict.fromkeys(own[-ELICIT_PROMPTS // 2 :] + pack) if q not in held_out][:ELICIT_PROMPTS]
+
+
+def select(method: str, train: list[Example]) -> list[Example]:
+    """What the method can use, people's newest votes first, then AI feedback."""
+    usable = [e for e in train if METHODS[method].usable(e)]
+    return sorted(usable[::-1], key=lambda e: e.source != "human")[:MAX_EXAMPLES]
+
+
+def record_rows(db, round: Round, examples: list[Example], split: Split) -> None:
+    rows = [[id for e in part for id in e.rows] for part in (examples, split.held_out)]
+    rounds.use_feedback(db, round.id, *rows)
+
+
+def counts(split: Split, examples: list[Example]) -> dict:
+    ai = sum(e.source != "human" for e in examples)
+    return {"train": len(examples), "ai": ai, "held_out": len(split.held_out), "dropped": dict(split.dropped)}
+
+
+def explain(why: str, rater: PreferenceModel | None) -> str:
+    return f"{why}. People seem to like {', '.join(rater.strongest())}" if rater and rater.skill.proven else why
+
+
+def publish(db, round: Round, parent, model, base, method: str, metrics: dict):
+    """Write the candidate with the fingerprint that the serving side will check."""
+
+    def save(directory):
+        model.save_pretrained(directory, selected_adapters=["default"])
+        metrics["fingerprint"] = fingerprint(base.load(directory))
+
+    return checkpoints.publish(db, round.id, save, parent_id=parent.id, method=method, seed=round.seed, metrics=metrics)
+
+
+def gate_prompts(split: Split, n: int) -> list[list]:
+    """People's held-out prompts, filled up with the pack's."""
+    pack = [[{"role": "user", "content": q}] for q in packs.prompts("general", "gate")]
+    return (split.held_out_prompts[-n // 2 :] + pack)[:n]

@@ -1,0 +1,158 @@
+"""The whole loop without a browser: a function votes in place of a person, and measures what came of it.
+
+The rater chooses between two completions of the shipped training prompts; rounds run exactly as the app runs them; at
+the end every promoted checkpoint is compared with the base on prompts that nothing else uses, by that rater. Nothing of
+the rater but its votes reaches training.
+"""
+
+import importlib.util
+import json
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from kdloop import collect, packs
+from kdloop.chat import two_completions
+from kdloop.gate import Outcomes
+from kdloop.settings import Settings
+from kdloop.student import Engine, Sample, Sampling
+from kdloop.student.base import find_student
+from kdloop.student.serving import Serving
+from kdloop.student.transformers import TransformersEngine
+from kdloop.supervisor import Supervisor
+from storage import checkpoints
+from storage.database import open_database
+from storage.rounds import Round
+
+Rate = Callable[[str, str], float]
+PERSON = "simulated person"
+CHUNK = 16  # prompts asked at once
+HELD_OUT = 100
+SPREAD = 0.8  # temperature of the completions that are voted on: two alike say nothing
+
+
+def load_rater(spec: str) -> Rate:
+    """ "FILE.py:function" -> the function. Raises ValueError saying what is wrong with it."""
+    path, _, name = spec.rpartition(":")
+    if not path or not Path(path).is_file():
+        raise ValueError(f"--rater {spec!r}: give FILE.py:function, with an existing file")
+    module_spec = importlib.util.spec_from_file_location("kdloop_rater", path)
+    module = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
+    if not hasattr(module, name):
+        raise ValueError(f"--rater {spec!r}: {path} has no function {name!r}")
+    return getattr(module, name)
+
+
+def simulate(settings: Settings, rate: Rate, votes: int, n_rounds: int, seed: int, margin: float = 0.0) -> dict:
+    """Run `n_rounds` rounds, each on `votes` fresh decided votes; the report that --json writes."""
+    settings = replace(settings, round_votes=0, idle_minutes=0)
+    db = open_database(settings.db)
+    checkpoints.ensure_base(db)
+    serving = Serving(db, lambda: TransformersEngine(find_student(settings.student, settings.home)))
+    supervisor = Supervisor(settings, serving)
+    questions = packs.prompts("general", "train")
+    random.Random(seed).shuffle(questions)
+    report = {"votes": 0, "abstentions": 0, "seed": seed, "rounds": []}
+    measure = HeldOut(serving.base, rate, settings, seed, margin)
+    for i in range(n_rounds):
+        decided, abstained = vote(settings, serving, rate, questions, votes, seed * 100 + i, margin)
+        report["votes"] += decided
+        report["abstentions"] += abstained
+        print(f"round {i + 1}: {decided} votes, {abstained} abstentions; training", flush=True)
+        supervisor.start(settings.method, started_by="simulate", seed=seed * 100 + i)
+        ended = supervisor.wait()
+        report["rounds"].append(entry(i + 1, ended, measure.against_base(*serving.current())))
+        print(line(report["rounds"][-1]), flush=True)
+    report["final"] = measure.against_base(*serving.current()).as_dict()
+    report["transcripts"] = measure.transcripts(serving.current()[0])
+    return report
+
+
+def vote(settings, serving, rate: Rate, questions: list[str], votes: int, seed: int, margin: float) -> tuple[int, int]:
+    """Ask until so many votes are decided or the prompts run out; (decided, abstained). Asked prompts leave the list."""
+    decided = abstained = 0
+    sampling = Sampling(settings.round_max_tokens, temperature=SPREAD)
+    while decided < votes and questions:
+        asked = [questions.pop() for _ in range(min(CHUNK, len(questions)))]
+        for turn, left, right in two_completions(
+            settings.db, *serving.current(), asked, sampling, PERSON, seed * 1000 + len(questions)
+        ):
+            difference = rate(turn.prompt[-1]["content"], left.text) - rate(turn.prompt[-1]["content"], right.text)
+            if abs(difference) <= margin or not left.text or not right.text:
+                abstained += 1
+            elif decided < votes:
+                side = "left" if difference > 0 else "right"
+                collect.choose(settings.db, PERSON, left.id, right.id, side)
+                decided += 1
+    return decided, abstained
+
+
+class HeldOut:
+    """The base's completions of the held-out prompts, and any engine's outcomes against them by the user's rater."""
+
+    def __init__(self, base: Engine, rate: Rate, settings: Settings, seed: int, margin: float):
+        self.questions = packs.prompts("general", "heldout")[:HELD_OUT]
+        self.rate, self.margin, self.seed = rate, margin, seed
+        self.sampling = Sampling(settings.round_max_tokens)
+        self.base = self.sample(base)
+        self.known: dict[int, list[Sample]] = {}
+
+    def sample(self, engine: Engine) -> list[Sample]:
+        prompts = [[{"role": "user", "content": q}] for q in self.questions]
+        return engine.complete(prompts, self.sampling, [self.seed * 7919 + i for i in range(len(prompts))])
+
+    def against_base(self, engine: Engine, checkpoint) -> Outcomes:
+        if checkpoint.version == 0:
+            return Outcomes(0, 0, len(self.questions))
+        if checkpoint.id not in self.known:
+            self.known[checkpoint.id] = self.sample(engine)
+        pairs = zip(self.questions, self.known[checkpoint.id], self.base, strict=True)
+        gains = [self.rate(q, new.text) - self.rate(q, old.text) for q, new, old in pairs]
+        wins, losses = sum(g > self.margin for g in gains), sum(g < -self.margin for g in gains)
+        return Outcomes(wins, losses, len(gains) - wins - losses)
+
+    def transcripts(self, engine: Engine) -> list[dict]:
+        """The last champion's completions beside the base's, for a reader."""
+        latest = list(self.known.values())[-1] if self.known else self.base
+        rows = zip(self.questions, self.base, latest, strict=True)
+        return [{"prompt": q, "base": old.text, "champion": new.text} for q, old, new in rows]
+
+
+def entry(n: int, r: Round, outcomes: Outcomes) -> dict:
+    return {
+        "round": n,
+        "method": r.method,
+        "status": r.status,
+        "reason": (r.verdict or {}).get("reason") or r.error,
+        "pairs": r.counts.get("train", 0),
+        "ai_pairs": r.counts.get("ai", 0),
+        "seconds": r.seconds,
+        "guards": (r.verdict or {}).get("guards", {}),
+        "heldout": outcomes.as_dict(),
+    }
+
+
+def line(e: dict) -> str:
+    h = e["heldout"]
+    bar = "#" * round(20 * h["win_rate"])
+    return (
+        f"  round {e['round']} {e['status']:9} {e['method'] or '-':4} pairs {e['pairs']:3} seconds {e['seconds']} "
+        f"win rate against base {h['win_rate']:.2f} {h['ci95']} |{bar:20}|\n    {e['reason']}"
+    )
+
+
+def table(report: dict) -> str:
+    final = report["final"]
+    rows = [line(e) for e in report["rounds"]]
+    end = (
+        f"{report['votes']} votes, {report['abstentions']} abstentions. Champion against the base on held-out prompts: "
+        f"{final['wins']} wins, {final['losses']} losses, {final['ties']} ties, "
+        f"win rate {final['win_rate']:.2f}, 95 % interval {final['ci95']}"
+    )
+    return "\n".join([*rows, end])
+
+
+def write(report: dict, path: str) -> None:
+    Path(path).write_text(json.dumps(report, indent=1, ensure_ascii=False))

@@ -1,0 +1,137 @@
+"""Starts rounds, watches their process, and tells the serving student of a promotion.
+
+A round starts when enough new votes are there, when nobody has chatted for a while, or by hand. It ends by itself, by
+cancel, by timeout, or by its process dying; whichever it is, the champion goes on serving.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from threading import Event, RLock, Thread
+
+from kdloop.settings import Settings
+from kdloop.student.serving import Serving
+from storage import checkpoints, feedback, rounds
+from storage.database import new_id
+from storage.rounds import Round, RoundRunning
+
+TICK_SECONDS = 1.0
+
+
+class Supervisor:
+    def __init__(self, settings: Settings, serving: Serving | None = None):
+        self.settings, self.serving = settings, serving
+        self.owner = f"{socket.gethostname()}:{os.getpid()}:{new_id()[:6]}"
+        self.child: subprocess.Popen | None = None
+        self.round: Round | None = None
+        self.begun = self.last_turn = time.monotonic()
+        self.stopping, self.lock = Event(), RLock()
+
+    def start(self, requested: str = "auto", *, started_by: str = "hand", seed: int | None = None) -> Round:
+        """Queue a round and spawn its process. Raises RoundRunning while there is one."""
+        with self.lock:
+            self.round = rounds.start_round(
+                self.settings.db, requested=requested, seed=seed, started_by=started_by, owner=self.owner
+            )
+            log = log_file(self.settings, self.round.id)
+            log.parent.mkdir(parents=True, exist_ok=True)
+            with log.open("wb") as out:
+                self.child = subprocess.Popen(
+                    [sys.executable, "-m", "kdloop.trainer", str(self.round.id)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    env=os.environ | self.settings.as_environment() | TRAINER_ENVIRONMENT,
+                )
+            self.begun = time.monotonic()
+            return self.round
+
+    def tick(self) -> None:
+        """Called every second: renew the lease, watch the child, start what is due."""
+        with self.lock:
+            for id in rounds.abandoned_rounds(self.settings.db):
+                rounds.finish_round(self.settings.db, id, "failed", error="The process that ran this round is gone")
+            if self.child:
+                self.watch()
+            elif reason := self.due():
+                self.start_if_free(reason)
+
+    def watch(self) -> None:
+        db, id = self.settings.db, self.round.id
+        rounds.renew_lease(db, self.owner)
+        if self.child.poll() is not None:
+            lost = f"The trainer process ended with code {self.child.returncode}; see {log_file(self.settings, id)}"
+            self.end("failed", lost)
+        elif rounds.get_round(db, id).cancel_requested_at:
+            self.end("cancelled", "Cancelled by hand")
+        elif time.monotonic() - self.begun > 60 * self.settings.round_timeout_minutes:
+            self.end("failed", f"Timed out after {self.settings.round_timeout_minutes:g} minutes")
+
+    def end(self, status: str, why: str) -> None:
+        """Make sure that the process is gone, record the end unless the round has one, and follow a promotion."""
+        if self.child.poll() is None:
+            os.killpg(self.child.pid, signal.SIGKILL)
+            self.child.wait()
+        rounds.finish_round(self.settings.db, self.round.id, status, error=why)
+        rounds.release_lease(self.settings.db, self.owner)
+        self.child = self.round = None
+        checkpoints.prune(self.settings.db)
+        if self.serving:
+            self.serving.current()  # load a new champion now, not while the next reply waits
+
+    def due(self) -> str | None:
+        """Why a round should start now, if it should."""
+        new = feedback.count_votes(self.settings.db)[1]
+        if self.settings.round_votes and new >= self.settings.round_votes:
+            return "votes"
+        idle = time.monotonic() - self.last_turn
+        if self.settings.idle_minutes and new and idle > 60 * self.settings.idle_minutes:
+            self.last_turn = time.monotonic()
+            return "idle"
+        return None
+
+    def start_if_free(self, reason: str) -> None:
+        with suppress(RoundRunning):  # another app on the same database was first
+            self.start(self.settings.method, started_by=reason)
+
+    def run_forever(self) -> None:
+        while not self.stopping.wait(TICK_SECONDS):
+            self.tick()
+
+    def run_in_background(self) -> None:
+        Thread(target=self.run_forever, name="supervisor", daemon=True).start()
+
+    def wait(self) -> Round:
+        """Watch the running round to its end; for callers without a background thread."""
+        id = self.round.id
+        while self.child:
+            time.sleep(TICK_SECONDS / 2)
+            self.tick()
+        return rounds.get_round(self.settings.db, id)
+
+    def stop(self) -> None:
+        """The app ends: so does its round."""
+        self.stopping.set()
+        with self.lock:
+            if self.child:
+                self.end("failed", "The app was stopped during this round")
+
+
+def log_file(settings: Settings, round_id: int) -> Path:
+    return settings.home / "rounds" / f"{round_id:06d}" / "trainer.log"
+
+
+TRAINER_ENVIRONMENT = {
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "TQDM_DISABLE": "1",
+    "TRL_EXPERIMENTAL_SILENCE": "1",
+    "PYTHONPATH": str(Path(__file__).parent.parent),
+}

@@ -1,0 +1,136 @@
+"""The Rounds tab: live progress, verdicts, the learning curve; start and cancel."""
+
+import hmac
+from functools import partial
+
+import gradio as gr
+import pandas as pd
+
+from kdloop.settings import Settings
+from kdloop.supervisor import Supervisor, log_file
+from kdloop.ui.chat import named
+from kdloop.ui.session import PRIVATE, person, refusal
+from storage import checkpoints, feedback, rounds
+from storage.rounds import Round, RoundRunning
+
+LOCAL = ("127.0.0.1", "localhost", "::1")
+
+
+def build(settings: Settings, supervisor: Supervisor, state: gr.State) -> gr.Timer:
+    status = gr.Markdown(live(settings), elem_id="live")
+    losses = gr.LinePlot(
+        loss_table(settings), x="step", y="loss", title="Training loss of the latest round", height=220
+    )
+    with gr.Row():
+        token = gr.Textbox(label="Admin token", type="password", visible=bool(settings.admin_token))
+        start, cancel = gr.Button("Start a round now", variant="primary"), gr.Button("Cancel the round")
+    curve = gr.LinePlot(
+        curve_table(settings),
+        x="round",
+        y="win rate",
+        color="series",
+        title="Learning curve: win rate in the gate",
+        height=240,
+        y_lim=[0, 1],
+    )
+    history = gr.Dataframe(
+        history_table(settings), label="Rounds", interactive=False, datatype="str", wrap=True, elem_id="history"
+    )
+    outputs = [status, losses, curve, history]
+    refresh = named(partial(everything, settings), "refresh")
+    timer = gr.Timer(2, active=False)
+    timer.tick(refresh, None, outputs, queue=False, **PRIVATE)
+    for button, act in ((start, start_round), (cancel, cancel_round)):
+        handler = named(partial(act, settings, supervisor), act.__name__)
+        button.click(handler, [state, token], None, concurrency_limit=None, **PRIVATE).then(
+            refresh, None, outputs, queue=False, **PRIVATE
+        )
+    return timer
+
+
+def everything(settings: Settings):
+    return live(settings), loss_table(settings), curve_table(settings), history_table(settings)
+
+
+def live(settings: Settings) -> str:
+    running = rounds.running_round(settings.db)
+    if running:
+        return progress_line(settings, running)
+    total, new = feedback.count_votes(settings.db)
+    if not total:
+        return "No round yet. Chat and rate some completions: that is what rounds learn from."
+    return f"No round is running. {new} new votes wait for the next one."
+
+
+def progress_line(settings: Settings, running: Round) -> str:
+    seen = rounds.progress(settings.db, running.id)
+    if not seen:
+        return f"Round {running.id} is starting"
+    at = seen[-1]
+    eta = f" · about {at.eta_seconds:.0f} s left in this phase" if at.eta_seconds else ""
+    loss = f" · loss {at.loss:.3f}" if at.loss is not None else ""
+    done = round(20 * at.step / max(at.steps, 1))
+    return f"**Round {running.id} · {at.phase}** `{'█' * done}{'░' * (20 - done)}` {at.step}/{at.steps}{loss}{eta}"
+
+
+def loss_table(settings: Settings) -> pd.DataFrame:
+    latest = next(iter(rounds.list_rounds(settings.db, 1)), None)
+    seen = rounds.progress(settings.db, latest.id) if latest else []
+    return pd.DataFrame([(p.step, p.loss) for p in seen if p.loss is not None], columns=["step", "loss"])
+
+
+def curve_table(settings: Settings) -> pd.DataFrame:
+    judged = [r for r in reversed(rounds.list_rounds(settings.db)) if r.verdict and r.verdict.get("n")]
+    rows = [
+        (r.id, value, series)
+        for r in judged
+        for series, value in zip(
+            ("win rate", "low (95 %)", "high (95 %)"), (r.verdict["win_rate"], *r.verdict["ci95"]), strict=True
+        )
+    ]
+    return pd.DataFrame(rows, columns=["round", "win rate", "series"])
+
+
+def history_table(settings: Settings) -> pd.DataFrame:
+    versions = {k.id: k.name for k in checkpoints.lineage(settings.db)}
+    rows = [
+        (
+            r.id,
+            r.status,
+            r.method or "",
+            versions.get(r.base_id, ""),
+            versions.get(r.candidate_id, ""),
+            r.counts.get("train", ""),
+            (r.verdict or {}).get("reason") or r.error or r.why,
+        )
+        for r in rounds.list_rounds(settings.db)
+    ]
+    return pd.DataFrame(rows, columns=["round", "status", "method", "from", "to", "examples", "verdict"])
+
+
+def allowed(settings: Settings, state: dict, token: str) -> None:
+    """On this machine alone, whoever sits at it; elsewhere the admin token."""
+    person(state)
+    if settings.admin_token:
+        if not hmac.compare_digest(str(token or "").encode(), settings.admin_token.encode()):
+            raise gr.Error("Wrong admin token", print_exception=False)
+    elif settings.host not in LOCAL:
+        raise gr.Error("Set KDLOOP_ADMIN_TOKEN to start or cancel rounds from the page", print_exception=False)
+
+
+def start_round(settings: Settings, supervisor: Supervisor, state: dict, token: str) -> None:
+    allowed(settings, state, token)
+    try:
+        started = supervisor.start(settings.method)
+    except RoundRunning as error:
+        raise refusal(error) from error
+    gr.Info(f"Round {started.id} has started")
+
+
+def cancel_round(settings: Settings, supervisor: Supervisor, state: dict, token: str) -> None:
+    allowed(settings, state, token)
+    running = rounds.running_round(settings.db)
+    if not running:
+        raise gr.Error("No round is running", print_exception=False)
+    rounds.request_cancel(settings.db, running.id)
+    gr.Info(f"Round {running.id} will stop; its log is {log_file(settings, running.id).name}")

@@ -1,0 +1,49 @@
+"""Who is at the page: a random id in the browser, signed by this installation, kept in server-side state."""
+
+import hashlib
+import hmac
+import secrets
+
+import gradio as gr
+
+from kdloop.settings import Settings
+
+PRIVATE = {"api_visibility": "private", "show_progress": "hidden"}
+
+
+def secret(settings: Settings) -> bytes:
+    """This installation's signing key, made once."""
+    path = settings.home / "secret"
+    if not path.exists():
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_hex(32))
+    return path.read_bytes()
+
+
+def sign(key: bytes, person: str) -> str:
+    return f"{person}.{hmac.new(key, person.encode(), hashlib.sha256).hexdigest()[:32]}"
+
+
+def loader(settings: Settings):
+    key = secret(settings)
+
+    def on_load(token):
+        person = str(token or "").partition(".")[0]
+        if not hmac.compare_digest(sign(key, person).encode(), str(token).encode()):
+            person = secrets.token_hex(12)
+        return sign(key, person), {"person": person, "conversation": None}
+
+    return on_load
+
+
+def person(state: dict) -> str:
+    if not state or not state.get("person"):
+        raise gr.Error("Reload the page", print_exception=False)
+    return state["person"]
+
+
+def refusal(error: Exception) -> gr.Error:
+    """A domain error as a toast; its text may hold what a person typed, so it is escaped (toasts render HTML)."""
+    import html
+
+    return gr.Error(html.escape(str(error)), print_exception=False)

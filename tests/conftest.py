@@ -1,0 +1,43 @@
+import json
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+import pytest
+
+from kdloop.student.base import find_student
+from storage import checkpoints
+from storage.database import open_database
+
+
+@pytest.fixture
+def db(tmp_path):
+    path = open_database(tmp_path / "kdloop.db")
+    checkpoints.ensure_base(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def student_home(tmp_path_factory):
+    """A home with the embedded student converted once."""
+    home = tmp_path_factory.mktemp("home")
+    find_student("", home)
+    return home
+
+
+@pytest.fixture(scope="session")
+def tiny_student(student_home, tmp_path_factory):
+    """A model directory: two random layers, the student's own tokenizer and chat template."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    directory = tmp_path_factory.mktemp("tiny")
+    config = AutoConfig.from_pretrained(student_home / "student")
+    config.update({"num_hidden_layers": 2, "hidden_size": 64, "intermediate_size": 128})
+    config.update({"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16})
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(directory)
+    AutoTokenizer.from_pretrained(student_home / "student").save_pretrained(directory)
+    assert json.loads((directory / "config.json").read_text())["num_hidden_layers"] == 2
+    return str(directory)

@@ -1,0 +1,84 @@
+import pytest
+
+from kdloop import collect, pairs
+from storage import checkpoints, conversations, feedback
+from storage.conversations import UnknownRow
+
+
+def ask(db, *texts, person="ann", question="why?"):
+    """A turn with student completions; their ids."""
+    turn = conversations.add_turn(
+        db, conversations.start_conversation(db, person), [{"role": "user", "content": question}]
+    )
+    base = checkpoints.serving(db).id
+    return [conversations.add_completion(db, turn.id, "student", text=t, checkpoint_id=base) for t in texts]
+
+
+def test_a_thumb_is_idempotent_changes_its_mind_and_is_undone(db):
+    (k,) = ask(db, "because")
+    first = collect.thumb(db, "ann", k, True)
+    assert collect.thumb(db, "ann", k, True) == first
+    collect.thumb(db, "ann", k, False)
+    assert [(f.chosen_id, f.rejected_id) for f in feedback.live_feedback(db)] == [(None, k)]
+    collect.thumb(db, "ann", k, None)
+    assert feedback.live_feedback(db) == []
+
+
+def test_nobody_rates_what_someone_else_was_told(db):
+    (k,) = ask(db, "because")
+    with pytest.raises(UnknownRow):
+        collect.thumb(db, "bob", k, True)
+
+
+def test_choice_edit_stars_and_critique_become_rows(db):
+    left, right = ask(db, "a long answer", "short")
+    collect.choose(db, "ann", left, right, "right")
+    one = collect.edit(db, "ann", left, "a better answer")
+    assert collect.edit(db, "ann", left, "a better answer ") == one
+    collect.stars(db, "ann", left, 2)
+    collect.critique(db, "ann", left, "too long")
+    rows = {f.channel: f for f in feedback.live_feedback(db)}
+    assert set(rows) == {"choice", "edit", "stars", "critique"}
+    assert (rows["choice"].chosen_id, rows["choice"].rejected_id) == (right, left)
+    assert conversations.completion(db, rows["edit"].chosen_id).author == "human"
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (lambda db, a, b: collect.stars(db, "ann", a, 6), "give 1 to 5"),
+        (lambda db, a, b: collect.edit(db, "ann", a, "  "), "needs some words"),
+        (lambda db, a, b: collect.edit(db, "ann", a, "one"), "same as"),
+        (lambda db, a, b: collect.choose(db, "ann", a, b, "up"), "one of left"),
+        (lambda db, a, b: collect.choose(db, "ann", a, a, "left"), "same prompt"),
+    ],
+)
+def test_bad_input_is_refused_and_nothing_is_kept(db, act, message):
+    a, b = ask(db, "one", "two")
+    with pytest.raises(ValueError, match=message):
+        act(db, a, b)
+    assert feedback.live_feedback(db) == []
+
+
+def test_nothing_held_out_is_in_the_training_part(db):
+    for i in range(60):
+        a, b = ask(db, f"the first answer {i}", f"another one entirely {i}", question=f"question {i % 50}?")
+        collect.choose(db, "ann", a, b, "left")
+    split = pairs.from_feedback(db)
+    assert split.train and split.held_out
+    assert not {e.conversation for e in split.train} & {e.conversation for e in split.held_out}
+    assert not {pairs.key(e.prompt) for e in split.train} & {pairs.key(e.prompt) for e in split.held_out}
+    assert split.dropped["same prompt as a held-out one"] > 0
+
+
+def test_ties_near_identical_and_contradictory_pairs_are_dropped_and_counted(db):
+    a, b = ask(db, "one answer", "quite another")
+    collect.choose(db, "ann", a, b, "tie")
+    a, b = ask(db, "the very same words", "The very same words!", question="two?")
+    collect.choose(db, "ann", a, b, "left")
+    for choice, question in (("left", "three?"), ("right", "three?")):
+        a, b = ask(db, "first text here", "second words there", question=question)
+        collect.choose(db, "ann", a, b, choice)
+    split = pairs.from_feedback(db)
+    assert split.train + split.held_out == []
+    assert (split.dropped["ties"], split.dropped["near-identical pairs"], split.dropped["contradictory"]) == (1, 1, 1)

@@ -1,0 +1,104 @@
+import sqlite3
+import threading
+
+import pytest
+
+from storage import checkpoints, conversations, rounds
+from storage.database import MIGRATIONS, NewerDatabase, connect, open_database, transaction
+
+
+def test_a_newer_database_is_refused(db):
+    with connect(db) as c:
+        c.execute(f"pragma user_version = {len(MIGRATIONS) + 1}")
+    with pytest.raises(NewerDatabase, match="update kdloop"):
+        open_database(db)
+
+
+def test_a_migration_that_fails_leaves_the_old_schema(tmp_path, monkeypatch):
+    def broken(c):
+        c.execute("create table half (id)")
+        raise RuntimeError("power cut")
+
+    path = open_database(tmp_path / "kdloop.db")
+    monkeypatch.setattr("storage.database.MIGRATIONS", [*MIGRATIONS, broken])
+    with pytest.raises(RuntimeError):
+        open_database(path)
+    with connect(path) as c:
+        assert c.execute("pragma user_version").fetchone()[0] == len(MIGRATIONS)
+        assert not c.execute("select 1 from sqlite_master where name = 'half'").fetchone()
+
+
+def test_two_serving_checkpoints_are_impossible(db):
+    with pytest.raises(sqlite3.IntegrityError), transaction(db) as c:
+        c.execute("insert into checkpoints (status, created_at) values ('serving', '')")
+
+
+def test_a_student_completion_names_its_checkpoint(db):
+    turn = conversations.add_turn(db, conversations.start_conversation(db, "ann"), [{"role": "user", "content": "hi"}])
+    with pytest.raises(sqlite3.IntegrityError):
+        conversations.add_completion(db, turn.id, "student", text="hello")
+
+
+def test_one_round_at_a_time_among_threads(db):
+    started, refused = [], []
+
+    def try_it(i):
+        try:
+            started.append(rounds.start_round(db, requested="auto", seed=None, started_by="hand", owner=f"o{i}"))
+        except rounds.RoundRunning:
+            refused.append(i)
+
+    threads = [threading.Thread(target=try_it, args=(i,)) for i in range(8)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    assert (len(started), len(refused)) == (1, 7)
+
+
+def candidate(db, owner="me"):
+    r = rounds.start_round(db, requested="auto", seed=None, started_by="hand", owner=owner)
+    rounds.release_lease(db, owner)
+
+    def save(directory):
+        (directory / "adapter.bin").write_text("weights")
+
+    k = checkpoints.publish(db, r.id, save, parent_id=r.base_id, method="dpo", seed=r.seed, metrics={})
+    return r, k
+
+
+def test_promote_roll_back_and_lineage(db):
+    r, k = candidate(db)
+    promoted = checkpoints.promote(db, k.id, r.id)
+    assert (promoted.version, checkpoints.serving(db).id, rounds.get_round(db, r.id).status) == (1, k.id, "promoted")
+    assert checkpoints.roll_back(db, 0).version == 0
+    assert [c.status for c in checkpoints.lineage(db)] == ["serving", "retired"]
+    assert checkpoints.lineage(db)[1].parent_id == checkpoints.lineage(db)[0].id
+    with pytest.raises(LookupError, match="No version 7"):
+        checkpoints.roll_back(db, 7)
+
+
+def test_a_publish_that_breaks_leaves_no_candidate(db):
+    r = rounds.start_round(db, requested="auto", seed=None, started_by="hand", owner="me")
+
+    def save(directory):
+        (directory / "half").write_text("x")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError):
+        checkpoints.publish(db, r.id, save, parent_id=1, method="dpo", seed=1, metrics={})
+    assert len(checkpoints.lineage(db)) == 1
+    assert not (db.parent / "checkpoints" / f"{r.id:06d}").exists()
+
+
+def test_changed_weights_are_refused(db):
+    _, k = candidate(db)
+    (checkpoints.adapter_dir(db, k) / "adapter.bin").write_text("other weights")
+    with pytest.raises(checkpoints.BrokenCheckpoint, match="changed"):
+        checkpoints.adapter_dir(db, k)
+
+
+def test_prune_deletes_rejected_files_and_keeps_their_rows(db):
+    r, k = candidate(db)
+    checkpoints.reject(db, k.id, r.id)
+    assert checkpoints.prune(db) == [k.id]
+    with pytest.raises(checkpoints.BrokenCheckpoint, match="pruned"):
+        checkpoints.adapter_dir(db, checkpoints.get_checkpoint(db, k.id))
