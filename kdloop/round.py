@@ -114,7 +114,8 @@ def training_questions(split: Split, seed: int) -> list[str]:
 def select(method: str, train: list[Example]) -> list[Example]:
     """What the method can use, people's newest votes first, then AI feedback."""
     usable = [e for e in train if METHODS[method].usable(e)]
-    return sorted(usable[::-1], key=lambda e: e.source != "human")[:MAX_EXAMPLES]
+    newest_first = usable[::-1]
+    return sorted(newest_first, key=lambda e: e.source != "human")[:MAX_EXAMPLES]
 
 
 def record_rows(db, round: Round, examples: list[Example], split: Split) -> None:

@@ -71,7 +71,7 @@ def simulate(settings: Settings, rate: Rate, votes: int, n_rounds: int, seed: in
 
 
 def vote(settings, serving, rate: Rate, questions: list[str], votes: int, seed: int, margin: float) -> tuple[int, int]:
-    """Ask until so many votes are decided or the prompts run out; (decided, abstained). Asked prompts leave the list."""
+    """Ask until so many votes are decided or no prompt is left; (decided, abstained). Asked prompts leave the list."""
     decided = abstained = 0
     sampling = Sampling(settings.round_max_tokens, temperature=SPREAD)
     while decided < votes and questions:

@@ -21,6 +21,12 @@ REFUSED = (ValueError, PromptTooLong, UnknownRow)
 
 
 def build(settings: Settings, serving: Serving, supervisor: Supervisor, state: gr.State) -> None:
+    def on_like(state: dict, event: gr.LikeData):  # Gradio finds event data by annotation, which a partial hides
+        like(settings, state, event)
+
+    def on_edit(state: dict, event: gr.EditData):
+        return edit(settings, state, event)
+
     head = gr.Markdown(header(settings), elem_classes="kd-head", elem_id="header")
     bot = gr.Chatbot(
         label="Chat with the student",
@@ -30,7 +36,7 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, state: g
         buttons=["copy"],
         feedback_options=("Like", "Dislike"),
         examples=[{"text": t} for t in EXAMPLES],
-        placeholder="### Ask the student something\nThen rate it with the thumbs, or edit its answer into a better one.",
+        placeholder="### Ask the student something\nRate its answer with the thumbs, or edit it into a better one.",
     )
     box = gr.Textbox(
         label="Message",
@@ -56,12 +62,8 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, state: g
     box.stop(None, None, None, cancels=[answer]).then(ready, None, box, queue=False, **PRIVATE)
     bot.example_select(pick, None, box, queue=False, **PRIVATE)
     show = named(partial(header, settings), "header")
-    bot.like(named(partial(like, settings), "like"), state, None, concurrency_limit=None, **PRIVATE).then(
-        show, None, head, queue=False, **PRIVATE
-    )
-    bot.edit(named(partial(edit, settings), "edit"), state, bot, concurrency_limit=None, **PRIVATE).then(
-        show, None, head, queue=False, **PRIVATE
-    )
+    bot.like(on_like, state, None, concurrency_limit=None, **PRIVATE).then(show, None, head, queue=False, **PRIVATE)
+    bot.edit(on_edit, state, bot, concurrency_limit=None, **PRIVATE).then(show, None, head, queue=False, **PRIVATE)
     fresh.click(new, state, [bot, state], queue=False, **PRIVATE)
     gr.Timer(5).tick(show, None, head, queue=False, **PRIVATE)
 

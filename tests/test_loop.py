@@ -1,0 +1,122 @@
+"""The true circle on the real student, in the real processes."""
+
+import os
+import signal
+import time
+from dataclasses import replace
+from threading import Event
+
+import pytest
+
+from kdloop import chat, collect, packs
+from kdloop.settings import Settings
+from kdloop.student import Sampling
+from kdloop.student.prompts import fit, prompt_ids
+from kdloop.student.serving import Serving, fingerprint
+from kdloop.student.transformers import TransformersEngine
+from kdloop.supervisor import Supervisor
+from storage import checkpoints, conversations, feedback, rounds
+from storage.database import open_database
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def engine(student_home):
+    return TransformersEngine(str(student_home / "student"))
+
+
+@pytest.fixture
+def settings(tmp_path, student_home):
+    s = Settings(home=tmp_path, student=str(student_home / "student"), round_max_tokens=24, gate_prompts=20)
+    checkpoints.ensure_base(open_database(s.db))
+    return s
+
+
+def test_a_seed_gives_the_same_completion_alone_in_a_batch_and_streamed(engine):
+    prompts = [[{"role": "user", "content": q}] for q in packs.prompts("general", "gate")[:3]]
+    batch = engine.complete(prompts, Sampling(12), [1, 2, 3])
+    assert engine.complete(prompts[:1], Sampling(12), [1])[0].text == batch[0].text
+    *growing, last = engine.stream(prompts[0], Sampling(12), 1, Event())
+    assert last.text == batch[0].text and last.first_token_seconds > 0 and growing
+
+
+def test_stop_ends_the_stream_at_the_next_token(engine):
+    stop, seen = Event(), []
+    for piece in engine.stream([{"role": "user", "content": "Tell me a long story"}], Sampling(200), 1, stop):
+        seen.append(piece)
+        if len(seen) == 3:
+            stop.set()
+    assert seen[-1].status == "stopped" and seen[-1].completion_tokens < 10
+
+
+def test_history_is_cut_at_message_borders(engine):
+    talk = [{"role": r, "content": f"{r} says {i} " + "word " * 40} for i in range(20) for r in ("user", "assistant")]
+    talk.append({"role": "user", "content": "and now?"})
+    cut = fit(engine.tokenizer, talk, context_tokens=400, reserve=100)
+    assert cut == talk[-len(cut) :] and cut[0]["role"] == "user"
+    assert len(prompt_ids(engine.tokenizer, cut)) <= 300
+
+
+def vote_thumbs(settings, engine, n):
+    """Pairs in which the short completion is the better one."""
+    base = checkpoints.serving(settings.db)
+    for question in packs.prompts("general", "train")[:n]:
+        conversation = conversations.start_conversation(settings.db, "ann")
+        turn = conversations.add_turn(settings.db, conversation, [{"role": "user", "content": question}])
+        short, long = (
+            conversations.add_completion(
+                settings.db, turn.id, "student", text=text, checkpoint_id=base.id, status="finished"
+            )
+            for text in ("Yes, gladly.", f"Well, let me think at length about it: {question} " * 2)
+        )
+        collect.choose(settings.db, "ann", short, long, "left")
+
+
+def test_chat_votes_round_gate_and_what_serves_next(settings, engine):
+    serving = Serving(settings.db, lambda: engine)
+    conversation = conversations.start_conversation(settings.db, "ann")
+    *_, reply = chat.say(replace(settings, max_tokens=12), serving, conversation, "ann", "Hello there", Event())
+    assert reply.text and reply.checkpoint.version == 0
+    vote_thumbs(settings, engine, 24)
+    total, new = feedback.count_votes(settings.db)
+    assert (total, new) == (24, 24)
+    supervisor = Supervisor(settings, serving)
+    supervisor.start()
+    ended = supervisor.wait()
+    assert ended.status in ("promoted", "rejected"), ended.error
+    assert ended.verdict["n"] == 20 and ended.verdict["guards"] and ended.verdict["reason"]
+    assert set(ended.seconds) == {"elicit", "train", "gate"} and ended.method == "dpo"
+    assert feedback.count_votes(settings.db)[1] == 0
+    candidate = checkpoints.lineage(settings.db)[1]
+    assert candidate.parent_id == reply.checkpoint.id and checkpoints.trained_on(settings.db, candidate)
+    assert serving.current()[1].id == checkpoints.serving(settings.db).id
+    if ended.status == "promoted":
+        assert fingerprint(serving.current()[0]) != fingerprint(engine)
+    *_, reply = chat.say(replace(settings, max_tokens=12), serving, conversation, "ann", "And now?", Event())
+    assert reply.checkpoint.id == checkpoints.serving(settings.db).id
+
+
+@pytest.mark.parametrize("phase", ["eliciting", "training"])
+def test_a_killed_trainer_fails_the_round_and_nothing_else(settings, engine, phase):
+    vote_thumbs(settings, engine, 24)
+    supervisor = Supervisor(settings)
+    started = supervisor.start()
+    deadline = time.monotonic() + 240
+    while rounds.get_round(settings.db, started.id).status != phase and time.monotonic() < deadline:
+        time.sleep(0.1)
+        supervisor.tick()
+    os.killpg(supervisor.child.pid, signal.SIGKILL)
+    ended = supervisor.wait()
+    assert ended.status == "failed" and "code -9" in ended.error
+    assert checkpoints.serving(settings.db).version == 0
+    supervisor.start()  # the lease is free again
+    supervisor.stop()
+    assert rounds.list_rounds(settings.db)[0].status == "failed"
+
+
+def test_too_few_votes_are_refused_with_the_reason(settings):
+    supervisor = Supervisor(settings)
+    supervisor.start()
+    ended = supervisor.wait()
+    assert ended.status == "rejected" and "0 usable votes" in ended.verdict["reason"]

@@ -1,0 +1,76 @@
+"""The preference model on votes about real sentences, and what the gate makes of outcomes."""
+
+import random
+
+import pytest
+
+from kdloop import gate, packs
+from kdloop.gate import Guard, Outcomes
+from kdloop.pairs import Example, Split
+from kdloop.raters import preference_model
+from storage.conversations import Completion
+
+PROMPTS = packs.prompts("general", "train")
+
+
+def votes(n, flip):
+    """Pairs of a short and a long text (both prompts of the pack, so real sentences); `flip(i)` picks the long one."""
+    texts = sorted(PROMPTS, key=len)
+    out = []
+    for i in range(n):
+        short, long = (
+            Completion(f"{i}{s}", "t", "student", 1, t, "finished")
+            for s, t in (("s", texts[20 + i]), ("l", texts[-20 - i]))
+        )
+        chosen, rejected = (long, short) if flip(i) else (short, long)
+        out.append(Example([{"role": "user", "content": PROMPTS[i]}], chosen, rejected, f"c{i}", (str(i),)))
+    return out
+
+
+def test_a_consistent_rater_is_learned_from_36_votes_and_generalises():
+    model = preference_model.fit(votes(30, lambda i: False), votes(36, lambda i: False)[30:])
+    assert model.skill.proven and model.skill.accuracy > 0.9
+    for unseen in votes(60, lambda i: False)[40:]:
+        short, long = ((k.text, True) for k in unseen.completions)
+        forward, backward = (model.probability(unseen.question, *sides) for sides in ((short, long), (long, short)))
+        assert forward > 0.5 and abs(forward + backward - 1) < 1e-6
+
+
+def test_votes_at_random_prove_no_skill():
+    proven = 0
+    for seed in range(5):
+        coin = random.Random(seed)
+        flips = [coin.random() < 0.5 for _ in range(36)]
+        proven += preference_model.fit(votes(36, flips.__getitem__)).skill.proven
+    assert proven <= 1
+
+
+def test_no_judge_no_training():
+    with pytest.raises(gate.CannotDecide, match="0 of 20 held-out pairs"):
+        gate.require_a_judge(None, Split(train=votes(10, lambda i: False), held_out=[]))
+
+
+def test_the_verdict_needs_a_clear_win_enough_comparisons_and_every_guard():
+    good, bad = Guard("repetition rise", 0.01, "<= 0.05", True), Guard("repetition rise", 0.3, "<= 0.05", False)
+    assert gate.verdict("rater", Outcomes(40, 5, 10), True, (good,)).passed
+    assert "too few" in gate.verdict("rater", Outcomes(3, 0, 60), False, (good,)).reason
+    assert "not shown to be better" in gate.verdict("rater", Outcomes(14, 10, 30), True, (good,)).reason
+    blocked = gate.verdict("rater", Outcomes(40, 5, 10), True, (good, bad))
+    assert not blocked.passed and "repetition rise 0.3, limit <= 0.05" in blocked.reason
+
+
+def test_the_interval_is_wilsons():
+    assert Outcomes(50, 50, 0).ci95 == [0.4038, 0.5962]
+    assert Outcomes(10, 0, 0).ci95[1] == 1.0
+    assert Outcomes(0, 0, 0).ci95 == [0.0, 1.0]
+
+
+def test_the_pack_is_large_and_its_parts_are_disjoint():
+    parts = {name: packs.prompts("general", name) for name in ("train", "gate", "heldout")}
+    assert len(parts["train"]) >= 300 and len(parts["heldout"]) >= 100 and len(parts["gate"]) >= 100
+    everything = [p for part in parts.values() for p in part]
+    assert len(set(everything)) == len(everything)
+    embedded = preference_model.embed(everything)
+    cosines = embedded @ embedded.T
+    cosines[range(len(everything)), range(len(everything))] = 0
+    assert cosines.max() <= 0.9

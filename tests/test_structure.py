@@ -1,0 +1,79 @@
+"""The shape that design and README promise."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MODULES = sorted([*ROOT.glob("kdloop/**/*.py"), *ROOT.glob("storage/*.py")])
+ORDER = [
+    "storage",
+    "settings",
+    "student",
+    "packs",
+    "pairs",
+    "raters",
+    "chat",
+    "collect",
+    "knowledge",
+    "methods",
+    "gate",
+    "round",
+    "trainer",
+    "supervisor",
+    "simulate",
+    "ui",
+    "__main__",
+]  # a module imports from its left only
+
+
+def imports(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+            names |= {f"{node.module}.{a.name}" for a in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {a.name for a in node.names}
+    return names
+
+
+def layer(module: str) -> str | None:
+    parts = module.split(".")
+    if parts[0] == "storage":
+        return "storage"
+    return parts[1] if parts[0] == "kdloop" and len(parts) > 1 and parts[1] in ORDER else None
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_one_way(path):
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    own = layer(name)
+    for other in filter(None, map(layer, imports(path))):
+        assert own is None or ORDER.index(other) <= ORDER.index(own), f"{name} imports {other}"
+
+
+def test_sql_stays_in_storage():
+    for path in MODULES:
+        if "storage" not in path.parts:
+            assert not {n for n in imports(path) if n.startswith("sqlite")}, path
+
+
+@pytest.mark.parametrize(("module", "absent"), [("kdloop.ui", "trl"), ("kdloop.round", "gradio")])
+def test_serving_never_loads_trl_and_the_trainer_never_loads_gradio(module, absent):
+    code = f"import sys, {module}; sys.exit({absent!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_readme_names_every_module_and_method():
+    from kdloop.methods import METHODS
+
+    readme = (ROOT / "README.md").read_text()
+    for path in MODULES:
+        if path.stem != "__init__":
+            assert path.name in readme, f"README's tree lacks {path.relative_to(ROOT)}"
+    for name in METHODS:
+        assert f"`{name}`" in readme
