@@ -55,6 +55,8 @@ class Supervisor:
     def tick(self) -> None:
         """Called every second: renew the lease, watch the child, start what is due."""
         with self.lock:
+            if self.child:  # first: after a suspended laptop wakes, our own lease has expired and is still ours
+                rounds.renew_lease(self.settings.db, self.owner)
             for id in rounds.abandoned_rounds(self.settings.db):
                 rounds.finish_round(self.settings.db, id, "failed", error="The process that ran this round is gone")
             if self.child:
@@ -64,7 +66,6 @@ class Supervisor:
 
     def watch(self) -> None:
         db, id = self.settings.db, self.round.id
-        rounds.renew_lease(db, self.owner)
         if self.child.poll() is not None:
             lost = f"The trainer process ended with code {self.child.returncode}; see {log_file(self.settings, id)}"
             self.end("failed", lost)

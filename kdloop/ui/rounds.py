@@ -59,7 +59,7 @@ def live(settings: Settings) -> str:
     total, new = feedback.count_votes(settings.db)
     if not total:
         return "No round yet. Chat and rate some completions: that is what rounds learn from."
-    return f"No round is running. {new} new votes wait for the next one."
+    return f"No round is running. {new} new vote{'s' * (new != 1)} waiting for the next one."
 
 
 def progress_line(settings: Settings, running: Round) -> str:
