@@ -98,6 +98,7 @@ def fit_rater(split: Split) -> PreferenceModel | None:
 def refuse(db, round: Round, split: Split, reason: str) -> None:
     """No candidate: what there is cannot be learned from, or could not be judged."""
     verdict = {"passed": False, "reason": f"Rejected before training: {reason}", "n": 0, "guards": {}}
+    record_rows(db, round, split.train, split)  # read and found wanting: the same votes must not start a round again
     rounds.advance(db, round.id, "eliciting", verdict=verdict, counts=counts(split, []))
     rounds.finish_round(db, round.id, "rejected")
 
