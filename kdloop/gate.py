@@ -4,13 +4,14 @@ Both are sampled with the same seeds and judged by the preference model, where i
 log-probability on held-out pairs decide. Either way: a paired sign test, a minimum n, and guards that block alone.
 """
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import binomtest
 
+from kdloop.methods.trust_region import mean_nll
 from kdloop.pairs import Example, Split
+from kdloop.raters.features import repetition
 from kdloop.raters.preference_model import PreferenceModel
 from kdloop.student import Engine, Sample, Sampling
 from storage.conversations import Message
@@ -149,11 +150,9 @@ def verdict(judged_by: str, outcomes: Outcomes, enough: bool, guards: tuple[Guar
 
 
 def by_rater(rater: PreferenceModel, prompts: list[list[Message]], new: list[Sample], old: list[Sample]) -> Outcomes:
-    wins = losses = 0
-    for prompt, a, b in zip(prompts, new, old, strict=True):
-        p = rater.probability(prompt[-1]["content"], (a.text, a.status == "finished"), (b.text, b.status == "finished"))
-        wins += p > 0.5 + CLEAR
-        losses += p < 0.5 - CLEAR
+    sides = ([(s.text, s.status == "finished") for s in samples] for samples in (new, old))
+    p = rater.probabilities([prompt[-1]["content"] for prompt in prompts], *sides)
+    wins, losses = int((p > 0.5 + CLEAR).sum()), int((p < 0.5 - CLEAR).sum())
     return Outcomes(wins, losses, len(prompts) - wins - losses)
 
 
@@ -185,7 +184,7 @@ def text_guards(new: list[Sample], old: list[Sample], chosen: list) -> list[Guar
 
 def anchor_guard(candidate: Engine, base: Engine, prompts, anchors: list[Sample]) -> Guard:
     texts = [(s.text, s.status == "finished") for s in anchors]
-    before, after = (mean_nll(engine.logprobs(prompts, texts)) for engine in (base, candidate))
+    before, after = (mean_nll(engine, prompts, texts) for engine in (base, candidate))
     rise = after / before - 1
     return Guard("NLL rise on the base's own completions", rise, f"<= {NLL_RISE}", rise <= NLL_RISE)
 
@@ -194,19 +193,10 @@ def displacement_guard(candidate: Engine, champion: Engine, pairs: list[Example]
     if not pairs:
         return []
     prompts, texts = [e.prompt for e in pairs], [(e.chosen.text, e.chosen.status == "finished") for e in pairs]
-    change = mean_nll(champion.logprobs(prompts, texts)) - mean_nll(candidate.logprobs(prompts, texts))
+    change = mean_nll(champion, prompts, texts) - mean_nll(candidate, prompts, texts)
     return [Guard("log-probability of chosen a token", change, f">= {DISPLACEMENT}", change >= DISPLACEMENT)]
-
-
-def mean_nll(logprobs: list[list[float]]) -> float:
-    return -sum(map(sum, logprobs)) / max(1, sum(map(len, logprobs)))
 
 
 def mean_words(texts) -> float:
     return float(np.mean([len(t.split()) for t in texts]))
 
-
-def repetition(text: str) -> float:
-    words = re.findall(r"\w+", text.lower())
-    trigrams = list(zip(words, words[1:], words[2:], strict=False))
-    return 1 - len(set(trigrams)) / len(trigrams) if trigrams else 0.0

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from kdloop import gate, packs, pairs
 from kdloop.knowledge.self_knowledge import best_of_n
-from kdloop.methods import METHODS, NothingToLearn, choose
+from kdloop.methods import METHODS, NothingToLearn, choose, trust_region
 from kdloop.methods.lora import Plan, trainable_student
 from kdloop.pairs import Example, Split
 from kdloop.raters import preference_model
@@ -20,7 +20,8 @@ from storage import checkpoints, rounds
 from storage.rounds import Round
 
 ELICIT_PROMPTS = 48
-MAX_EXAMPLES = 160  # a round's training part: newest first, the rest is what replay leaves out
+MAX_EXAMPLES = 96  # a round's training part: newest first, the rest is what replay leaves out
+PASSES = 96  # examples seen in a training: fewer of them are seen more often, up to three times
 
 
 def run(settings: Settings, round: Round) -> None:
@@ -50,7 +51,9 @@ def run(settings: Settings, round: Round) -> None:
 
     with clock.phase("training", method=method, why=explain(why, rater), counts=counts(split, examples)):
         model = trainable_student(base.source, adapter, device_and_dtype()[1], round.seed)
-        metrics = METHODS[method].train(model, base.tokenizer, examples, Plan(round.seed), clock.steps)
+        start, plan = trust_region.parameters(model), Plan(round.seed, epochs=min(3, PASSES / len(examples)))
+        metrics = METHODS[method].train(model, base.tokenizer, examples, plan, clock.steps)
+        metrics |= trust_region.settle(model, start, base, champion, settings.round_max_tokens)
         candidate = publish(db, round, parent, model, base, method, metrics)
 
     with clock.phase("gating", metrics=metrics):

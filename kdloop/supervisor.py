@@ -11,6 +11,8 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from datetime import datetime, timezone
+from itertools import takewhile
 from pathlib import Path
 from threading import Event, RLock, Thread
 
@@ -21,6 +23,7 @@ from storage.database import new_id
 from storage.rounds import Round, RoundRunning
 
 TICK_SECONDS = 1.0
+RETRY_MINUTES = 10  # after a failed or cancelled round, before one starts by itself; doubles with each in a row
 
 
 class Supervisor:
@@ -88,6 +91,8 @@ class Supervisor:
 
     def due(self) -> str | None:
         """Why a round should start now, if it should."""
+        if self.resting():
+            return None
         new = feedback.count_votes(self.settings.db)[1]
         if self.settings.round_votes and new >= self.settings.round_votes:
             return "votes"
@@ -96,6 +101,12 @@ class Supervisor:
             self.last_turn = time.monotonic()
             return "idle"
         return None
+
+    def resting(self) -> bool:
+        """A round that failed or was cancelled leaves its votes unread: without a rest they would start it again."""
+        ends = [r for r in rounds.list_rounds(self.settings.db, 8) if r.finished_at]
+        broken = list(takewhile(lambda r: r.status in ("failed", "cancelled"), ends))
+        return bool(broken) and age_minutes(broken[0].finished_at) < RETRY_MINUTES * 2 ** (len(broken) - 1)
 
     def start_if_free(self, reason: str) -> None:
         with suppress(RoundRunning):  # another app on the same database was first
@@ -122,6 +133,10 @@ class Supervisor:
         with self.lock:
             if self.child:
                 self.end("failed", "The app was stopped during this round")
+
+
+def age_minutes(at: str) -> float:
+    return (datetime.now(timezone.utc) - datetime.fromisoformat(at)).total_seconds() / 60
 
 
 def log_file(settings: Settings, round_id: int) -> Path:

@@ -57,7 +57,7 @@ def start_round(db: Path, *, requested: str, seed: int | None, started_by: str, 
         if held and time.time() - held["beat"] < LEASE_SECONDS:
             raise RoundRunning(f"Round {held['round_id']} is running: wait for it, or cancel it")
         if held:
-            fail_row(c, held["round_id"], "The process that ran this round is gone")
+            end_row(c, held["round_id"], "failed", "The process that ran this round is gone")
         base = c.execute("select id from checkpoints where status = 'serving'").fetchone()[0]
         id = insert(
             c,
@@ -106,20 +106,12 @@ def advance(db: Path, id: int, status: str, **values) -> None:
 def finish_round(db: Path, id: int, status: str, *, error: str | None = None) -> bool:
     """Set a final status unless the round has one; False when it had."""
     with transaction(db) as c:
-        return (
-            c.execute(
-                f"update rounds set status = ?, error = ?, finished_at = ? where id = ? and status in {RUNNING}",
-                [status, error, now(), id],
-            ).rowcount
-            == 1
-        )
+        return end_row(c, id, status, error)
 
 
-def fail_row(c, id: int, error: str) -> None:
-    c.execute(
-        f"update rounds set status = 'failed', error = ?, finished_at = ? where id = ? and status in {RUNNING}",
-        [error, now(), id],
-    )
+def end_row(c, id: int, status: str, error: str | None) -> bool:
+    end = f"update rounds set status = ?, error = ?, finished_at = ? where id = ? and status in {RUNNING}"
+    return c.execute(end, [status, error, now(), id]).rowcount == 1
 
 
 def request_cancel(db: Path, id: int) -> None:

@@ -14,6 +14,8 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, TrainerCallback
 
+from kdloop.student.transformers import device_and_dtype
+
 RANK = 16
 MAX_LENGTH = 768  # tokens of prompt + completion; longer examples are left out
 
@@ -58,13 +60,12 @@ def score_label_positions_only() -> None:
 
 def common_arguments(plan: Plan, examples: int, micro_batch: int) -> dict:
     """TrainingArguments of every method."""
-    cuda = torch.cuda.is_available()
-    fast_bf16 = cuda or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    device, dtype = device_and_dtype()
     steps = math.ceil(examples / plan.batch) * plan.epochs
     return {
         "output_dir": tempfile.mkdtemp(prefix="kdloop-"),
-        "use_cpu": not cuda,
-        "bf16": fast_bf16,
+        "use_cpu": device == "cpu",
+        "bf16": dtype is torch.bfloat16,
         "gradient_checkpointing": False,
         "per_device_train_batch_size": micro_batch,
         "gradient_accumulation_steps": max(1, plan.batch // micro_batch),

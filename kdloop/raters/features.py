@@ -44,7 +44,6 @@ def surface(prompt: str, completion: str, finished: bool) -> list[float]:
     n, sentences = max(len(words), 1), max(len(re.findall(r"[.!?]+(?:\s|$)", completion)), 1)
     asked = set(re.findall(r"[a-z0-9']+", prompt.lower()))
     listed = sum(bool(re.match(r"\s*(?:[-*•]|\d+[.)])\s", line)) for line in lines)
-    trigrams = list(zip(words, words[1:], words[2:], strict=False))
     return [
         np.log1p(len(words)),
         *hats(len(words)),
@@ -53,7 +52,7 @@ def surface(prompt: str, completion: str, finished: bool) -> list[float]:
         sum(len(w) >= 8 for w in words) / n,
         float(finished),
         len(set(words)) / n**0.75,
-        1 - len(set(trigrams)) / max(len(trigrams), 1),
+        repetition(completion),
         sum(w in asked for w in words) / n,
         np.log1p(listed),
         np.log1p(len(lines)),
@@ -68,6 +67,13 @@ def surface(prompt: str, completion: str, finished: bool) -> list[float]:
         len(re.findall(r"(?<=[a-z,] )[A-Z]", completion)) / n,
         *(sum(w in group for w in words) / n for group in CLASSES.values()),
     ]
+
+
+def repetition(text: str) -> float:
+    """The share of word trigrams that occurred before; 0 for a text shorter than three words."""
+    words = re.findall(r"\w+", text.lower())
+    trigrams = list(zip(words, words[1:], words[2:], strict=False))
+    return 1 - len(set(trigrams)) / len(trigrams) if trigrams else 0.0
 
 
 SURFACE = [

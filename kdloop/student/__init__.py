@@ -5,7 +5,7 @@ reply in flight keeps the weights that it began with, whatever is promoted meanw
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import Protocol
@@ -21,8 +21,6 @@ class Sampling:
     temperature: float = 0.7
     top_p: float = 0.9
     top_k: int = 50
-
-    as_dict = asdict
 
 
 @dataclass(frozen=True)

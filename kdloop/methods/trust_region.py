@@ -1,0 +1,98 @@
+"""How far to follow the direction that training found: as far as the base's own completions allow.
+
+    theta(s) = champion + s (trained - champion)        in the adapter's parameters
+
+s > 1 extrapolates (ExPO, Zheng et al. 2024), s < 1 interpolates back. A short training so goes as far as a long one,
+and one that went too far is drawn back instead of thrown away. s is the largest one found at which the negative
+log-likelihood of completions by the untrained student has not risen by more than a budget: what the student could say
+before, it can say after.
+"""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from kdloop import packs
+from kdloop.student import Engine, Sampling
+from storage.conversations import Message
+
+ROUND_BUDGET = 0.03  # relative NLL rise that one round may add
+TOTAL_BUDGET = 0.045  # and all rounds together; the gate's guard stands at 0.05
+MAX_SCALE = 6.0
+TRIES = 4
+ANCHORS = 24  # completions by the untrained student
+
+
+def settle(model, start: dict[str, torch.Tensor], base: Engine, champion: Engine, max_tokens: int) -> dict[str, float]:
+    """Move the trained model along its direction to the edge of the region; {"step scale", "anchor NLL rise"}.
+
+    `start` holds the parameters before training. Each scale is tried as it would serve: saved, merged, loaded.
+    """
+    prompts, completions = anchors(base, max_tokens)
+    end, before = parameters(model), mean_nll(base, prompts, completions)
+
+    def rise(scale: float) -> float:
+        place(model, start, end, scale)
+        with tempfile.TemporaryDirectory() as directory:
+            model.save_pretrained(directory, selected_adapters=["default"])
+            return mean_nll(base.load(Path(directory)), prompts, completions) / before - 1
+
+    risen = 0.0 if champion is base else mean_nll(champion, prompts, completions) / before - 1
+    scale, found = line_search(rise, risen, budget(risen))
+    place(model, start, end, scale)
+    return {"step scale": scale, "anchor NLL rise": found}
+
+
+def anchors(base: Engine, max_tokens: int) -> tuple[list[list[Message]], list[tuple[str, bool]]]:
+    """(prompts, completions) of the untrained student on prompts of the training pack."""
+    prompts = [[{"role": "user", "content": q}] for q in packs.prompts("general", "train")[:ANCHORS]]
+    samples = base.complete(prompts, Sampling(max_tokens), list(range(ANCHORS)))
+    return prompts, [(s.text, s.status == "finished") for s in samples]
+
+
+def mean_nll(engine: Engine, prompts: list[list[Message]], completions: list[tuple[str, bool]]) -> float:
+    """Nats a token, over all tokens of all completions."""
+    scores = engine.logprobs(prompts, completions)
+    return -sum(map(sum, scores)) / max(1, sum(map(len, scores)))
+
+
+def parameters(model) -> dict[str, torch.Tensor]:
+    """A copy of the trainable parameters."""
+    return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+
+
+@torch.no_grad()
+def place(model, start: dict[str, torch.Tensor], end: dict[str, torch.Tensor], scale: float) -> None:
+    """Set the trainable parameters to start + scale (end - start)."""
+    for name, p in model.named_parameters():
+        if name in start:
+            p.copy_(torch.lerp(start[name], end[name], scale))
+
+
+def budget(champion_rise: float) -> float:
+    """The NLL rise over the base that this round's candidate may have."""
+    return min(champion_rise + ROUND_BUDGET, max(TOTAL_BUDGET, champion_rise))
+
+
+def line_search(rise: Callable[[float], float], start: float, limit: float) -> tuple[float, float]:
+    """(scale, its rise): the largest tried scale with rise(scale) <= limit. `start` is rise(0), the champion's.
+
+    The rise grows about with the square of the scale, which gives each next guess. Returns the smallest scale that was
+    tried where none is within the limit.
+    """
+    good, bad, scale = None, None, 1.0
+    for _ in range(TRIES):
+        found = rise(scale)
+        if found <= limit:
+            good = max(good or (0.0, start), (scale, found))
+            if scale == MAX_SCALE or limit - found < 0.1 * (limit - start):
+                break
+        else:
+            bad = min(bad or (MAX_SCALE, found), (scale, found))
+        guess = scale * (max(limit - start, 1e-4) / max(found - start, 1e-4)) ** 0.5
+        low = good[0] * 1.1 if good else 0.1 * scale
+        high = bad[0] * 0.95 if bad else MAX_SCALE
+        scale = min(max(0.97 * guess, low), high)
+    return good or bad
