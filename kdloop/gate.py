@@ -199,4 +199,3 @@ def displacement_guard(candidate: Engine, champion: Engine, pairs: list[Example]
 
 def mean_words(texts) -> float:
     return float(np.mean([len(t.split()) for t in texts]))
-

@@ -97,10 +97,10 @@ def test_chat_votes_round_gate_and_what_serves_next(settings, engine):
     assert reply.checkpoint.id == checkpoints.serving(settings.db).id
 
 
-@pytest.mark.parametrize("phase", ["eliciting", "training"])
+@pytest.mark.parametrize("phase", ["eliciting", "training", "gating"])
 def test_a_killed_trainer_fails_the_round_and_nothing_else(settings, engine, phase):
     vote_thumbs(settings, engine, 24)
-    supervisor = Supervisor(settings)
+    supervisor = Supervisor(replace(settings, round_votes=20))
     started = supervisor.start()
     deadline = time.monotonic() + 240
     while rounds.get_round(settings.db, started.id).status != phase and time.monotonic() < deadline:
@@ -110,7 +110,9 @@ def test_a_killed_trainer_fails_the_round_and_nothing_else(settings, engine, pha
     ended = supervisor.wait()
     assert ended.status == "failed" and "code -9" in ended.error
     assert checkpoints.serving(settings.db).version == 0
-    supervisor.start()  # the lease is free again
+    assert feedback.count_votes(settings.db)[1] == 24, "the votes of a failed round are still to be learned from"
+    assert supervisor.due() is None, "but not at once: what failed would fail again"
+    supervisor.start()  # by hand it may: the lease is free again
     supervisor.stop()
     assert rounds.list_rounds(settings.db)[0].status == "failed"
 

@@ -33,7 +33,9 @@ def test_a_consistent_rater_is_learned_from_36_votes_and_generalises():
     right = 0
     for unseen in votes(60, lambda i: False)[40:]:
         short, long = ((k.text, True) for k in unseen.completions)
-        forward, backward = (model.probabilities([unseen.question], *([side] for side in sides))[0] for sides in ((short, long), (long, short)))
+        forward, backward = (
+            model.probabilities([unseen.question], [a], [b])[0] for a, b in ((short, long), (long, short))
+        )
         assert abs(forward + backward - 1) < 1e-3
         right += forward > 0.5
     assert right >= 15, f"{right} of 20 unseen pairs, where a coin gets 15 in 2 % of cases"

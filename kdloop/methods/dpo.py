@@ -10,7 +10,7 @@ that training starts from: the champion's.
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 
-from kdloop.methods.lora import OnStep, Plan, common_arguments, run, score_label_positions_only
+from kdloop.methods.lora import OnStep, Plan, bucketed, common_arguments, run, score_label_positions_only
 from kdloop.pairs import Example
 from kdloop.student.prompts import completion_ids, prompt_ids
 
@@ -47,5 +47,5 @@ def train(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep
         beta=BETA,
         precompute_ref_log_probs=True,
     )
-    data = Dataset.from_list([row(tokenizer, e) for e in examples])
+    data = Dataset.from_list(bucketed([row(tokenizer, e) for e in examples], MICRO_BATCH, plan.seed))
     return run(TokenizedDPOTrainer(model, args=config, train_dataset=data, processing_class=tokenizer), on_step)

@@ -63,7 +63,6 @@ def train(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep
         # the smaller side weighs more, so that (weight x count) of both are equal: inside the paper's 1:1 to 4:3
         desirable_weight=max(1.0, (len(data) - likes) / max(likes, 1)),
         undesirable_weight=max(1.0, likes / max(len(data) - likes, 1)),
-        train_sampling_strategy="sequential",
         precompute_ref_log_probs=True,
     )
     return run(

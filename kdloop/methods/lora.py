@@ -4,6 +4,7 @@ TRL's defaults assume a GPU: bf16 and gradient checkpointing on, NaN losses logg
 """
 
 import math
+import random
 import tempfile
 import time
 from collections.abc import Callable
@@ -73,6 +74,7 @@ def common_arguments(plan: Plan, examples: int, micro_batch: int) -> dict:
         "lr_scheduler_type": "cosine",
         "warmup_steps": max(1, round(0.1 * steps)),
         "num_train_epochs": plan.epochs,
+        "train_sampling_strategy": "sequential",  # the order that `bucketed` made
         "max_grad_norm": 1.0,
         "max_length": MAX_LENGTH,
         "seed": plan.seed,
@@ -84,6 +86,15 @@ def common_arguments(plan: Plan, examples: int, micro_batch: int) -> dict:
         "disable_tqdm": True,
         "dataloader_pin_memory": False,
     }
+
+
+def bucketed(rows: list[dict], micro_batch: int, seed: int) -> list[dict]:
+    """Rows of similar length side by side, so that little of a micro-batch is padding; the micro-batches shuffled."""
+    by_length = sorted(rows, key=lambda r: max(len(ids) for ids in r.values()))
+    batches = [by_length[at : at + micro_batch] for at in range(0, len(by_length), micro_batch)]
+    random.Random(seed).shuffle(batches)
+    batches.sort(key=len, reverse=True)  # a smaller one last: an earlier one would shift the borders of all that follow
+    return [r for batch in batches for r in batch]
 
 
 class Watch(TrainerCallback):

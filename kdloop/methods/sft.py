@@ -6,7 +6,7 @@ Survey Eq. 5; TRL SFTTrainer.
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-from kdloop.methods.lora import OnStep, Plan, common_arguments, run, score_label_positions_only
+from kdloop.methods.lora import OnStep, Plan, bucketed, common_arguments, run, score_label_positions_only
 from kdloop.pairs import Example
 from kdloop.student.prompts import completion_ids, prompt_ids
 
@@ -26,5 +26,5 @@ def row(tokenizer, e: Example) -> dict[str, list[int]]:
 def train(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep) -> dict[str, float]:
     score_label_positions_only()
     config = SFTConfig(**common_arguments(plan, len(examples), MICRO_BATCH))
-    data = Dataset.from_list([row(tokenizer, e) for e in examples])
+    data = Dataset.from_list(bucketed([row(tokenizer, e) for e in examples], MICRO_BATCH, plan.seed))
     return run(SFTTrainer(model, args=config, train_dataset=data, processing_class=tokenizer), on_step)

@@ -24,6 +24,7 @@ from kdloop.student import Sample, Sampling
 from kdloop.student.prompts import completion_ids, prompt_ids
 from storage.conversations import Message
 
+KEEP = 7 / 8  # finished rows stay until they are more than this leaves: leaving copies the cache
 BATCH = 64  # beyond this the KV cache of a 135M model no longer helps a CPU's throughput
 
 
@@ -47,13 +48,21 @@ class SeededSampler(LogitsProcessor):
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        return torch.full_like(scores, -torch.inf).scatter_(1, self.draw(scores), 0.0)
+
+    def draw(self, scores: torch.Tensor) -> torch.Tensor:
+        """(B, vocabulary) -> (B, 1) tokens."""
+        if self.sampling.temperature == 0:
+            return scores.argmax(-1, keepdim=True)
         values, tokens = torch.topk(scores, min(self.sampling.top_k, scores.size(-1)))  # (B, k), sorted
         logp = torch.log_softmax(values.float() / self.sampling.temperature, -1)
         before = logp.exp().cumsum(-1) - logp.exp()  # probability mass ahead of each token
         logp = logp.masked_fill(before >= self.sampling.top_p, -torch.inf)
         uniform = torch.stack([torch.rand(values.size(-1), generator=g) for g in self.generators]).to(logp.device)
-        draw = (logp - torch.log(-torch.log(uniform))).argmax(-1, keepdim=True)
-        return torch.full_like(scores, -torch.inf).scatter_(1, tokens.gather(1, draw), 0.0)
+        return tokens.gather(1, (logp - torch.log(-torch.log(uniform))).argmax(-1, keepdim=True))
+
+    def keep(self, rows: list[int]) -> None:
+        self.generators = [self.generators[i] for i in rows]
 
 
 class StopOn(StoppingCriteria):
@@ -97,7 +106,7 @@ class TransformersEngine:
 
     def stream(self, prompt: list[Message], sampling: Sampling, seed: int, stop: Event) -> Iterator[str | Sample]:
         tokens, ids, begun, first = TokenQueue(), [], time.monotonic(), 0.0
-        batch = self.batch([prompt])
+        batch = self.pad([prompt_ids(self.tokenizer, prompt)])
         failure = []
         thread = Thread(target=self.generate_into, args=(tokens, failure, batch, sampling, seed, stop), daemon=True)
         thread.start()
@@ -113,9 +122,18 @@ class TransformersEngine:
             raise failure[0]
         yield self.sample(ids, batch["input_ids"].size(1), sampling, first, time.monotonic() - begun)
 
+    @torch.inference_mode()
     def generate_into(self, tokens: TokenQueue, failure: list, batch, sampling, seed, stop) -> None:
         try:
-            self.generate(batch, sampling, [seed], streamer=tokens, stopping_criteria=[StopOn(stop)])
+            self.model.generate(
+                **batch,
+                do_sample=False,
+                max_new_tokens=sampling.max_tokens,
+                logits_processor=[SeededSampler(sampling, [seed])],
+                pad_token_id=self.tokenizer.eos_token_id,
+                streamer=tokens,
+                stopping_criteria=[StopOn(stop)],
+            )
         except (RuntimeError, ValueError) as error:  # out of memory, bad shapes: re-raised where the reply is read
             failure.append(error)
         finally:
@@ -123,18 +141,46 @@ class TransformersEngine:
 
     def complete(self, prompts: list[list[Message]], sampling: Sampling, seeds: list[int]) -> list[Sample]:
         """Batches of similar prompt length, so that little is padding."""
-        order = sorted(range(len(prompts)), key=lambda i: len(prompt_ids(self.tokenizer, prompts[i])))
+        heads = [prompt_ids(self.tokenizer, p) for p in prompts]
+        order = sorted(range(len(heads)), key=lambda i: (len(heads[i]), heads[i]))
         samples: dict[int, Sample] = {}
         for at in range(0, len(order), BATCH):
-            rows = order[at : at + BATCH]
-            begun = time.monotonic()
-            batch = self.batch([prompts[i] for i in rows])
-            width = batch["input_ids"].size(1)
-            out = self.generate(batch, sampling, [seeds[i] for i in rows])[:, width:].tolist()
+            rows, begun = order[at : at + BATCH], time.monotonic()
+            out = self.decode([heads[i] for i in rows], sampling, [seeds[i] for i in rows])
             seconds = (time.monotonic() - begun) / len(rows)
-            for i, ids, mask in zip(rows, out, batch["attention_mask"], strict=True):
-                samples[i] = self.sample(ids, int(mask.sum()), sampling, 0.0, seconds)
+            for i, ids in zip(rows, out, strict=True):
+                samples[i] = self.sample(ids, len(heads[i]), sampling, 0.0, seconds)
         return [samples[i] for i in range(len(prompts))]
+
+    @torch.inference_mode()
+    def decode(self, heads: list[list[int]], sampling: Sampling, seeds: list[int]) -> list[list[int]]:
+        """The ids of one completion a prompt. Equal prompts are read once, and finished rows leave the batch."""
+        distinct = list(dict.fromkeys(map(tuple, heads)))
+        batch = self.pad([list(head) for head in distinct])
+        mask, positions = batch["attention_mask"], batch["attention_mask"].cumsum(-1) - 1
+        step = self.model(**batch, position_ids=positions.clamp(min=0), use_cache=True, logits_to_keep=1)
+        rows = [distinct.index(tuple(head)) for head in heads]
+        step.past_key_values.batch_select_indices(torch.tensor(rows, device=self.device))
+        logits, mask, cache = step.logits[rows, -1], mask[rows], step.past_key_values
+        sampler, out = SeededSampler(sampling, seeds), [[] for _ in heads]
+        alive, finished = list(range(len(heads))), set()
+        for _ in range(sampling.max_tokens):
+            tokens = sampler.draw(logits)
+            for i, token in zip(alive, tokens.flatten().tolist(), strict=True):
+                out[i].append(token)
+            finished |= {i for i in alive if out[i][-1] == self.tokenizer.eos_token_id}
+            going = [at for at, i in enumerate(alive) if i not in finished]
+            if not going:
+                break
+            if len(going) < KEEP * len(alive):
+                cache.batch_select_indices(torch.tensor(going, device=self.device))
+                tokens, mask, alive = tokens[going], mask[going], [alive[at] for at in going]
+                sampler.keep(going)
+            mask = torch.cat([mask, mask.new_ones(len(alive), 1)], 1)
+            at = mask.sum(1, keepdim=True) - 1
+            step = self.model(tokens, attention_mask=mask, position_ids=at, past_key_values=cache, logits_to_keep=1)
+            logits = step.logits[:, -1]
+        return out
 
     def logprobs(self, prompts: list[list[Message]], completions: list[tuple[str, bool]]) -> list[list[float]]:
         scores = []
@@ -150,21 +196,8 @@ class TransformersEngine:
         logits = self.model(ids, logits_to_keep=len(tail) + 1, use_cache=False).logits[0, :-1].float()
         return torch.log_softmax(logits, -1)[range(len(tail)), tail].tolist()
 
-    def batch(self, prompts: list[list[Message]]) -> dict[str, torch.Tensor]:
-        ids = [prompt_ids(self.tokenizer, p) for p in prompts]
+    def pad(self, ids: list[list[int]]) -> dict[str, torch.Tensor]:
         return self.tokenizer.pad({"input_ids": ids}, return_tensors="pt").to(self.device)
-
-    @torch.inference_mode()
-    def generate(self, batch, sampling: Sampling, seeds: list[int], **options) -> torch.Tensor:
-        sampler = [SeededSampler(sampling, seeds)] if sampling.temperature > 0 else []
-        return self.model.generate(
-            **batch,
-            do_sample=False,
-            max_new_tokens=sampling.max_tokens,
-            logits_processor=sampler,
-            pad_token_id=self.tokenizer.eos_token_id,
-            **options,
-        )
 
     def sample(self, ids: list[int], prompt_tokens: int, sampling: Sampling, first: float, seconds: float) -> Sample:
         end = self.tokenizer.eos_token_id

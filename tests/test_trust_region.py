@@ -1,0 +1,43 @@
+"""The search for how far to follow a training's direction."""
+
+import pytest
+import torch
+
+from kdloop.methods import trust_region
+from kdloop.methods.lora import trainable_student
+
+
+@pytest.mark.parametrize("curvature", [0.0005, 0.003, 0.03, 0.3])
+def test_the_largest_scale_within_the_limit_is_found_in_few_tries(curvature):
+    tried = []
+
+    def rise(scale):
+        tried.append(scale)
+        return curvature * scale**2.3
+
+    scale, found = trust_region.line_search(rise, 0.0, 0.03)
+    best = min((0.03 / curvature) ** (1 / 2.3), trust_region.MAX_SCALE)
+    assert found == rise(scale) and found <= 0.03 and scale > 0.8 * best
+    assert len(tried) <= trust_region.TRIES + 1
+
+
+def test_a_direction_that_hurts_at_any_length_is_hardly_followed():
+    scale, _ = trust_region.line_search(lambda s: 0.5 + s, 0.0, 0.03)
+    assert scale < 0.01
+
+
+def test_rounds_share_a_budget_below_the_gates_guard():
+    risen = 0.0
+    for _ in range(5):
+        assert risen <= trust_region.budget(risen) <= trust_region.TOTAL_BUDGET
+        risen = trust_region.budget(risen)
+    assert trust_region.budget(0.2) == 0.2  # a champion beyond it may be replaced, not pushed further
+
+
+def test_place_moves_every_trained_parameter_along_the_line(tiny_student):
+    model = trainable_student(tiny_student, None, torch.float32, 0)
+    start = trust_region.parameters(model)
+    end = {name: p + 1 for name, p in start.items()}
+    trust_region.place(model, start, end, 2.5)
+    moved = trust_region.parameters(model)
+    assert moved and all(torch.allclose(moved[name] - start[name], torch.tensor(2.5), atol=1e-5) for name in start)
