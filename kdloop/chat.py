@@ -62,6 +62,15 @@ def say(
     yield from stream(settings, engine, checkpoint, turn, stop)
 
 
+def retry(settings: Settings, serving: Serving, conversation_id: str, person: str, stop: Event) -> Iterator[Reply]:
+    """Another completion of the last turn; the former one stays, to be compared with."""
+    last = conversations.last_turn(settings.db, conversation_id, person)
+    if last is None:
+        raise ValueError("Nothing to try again yet: type a message first")
+    engine, checkpoint = serving.current()
+    yield from stream(settings, engine, checkpoint, last[0], stop)
+
+
 def stream(settings: Settings, engine, checkpoint: Checkpoint, turn: Turn, stop: Event) -> Iterator[Reply]:
     sampling, seed = Sampling(settings.max_tokens), secrets.randbits(31)
     id = conversations.add_completion(

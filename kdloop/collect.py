@@ -7,6 +7,7 @@ from storage.conversations import Completion
 
 MAX_CHARACTERS = 8000
 CHOICES = ("left", "right", "tie", "both bad")
+REASONS = ("wrong", "too long", "off-topic", "unsafe", "style")
 
 
 def thumb(db: Path, person: str, completion_id: str, liked: bool | None) -> str | None:
@@ -59,11 +60,21 @@ def edit(db: Path, person: str, completion_id: str, text: str) -> str:
     )
 
 
-def critique(db: Path, person: str, completion_id: str, text: str) -> str:
-    """What is wrong with a completion, in words."""
-    about, text = rateable(db, person, completion_id), words(text, "A critique")
+def critique(db: Path, person: str, completion_id: str, text: str, reasons: tuple[str, ...] = ()) -> str:
+    """What is wrong with a completion: some of REASONS, or words, or both."""
+    about = rateable(db, person, completion_id)
+    if unknown := set(reasons) - set(REASONS):
+        raise ValueError(f"Reasons {sorted(unknown)}; there are {', '.join(REASONS)}")
+    if not reasons or (text or "").strip():
+        text = words(text, "A critique")
     return feedback.add_feedback(
-        db, about.turn_id, rater=person, channel="critique", rejected_id=completion_id, critique=text
+        db,
+        about.turn_id,
+        rater=person,
+        channel="critique",
+        rejected_id=completion_id,
+        critique=text,
+        reason=", ".join(r for r in REASONS if r in reasons),
     )
 
 

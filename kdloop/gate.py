@@ -4,7 +4,7 @@ Both are sampled with the same seeds and judged by the preference model, where i
 log-probability on held-out pairs decide. Either way: a paired sign test, a minimum n, and guards that block alone.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import binomtest
@@ -16,7 +16,7 @@ from kdloop.raters.preference_model import PreferenceModel
 from kdloop.student import Engine, Sample, Sampling
 from storage.conversations import Message
 
-SIGN_P = 0.01  # a candidate that is no better passes so rarely
+SIGN_P = 0.025  # a candidate that is no better passes so rarely
 MIN_DECIDED = 12
 MIN_HELD_OUT_PAIRS = 20
 CLEAR = 0.1  # |p - 1/2| below this is a tie
@@ -25,6 +25,7 @@ DISPLACEMENT = -0.15  # nats a token that the chosen completions may lose
 REPETITION_RISE = 0.05
 END_OF_TURN_FALL = 0.10
 LENGTH_FACTOR = 2.5
+EXAMPLES = 6  # kept with the verdict, for people to read
 
 
 class CannotDecide(Exception):
@@ -33,7 +34,7 @@ class CannotDecide(Exception):
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Paired outcomes, the candidate's view. `ci95` is Wilson's interval of the win rate; ties count half."""
+    """Paired outcomes, the candidate's view; ties count half in the win rate."""
 
     wins: int
     losses: int
@@ -49,12 +50,11 @@ class Outcomes:
 
     @property
     def ci95(self) -> list[float]:
-        """Conservative: ties have less variance than the binomial that Wilson assumes."""
-        if not self.n:
-            return [0.0, 1.0]
-        z, n, p = 1.96, self.n, self.win_rate
-        centre, half = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-        return [round(float((centre + s * half) / (1 + z * z / n)), 4) for s in (-1, 1)]
+        """Adjusted Wald interval of a paired difference (Agresti & Min 2005): half an outcome added to each cell."""
+        n, wins, losses = self.n + 2, self.wins + 0.5, self.losses + 0.5
+        difference = (wins - losses) / n
+        half = 1.96 * np.sqrt((wins + losses) / n - difference**2) / np.sqrt(n)
+        return [round(float(np.clip(0.5 + (difference + side * half) / 2, 0, 1)), 4) for side in (-1, 1)]
 
     @property
     def p_value(self) -> float:
@@ -81,6 +81,8 @@ class Verdict:
     outcomes: Outcomes
     guards: tuple[Guard, ...]
     reason: str
+    against_base: Outcomes | None = None  # by the same rater, for the learning curve; decides nothing
+    examples: tuple[dict, ...] = ()  # {"prompt", "before", "after"}
 
     def as_dict(self) -> dict:
         guards = {g.name: {"value": round(g.value, 4), "limit": g.limit, "ok": bool(g.ok)} for g in self.guards}
@@ -90,6 +92,8 @@ class Verdict:
             "n": self.outcomes.n,
             "guards": guards,
             "reason": self.reason,
+            "against_base": self.against_base and self.against_base.as_dict(),
+            "examples": list(self.examples),
             **self.outcomes.as_dict(),
         }
 
@@ -130,7 +134,13 @@ def decide(
         anchor_guard(candidate, base, prompts, anchors),
         *displacement_guard(candidate, champion, [e for e in split.held_out if e.is_pair]),
     )
-    return verdict(judged_by, outcomes, enough, guards)
+    examples = [
+        {"prompt": p[-1]["content"], "before": before.text, "after": after.text}
+        for p, before, after in zip(prompts[:EXAMPLES], old, new, strict=False)
+    ]
+    against_base = by_rater(rater, prompts, new, anchors) if rater and rater.skill.proven else None
+    decided = verdict(judged_by, outcomes, enough, guards)
+    return replace(decided, against_base=against_base, examples=tuple(examples))
 
 
 def verdict(judged_by: str, outcomes: Outcomes, enough: bool, guards: tuple[Guard, ...]) -> Verdict:

@@ -28,7 +28,7 @@ def run(settings: Settings, round: Round) -> None:
     """Carry a queued round to its end. Raises what goes wrong; the trainer process records it."""
     db, clock = settings.db, Clock(settings, round)
     sampling = Sampling(settings.round_max_tokens)
-    parent = checkpoints.get_checkpoint(db, round.base_id)
+    parent, untrained = checkpoints.get_checkpoint(db, round.base_id), checkpoints.lineage(db)[0]
     base = TransformersEngine(find_student(settings.student, settings.home))
     adapter = checkpoints.adapter_dir(db, parent)
     champion = base.load(adapter) if adapter else base
@@ -43,17 +43,22 @@ def run(settings: Settings, round: Round) -> None:
             return refuse(db, round, split, str(refusal))
         if rater and rater.skill.proven:
             questions = training_questions(split, round.seed)
-            best_of_n(db, round, champion, parent, rater, questions, sampling, clock.steps)
+            writers = [(champion, parent)] if champion is base else [(champion, parent), (base, untrained)]
+            best_of_n(db, round, writers, rater, questions, sampling, clock.steps)
             split = pairs.from_feedback(db, round.id)
     method, why = choose(round.requested, split.train)
     examples = select(method, split.train)
     record_rows(db, round, examples, split)
 
+    origin = champion
+    if len(people_said(split)) <= MAX_EXAMPLES:  # all of it fits into one round: learn it from the base, without drift
+        origin, parent, adapter = base, untrained, None
+
     with clock.phase("training", method=method, why=explain(why, rater), counts=counts(split, examples)):
         model = trainable_student(base.source, adapter, device_and_dtype()[1], round.seed)
         start, plan = trust_region.parameters(model), Plan(round.seed, epochs=min(3, PASSES / len(examples)))
         metrics = METHODS[method].train(model, base.tokenizer, examples, plan, clock.steps)
-        metrics |= trust_region.settle(model, start, base, champion, settings.round_max_tokens)
+        metrics |= trust_region.settle(model, start, base, origin, settings.round_max_tokens)
         candidate = publish(db, round, parent, model, base, method, metrics)
 
     with clock.phase("gating", metrics=metrics):
@@ -84,8 +89,9 @@ class Clock:
         )
 
     def steps(self, step: int, steps: int, loss: float | None = None) -> None:
-        spent = time.monotonic() - self.begun
-        eta = spent / step * (steps - step) if step else None
+        if step <= 1:
+            self.first = time.monotonic()  # what came before, loading and reference log-probs, is not the steps' pace
+        eta = (time.monotonic() - self.first) / (step - 1) * (steps - step) if step > 1 else None
         rounds.note_progress(self.db, self.round.id, self.name, step, steps, loss=loss, eta_seconds=eta)
 
 
@@ -94,8 +100,12 @@ def round_to(seconds: float) -> float:
 
 
 def fit_rater(split: Split) -> PreferenceModel | None:
-    human = [e for e in split.train if e.source == "human"]
+    human = people_said(split)
     return preference_model.fit(human, split.held_out) if len(human) >= 4 else None
+
+
+def people_said(split: Split) -> list[Example]:
+    return [e for e in split.train if e.source == "human"]
 
 
 def refuse(db, round: Round, split: Split, reason: str) -> None:

@@ -107,6 +107,24 @@ def history(db: Path, conversation_id: str, person: str) -> list[tuple[Turn, Com
     return [(Turn(r[0], r[1], json.loads(r[2])), Completion(*tuple(r)[3:])) for r in rows]
 
 
+def find_conversations(db: Path, person: str, search: str = "", limit: int = 40) -> list[tuple[str, str]]:
+    """(id, title) of a person's conversations that hold a turn, newest first; `search` looks in titles and messages."""
+    pattern = "%" + search.strip().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
+    with connect(db) as c:
+        rows = c.execute(
+            "select v.id, v.title from conversations v where v.person = ?1 and exists "
+            "(select 1 from turns t left join completions k on k.turn_id = t.id where t.conversation_id = v.id "
+            " and (v.title like ?2 escape '\\' or t.prompt like ?2 escape '\\' or k.text like ?2 escape '\\')) "
+            "order by v.created_at desc limit ?3",
+            [person, pattern, limit],
+        ).fetchall()
+    return [tuple(r) for r in rows]
+
+
+def last_turn(db: Path, conversation_id: str, person: str) -> tuple[Turn, Completion] | None:
+    return next(reversed(history(db, conversation_id, person)), None)
+
+
 def close_open_completions(db: Path) -> int:
     """At start: what still streams in the database lost its process. Returns how many there were."""
     with transaction(db) as c:

@@ -87,7 +87,7 @@ def update(c: sqlite3.Connection, table: str, id: str | int, **values) -> None:
 
 
 def encode(values: dict) -> list:
-    return [json.dumps(v) if isinstance(v, (dict, list)) else v for v in values.values()]
+    return [json.dumps(v, ensure_ascii=False) if isinstance(v, (dict, list)) else v for v in values.values()]
 
 
 def new_id() -> str:

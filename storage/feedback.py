@@ -118,6 +118,28 @@ def count_votes(db: Path) -> tuple[int, int]:
         )
 
 
+def votes_by_hour(db: Path) -> list[tuple[str, int]]:
+    """(hour as "2026-01-31T15", people's votes that stand) in order; hours without any are left out."""
+    with connect(db) as c:
+        rows = c.execute(
+            "select substr(created_at, 1, 13), count(*) from feedback "
+            "where source = 'human' and retracted_at is null group by 1 order by 1"
+        ).fetchall()
+    return [tuple(r) for r in rows]
+
+
+def duels(db: Path) -> list[tuple[int, int, float]]:
+    """(checkpoint, other checkpoint, 1 where the first was chosen, 0.5 for a tie) of people's choices between two."""
+    with connect(db) as c:
+        rows = c.execute(
+            "select a.checkpoint_id, b.checkpoint_id, coalesce(f.score, 1.0) from feedback f "
+            "join completions a on a.id = f.chosen_id join completions b on b.id = f.rejected_id "
+            "where f.channel = 'choice' and f.source = 'human' and f.retracted_at is null "
+            "and a.checkpoint_id <> b.checkpoint_id order by f.created_at"
+        ).fetchall()
+    return [tuple(r) for r in rows]
+
+
 def edits(db: Path, rater: str, completion_id: str) -> dict[str, str]:
     """The corrections of a completion that stand: text -> feedback id."""
     with connect(db) as c:

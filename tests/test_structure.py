@@ -18,6 +18,7 @@ ORDER = [
     "raters",
     "chat",
     "collect",
+    "arena",
     "knowledge",
     "methods",
     "gate",

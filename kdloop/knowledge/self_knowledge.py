@@ -4,7 +4,9 @@ The survey's self-knowledge, filtered by a reward model (ReST, RAFT). Multiplies
 only a preference model whose skill is proven may do it. Rows carry source `preference_model` and the round's id.
 """
 
+import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,52 +29,60 @@ SURE = 0.6  # the rater's probability that best beats worst
 def best_of_n(
     db: Path,
     round: Round,
-    engine: Engine,
-    checkpoint: Checkpoint,
+    writers: list[tuple[Engine, Checkpoint]],
     rater: PreferenceModel,
     questions: list[str],
     sampling: Sampling,
     on_step: Callable[[int, int], None],
 ) -> int:
-    """Write one pair a question where the rater is sure enough; returns how many."""
+    """Write one pair a question where the rater is sure enough; returns how many. Each writer gives its share of N."""
     written = 0
     for at in range(0, len(questions), CHUNK):
-        asked = [q for q in questions[at : at + CHUNK] for _ in range(N)]
-        seeds = [(round.seed * 1000 + at) * 1000 + i for i in range(len(asked))]
-        samples = engine.complete([[{"role": "user", "content": q}] for q in asked], sampling, seeds)
-        for question, best, worst, probability in rank(rater, asked, samples):
-            chosen, rejected = ((samples[i], seeds[i]) for i in (best, worst))
-            write_pair(db, round, checkpoint, question, chosen, rejected, sampling, probability)
+        asked = questions[at : at + CHUNK]
+        drawn = [draw(*w, asked, sampling, N // len(writers), (round.seed, at, i)) for i, w in enumerate(writers)]
+        samples = [one for group in zip(*drawn, strict=True) for share in group for one in share]
+        for question, best, worst, probability in rank(rater, asked, [d.sample for d in samples]):
+            write_pair(db, round, question, samples[best], samples[worst], sampling, probability)
             written += 1
         on_step(min(at + CHUNK, len(questions)), len(questions))
     return written
 
 
+@dataclass(frozen=True)
+class Drawn:
+    sample: Sample
+    checkpoint: Checkpoint
+    seed: int
+
+
+def draw(engine, checkpoint: Checkpoint, asked: list[str], sampling: Sampling, n: int, key: tuple) -> list[list[Drawn]]:
+    """`n` completions a question."""
+    first = int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:5], "big")
+    seeds = [first + i for i in range(len(asked) * n)]
+    samples = engine.complete([[{"role": "user", "content": q}] for q in asked for _ in range(n)], sampling, seeds)
+    drawn = [Drawn(sample, checkpoint, seed) for sample, seed in zip(samples, seeds, strict=True)]
+    return [drawn[i * n :][:n] for i in range(len(asked))]
+
+
 def rank(rater: PreferenceModel, asked: list[str], samples: list[Sample]) -> list[tuple[str, int, int, float]]:
-    """(question, best, worst, probability) of each group of N samples where the rater is sure enough."""
+    """(question, best, worst, probability) where the rater is sure enough; each question has as many samples."""
+    n = len(samples) // len(asked)
     sides = [(s.text, s.status == "finished") for s in samples]
-    scores = rater.scores(asked, sides).reshape(-1, N)
-    first = np.arange(len(scores)) * N
+    scores = rater.scores([q for q in asked for _ in range(n)], sides).reshape(-1, n)
+    first = np.arange(len(asked)) * n
     best, worst = first + scores.argmax(1), first + scores.argmin(1)
-    p = rater.probabilities(asked[::N], [sides[i] for i in best], [sides[i] for i in worst])
-    groups = zip(asked[::N], best.tolist(), worst.tolist(), p.tolist(), strict=True)
+    p = rater.probabilities(asked, [sides[i] for i in best], [sides[i] for i in worst])
+    groups = zip(asked, best.tolist(), worst.tolist(), p.tolist(), strict=True)
     return [(q, b, w, p) for q, b, w, p in groups if p >= SURE and sides[b][0] and sides[w][0]]
 
 
 def write_pair(
-    db: Path,
-    round: Round,
-    checkpoint: Checkpoint,
-    question: str,
-    chosen: tuple[Sample, int],
-    rejected: tuple[Sample, int],
-    sampling: Sampling,
-    probability: float,
+    db: Path, round: Round, question: str, chosen: Drawn, rejected: Drawn, sampling: Sampling, probability: float
 ) -> None:
-    """Record a turn, its two completions (sample, seed) and the preference model's choice between them."""
+    """Record a turn, its two completions and the preference model's choice between them."""
     conversation = conversations.start_conversation(db, f"round {round.id}", question, id=training_id())
     turn = conversations.add_turn(db, conversation, [{"role": "user", "content": question}])
-    better, worse = (record(db, turn, checkpoint, sample, sampling, seed) for sample, seed in (chosen, rejected))
+    better, worse = (record(db, turn, d.checkpoint, d.sample, sampling, d.seed) for d in (chosen, rejected))
     add_feedback(
         db,
         turn.id,

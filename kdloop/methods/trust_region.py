@@ -1,6 +1,6 @@
 """How far to follow the direction that training found: as far as the base's own completions allow.
 
-    theta(s) = champion + s (trained - champion)        in the adapter's parameters
+    theta(s) = origin + s (trained - origin)        in the adapter's parameters
 
 s > 1 extrapolates (ExPO, Zheng et al. 2024), s < 1 interpolates back. A short training so goes as far as a long one,
 and one that went too far is drawn back instead of thrown away. s is the largest one found at which the negative
@@ -18,17 +18,18 @@ from kdloop import packs
 from kdloop.student import Engine, Sampling
 from storage.conversations import Message
 
-ROUND_BUDGET = 0.03  # relative NLL rise that one round may add
+ROUND_BUDGET = 0.04  # relative NLL rise that one round may add
 TOTAL_BUDGET = 0.045  # and all rounds together; the gate's guard stands at 0.05
 MAX_SCALE = 6.0
 TRIES = 4
 ANCHORS = 24  # completions by the untrained student
 
 
-def settle(model, start: dict[str, torch.Tensor], base: Engine, champion: Engine, max_tokens: int) -> dict[str, float]:
+def settle(model, start: dict[str, torch.Tensor], base: Engine, origin: Engine, max_tokens: int) -> dict[str, float]:
     """Move the trained model along its direction to the edge of the region; {"step scale", "anchor NLL rise"}.
 
-    `start` holds the parameters before training. Each scale is tried as it would serve: saved, merged, loaded.
+    `start` holds the parameters before training, and `origin` is the engine that has them. Each scale is tried as it
+    would serve: saved, merged, loaded.
     """
     prompts, completions = anchors(base, max_tokens)
     end, before = parameters(model), mean_nll(base, prompts, completions)
@@ -39,7 +40,7 @@ def settle(model, start: dict[str, torch.Tensor], base: Engine, champion: Engine
             model.save_pretrained(directory, selected_adapters=["default"])
             return mean_nll(base.load(Path(directory)), prompts, completions) / before - 1
 
-    risen = 0.0 if champion is base else mean_nll(champion, prompts, completions) / before - 1
+    risen = 0.0 if origin is base else mean_nll(origin, prompts, completions) / before - 1
     scale, found = line_search(rise, risen, budget(risen))
     place(model, start, end, scale)
     return {"step scale": scale, "anchor NLL rise": found}
@@ -71,13 +72,13 @@ def place(model, start: dict[str, torch.Tensor], end: dict[str, torch.Tensor], s
             p.copy_(torch.lerp(start[name], end[name], scale))
 
 
-def budget(champion_rise: float) -> float:
+def budget(risen: float) -> float:
     """The NLL rise over the base that this round's candidate may have."""
-    return min(champion_rise + ROUND_BUDGET, max(TOTAL_BUDGET, champion_rise))
+    return min(risen + ROUND_BUDGET, max(TOTAL_BUDGET, risen))
 
 
 def line_search(rise: Callable[[float], float], start: float, limit: float) -> tuple[float, float]:
-    """(scale, its rise): the largest tried scale with rise(scale) <= limit. `start` is rise(0), the champion's.
+    """(scale, its rise): the largest tried scale with rise(scale) <= limit. `start` is rise(0), the origin's.
 
     The rise grows about with the square of the scale, which gives each next guess. Returns the smallest scale that was
     tried where none is within the limit.

@@ -12,9 +12,11 @@ from threading import Event, Thread
 
 import torch
 from peft import PeftModel
+from torch.nn.functional import pad
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    Cache,
     LogitsProcessor,
     StoppingCriteria,
 )
@@ -25,6 +27,7 @@ from kdloop.student.prompts import completion_ids, prompt_ids
 from storage.conversations import Message
 
 KEEP = 7 / 8  # finished rows stay until they are more than this leaves: leaving copies the cache
+READ = 16  # prompts read at once
 BATCH = 64  # beyond this the KV cache of a 135M model no longer helps a CPU's throughput
 
 
@@ -155,13 +158,11 @@ class TransformersEngine:
     @torch.inference_mode()
     def decode(self, heads: list[list[int]], sampling: Sampling, seeds: list[int]) -> list[list[int]]:
         """The ids of one completion a prompt. Equal prompts are read once, and finished rows leave the batch."""
-        distinct = list(dict.fromkeys(map(tuple, heads)))
-        batch = self.pad([list(head) for head in distinct])
-        mask, positions = batch["attention_mask"], batch["attention_mask"].cumsum(-1) - 1
-        step = self.model(**batch, position_ids=positions.clamp(min=0), use_cache=True, logits_to_keep=1)
+        distinct = sorted(set(map(tuple, heads)), key=len)
+        logits, mask, cache = self.read([list(head) for head in distinct])
         rows = [distinct.index(tuple(head)) for head in heads]
-        step.past_key_values.batch_select_indices(torch.tensor(rows, device=self.device))
-        logits, mask, cache = step.logits[rows, -1], mask[rows], step.past_key_values
+        cache.batch_select_indices(torch.tensor(rows, device=self.device))
+        logits, mask = logits[rows], mask[rows]
         sampler, out = SeededSampler(sampling, seeds), [[] for _ in heads]
         alive, finished = list(range(len(heads))), set()
         for _ in range(sampling.max_tokens):
@@ -181,6 +182,24 @@ class TransformersEngine:
             step = self.model(tokens, attention_mask=mask, position_ids=at, past_key_values=cache, logits_to_keep=1)
             logits = step.logits[:, -1]
         return out
+
+    def read(self, heads: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor, Cache]:
+        """(last logits, attention mask, KV cache) of prompts, read in groups so that little of the work is padding."""
+        masks, logits, caches = [], [], []
+        for at in range(0, len(heads), READ):
+            batch = self.pad(heads[at : at + READ])
+            positions = (batch["attention_mask"].cumsum(-1) - 1).clamp(min=0)
+            step = self.model(**batch, position_ids=positions, use_cache=True, logits_to_keep=1)
+            masks.append(batch["attention_mask"])
+            logits.append(step.logits[:, -1])
+            caches.append(step.past_key_values)
+        width = max(mask.size(1) for mask in masks)
+        for number, layer in enumerate(caches[0].layers):
+            group = [cache.layers[number] for cache in caches]
+            layer.keys = torch.cat([pad(k.keys, (0, 0, width - k.keys.size(2), 0)) for k in group])
+            layer.values = torch.cat([pad(k.values, (0, 0, width - k.values.size(2), 0)) for k in group])
+        mask = torch.cat([pad(mask, (width - mask.size(1), 0)) for mask in masks])
+        return torch.cat(logits), mask, caches[0]
 
     def logprobs(self, prompts: list[list[Message]], completions: list[tuple[str, bool]]) -> list[list[float]]:
         scores = []

@@ -4,12 +4,14 @@ Every handler is an endpoint that anyone can call: each checks its own input, ta
 and never trusts ids or history that the browser posts.
 """
 
+from functools import partial
+
 import gradio as gr
 
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
 from kdloop.supervisor import Supervisor
-from kdloop.ui import chat, rounds, session
+from kdloop.ui import api, arena, chat, learning, models, rounds, session, sidebar
 
 CSS = """
 .kd-head { color: var(--body-text-color-subdued); font-size: var(--text-sm); }
@@ -22,14 +24,29 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor) -> gr.Bl
     with gr.Blocks(title="kdloop", delete_cache=(3600, 86400), fill_height=True) as demo:
         who = gr.BrowserState(None, storage_key="kdloop-who", secret="kdloop-public")  # signed, see session.py
         state = gr.State({})
+        side = sidebar.build(settings, state)
         gr.Markdown("## kdloop\nChat with a small student. Your ratings are its next lesson.")
         with gr.Tabs() as tabs:
             with gr.Tab("Chat", id="chat"):
-                chat.build(settings, serving, supervisor, state)
+                parts = chat.build(settings, serving, supervisor, state)
+            with gr.Tab("Arena", id="arena"):
+                arena.build(settings, serving, state)
+            with gr.Tab("Learning", id="learning") as curve_tab:
+                curve = learning.build(settings)
             with gr.Tab("Rounds", id="rounds"):
                 timer = rounds.build(settings, supervisor, state)
+            with gr.Tab("Models", id="models") as models_tab:
+                versions = models.build(settings, serving, state)
+        for tab, parts_of, name in ((curve_tab, curve, "learning"), (models_tab, versions, "models")):
+            opened = session.named(parts_of["fill"], name)
+            tab.select(opened, None, parts_of["outputs"], queue=False, **session.PRIVATE)
+        api.build(settings, serving)
+        sidebar.connect(settings, state, side, parts)
         tabs.select(on_tab, None, timer, queue=False, **session.PRIVATE)
-        demo.load(session.loader(settings), who, [who, state], queue=False, **session.PRIVATE)
+        demo.load(None, js=arena.KEYS)
+        known = demo.load(session.loader(settings), who, [who, state], queue=False, **session.PRIVATE)
+        listed = session.named(partial(sidebar.titles, settings, ""), "titles_at_start")
+        known.then(listed, state, side["past"], queue=False, **session.PRIVATE)
     return demo
 
 

@@ -1,6 +1,7 @@
-"""The Chat tab: streaming, stop, thumbs with undo, and editing a completion as a correction."""
+"""The Chat tab: streaming, stop, retry with "which is better?", thumbs, stars, reasons, and better answers."""
 
 import time
+from dataclasses import dataclass
 from functools import partial
 from threading import Event
 
@@ -8,19 +9,30 @@ import gradio as gr
 
 from kdloop import chat, collect
 from kdloop.settings import Settings
-from kdloop.student import PromptTooLong
 from kdloop.student.serving import Serving
 from kdloop.supervisor import Supervisor
-from kdloop.ui.session import PRIVATE, person, refusal
+from kdloop.ui import rating
+from kdloop.ui.session import PRIVATE, REFUSED, named, person, refusal
 from storage import checkpoints, conversations, feedback
-from storage.conversations import UnknownRow
 
 EXAMPLES = ["What should I cook with two eggs and rice?", "Explain tides to a child.", "Help me plan a quiet Sunday."]
 FRAME_SECONDS = 1 / 15
-REFUSED = (ValueError, PromptTooLong, UnknownRow)
+CONSENT = (
+    "What you write and rate is stored on this computer and trains this student. "
+    "A copy, or its deletion: *Your data* in the sidebar."
+)
 
 
-def build(settings: Settings, serving: Serving, supervisor: Supervisor, state: gr.State) -> None:
+@dataclass(frozen=True)
+class Parts:
+    """The components that the sidebar fills too."""
+
+    bot: gr.Chatbot
+    compare: gr.Row
+    answered: gr.events.Dependency
+
+
+def build(settings: Settings, serving: Serving, supervisor: Supervisor, state: gr.State) -> Parts:
     def on_like(state: dict, event: gr.LikeData):  # Gradio finds event data by annotation, which a partial hides
         like(settings, state, event)
 
@@ -30,7 +42,7 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, state: g
     head = gr.Markdown(header(settings), elem_classes="kd-head", elem_id="header")
     bot = gr.Chatbot(
         label="Chat with the student",
-        height="60vh",
+        height="55vh",
         group_consecutive_messages=False,
         editable="all",
         buttons=["copy"],
@@ -38,6 +50,8 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, state: g
         examples=[{"text": t} for t in EXAMPLES],
         placeholder="### Ask the student something\nRate its answer with the thumbs, or edit it into a better one.",
     )
+    with gr.Row(visible=False, elem_id="compare") as compare:
+        votes = [gr.Button(label, size="sm") for label in rating.COMPARED]
     box = gr.Textbox(
         label="Message",
         show_label=False,
@@ -46,31 +60,30 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, state: g
         stop_btn=False,
         max_length=chat.MAX_CHARACTERS,
     )
-    fresh = gr.Button("New conversation", size="sm")
-    pending = gr.State("")
-    reply = partial(stream, settings, serving, supervisor)
+    panel = rating.panel()
+    gr.Markdown(CONSENT, elem_classes="kd-head", elem_id="consent")
+
+    pending, once = gr.State(""), {"concurrency_id": "gen", "concurrency_limit": 1, **PRIVATE}
     sent = box.submit(begin, [box, state], [box, pending], concurrency_limit=None, **PRIVATE)
-    answer = sent.success(
-        named(reply, "reply"),
-        [pending, state],
-        [bot, state, pending],
-        concurrency_id="gen",
-        concurrency_limit=1,
-        **PRIVATE,
-    )
-    answer.then(ready, None, box, queue=False, **PRIVATE)
-    box.stop(None, None, None, cancels=[answer]).then(ready, None, box, queue=False, **PRIVATE)
+    reply = named(partial(stream, settings, serving, supervisor), "reply")
+    answer = sent.success(reply, [pending, state], [bot, state, pending, compare], **once)
+    again = named(partial(retry, settings, serving, supervisor), "retry")
+    tried = bot.retry(again, state, [bot, state, compare], **once)
+    answered = answer.then(ready, None, box, queue=False, **PRIVATE)
+    box.stop(None, None, None, cancels=[answer, tried]).then(ready, None, box, queue=False, **PRIVATE)
     bot.example_select(pick, None, box, queue=False, **PRIVATE)
+
     show = named(partial(header, settings), "header")
-    bot.like(on_like, state, None, concurrency_limit=None, **PRIVATE).then(show, None, head, queue=False, **PRIVATE)
-    bot.edit(on_edit, state, bot, concurrency_limit=None, **PRIVATE).then(show, None, head, queue=False, **PRIVATE)
-    fresh.click(new, state, [bot, state], queue=False, **PRIVATE)
+    said = [bot.like(on_like, state, None, concurrency_limit=None, **PRIVATE)]
+    said.append(bot.edit(on_edit, state, bot, concurrency_limit=None, **PRIVATE))
+    for button in votes:
+        vote = named(partial(rating.prefer, settings, button.value), "prefer")
+        said.append(button.click(vote, state, [state, compare], concurrency_limit=None, **PRIVATE))
+    said += rating.connect(settings, state, panel)
+    for event in said:
+        event.then(show, None, head, queue=False, **PRIVATE)
     gr.Timer(5).tick(show, None, head, queue=False, **PRIVATE)
-
-
-def named(function: partial, name: str) -> partial:
-    function.__name__ = name  # Gradio names endpoints by it
-    return function
+    return Parts(bot, compare, answered)
 
 
 def header(settings: Settings) -> str:
@@ -98,31 +111,60 @@ def ready():
     return gr.Textbox(submit_btn="Send", stop_btn=False)
 
 
-def new(state: dict):
-    return [], {**state, "conversation": None}
-
-
 def stream(settings: Settings, serving: Serving, supervisor: Supervisor, text: str, state: dict):
     """The reply as it grows, at most 15 frames a second. Closing this generator (Stop, a closed tab) stops it."""
-    me, stop, shown = person(state), Event(), 0.0
-    supervisor.last_turn = time.monotonic()
+    me, stop = person(state), Event()
     conversation = state.get("conversation") or conversations.start_conversation(settings.db, me, text)
-    state = {**state, "conversation": conversation}
+    state = {**state, "conversation": conversation, "compared": None}
+    supervisor.last_turn = time.monotonic()
     try:
         past = transcript(settings, me, conversation)
-        for reply in chat.say(settings, serving, conversation, me, text, stop):
-            if reply.status != "open" or time.monotonic() - shown > FRAME_SECONDS:
-                shown = time.monotonic()
-                yield [*past, *exchange(text, reply.text, reply.completion_id)], state, ""
+        for reply in frames(chat.say(settings, serving, conversation, me, text, stop)):
+            yield [*past, *exchange(text, reply.text, reply.completion_id)], state, "", gr.Row(visible=False)
     except REFUSED as error:
         raise refusal(error) from error
     finally:
         stop.set()
 
 
+def retry(settings: Settings, serving: Serving, supervisor: Supervisor, state: dict):
+    """Another answer to the last message; then the two can be compared."""
+    me, stop = person(state), Event()
+    try:
+        before = rating.last_completion(settings, state)
+        *past, _ = transcript(settings, me, state["conversation"])
+        supervisor.last_turn = time.monotonic()
+        for reply in frames(chat.retry(settings, serving, state["conversation"], me, stop)):
+            answer = {"role": "assistant", "content": reply.text or "…", "metadata": {"id": reply.completion_id}}
+            yield [*past, answer], state, gr.Row(visible=False)
+        yield [*past, answer], {**state, "compared": (before, reply.completion_id)}, gr.Row(visible=True)
+    except REFUSED as error:
+        raise refusal(error) from error
+    finally:
+        stop.set()
+
+
+def frames(replies):
+    """Of what only grows, as much as a screen needs; the last one always. Items are replies, or pairs of them."""
+    at, last, shown = 0.0, None, None
+    for last in replies:
+        if time.monotonic() - at > FRAME_SECONDS:
+            at, shown = time.monotonic(), last
+            yield last
+    if last is not shown:
+        yield last
+
+
 def transcript(settings: Settings, me: str, conversation: str) -> list[dict]:
     pairs = conversations.history(settings.db, conversation, me)
     return [m for turn, k in pairs for m in exchange(turn.prompt[-1]["content"], k.text, k.id)]
+
+
+def restored(settings: Settings, me: str, conversation: str) -> gr.Chatbot:
+    """A past conversation with its thumbs."""
+    messages, given = transcript(settings, me, conversation), feedback.thumbs(settings.db, me, conversation)
+    ids = [m["metadata"]["id"] for m in messages if m["role"] == "assistant"]
+    return gr.Chatbot(value=messages, feedback_value=[{True: "Like", False: "Dislike"}.get(given.get(i)) for i in ids])
 
 
 def exchange(asked: str, text: str, completion_id: str) -> list[dict]:
@@ -157,5 +199,5 @@ def edit(settings: Settings, state: dict, event: gr.EditData):
         collect.edit(settings.db, person(state), completion_at(settings, state, event.index), str(event.value))
     except REFUSED as error:
         raise refusal(error) from error
-    gr.Info("Your correction is saved: the student will learn from it")
+    gr.Info("Your correction is saved: the student will learn from it. Undo is in the panel below")
     return transcript(settings, person(state), state["conversation"])

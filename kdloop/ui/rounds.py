@@ -1,6 +1,5 @@
 """The Rounds tab: live progress, verdicts, the learning curve; start and cancel."""
 
-import hmac
 from functools import partial
 
 import gradio as gr
@@ -8,12 +7,9 @@ import pandas as pd
 
 from kdloop.settings import Settings
 from kdloop.supervisor import Supervisor, log_file
-from kdloop.ui.chat import named
-from kdloop.ui.session import PRIVATE, person, refusal
+from kdloop.ui.session import PRIVATE, allowed, named, refusal
 from storage import checkpoints, feedback, rounds
 from storage.rounds import Round, RoundRunning
-
-LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
 def build(settings: Settings, supervisor: Supervisor, state: gr.State) -> gr.Timer:
@@ -106,16 +102,6 @@ def history_table(settings: Settings) -> pd.DataFrame:
         for r in rounds.list_rounds(settings.db)
     ]
     return pd.DataFrame(rows, columns=["round", "status", "method", "from", "to", "examples", "verdict"])
-
-
-def allowed(settings: Settings, state: dict, token: str) -> None:
-    """On this machine alone, whoever sits at it; elsewhere the admin token."""
-    person(state)
-    if settings.admin_token:
-        if not hmac.compare_digest(str(token or "").encode(), settings.admin_token.encode()):
-            raise gr.Error("Wrong admin token", print_exception=False)
-    elif settings.host not in LOCAL:
-        raise gr.Error("Set KDLOOP_ADMIN_TOKEN to start or cancel rounds from the page", print_exception=False)
 
 
 def start_round(settings: Settings, supervisor: Supervisor, state: dict, token: str) -> None:

@@ -3,11 +3,16 @@
 import hashlib
 import hmac
 import secrets
+from functools import partial
 
 import gradio as gr
 
 from kdloop.settings import Settings
+from kdloop.student import PromptTooLong
+from storage.conversations import UnknownRow
 
+REFUSED = (ValueError, PromptTooLong, UnknownRow)  # what a domain function refuses, said to the person as it is
+LOCAL = ("127.0.0.1", "localhost", "::1")
 PRIVATE = {"api_visibility": "private", "show_progress": "hidden"}
 
 
@@ -40,6 +45,21 @@ def person(state: dict) -> str:
     if not state or not state.get("person"):
         raise gr.Error("Reload the page", print_exception=False)
     return state["person"]
+
+
+def allowed(settings: Settings, state: dict, token: str) -> None:
+    """On this machine alone, whoever sits at it; elsewhere the admin token."""
+    person(state)
+    if settings.admin_token:
+        if not hmac.compare_digest(str(token or "").encode(), settings.admin_token.encode()):
+            raise gr.Error("Wrong admin token", print_exception=False)
+    elif settings.host not in LOCAL:
+        raise gr.Error("Set KDLOOP_ADMIN_TOKEN to start or cancel rounds from the page", print_exception=False)
+
+
+def named(function: partial, name: str) -> partial:
+    function.__name__ = name  # Gradio names endpoints by it
+    return function
 
 
 def refusal(error: Exception) -> gr.Error:

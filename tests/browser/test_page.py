@@ -10,6 +10,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from gradio_client import Client
+from gradio_client.exceptions import AppError
 from playwright.sync_api import expect, sync_playwright
 
 from storage import feedback
@@ -98,6 +100,95 @@ def test_chat_vote_undo_and_correct(app, browser):
         page.get_by_role("tab", name="Chat").click()
         page.screenshot(path=f"{shots}/chat.png")
     assert errors == []
+
+
+def test_retry_compare_rate_and_come_back_to_it(app, browser):
+    url, home = app
+    context = browser.new_context()
+    page = ask(context, url, "Name a fruit.")
+    db, before = home / "kdloop.db", len(feedback.live_feedback(home / "kdloop.db"))
+    page.get_by_role("button", name="Retry").last.click()
+    page.get_by_role("button", name="The new one").click(timeout=60_000)
+    eventually(lambda: [f.channel for f in feedback.live_feedback(db)][before:] == ["choice"])
+
+    page.get_by_role("button", name="Rate or improve the last answer").click()
+    page.get_by_role("radio", name="★★★★☆").check()
+    page.get_by_role("checkbox", name="Too long").check()
+    page.get_by_label("A better answer").fill("Apple.")
+    page.get_by_role("button", name="Save").click()
+    eventually(lambda: {f.channel for f in feedback.live_feedback(db)[before:]} >= {"stars", "critique", "edit"})
+    page.get_by_role("button", name="Undo", exact=True).click()
+    eventually(lambda: len(feedback.live_feedback(db)) == before)
+
+    page.get_by_role("button", name="Like", exact=True).last.click()
+    eventually(lambda: len(feedback.live_feedback(db)) == before + 1)
+    page.reload()
+    expect(page.locator("#header")).to_contain_text("student v0", timeout=30_000)
+    page.get_by_role("button", name="Open Sidebar").click()
+    page.get_by_label("Name a fruit.").click(timeout=15_000)
+    expect(page.get_by_test_id("user").last).to_contain_text("Name a fruit.", timeout=15_000)
+    expect(page.get_by_role("button", name="Liked", exact=True)).to_be_visible(timeout=15_000)
+
+
+def test_a_duel_is_blind_until_the_vote(app, browser):
+    url, home = app
+    db = home / "kdloop.db"
+    page = browser.new_page()
+    page.goto(url)
+    expect(page.locator("#header")).to_contain_text("student v0", timeout=30_000)
+    page.get_by_role("tab", name="Arena").click()
+    page.get_by_role("textbox", name="Prompt").fill("Say something kind.")
+    page.get_by_role("button", name="Duel").click()
+    expect(page.locator("#reveal")).to_contain_text("Which is better?", timeout=60_000)
+    assert "v0" not in page.locator("#reveal").inner_text()
+    before = len(feedback.live_feedback(db))
+    page.locator("#reveal").click()
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#reveal")).to_contain_text("Left was v0", timeout=15_000)
+    assert len(feedback.live_feedback(db)) == before + 1
+    page.get_by_role("button", name="Undo this vote").click()
+    eventually(lambda: len(feedback.live_feedback(db)) == before)
+
+
+def test_every_tab_opens_and_deleting_ones_data_empties_the_page(app, browser):
+    url, home = app
+    page = ask(browser.new_context(), url, "Remember the word plinth.")
+    for tab, text in (("Learning", "No version has been judged yet"), ("Models", "Versions"), ("Rounds", "No round")):
+        page.get_by_role("tab", name=tab).click()
+        expect(page.get_by_text(text).first).to_be_visible(timeout=15_000)
+    page.get_by_role("button", name="Open Sidebar").click()
+    page.get_by_role("button", name="Your data").click()
+    page.get_by_label("To delete, type").fill("delete my data")
+    page.get_by_role("button", name="Delete my data").click()
+    expect(page.get_by_test_id("toast-body").last).to_contain_text("Deleted", timeout=15_000)
+    eventually(lambda: b"plinth" not in (home / "kdloop.db").read_bytes())
+
+
+def test_the_public_api_chats_and_takes_feedback_by_token_only(app):
+    client = Client(app[0], verbose=False)
+    reply = client.predict("Hello?", api_name="/chat")
+    assert reply["text"] and reply["version"] == "v0"
+    row = client.predict(reply["token"], True, "", api_name="/feedback")["feedback"]
+    assert len(row) == 1
+    with pytest.raises(AppError, match="Not a token"):
+        client.predict(reply["token"][:-1] + "x", True, "", api_name="/feedback")
+    assert client.predict(api_name="/status")["votes"] >= 1
+    assert client.predict(api_name="/metrics") == [] and client.predict(api_name="/leaderboard") == []
+    named = client.view_api(return_format="dict")["named_endpoints"]
+    assert set(named) == {"/chat", "/feedback", "/status", "/metrics", "/leaderboard"}
+
+
+def ask(context, url, question):
+    """A page on which one question has been asked and answered."""
+    page = context.new_page()
+    page.goto(url)
+    expect(page.locator("#header")).to_contain_text("student v0", timeout=30_000)
+    box = page.get_by_role("textbox", name="Message")
+    box.fill(question)
+    box.press("Enter")
+    expect(page.get_by_role("button", name="Stop")).to_be_visible(timeout=15_000)
+    expect(page.get_by_role("button", name="Send")).to_be_visible(timeout=60_000)
+    return page
 
 
 def test_an_empty_message_is_refused_and_a_phone_does_not_scroll_sideways(app, browser):

@@ -1,0 +1,98 @@
+"""The public endpoints: chat, feedback, status, metrics, leaderboard. Everything else on the page is private.
+
+`chat` returns a token that names the completion and proves that this installation made it: `feedback` takes nothing
+else, so nobody votes on another person's messages.
+"""
+
+import hmac
+import secrets
+from threading import Event
+
+import gradio as gr
+
+from kdloop import arena, chat, collect
+from kdloop.settings import Settings
+from kdloop.student.serving import Serving
+from kdloop.ui.session import refusal, secret, sign
+from storage import checkpoints, conversations, feedback, rounds
+
+
+def build(settings: Settings, serving: Serving) -> None:
+    """Gradio reads an endpoint's types off its signature, so each is a plain function."""
+
+    def chat(message: str) -> dict:
+        return ask(settings, serving, message)
+
+    def feedback(token: str, liked: bool | None = None, better: str = "") -> dict:
+        return rate(settings, token, liked, better)
+
+    def status() -> dict:
+        return status_of(settings)
+
+    def metrics() -> list[dict]:
+        return ended_rounds(settings)
+
+    def leaderboard() -> list[dict]:
+        return [s.__dict__ for s in arena.standings(settings.db)]
+
+    gr.api(chat, concurrency_id="gen", concurrency_limit=1)
+    for function in (feedback, status, metrics, leaderboard):
+        gr.api(function)
+
+
+def ask(settings: Settings, serving: Serving, message: str) -> dict:
+    """One message, one completion: {"text", "version", "status", "token"}; the token goes to /feedback."""
+    person = f"api {secrets.token_hex(12)}"
+    try:
+        conversation = conversations.start_conversation(settings.db, person, str(message))
+        *_, reply = chat.say(settings, serving, conversation, person, str(message), Event())
+    except ValueError as error:
+        raise refusal(error) from error
+    token = f"{person.removeprefix('api ')}.{reply.completion_id}"
+    return {
+        "text": reply.text,
+        "version": reply.checkpoint.name,
+        "status": reply.status,
+        "token": sign(secret(settings), token),
+    }
+
+
+def rate(settings: Settings, token: str, liked: bool | None = None, better: str = "") -> dict:
+    """Rate a completion of /chat by its token: liked true, false, or null to take it back; and a better answer."""
+    text, _, _ = str(token).rpartition(".")
+    if not hmac.compare_digest(sign(secret(settings), text).encode(), str(token).encode()):
+        raise gr.Error("Not a token of /chat", print_exception=False)
+    person, _, completion = text.partition(".")
+    try:
+        row = collect.thumb(settings.db, f"api {person}", completion, liked)
+        edited = collect.edit(settings.db, f"api {person}", completion, better) if better else None
+    except (ValueError, conversations.UnknownRow) as error:
+        raise refusal(error) from error
+    return {"feedback": [id for id in (row, edited) if id]}
+
+
+def status_of(settings: Settings) -> dict:
+    """{"version", "votes", "new_votes", "round"}; round is null, or its id and status."""
+    total, new = feedback.count_votes(settings.db)
+    running = rounds.running_round(settings.db)
+    return {
+        "version": checkpoints.serving(settings.db).name,
+        "votes": total,
+        "new_votes": new,
+        "round": running and {"id": running.id, "status": running.status},
+    }
+
+
+def ended_rounds(settings: Settings) -> list[dict]:
+    """Every round that has ended: its method, verdict with interval, and seconds of each phase."""
+    return [
+        {
+            "round": r.id,
+            "status": r.status,
+            "method": r.method,
+            "seconds": r.seconds,
+            "verdict": r.verdict and {k: v for k, v in r.verdict.items() if k != "examples"},
+        }
+        for r in reversed(rounds.list_rounds(settings.db, 1000))
+        if r.finished_at
+    ]

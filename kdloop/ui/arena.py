@@ -1,0 +1,111 @@
+"""The Arena tab: a blind duel, four votes by button or key, names and score only afterwards."""
+
+from functools import partial
+from random import choice
+from threading import Event
+
+import gradio as gr
+
+from kdloop import arena, chat, collect, packs
+from kdloop.settings import Settings
+from kdloop.student.serving import Serving
+from kdloop.ui.chat import frames
+from kdloop.ui.session import PRIVATE, REFUSED, named, person, refusal
+
+VOTES = {"← Left is better": "left", "Right is better →": "right", "↑ Tie": "tie", "↓ Both bad": "both bad"}
+KEYS = """
+() => { if (window.kdloopKeys) return; window.kdloopKeys = true;
+  const ids = {ArrowLeft: "vote-left", ArrowRight: "vote-right", ArrowUp: "vote-tie", ArrowDown: "vote-both-bad"};
+  document.addEventListener("keydown", e => {
+    if (["INPUT", "TEXTAREA"].includes(document.activeElement.tagName)) return;
+    if (document.activeElement.getAttribute("role") === "tab") return;
+    const button = ids[e.key] && document.getElementById(ids[e.key]);
+    if (button && button.offsetParent && !button.disabled) { e.preventDefault(); button.click(); }
+  }); }
+"""
+
+
+def build(settings: Settings, serving: Serving, state: gr.State) -> None:
+    gr.Markdown(
+        "Two versions of the student answer the same prompt. Say which answer is better; who wrote which is told after "
+        "your vote. Arrow keys vote too.",
+        elem_classes="kd-head",
+    )
+    with gr.Row(equal_height=True):
+        prompt = gr.Textbox(label="Prompt", max_length=chat.MAX_CHARACTERS, scale=4, submit_btn="Duel")
+        surprise = gr.Button("Surprise me", scale=1)
+    with gr.Row():
+        boxes = [
+            gr.Textbox(label=f"{side} answer", lines=8, interactive=False, elem_id=f"duel-{side.lower()}")
+            for side in ("Left", "Right")
+        ]
+    with gr.Row():
+        votes = [
+            gr.Button(label, interactive=False, elem_id=f"vote-{value.replace(' ', '-')}")
+            for label, value in VOTES.items()
+        ]
+    reveal = gr.Markdown(elem_id="reveal")
+    back = gr.Button("Undo this vote", size="sm", visible=False)
+    fight = named(partial(duel, settings, serving), "duel")
+    outputs = [*boxes, *votes, reveal, back, state]
+    once = {"concurrency_id": "gen", "concurrency_limit": 1, **PRIVATE}
+    prompt.submit(fight, [prompt, state], outputs, **once)
+    surprise.click(pick, None, prompt, queue=False, **PRIVATE).then(fight, [prompt, state], outputs, **once)
+    for button in votes:
+        handler = named(partial(vote, settings, VOTES[button.value]), "vote")
+        button.click(handler, state, [*votes, reveal, back], concurrency_limit=None, **PRIVATE)
+    undone = named(partial(undo, settings), "undo_vote")
+    back.click(undone, state, [*votes, reveal, back], concurrency_limit=None, **PRIVATE)
+
+
+def pick() -> str:
+    return choice(packs.prompts("general", "train"))
+
+
+def buttons(on: bool) -> list:
+    return [gr.Button(interactive=on)] * len(VOTES)
+
+
+def duel(settings: Settings, serving: Serving, question: str, state: dict):
+    me, stop = person(state), Event()
+    try:
+        for left, right in frames(arena.duel(settings, serving, me, question or "", stop)):
+            yield left.text or "…", right.text or "…", *buttons(False), "", gr.Button(visible=False), state
+        state = {**state, "duel": (left.completion_id, right.completion_id)}
+        yield left.text or "…", right.text or "…", *buttons(True), "Which is better?", gr.Button(visible=False), state
+    except REFUSED as error:
+        raise refusal(error) from error
+    finally:
+        stop.set()
+
+
+def vote(settings: Settings, value: str, state: dict):
+    pair = pending(state)
+    try:
+        collect.choose(settings.db, person(state), *pair, value)
+    except REFUSED as error:
+        raise refusal(error) from error
+    left, right = arena.names(settings.db, *pair, person(state))
+    told = f"You voted **{value}**. Left was **{left}**, right was **{right}**.\n\n{table(settings)}"
+    return *buttons(False), told, gr.Button(visible=True)
+
+
+def undo(settings: Settings, state: dict):
+    for id in pending(state):
+        collect.undo(settings.db, person(state), "choice", id)
+    return *buttons(True), "Taken back. Which is better?", gr.Button(visible=False)
+
+
+def pending(state: dict) -> tuple[str, str]:
+    if not state.get("duel"):
+        raise gr.Error("No duel to vote on: type a prompt first", print_exception=False)
+    return state["duel"]
+
+
+def table(settings: Settings) -> str:
+    rows = [
+        f"| {s.name} | {s.score:+.2f} | {s.low:+.2f} to {s.high:+.2f} | {s.n} |" for s in arena.standings(settings.db)
+    ]
+    if not rows:
+        return "Standings appear when two different versions have met."
+    return "\n".join(["| version | Bradley-Terry score | 95 % interval | duels |", "|---|---|---|---|", *rows])

@@ -1,0 +1,106 @@
+"""The Learning tab: does the student get better? Win rates, votes, and answers before and after."""
+
+from functools import partial
+from itertools import accumulate
+
+import gradio as gr
+import pandas as pd
+
+from kdloop.settings import Settings
+from kdloop.ui import arena
+from storage import checkpoints, feedback, rounds
+
+EMPTY = "No version has been judged yet. Chat, rate some answers, and a round will try to make a better student."
+
+
+def build(settings: Settings) -> dict:
+    """Returns what `fill` fills; the page does so whenever the tab is opened."""
+    summary = gr.Markdown(EMPTY, elem_id="learning")
+    curve = gr.LinePlot(
+        title="Win rate on held-out prompts, with its 95 % interval (0.5 = no better)",
+        x="round",
+        y="win rate",
+        color="series",
+        y_lim=[0, 1],
+        height=260,
+    )
+    table = gr.Dataframe(label="Rounds that reached the gate", interactive=False, datatype="str", wrap=True)
+    with gr.Row():
+        votes = gr.LinePlot(title="Votes so far", x="hour", y="votes", height=220)
+        standings = gr.Markdown(arena.table(settings), label="Arena standings", elem_id="standings")
+    examples = gr.Dataframe(
+        label="The same prompts before and after the last round", interactive=False, datatype="str", wrap=True
+    )
+    return {"outputs": [summary, curve, table, votes, standings, examples], "fill": partial(fill, settings)}
+
+
+def fill(settings: Settings):
+    judged = [r for r in reversed(rounds.list_rounds(settings.db, 200)) if r.verdict and r.verdict.get("n")]
+    return (
+        summary(settings, judged),
+        curve(judged),
+        table(settings, judged),
+        votes(settings),
+        arena.table(settings),
+        examples(judged),
+    )
+
+
+def summary(settings: Settings, judged: list) -> str:
+    if not judged:
+        return EMPTY
+    promoted = [r for r in judged if r.status == "promoted"]
+    best = checkpoints.serving(settings.db).name
+    return f"**{len(promoted)} of {len(judged)}** judged rounds were promoted; **{best}** answers now."
+
+
+def curve(judged: list) -> pd.DataFrame:
+    rows = []
+    for r in judged:
+        for against, outcome in (("the version before", r.verdict), ("the base", r.verdict.get("against_base"))):
+            if outcome:
+                low, high = outcome["ci95"]
+                rows += [
+                    (r.id, outcome["win_rate"], f"against {against}"),
+                    (r.id, low, f"against {against}, low"),
+                    (r.id, high, f"against {against}, high"),
+                ]
+    return pd.DataFrame(rows, columns=["round", "win rate", "series"])
+
+
+def table(settings: Settings, judged: list) -> pd.DataFrame:
+    names = {k.id: k.name for k in checkpoints.lineage(settings.db)}
+    rows = [
+        (
+            r.id,
+            names.get(r.candidate_id, ""),
+            r.status,
+            interval(r.verdict),
+            interval(r.verdict["against_base"]) if r.verdict.get("against_base") else "",
+            *(f"{g['value']:.3g} ({g['limit']})" for g in list(r.verdict["guards"].values())[:4]),
+        )
+        for r in judged
+    ]
+    guards = list(judged[-1].verdict["guards"])[:4] if judged else []
+    return pd.DataFrame(
+        [row + ("",) * (5 + len(guards) - len(row)) for row in rows],
+        columns=["round", "version", "verdict", "against the version before", "against the base", *guards],
+    )
+
+
+def interval(outcome: dict) -> str:
+    low, high = outcome["ci95"]
+    n = outcome["wins"] + outcome["losses"] + outcome["ties"]
+    return f"{outcome['win_rate']:.2f} ({low:.2f} to {high:.2f}), n = {n}"
+
+
+def votes(settings: Settings) -> pd.DataFrame:
+    counted = feedback.votes_by_hour(settings.db)
+    hours = pd.to_datetime([hour + ":00" for hour, _ in counted])
+    return pd.DataFrame({"hour": hours, "votes": list(accumulate(n for _, n in counted))})
+
+
+def examples(judged: list) -> pd.DataFrame:
+    kept = judged[-1].verdict.get("examples", []) if judged else []
+    rows = [(e["prompt"], e["before"], e["after"]) for e in kept]
+    return pd.DataFrame(rows, columns=["prompt", "before", "after"])

@@ -1,0 +1,81 @@
+"""The sidebar: past conversations with search, and a person's rights over their data."""
+
+import json
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import gradio as gr
+
+from kdloop.settings import Settings
+from kdloop.ui import chat
+from kdloop.ui.session import PRIVATE, named, person, refusal
+from storage import checkpoints, conversations, people
+from storage.conversations import UnknownRow
+
+SURE = "delete my data"
+
+
+def build(settings: Settings, state: gr.State) -> dict:
+    """Lay the sidebar out; `connect` wires it once the chat is there."""
+    with gr.Sidebar(open=False, width=280):
+        fresh = gr.Button("New conversation", size="sm")
+        search = gr.Textbox(label="Search your conversations", max_length=200)
+        past = gr.Radio([], label="Your conversations", info="None yet: what you ask appears here", elem_id="past")
+        with gr.Accordion("Your data", open=False):
+            gr.Markdown(
+                "Stored: your messages, the answers, your ratings, under a random id kept in this browser. "
+                "Used: to train the student that answers here. Nothing else is recorded, nothing leaves this computer "
+                "unless its owner exports it."
+            )
+            copy = gr.DownloadButton("Download my data", size="sm")
+            sure = gr.Textbox(label=f'To delete, type "{SURE}"', max_length=40)
+            erase = gr.Button("Delete my data", variant="stop", size="sm")
+    copy.click(named(partial(download, settings), "download"), state, copy, concurrency_limit=None, **PRIVATE)
+    return {"fresh": fresh, "search": search, "past": past, "sure": sure, "erase": erase}
+
+
+def connect(settings: Settings, state: gr.State, side: dict, parts: chat.Parts) -> None:
+    listed = named(partial(titles, settings), "titles")
+    shown = [parts.bot, state, parts.compare, side["past"]]
+    opened = named(partial(load, settings), "open_conversation")
+    side["past"].input(opened, [side["past"], state], shown[:3], concurrency_limit=None, **PRIVATE)
+    side["fresh"].click(new, state, shown, queue=False, **PRIVATE)
+    side["search"].change(listed, [side["search"], state], side["past"], queue=False, **PRIVATE)
+    parts.answered.then(listed, [side["search"], state], side["past"], queue=False, **PRIVATE)
+    forget = named(partial(erase, settings), "erase")
+    side["erase"].click(forget, [side["sure"], state], [*shown, side["sure"]], concurrency_limit=None, **PRIVATE)
+
+
+def titles(settings: Settings, search: str, state: dict) -> gr.Radio:
+    found = conversations.find_conversations(settings.db, person(state), str(search or ""))
+    info = None if found else "None found" if search else "None yet: what you ask appears here"
+    return gr.Radio([(title or "…", id) for id, title in found], value=state.get("conversation"), info=info)
+
+
+def load(settings: Settings, id: str, state: dict):
+    try:
+        bot = chat.restored(settings, person(state), str(id))
+    except UnknownRow as error:
+        raise refusal(error) from error
+    return bot, {**state, "conversation": id, "compared": None}, gr.Row(visible=False)
+
+
+def new(state: dict):
+    return [], {**state, "conversation": None, "compared": None}, gr.Row(visible=False), gr.Radio(value=None)
+
+
+def download(settings: Settings, state: dict) -> str:
+    """Gradio serves the file from its own temporary folder and deletes it after a day."""
+    path = Path(tempfile.mkdtemp()) / "my-kdloop-data.json"
+    path.write_text(json.dumps(people.everything(settings.db, person(state)), indent=1, ensure_ascii=False))
+    return str(path)
+
+
+def erase(settings: Settings, sure: str, state: dict):
+    if (sure or "").strip().lower() != SURE:
+        raise gr.Error(f'Type "{SURE}" to delete everything you wrote here', print_exception=False)
+    affected = people.erase(settings.db, person(state))
+    names = [k.name for k in checkpoints.lineage(settings.db) if k.id in affected]
+    gr.Info(f"Deleted. Versions that had learned from it: {', '.join(names) or 'none'}")
+    return [], {**state, "conversation": None}, gr.Row(visible=False), gr.Radio([], value=None), ""
