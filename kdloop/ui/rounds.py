@@ -1,4 +1,4 @@
-"""The Rounds tab: live progress, verdicts, the learning curve; start and cancel."""
+"""The Rounds tab: live progress, loss, verdicts with their guards, the log; start and cancel."""
 
 from functools import partial
 
@@ -7,7 +7,7 @@ import pandas as pd
 
 from kdloop.settings import Settings
 from kdloop.supervisor import Supervisor, log_file
-from kdloop.ui.session import PRIVATE, allowed, named, refusal
+from kdloop.ui.session import LOCAL, PRIVATE, allowed, named, refusal
 from storage import checkpoints, feedback, rounds
 from storage.rounds import Round, RoundRunning
 
@@ -20,19 +20,14 @@ def build(settings: Settings, supervisor: Supervisor, state: gr.State) -> gr.Tim
     with gr.Row():
         token = gr.Textbox(label="Admin token", type="password", visible=bool(settings.admin_token))
         start, cancel = gr.Button("Start a round now", variant="primary"), gr.Button("Cancel the round")
-    curve = gr.LinePlot(
-        curve_table(settings),
-        x="round",
-        y="win rate",
-        color="series",
-        title="Learning curve: win rate in the gate",
-        height=240,
-        y_lim=[0, 1],
-    )
     history = gr.Dataframe(
         history_table(settings), label="Rounds", interactive=False, datatype="str", wrap=True, elem_id="history"
     )
-    outputs = [status, losses, curve, history]
+    with gr.Row():
+        guards = gr.Dataframe(guard_table(settings), label="Guards of the last verdict", interactive=False)
+        shown = settings.host in LOCAL  # a traceback names paths and prompts: not for every visitor
+        log = gr.Textbox(log_tail(settings), label="Log of the latest round", lines=8, visible=shown, elem_id="log")
+    outputs = [status, losses, history, guards, *([log] if shown else [])]
     refresh = named(partial(everything, settings), "refresh")
     timer = gr.Timer(2, active=False)
     timer.tick(refresh, None, outputs, queue=False, **PRIVATE)
@@ -45,7 +40,8 @@ def build(settings: Settings, supervisor: Supervisor, state: gr.State) -> gr.Tim
 
 
 def everything(settings: Settings):
-    return live(settings), loss_table(settings), curve_table(settings), history_table(settings)
+    shown = [live(settings), loss_table(settings), history_table(settings), guard_table(settings)]
+    return [*shown, log_tail(settings)] if settings.host in LOCAL else shown
 
 
 def live(settings: Settings) -> str:
@@ -75,16 +71,21 @@ def loss_table(settings: Settings) -> pd.DataFrame:
     return pd.DataFrame([(p.step, p.loss) for p in seen if p.loss is not None], columns=["step", "loss"])
 
 
-def curve_table(settings: Settings) -> pd.DataFrame:
-    judged = [r for r in reversed(rounds.list_rounds(settings.db)) if r.verdict and r.verdict.get("n")]
-    rows = [
-        (r.id, value, series)
-        for r in judged
-        for series, value in zip(
-            ("win rate", "low (95 %)", "high (95 %)"), (r.verdict["win_rate"], *r.verdict["ci95"]), strict=True
-        )
-    ]
-    return pd.DataFrame(rows, columns=["round", "win rate", "series"])
+def guard_table(settings: Settings) -> pd.DataFrame:
+    judged = next((r for r in rounds.list_rounds(settings.db) if r.verdict), None)
+    guards = judged.verdict["guards"] if judged else {}
+    rows = [(name, f"{g['value']:.3g}", g["limit"], "held" if g["ok"] else "broken") for name, g in guards.items()]
+    return pd.DataFrame(rows, columns=["guard", "value", "limit", ""])
+
+
+def log_tail(settings: Settings) -> str:
+    """The last lines that are for people; progress bars are not."""
+    latest = next(iter(rounds.list_rounds(settings.db, 1)), None)
+    path = latest and log_file(settings, latest.id)
+    if not path or not path.exists():
+        return ""
+    lines = path.read_text(errors="replace").replace("\r", "\n").splitlines()
+    return "\n".join([line for line in lines if line.strip() and "%|" not in line][-12:])
 
 
 def history_table(settings: Settings) -> pd.DataFrame:
