@@ -78,6 +78,21 @@ def critique(db: Path, person: str, completion_id: str, text: str, reasons: tupl
     )
 
 
+def review(db: Path, person: str, ai_choice_id: str, choice: str) -> str:
+    """A person's own choice between the two completions that an AI rater compared: "left" is what the AI chose."""
+    if choice not in ("left", "right", "tie"):
+        raise ValueError(f"Choice {choice!r}; one of left, right, tie")
+    found = feedback.ai_choices(db, person, ai_choice_id)
+    if not found:
+        raise ValueError("This pair is checked already: take the next one")
+    sides = (found[0].chosen_id, found[0].rejected_id)
+    better, worse = sides[::-1] if choice == "right" else sides
+    score = 0.5 if choice == "tie" else None
+    return feedback.add_feedback(
+        db, found[0].turn_id, rater=person, channel="choice", chosen_id=better, rejected_id=worse, score=score
+    )
+
+
 def undo(db: Path, person: str, channel: str, completion_id: str) -> int:
     """Take back what was said of a completion through a channel; how many statements that were."""
     return feedback.retract(db, person, channel, rateable(db, person, completion_id).id)

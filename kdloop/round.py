@@ -3,9 +3,10 @@
 import random
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 
 from kdloop import gate, packs, pairs
-from kdloop.knowledge.self_knowledge import best_of_n
+from kdloop.knowledge.self_knowledge import SPREAD, best_of_n
 from kdloop.methods import METHODS, NothingToLearn, choose, trust_region
 from kdloop.methods.lora import Plan, trainable_student
 from kdloop.pairs import Example, Split
@@ -44,7 +45,7 @@ def run(settings: Settings, round: Round) -> None:
         if rater and rater.skill.proven:
             questions = training_questions(split, round.seed)
             writers = [(champion, parent)] if champion is base else [(champion, parent), (base, untrained)]
-            best_of_n(db, round, writers, rater, questions, sampling, clock.steps)
+            best_of_n(db, round, writers, rater, questions, replace(sampling, temperature=SPREAD), clock.steps)
             split = pairs.from_feedback(db, round.id)
     method, why = choose(round.requested, split.train)
     examples = select(method, split.train)

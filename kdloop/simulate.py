@@ -10,11 +10,13 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 from kdloop import collect, packs
 from kdloop.chat import two_completions
 from kdloop.gate import Outcomes
+from kdloop.knowledge.self_knowledge import SPREAD
 from kdloop.settings import Settings
 from kdloop.student import Engine, Sample, Sampling
 from kdloop.student.base import find_student
@@ -29,7 +31,6 @@ Rate = Callable[[str, str], float]
 PERSON = "simulated person"
 CHUNK = 16  # prompts asked at once
 HELD_OUT = 100
-SPREAD = 0.8  # temperature of the completions that are voted on: two alike say nothing
 
 
 def load_rater(spec: str) -> Rate:
@@ -66,7 +67,7 @@ def simulate(settings: Settings, rate: Rate, votes: int, n_rounds: int, seed: in
         report["rounds"].append(entry(i + 1, ended, measure.against_base(*serving.current())))
         print(line(report["rounds"][-1]), flush=True)
     report["final"] = measure.against_base(*serving.current()).as_dict()
-    report["transcripts"] = measure.transcripts(serving.current()[0])
+    report["transcripts"] = measure.transcripts()
     return report
 
 
@@ -96,8 +97,13 @@ class HeldOut:
         self.questions = packs.prompts("general", "heldout")[:HELD_OUT]
         self.rate, self.margin, self.seed = rate, margin, seed
         self.sampling = Sampling(settings.round_max_tokens)
-        self.base = self.sample(base)
+        self.engine = base
         self.known: dict[int, list[Sample]] = {}
+
+    @cached_property
+    def base(self) -> list[Sample]:
+        """Sampled when the first promotion needs it."""
+        return self.sample(self.engine)
 
     def sample(self, engine: Engine) -> list[Sample]:
         prompts = [[{"role": "user", "content": q}] for q in self.questions]
@@ -113,10 +119,11 @@ class HeldOut:
         wins, losses = sum(g > self.margin for g in gains), sum(g < -self.margin for g in gains)
         return Outcomes(wins, losses, len(gains) - wins - losses)
 
-    def transcripts(self, engine: Engine) -> list[dict]:
-        """The last champion's completions beside the base's, for a reader."""
-        latest = list(self.known.values())[-1] if self.known else self.base
-        rows = zip(self.questions, self.base, latest, strict=True)
+    def transcripts(self) -> list[dict]:
+        """The last champion's completions beside the base's, for a reader; none where the base still serves."""
+        if not self.known:
+            return []
+        rows = zip(self.questions, self.base, list(self.known.values())[-1], strict=True)
         return [{"prompt": q, "base": old.text, "champion": new.text} for q, old, new in rows]
 
 

@@ -118,6 +118,35 @@ def count_votes(db: Path) -> tuple[int, int]:
         )
 
 
+@dataclass(frozen=True)
+class AIChoice:
+    """An AI rater's choice between two completions, for a person to check; `probability` is the rater's own."""
+
+    id: str
+    turn_id: str
+    chosen_id: str
+    rejected_id: str
+    question: str
+    chosen: str
+    rejected: str
+    probability: float
+
+
+def ai_choices(db: Path, rater: str, id: str | None = None) -> list[AIChoice]:
+    """AI choices that `rater` has not checked yet, the least sure first; or the one with that id."""
+    with connect(db) as c:
+        rows = c.execute(
+            "select f.id, f.turn_id, f.chosen_id, f.rejected_id, json_extract(t.prompt, '$[#-1].content'), a.text, "
+            "b.text, coalesce(f.score, 1) from feedback f join turns t on t.id = f.turn_id "
+            "join completions a on a.id = f.chosen_id join completions b on b.id = f.rejected_id "
+            "where f.source <> 'human' and f.retracted_at is null and (?1 is null or f.id = ?1) and not exists "
+            "(select 1 from feedback h where h.turn_id = f.turn_id and h.rater = ?2 and h.retracted_at is null) "
+            "order by abs(coalesce(f.score, 1) - 0.5), f.id limit 50",
+            [id, rater],
+        ).fetchall()
+    return [AIChoice(*r) for r in rows]
+
+
 def votes_by_hour(db: Path) -> list[tuple[str, int]]:
     """(hour as "2026-01-31T15", people's votes that stand) in order; hours without any are left out."""
     with connect(db) as c:

@@ -22,6 +22,7 @@ from storage.feedback import add_feedback
 from storage.rounds import Round
 
 N = 4
+SPREAD = 0.8  # temperature of completions that are compared with each other: two alike say nothing
 CHUNK = 16  # prompts a batch: 64 completions
 SURE = 0.6  # the rater's probability that best beats worst
 

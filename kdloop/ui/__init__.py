@@ -11,7 +11,7 @@ import gradio as gr
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
 from kdloop.supervisor import Supervisor
-from kdloop.ui import api, arena, chat, learning, models, rounds, session, sidebar
+from kdloop.ui import api, arena, chat, learning, models, rounds, session, sidebar, teach
 
 CSS = """
 .kd-head { color: var(--body-text-color-subdued); font-size: var(--text-sm); }
@@ -31,15 +31,21 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor) -> gr.Bl
                 parts = chat.build(settings, serving, supervisor, state)
             with gr.Tab("Arena", id="arena"):
                 arena.build(settings, serving, state)
+            with gr.Tab("Teach", id="teach") as teach_tab:
+                lessons = teach.build(settings, state)
             with gr.Tab("Learning", id="learning") as curve_tab:
                 curve = learning.build(settings)
             with gr.Tab("Rounds", id="rounds"):
                 timer = rounds.build(settings, supervisor, state)
             with gr.Tab("Models", id="models") as models_tab:
                 versions = models.build(settings, serving, state)
-        for tab, parts_of, name in ((curve_tab, curve, "learning"), (models_tab, versions, "models")):
+        for tab, parts_of, name in (
+            (teach_tab, lessons, "lessons"),
+            (curve_tab, curve, "learning"),
+            (models_tab, versions, "models"),
+        ):
             opened = session.named(parts_of["fill"], name)
-            tab.select(opened, None, parts_of["outputs"], queue=False, **session.PRIVATE)
+            tab.select(opened, parts_of.get("inputs"), parts_of["outputs"], queue=False, **session.PRIVATE)
         api.build(settings, serving)
         sidebar.connect(settings, state, side, parts)
         tabs.select(on_tab, None, timer, queue=False, **session.PRIVATE)
