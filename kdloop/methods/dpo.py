@@ -3,8 +3,9 @@
     loss = -log sigmoid(beta * [(log pi/ref)(chosen) - (log pi/ref)(rejected)]) - alpha * log pi(chosen) / |chosen|
 
 Rafailov et al. 2023, Eq. 7; the anchor is RPO's (Pang et al. 2024), TRL loss_type ["sigmoid", "sft"]. Without it both
-log-probabilities fall while their margin grows, and a small student comes out garbled. The reference is the adapter
-that training starts from: the champion's.
+log-probabilities fall while their margin grows, and a small student comes out garbled. With a weight of 4 the student's
+own completions even get likelier, and the step along the found direction (trust_region.py) can be longer; docs/log.md
+has the comparison. The reference is the adapter that training starts from.
 """
 
 from datasets import Dataset
@@ -15,7 +16,7 @@ from kdloop.pairs import Example
 from kdloop.student.prompts import completion_ids, prompt_ids
 
 BETA = 0.1
-ANCHOR = 1.0  # alpha
+ANCHOR = 4.0  # alpha
 MICRO_BATCH = 4
 
 

@@ -29,7 +29,7 @@ class Plan:
 
     seed: int
     epochs: float = 2
-    learning_rate: float = 2e-4
+    learning_rate: float = 3e-4
     batch: int = 8
 
 

@@ -18,10 +18,10 @@ from kdloop import packs
 from kdloop.student import Engine, Sampling
 from storage.conversations import Message
 
-ROUND_BUDGET = 0.04  # relative NLL rise that one round may add
-TOTAL_BUDGET = 0.045  # and all rounds together; the gate's guard stands at 0.05
-MAX_SCALE = 6.0
-TRIES = 4
+ROUND_BUDGET = 0.02  # relative NLL rise that one round may add
+TOTAL_BUDGET = 0.04  # and all rounds together; the gate's guard stands at 0.05
+MAX_SCALE = 3.0
+TRIES = 3
 ANCHORS = 24  # completions by the untrained student
 
 
@@ -92,8 +92,9 @@ def line_search(rise: Callable[[float], float], start: float, limit: float) -> t
                 break
         else:
             bad = min(bad or (MAX_SCALE, found), (scale, found))
-        guess = scale * (max(limit - start, 1e-4) / max(found - start, 1e-4)) ** 0.5
-        low = good[0] * 1.1 if good else 0.1 * scale
-        high = bad[0] * 0.95 if bad else MAX_SCALE
-        scale = min(max(0.97 * guess, low), high)
+        if good and bad:  # between a convex curve's two points the chord lies above it: the guess is good again
+            scale = good[0] + max(0.2, (limit - good[1]) / (bad[1] - good[1])) * (bad[0] - good[0])
+        else:
+            growth = (max(limit - start, 1e-4) / max(found - start, 1e-4)) ** 0.5
+            scale = min(scale * (min(max(growth, 1.1), 2.5) if good else max(growth * 0.97, 0.1)), MAX_SCALE)
     return good or bad
