@@ -1,4 +1,4 @@
-"""python -m kdloop serve | simulate | round | doctor"""
+"""python -m kdloop serve | simulate | round | export | doctor"""
 
 import argparse
 import sys
@@ -21,10 +21,13 @@ def main(argv: list[str] | None = None) -> int:
     sim.add_argument("--json", help="write the report to this file")
     one = commands.add_parser("round", help="run one round on the feedback that is there")
     one.add_argument("--method", default="auto")
+    out = commands.add_parser("export", help="write people's feedback as JSONL for TRL")
+    out.add_argument("--format", choices=("sft", "dpo", "kto"), default="dpo")
+    out.add_argument("--out", type=Path, required=True)
     commands.add_parser("doctor", help="say what this installation would use")
     args = parser.parse_args(argv)
     try:
-        return {"serve": serve, "simulate": simulate, "round": run_round, "doctor": doctor}[args.command](args)
+        return COMMANDS[args.command](args)
     except ValueError as error:
         parser.error(str(error))
 
@@ -61,6 +64,15 @@ def run_round(args) -> int:
     return 0 if ended.status in ("promoted", "rejected") else 1
 
 
+def export(args) -> int:
+    from kdloop.exports import export as write
+    from storage.database import open_database
+
+    n = write(open_database(Settings.from_environment().db), args.format, args.out)
+    print(f"{n} rows in {args.out}")
+    return 0
+
+
 def doctor(args) -> int:
     from kdloop.student.base import find_student
     from kdloop.student.transformers import device_and_dtype
@@ -71,6 +83,8 @@ def doctor(args) -> int:
     print("device   {}, {}".format(*device_and_dtype()))
     return 0
 
+
+COMMANDS = {"serve": serve, "simulate": simulate, "round": run_round, "export": export, "doctor": doctor}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,6 +1,8 @@
+import json
+
 import pytest
 
-from kdloop import collect, pairs
+from kdloop import collect, exports, pairs
 from storage import checkpoints, conversations, feedback
 from storage.conversations import UnknownRow
 
@@ -82,3 +84,48 @@ def test_ties_near_identical_and_contradictory_pairs_are_dropped_and_counted(db)
     split = pairs.from_feedback(db)
     assert split.train + split.held_out == []
     assert (split.dropped["ties"], split.dropped["near-identical pairs"], split.dropped["contradictory"]) == (1, 1, 1)
+
+
+def test_reasons_alone_are_a_critique_and_unknown_ones_are_refused(db):
+    (k,) = ask(db, "because")
+    collect.critique(db, "ann", k, "", ("style", "wrong"))
+    with pytest.raises(ValueError, match="Reasons"):
+        collect.critique(db, "ann", k, "", ("ugly",))
+    assert [f.rejected_id for f in feedback.live_feedback(db)] == [k]
+
+
+def test_a_person_checks_what_an_ai_rater_chose_once(db):
+    left, right = ask(db, "long and tedious", "short", person="round 1")
+    turn = conversations.completion(db, left).turn_id
+    row = feedback.add_feedback(
+        db, turn, rater="rater", channel="ranking", chosen_id=left, rejected_id=right, score=0.61,
+        source="preference_model",
+    )  # fmt: skip
+    assert [a.probability for a in feedback.ai_choices(db, "ann")] == [0.61]
+    collect.review(db, "ann", row, "right")
+    assert feedback.ai_choices(db, "ann") == [] and len(feedback.ai_choices(db, "bob")) == 1
+    with pytest.raises(ValueError, match="checked already"):
+        collect.review(db, "ann", row, "left")
+    assert [(f.chosen_id, f.rejected_id) for f in feedback.live_feedback(db)] == [(right, left)]
+
+
+@pytest.mark.parametrize(("format", "n"), [("dpo", 1), ("kto", 3), ("sft", 2)])
+def test_exports_are_rows_that_trl_takes_without_a_persons_id(db, tmp_path, format, n):
+    left, right = ask(db, "a long answer", "short", person="secret-ann", question="why so?")
+    collect.choose(db, "secret-ann", left, right, "right")
+    (k,) = ask(db, "fine", person="secret-ann")
+    collect.thumb(db, "secret-ann", k, True)
+    assert exports.export(db, format, tmp_path / "out.jsonl") == n
+    text = (tmp_path / "out.jsonl").read_text()
+    rows = [json.loads(line) for line in text.splitlines()]
+    assert "secret-ann" not in text and {r["split"] for r in rows} <= {"train", "held_out"}
+    assert (
+        set(rows[0])
+        == {
+            "dpo": {"prompt", "chosen", "rejected", "split"},
+            "kto": {"prompt", "completion", "label", "split"},
+            "sft": {"messages", "split"},
+        }[format]
+    )
+    with pytest.raises(ValueError, match="Unknown format"):
+        exports.export(db, "xml", tmp_path / "out")

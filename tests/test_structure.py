@@ -15,6 +15,7 @@ ORDER = [
     "student",
     "packs",
     "pairs",
+    "exports",
     "raters",
     "chat",
     "collect",

@@ -11,7 +11,7 @@ import gradio as gr
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
 from kdloop.supervisor import Supervisor
-from kdloop.ui import api, arena, chat, learning, models, rounds, session, sidebar, teach
+from kdloop.ui import admin, api, arena, chat, learning, models, rounds, session, sidebar, teach
 
 CSS = """
 .kd-head { color: var(--body-text-color-subdued); font-size: var(--text-sm); }
@@ -39,6 +39,8 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor) -> gr.Bl
                 timer = rounds.build(settings, supervisor, state)
             with gr.Tab("Models", id="models") as models_tab:
                 versions = models.build(settings, serving, state)
+            with gr.Tab("Admin", id="admin"):
+                admin.build(settings, state)
         for tab, parts_of, name in (
             (teach_tab, lessons, "lessons"),
             (curve_tab, curve, "learning"),
