@@ -10,11 +10,13 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from itertools import takewhile
 from pathlib import Path
 from threading import Event, RLock, Thread
+
+import torch
 
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
@@ -34,6 +36,7 @@ class Supervisor:
         self.round: Round | None = None
         self.begun = self.last_turn = time.monotonic()
         self.stopping, self.lock = Event(), RLock()
+        self.streaming = 0  # replies under way
 
     def start(self, requested: str = "auto", *, started_by: str = "hand", seed: int | None = None) -> Round:
         """Queue a round and spawn its process. Raises RoundRunning while there is one."""
@@ -66,6 +69,23 @@ class Supervisor:
                 self.watch()
             elif reason := self.due():
                 self.start_if_free(reason)
+
+    @contextmanager
+    def yielding(self):
+        """The round stands still while a reply streams: on a CPU the two would slow each other several times."""
+        self.last_turn = time.monotonic()
+        self.replies(+1)
+        try:
+            yield
+        finally:
+            self.last_turn = time.monotonic()
+            self.replies(-1)
+
+    def replies(self, change: int) -> None:
+        with self.lock:
+            self.streaming += change
+            if self.child and self.child.poll() is None and not torch.cuda.is_available():
+                os.killpg(self.child.pid, signal.SIGSTOP if self.streaming else signal.SIGCONT)
 
     def watch(self) -> None:
         db, id = self.settings.db, self.round.id

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from dataclasses import replace
+from pathlib import Path
 from threading import Event
 
 import pytest
@@ -115,6 +116,26 @@ def test_a_killed_trainer_fails_the_round_and_nothing_else(settings, engine, pha
     supervisor.start()  # by hand it may: the lease is free again
     supervisor.stop()
     assert rounds.list_rounds(settings.db)[0].status == "failed"
+
+
+def test_a_round_stands_still_while_a_reply_streams(settings, engine):
+    vote_thumbs(settings, engine, 24)
+    supervisor = Supervisor(settings)
+    supervisor.start()
+    with supervisor.yielding(), supervisor.yielding():
+        eventually_state(supervisor, "T")
+    eventually_state(supervisor, "SRD")
+    with supervisor.yielding():
+        supervisor.stop()  # ends a stopped process too
+    assert rounds.list_rounds(settings.db)[0].status == "failed"
+
+
+def eventually_state(supervisor, states):
+    """Wait until the kernel says that the trainer process is in one of these states."""
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{supervisor.child.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in states:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_too_few_votes_are_refused_with_the_reason(settings):

@@ -30,7 +30,7 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor) -> gr.Bl
             with gr.Tab("Chat", id="chat"):
                 parts = chat.build(settings, serving, supervisor, state)
             with gr.Tab("Arena", id="arena"):
-                arena.build(settings, serving, state)
+                arena.build(settings, serving, supervisor, state)
             with gr.Tab("Teach", id="teach") as teach_tab:
                 lessons = teach.build(settings, state)
             with gr.Tab("Learning", id="learning") as curve_tab:
@@ -48,7 +48,7 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor) -> gr.Bl
         ):
             opened = session.named(parts_of["fill"], name)
             tab.select(opened, parts_of.get("inputs"), parts_of["outputs"], queue=False, **session.PRIVATE)
-        api.build(settings, serving)
+        api.build(settings, serving, supervisor)
         sidebar.connect(settings, state, side, parts)
         tabs.select(on_tab, None, timer, queue=False, **session.PRIVATE)
         demo.load(None, js=arena.KEYS)

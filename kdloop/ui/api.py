@@ -13,15 +13,17 @@ import gradio as gr
 from kdloop import arena, chat, collect
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
+from kdloop.supervisor import Supervisor
 from kdloop.ui.session import refusal, secret, sign
 from storage import checkpoints, conversations, feedback, rounds
 
 
-def build(settings: Settings, serving: Serving) -> None:
+def build(settings: Settings, serving: Serving, supervisor: Supervisor) -> None:
     """Gradio reads an endpoint's types off its signature, so each is a plain function."""
 
     def chat(message: str) -> dict:
-        return ask(settings, serving, message)
+        with supervisor.yielding():
+            return ask(settings, serving, message)
 
     def feedback(token: str, liked: bool | None = None, better: str = "") -> dict:
         return rate(settings, token, liked, better)

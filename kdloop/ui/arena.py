@@ -9,6 +9,7 @@ import gradio as gr
 from kdloop import arena, chat, collect, packs
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
+from kdloop.supervisor import Supervisor
 from kdloop.ui.chat import frames
 from kdloop.ui.session import PRIVATE, REFUSED, named, person, refusal
 
@@ -25,7 +26,7 @@ KEYS = """
 """
 
 
-def build(settings: Settings, serving: Serving, state: gr.State) -> None:
+def build(settings: Settings, serving: Serving, supervisor: Supervisor, state: gr.State) -> None:
     gr.Markdown(
         "Two versions of the student answer the same prompt. Say which answer is better; who wrote which is told after "
         "your vote. Arrow keys vote too.",
@@ -46,7 +47,7 @@ def build(settings: Settings, serving: Serving, state: gr.State) -> None:
         ]
     reveal = gr.Markdown(elem_id="reveal")
     back = gr.Button("Undo this vote", size="sm", visible=False)
-    fight = named(partial(duel, settings, serving), "duel")
+    fight = named(partial(duel, settings, serving, supervisor), "duel")
     outputs = [*boxes, *votes, reveal, back, state]
     once = {"concurrency_id": "gen", "concurrency_limit": 1, **PRIVATE}
     prompt.submit(fight, [prompt, state], outputs, **once)
@@ -66,11 +67,12 @@ def buttons(on: bool) -> list:
     return [gr.Button(interactive=on)] * len(VOTES)
 
 
-def duel(settings: Settings, serving: Serving, question: str, state: dict):
+def duel(settings: Settings, serving: Serving, supervisor: Supervisor, question: str, state: dict):
     me, stop = person(state), Event()
     try:
-        for left, right in frames(arena.duel(settings, serving, me, question or "", stop)):
-            yield left.text or "…", right.text or "…", *buttons(False), "", gr.Button(visible=False), state
+        with supervisor.yielding():
+            for left, right in frames(arena.duel(settings, serving, me, question or "", stop)):
+                yield left.text or "…", right.text or "…", *buttons(False), "", gr.Button(visible=False), state
         state = {**state, "duel": (left.completion_id, right.completion_id)}
         yield left.text or "…", right.text or "…", *buttons(True), "Which is better?", gr.Button(visible=False), state
     except REFUSED as error:

@@ -116,11 +116,11 @@ def stream(settings: Settings, serving: Serving, supervisor: Supervisor, text: s
     me, stop = person(state), Event()
     conversation = state.get("conversation") or conversations.start_conversation(settings.db, me, text)
     state = {**state, "conversation": conversation, "compared": None}
-    supervisor.last_turn = time.monotonic()
     try:
         past = transcript(settings, me, conversation)
-        for reply in frames(chat.say(settings, serving, conversation, me, text, stop)):
-            yield [*past, *exchange(text, reply.text, reply.completion_id)], state, "", gr.Row(visible=False)
+        with supervisor.yielding():
+            for reply in frames(chat.say(settings, serving, conversation, me, text, stop)):
+                yield [*past, *exchange(text, reply.text, reply.completion_id)], state, "", gr.Row(visible=False)
     except REFUSED as error:
         raise refusal(error) from error
     finally:
@@ -133,10 +133,10 @@ def retry(settings: Settings, serving: Serving, supervisor: Supervisor, state: d
     try:
         before = rating.last_completion(settings, state)
         *past, _ = transcript(settings, me, state["conversation"])
-        supervisor.last_turn = time.monotonic()
-        for reply in frames(chat.retry(settings, serving, state["conversation"], me, stop)):
-            answer = {"role": "assistant", "content": reply.text or "…", "metadata": {"id": reply.completion_id}}
-            yield [*past, answer], state, gr.Row(visible=False)
+        with supervisor.yielding():
+            for reply in frames(chat.retry(settings, serving, state["conversation"], me, stop)):
+                answer = {"role": "assistant", "content": reply.text or "…", "metadata": {"id": reply.completion_id}}
+                yield [*past, answer], state, gr.Row(visible=False)
         yield [*past, answer], {**state, "compared": (before, reply.completion_id)}, gr.Row(visible=True)
     except REFUSED as error:
         raise refusal(error) from error
