@@ -12,20 +12,23 @@ from kdloop.student.base import NoStudent, find_student
 from kdloop.student.serving import Serving
 from kdloop.student.transformers import TransformersEngine
 from kdloop.supervisor import Supervisor
-from storage import checkpoints, conversations
+from storage import checkpoints, conversations, snapshots
 from storage.database import NewerDatabase, open_database
 
 
 def main() -> int:
     settings = Settings.from_environment()
     try:
+        if settings.snapshots and not settings.db.exists():
+            restored = snapshots.restore(settings.db, snapshots.open_target(settings.snapshots))
+            print(f"kdloop: restored {restored}" if restored else "kdloop: no snapshot yet", flush=True)
         open_database(settings.db)
         checkpoints.ensure_base(settings.db)
         conversations.close_open_completions(settings.db)
         print(f"kdloop: data in {settings.home}; loading the student", flush=True)
         serving = Serving(settings.db, lambda: TransformersEngine(find_student(settings.student, settings.home)))
         serving.current()
-    except (NoStudent, NewerDatabase) as error:
+    except (NoStudent, NewerDatabase, snapshots.DamagedSnapshot) as error:
         print(f"kdloop cannot start. {error}", file=sys.stderr)
         return 1
     serve(settings, serving)

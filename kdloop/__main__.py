@@ -1,4 +1,4 @@
-"""python -m kdloop serve | simulate | round | export | doctor"""
+"""python -m kdloop serve | simulate | round | export | backup | restore | doctor"""
 
 import argparse
 import sys
@@ -24,6 +24,8 @@ def main(argv: list[str] | None = None) -> int:
     out = commands.add_parser("export", help="write people's feedback as JSONL for TRL")
     out.add_argument("--format", choices=("sft", "dpo", "kto"), default="dpo")
     out.add_argument("--out", type=Path, required=True)
+    for name, text in (("backup", "write a snapshot"), ("restore", "fill an empty home from the latest snapshot")):
+        commands.add_parser(name, help=text).add_argument("target", help="a folder, or hf://datasets/OWNER/NAME")
     commands.add_parser("doctor", help="say what this installation would use")
     args = parser.parse_args(argv)
     try:
@@ -73,6 +75,25 @@ def export(args) -> int:
     return 0
 
 
+def backup(args) -> int:
+    from storage.snapshots import open_target, take
+
+    print(f"Wrote {take(Settings.from_environment().db, open_target(args.target))}")
+    return 0
+
+
+def restore(args) -> int:
+    from storage.snapshots import open_target
+    from storage.snapshots import restore as fill
+
+    try:
+        name = fill(Settings.from_environment().db, open_target(args.target))
+    except FileExistsError as error:
+        raise ValueError(str(error)) from error
+    print(f"Restored {name}" if name else f"No snapshot in {args.target}")
+    return 0 if name else 1
+
+
 def doctor(args) -> int:
     from kdloop.student.base import find_student
     from kdloop.student.transformers import device_and_dtype
@@ -84,7 +105,7 @@ def doctor(args) -> int:
     return 0
 
 
-COMMANDS = {"serve": serve, "simulate": simulate, "round": run_round, "export": export, "doctor": doctor}
+COMMANDS = {f.__name__: f for f in (serve, simulate, export, backup, restore, doctor)} | {"round": run_round}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -24,6 +24,7 @@ class Settings:
     method: str = "auto"
     gate_prompts: int = 96
     round_timeout_minutes: float = 60
+    snapshots: str = ""  # a folder, or hf://datasets/OWNER/NAME: a snapshot after every round and at the end; "" = none
     admin_token: str = ""  # needed to start and cancel rounds from the page when the page is not on this machine only
 
     @property

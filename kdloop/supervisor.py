@@ -23,6 +23,7 @@ from kdloop.student.serving import Serving
 from storage import checkpoints, feedback, rounds
 from storage.database import new_id
 from storage.rounds import Round, RoundRunning
+from storage.snapshots import open_target, take
 
 TICK_SECONDS = 1.0
 RETRY_MINUTES = 10  # after a failed or cancelled round, before one starts by itself; doubles with each in a row
@@ -106,8 +107,18 @@ class Supervisor:
         rounds.release_lease(self.settings.db, self.owner)
         self.child = self.round = None
         checkpoints.prune(self.settings.db)
+        self.snapshot()
         if self.serving:
             self.serving.current()  # load a new champion now, not while the next reply waits
+
+    def snapshot(self) -> None:
+        """A target that cannot be reached costs a line in the log, not the app."""
+        if not self.settings.snapshots:
+            return
+        try:
+            print("kdloop: snapshot", take(self.settings.db, open_target(self.settings.snapshots)), flush=True)
+        except (OSError, ValueError) as error:  # HfHubHTTPError is an OSError
+            print(f"kdloop: no snapshot: {error}", file=sys.stderr, flush=True)
 
     def due(self) -> str | None:
         """Why a round should start now, if it should."""
@@ -153,6 +164,8 @@ class Supervisor:
         with self.lock:
             if self.child:
                 self.end("failed", "The app was stopped during this round")
+            else:
+                self.snapshot()
 
 
 def age_minutes(at: str) -> float:
