@@ -25,6 +25,7 @@ DISPLACEMENT = -0.15  # nats a token that the chosen completions may lose
 REPETITION_RISE = 0.05
 END_OF_TURN_FALL = 0.10
 LENGTH_FACTOR = 2.5
+ANCHORS = 32  # completions whose NLL is guarded; the pack's prompts come last, so general ones
 EXAMPLES = 6  # kept with the verdict, for people to read
 
 
@@ -131,7 +132,7 @@ def decide(
     anchors = old if champion is base else base.complete(prompts, sampling, seeds)
     guards = (
         *text_guards(new, old, [e.chosen for e in split.train if e.chosen]),
-        anchor_guard(candidate, base, prompts, anchors),
+        anchor_guard(candidate, base, prompts[-ANCHORS:], anchors[-ANCHORS:]),
         *displacement_guard(candidate, champion, [e for e in split.held_out if e.is_pair]),
     )
     examples = [

@@ -22,7 +22,7 @@ class Settings:
     round_votes: int = 36  # a round starts after so many new votes; 0 = only by hand
     idle_minutes: float = 0  # also start one after so long without a chat turn, if there is any new vote; 0 = never
     method: str = "auto"
-    gate_prompts: int = 96
+    gate_prompts: int = 64
     round_timeout_minutes: float = 60
     snapshots: str = ""  # a folder, or hf://datasets/OWNER/NAME: a snapshot after every round and at the end; "" = none
     admin_token: str = ""  # needed to start and cancel rounds from the page when the page is not on this machine only

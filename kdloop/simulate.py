@@ -29,7 +29,7 @@ from storage.rounds import Round
 
 Rate = Callable[[str, str], float]
 PERSON = "simulated person"
-CHUNK = 16  # prompts asked at once
+CHUNK = 32  # prompts asked at once
 HELD_OUT = 100
 
 
