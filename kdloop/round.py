@@ -20,9 +20,9 @@ from kdloop.student.transformers import TransformersEngine, device_and_dtype
 from storage import checkpoints, rounds
 from storage.rounds import Round
 
-ELICIT_PROMPTS = 48
+ELICIT_PROMPTS = 40
 MAX_EXAMPLES = 80  # a round's training part: newest first, the rest is what replay leaves out
-PASSES = 80  # examples seen in a training: fewer of them are seen more often, up to three times
+PASSES = 72  # examples seen in a training: fewer of them are seen more often, up to three times
 
 
 def run(settings: Settings, round: Round) -> None:
