@@ -6,14 +6,13 @@ TRL's defaults assume a GPU: bf16 and gradient checkpointing on, NaN losses logg
 import math
 import random
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, TrainerCallback
+from transformers import AutoModelForCausalLM, PrinterCallback, TrainerCallback
 
 from kdloop.student.transformers import device_and_dtype
 
@@ -102,18 +101,19 @@ class Watch(TrainerCallback):
 
     def __init__(self, on_step: OnStep):
         self.on_step = on_step
-        self.begun = time.monotonic()
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         loss = (logs or {}).get("loss")
         if loss is not None:
             if not math.isfinite(loss):
                 raise Diverged(f"Loss {loss} at step {state.global_step}: lower the learning rate")
+            print(f"step {state.global_step} of {state.max_steps}, loss {loss:.4f}", flush=True)
             self.on_step(state.global_step, state.max_steps, loss)
 
 
 def run(trainer, on_step: OnStep) -> dict[str, float]:
     """Train, and return the last logged value of every metric."""
+    trainer.remove_callback(PrinterCallback)  # prints each log as a dict; Watch writes a line
     trainer.add_callback(Watch(on_step))
     trainer.train()
     metrics: dict[str, float] = {}

@@ -10,6 +10,7 @@ from kdloop.settings import Settings
 from kdloop.ui import arena
 from storage import checkpoints, feedback, rounds
 
+SERIES = ("win rate against the base", "low end of its interval", "high end")
 EMPTY = "No version has been judged yet. Chat, rate some answers, and a round will try to make a better student."
 
 
@@ -24,7 +25,13 @@ def build(settings: Settings) -> dict:
         y_lim=[0, 1],
         height=260,
     )
-    table = gr.Dataframe(label="Rounds that reached the gate", interactive=False, datatype="str", wrap=True)
+    table = gr.Dataframe(
+        label="Rounds that reached the gate",
+        interactive=False,
+        datatype="str",
+        wrap=True,
+        column_widths=[80, 90, 110, 230, 230, 150, 150, 180, 220],
+    )
     with gr.Row():
         votes = gr.LinePlot(title="Votes so far", x="hour", y="votes", height=220)
         standings = gr.Markdown(arena.table(settings), label="Arena standings", elem_id="standings")
@@ -55,16 +62,12 @@ def summary(settings: Settings, judged: list) -> str:
 
 
 def curve(judged: list) -> pd.DataFrame:
-    rows = []
+    """From round 0, the base, which wins half of the time against itself."""
+    rows = [(0, 0.5, series) for series in SERIES] if judged else []
     for r in judged:
-        for against, outcome in (("the version before", r.verdict), ("the base", r.verdict.get("against_base"))):
-            if outcome:
-                low, high = outcome["ci95"]
-                rows += [
-                    (r.id, outcome["win_rate"], f"against {against}"),
-                    (r.id, low, f"against {against}, low"),
-                    (r.id, high, f"against {against}, high"),
-                ]
+        outcome = r.verdict.get("against_base") or r.verdict
+        values = (outcome["win_rate"], *outcome["ci95"])
+        rows += [(r.id, value, series) for series, value in zip(SERIES, values, strict=True)]
     return pd.DataFrame(rows, columns=["round", "win rate", "series"])
 
 
@@ -97,7 +100,9 @@ def interval(outcome: dict) -> str:
 def votes(settings: Settings) -> pd.DataFrame:
     counted = feedback.votes_by_hour(settings.db)
     hours = pd.to_datetime([hour + ":00" for hour, _ in counted])
-    return pd.DataFrame({"hour": hours, "votes": list(accumulate(n for _, n in counted))})
+    before = hours[:1] - pd.Timedelta(hours=1)  # a curve begins at nothing
+    totals = list(accumulate(n for _, n in counted))
+    return pd.DataFrame({"hour": before.append(hours), "votes": [0] * len(before) + totals})
 
 
 def examples(judged: list) -> pd.DataFrame:

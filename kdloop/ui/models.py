@@ -19,7 +19,14 @@ LICENCE = "apache-2.0 (the base student's)"
 
 
 def build(settings: Settings, serving: Serving, state: gr.State) -> dict:
-    table = gr.Dataframe(lineage(settings), label="Versions", interactive=False, datatype="str", wrap=True)
+    table = gr.Dataframe(
+        lineage(settings),
+        label="Versions",
+        interactive=False,
+        datatype="str",
+        wrap=True,
+        column_widths=[110, 100, 80, 100, 120, 110, 420, 170, 170],
+    )
     with gr.Row():
         version = gr.Dropdown(versions(settings), label="Version", elem_id="version")
         token = gr.Textbox(label="Admin token", type="password", visible=bool(settings.admin_token))

@@ -21,7 +21,13 @@ def build(settings: Settings, supervisor: Supervisor, state: gr.State) -> gr.Tim
         token = gr.Textbox(label="Admin token", type="password", visible=bool(settings.admin_token))
         start, cancel = gr.Button("Start a round now", variant="primary"), gr.Button("Cancel the round")
     history = gr.Dataframe(
-        history_table(settings), label="Rounds", interactive=False, datatype="str", wrap=True, elem_id="history"
+        history_table(settings),
+        label="Rounds",
+        interactive=False,
+        datatype="str",
+        wrap=True,
+        elem_id="history",
+        column_widths=[80, 110, 100, 80, 110, 120, 600],
     )
     with gr.Row():
         guards = gr.Dataframe(guard_table(settings), label="Guards of the last verdict", interactive=False)
@@ -85,7 +91,7 @@ def log_tail(settings: Settings) -> str:
     if not path or not path.exists():
         return ""
     lines = path.read_text(errors="replace").replace("\r", "\n").splitlines()
-    return "\n".join([line for line in lines if line.strip() and "%|" not in line][-12:])
+    return "\n".join([line for line in lines if line.strip() and "%|" not in line and "warn" not in line.lower()][-12:])
 
 
 def history_table(settings: Settings) -> pd.DataFrame:
