@@ -14,18 +14,20 @@ from kdloop import arena, chat, collect
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
 from kdloop.supervisor import Supervisor
-from kdloop.ui.session import refusal, secret, sign
+from kdloop.ui.session import paced, refusal, secret, sign
 from storage import checkpoints, conversations, feedback, rounds
 
 
 def build(settings: Settings, serving: Serving, supervisor: Supervisor) -> None:
     """Gradio reads an endpoint's types off its signature, so each is a plain function."""
 
-    def chat(message: str) -> dict:
+    def chat(message: str, request: gr.Request) -> dict:
+        paced(request.client.host, "messages")
         with supervisor.yielding():
             return ask(settings, serving, message)
 
-    def feedback(token: str, liked: bool | None = None, better: str = "") -> dict:
+    def feedback(token: str, liked: bool | None = None, better: str = "", request: gr.Request = None) -> dict:
+        paced(request.client.host, "votes")
         return rate(settings, token, liked, better)
 
     def status() -> dict:

@@ -11,7 +11,7 @@ from kdloop.settings import Settings
 from kdloop.student.serving import Serving
 from kdloop.supervisor import Supervisor
 from kdloop.ui.chat import frames
-from kdloop.ui.session import PRIVATE, REFUSED, named, person, refusal
+from kdloop.ui.session import PRIVATE, REFUSED, named, paced, person, refusal
 
 VOTES = {"← Left is better": "left", "Right is better →": "right", "↑ Tie": "tie", "↓ Both bad": "both bad"}
 KEYS = """
@@ -68,7 +68,7 @@ def buttons(on: bool) -> list:
 
 
 def duel(settings: Settings, serving: Serving, supervisor: Supervisor, question: str, state: dict):
-    me, stop = person(state), Event()
+    me, stop = paced(person(state), "messages"), Event()
     try:
         with supervisor.yielding():
             for left, right in frames(arena.duel(settings, serving, me, question or "", stop)):
@@ -84,7 +84,7 @@ def duel(settings: Settings, serving: Serving, supervisor: Supervisor, question:
 def vote(settings: Settings, value: str, state: dict):
     pair = pending(state)
     try:
-        collect.choose(settings.db, person(state), *pair, value)
+        collect.choose(settings.db, paced(person(state), "votes"), *pair, value)
     except REFUSED as error:
         raise refusal(error) from error
     left, right = arena.names(settings.db, *pair, person(state))

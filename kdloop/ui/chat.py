@@ -12,7 +12,7 @@ from kdloop.settings import Settings
 from kdloop.student.serving import Serving
 from kdloop.supervisor import Supervisor
 from kdloop.ui import rating
-from kdloop.ui.session import PRIVATE, REFUSED, named, person, refusal
+from kdloop.ui.session import PRIVATE, REFUSED, named, paced, person, refusal
 from storage import checkpoints, conversations, feedback
 
 EXAMPLES = ["What should I cook with two eggs and rice?", "Explain tides to a child.", "Help me plan a quiet Sunday."]
@@ -113,7 +113,7 @@ def ready():
 
 def stream(settings: Settings, serving: Serving, supervisor: Supervisor, text: str, state: dict):
     """The reply as it grows, at most 15 frames a second. Closing this generator (Stop, a closed tab) stops it."""
-    me, stop = person(state), Event()
+    me, stop = paced(person(state), "messages"), Event()
     conversation = state.get("conversation") or conversations.start_conversation(settings.db, me, text)
     state = {**state, "conversation": conversation, "compared": None}
     try:
@@ -129,7 +129,7 @@ def stream(settings: Settings, serving: Serving, supervisor: Supervisor, text: s
 
 def retry(settings: Settings, serving: Serving, supervisor: Supervisor, state: dict):
     """Another answer to the last message; then the two can be compared."""
-    me, stop = person(state), Event()
+    me, stop = paced(person(state), "messages"), Event()
     try:
         before = rating.last_completion(settings, state)
         *past, _ = transcript(settings, me, state["conversation"])
@@ -188,15 +188,16 @@ def completion_at(settings: Settings, state: dict, index) -> str:
 def like(settings: Settings, state: dict, event: gr.LikeData) -> None:
     liked = {True: True, False: False}.get(event.liked)  # "" = the thumb is taken back
     try:
-        collect.thumb(settings.db, person(state), completion_at(settings, state, event.index), liked)
+        collect.thumb(settings.db, paced(person(state), "votes"), completion_at(settings, state, event.index), liked)
     except REFUSED as error:
         raise refusal(error) from error
 
 
 def edit(settings: Settings, state: dict, event: gr.EditData):
     """The corrected text is stored as the person's; the chat goes on showing what the student wrote."""
+    me = paced(person(state), "votes")
     try:
-        collect.edit(settings.db, person(state), completion_at(settings, state, event.index), str(event.value))
+        collect.edit(settings.db, me, completion_at(settings, state, event.index), str(event.value))
     except REFUSED as error:
         raise refusal(error) from error
     gr.Info("Your correction is saved: the student will learn from it. Undo is in the panel below")

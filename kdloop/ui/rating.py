@@ -6,7 +6,7 @@ import gradio as gr
 
 from kdloop import collect
 from kdloop.settings import Settings
-from kdloop.ui.session import PRIVATE, REFUSED, named, person, refusal
+from kdloop.ui.session import PRIVATE, REFUSED, named, paced, person, refusal
 from storage import conversations
 
 STARS = [("★" * n + "☆" * (5 - n), n) for n in range(1, 6)]
@@ -49,7 +49,7 @@ def prefer(settings: Settings, label: str, state: dict):
     if not first:
         raise gr.Error("Nothing to compare: try an answer again first", print_exception=False)
     try:
-        collect.choose(settings.db, person(state), first, second, COMPARED[label])
+        collect.choose(settings.db, paced(person(state), "votes"), first, second, COMPARED[label])
     except REFUSED as error:
         raise refusal(error) from error
     gr.Info("Saved. A choice between two answers is the best lesson there is")
@@ -58,7 +58,7 @@ def prefer(settings: Settings, label: str, state: dict):
 
 def rate(settings: Settings, state: dict, n, reasons, words, better):
     """Save whatever of the panel is filled in."""
-    about, me, saved = last_completion(settings, state), person(state), 0
+    about, me, saved = last_completion(settings, state), paced(person(state), "votes"), 0
     try:
         if n:
             saved += bool(collect.stars(settings.db, me, about, n))

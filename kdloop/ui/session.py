@@ -3,7 +3,10 @@
 import hashlib
 import hmac
 import secrets
+import time
+from collections import defaultdict, deque
 from functools import partial
+from threading import Lock
 
 import gradio as gr
 
@@ -12,6 +15,9 @@ from kdloop.student import PromptTooLong
 from storage.conversations import UnknownRow
 
 REFUSED = (ValueError, PromptTooLong, UnknownRow)  # what a domain function refuses, said to the person as it is
+PER_MINUTE = {"messages": 20, "votes": 60}
+PACE: dict[tuple[str, str], deque] = defaultdict(deque)  # of this process only: a brake, not a record
+PACE_LOCK = Lock()
 LOCAL = ("127.0.0.1", "localhost", "::1")
 PRIVATE = {"api_visibility": "private", "show_progress": "hidden"}
 
@@ -45,6 +51,21 @@ def person(state: dict) -> str:
     if not state or not state.get("person"):
         raise gr.Error("Reload the page", print_exception=False)
     return state["person"]
+
+
+def paced(who: str, what: str) -> str:
+    """`who` again, unless they do more of `what` in a minute than a person can."""
+    with PACE_LOCK:
+        at, times = time.monotonic(), PACE[who, what]
+        while times and at - times[0] > 60:
+            times.popleft()
+        if len(times) >= PER_MINUTE[what]:
+            wait = 61 - (at - times[0])
+            raise gr.Error(f"At most {PER_MINUTE[what]} {what} a minute: wait {wait:.0f} s", print_exception=False)
+        times.append(at)
+        if len(PACE) > 10_000:
+            PACE.clear()
+    return who
 
 
 def allowed(settings: Settings, state: dict, token: str) -> None:

@@ -11,7 +11,7 @@ import gradio as gr
 
 from kdloop import collect
 from kdloop.settings import Settings
-from kdloop.ui.session import PRIVATE, REFUSED, named, person, refusal
+from kdloop.ui.session import PRIVATE, REFUSED, named, paced, person, refusal
 from storage import feedback
 
 EMPTY = "Nothing to check yet. After the first round, the pairs that the AI rater was least sure of wait here."
@@ -58,7 +58,7 @@ def vote(settings: Settings, value: str, state: dict):
     ai_side = "right" if flipped else "left"
     choice = value if value == "tie" else "left" if value == ai_side else "right"
     try:
-        collect.review(settings.db, person(state), id, choice)
+        collect.review(settings.db, paced(person(state), "votes"), id, choice)
     except REFUSED as error:
         raise refusal(error) from error
     return fill(settings, state, f"Saved. The AI rater had chosen the {ai_side} one.")
