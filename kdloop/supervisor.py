@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from itertools import takewhile
 from pathlib import Path
-from threading import Event, RLock, Thread
+from threading import Event, Lock, RLock, Thread
 
 import torch
 
@@ -37,7 +37,7 @@ class Supervisor:
         self.round: Round | None = None
         self.begun = self.last_turn = time.monotonic()
         self.stopping, self.lock = Event(), RLock()
-        self.streaming = 0  # replies under way
+        self.streaming, self.pace = 0, Lock()  # replies under way
 
     def start(self, requested: str = "auto", *, started_by: str = "hand", seed: int | None = None) -> Round:
         """Queue a round and spawn its process. Raises RoundRunning while there is one."""
@@ -83,10 +83,10 @@ class Supervisor:
             self.replies(-1)
 
     def replies(self, change: int) -> None:
-        with self.lock:
+        with self.pace, suppress(ProcessLookupError):  # not `lock`: a promotion is loaded under that one
             self.streaming += change
-            if self.child and self.child.poll() is None and not torch.cuda.is_available():
-                os.killpg(self.child.pid, signal.SIGSTOP if self.streaming else signal.SIGCONT)
+            if (child := self.child) and child.poll() is None and not torch.cuda.is_available():
+                os.killpg(child.pid, signal.SIGSTOP if self.streaming else signal.SIGCONT)
 
     def watch(self) -> None:
         db, id = self.settings.db, self.round.id
