@@ -124,7 +124,7 @@ def test_retry_compare_rate_and_come_back_to_it(app, browser):
     eventually(lambda: len(feedback.live_feedback(db)) == before + 1)
     page.reload()
     expect(page.locator("#header")).to_contain_text("student v0", timeout=30_000)
-    page.get_by_role("button", name="Open Sidebar").click()
+    page.get_by_role("button", name="Toggle Sidebar").click()
     page.get_by_label("Name a fruit.").click(timeout=15_000)
     expect(page.get_by_test_id("user").last).to_contain_text("Name a fruit.", timeout=15_000)
     expect(page.get_by_role("button", name="Liked", exact=True)).to_be_visible(timeout=15_000)
@@ -153,10 +153,10 @@ def test_a_duel_is_blind_until_the_vote(app, browser):
 def test_every_tab_opens_and_deleting_ones_data_empties_the_page(app, browser):
     url, home = app
     page = ask(browser.new_context(), url, "Remember the word plinth.")
-    for tab, text in (("Learning", "No version has been judged yet"), ("Models", "Versions"), ("Rounds", "No round")):
+    for tab, text in (("Learning", "No version has been judged yet"), ("Models", "Roll back to it"), ("Rounds", "No round")):
         page.get_by_role("tab", name=tab).click()
         expect(page.get_by_text(text).first).to_be_visible(timeout=15_000)
-    page.get_by_role("button", name="Open Sidebar").click()
+    page.get_by_role("button", name="Toggle Sidebar").click()
     page.get_by_role("button", name="Your data").click()
     page.get_by_label("To delete, type").fill("delete my data")
     page.get_by_role("button", name="Delete my data").click()
