@@ -153,7 +153,8 @@ def test_a_duel_is_blind_until_the_vote(app, browser):
 def test_every_tab_opens_and_deleting_ones_data_empties_the_page(app, browser):
     url, home = app
     page = ask(browser.new_context(), url, "Remember the word plinth.")
-    for tab, text in (("Learning", "No version has been judged yet"), ("Models", "Roll back to it"), ("Rounds", "No round")):
+    empty = {"Learning": "No version has been judged yet", "Models": "Roll back to it", "Rounds": "No round"}
+    for tab, text in empty.items():
         page.get_by_role("tab", name=tab).click()
         expect(page.get_by_text(text).first).to_be_visible(timeout=15_000)
     page.get_by_role("button", name="Toggle Sidebar").click()
