@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 
 from kdloop.methods.trust_region import mean_nll
 from kdloop.pairs import Example, Split
-from kdloop.raters.features import repetition
+from kdloop.raters.features import relevance, repetition, sameness
 from kdloop.raters.preference_model import PreferenceModel
 from kdloop.student import Engine, Sample, Sampling
 from storage.conversations import Message
@@ -23,6 +23,8 @@ CLEAR = 0.1  # |p - 1/2| below this is a tie
 NLL_RISE = 0.05
 DISPLACEMENT = -0.15  # nats a token that the chosen completions may lose
 REPETITION_RISE = 0.05
+SAMENESS_RISE = 0.025
+RELEVANCE_FALL = 0.05
 END_OF_TURN_FALL = 0.10
 LENGTH_FACTOR = 2.5
 ANCHORS = 32  # completions whose NLL is guarded; the pack's prompts come last, so general ones
@@ -132,6 +134,7 @@ def decide(
     anchors = old if champion is base else base.complete(prompts, sampling, seeds)
     guards = (
         *text_guards(new, old, [e.chosen for e in split.train if e.chosen]),
+        *topic_guards([p[-1]["content"] for p in prompts], new, old),
         anchor_guard(candidate, base, prompts[-ANCHORS:], anchors[-ANCHORS:]),
         *displacement_guard(candidate, champion, [e for e in split.held_out if e.is_pair]),
     )
@@ -190,6 +193,16 @@ def text_guards(new: list[Sample], old: list[Sample], chosen: list) -> list[Guar
         Guard("mean words", length, f"{low:.0f} to {high:.0f}", low <= length <= high),
         Guard("repetition rise", float(repeated), f"<= {REPETITION_RISE}", repeated <= REPETITION_RISE),
         Guard("end-of-turn rate change", float(ended), f">= {-END_OF_TURN_FALL}", ended >= -END_OF_TURN_FALL),
+    ]
+
+
+def topic_guards(questions: list[str], new: list[Sample], old: list[Sample]) -> list[Guard]:
+    """One pleasing phrase said to everything wins by style and helps nobody."""
+    texts, before = [s.text for s in new], [s.text for s in old]
+    same, relevant = sameness(texts) - sameness(before), relevance(questions, texts) - relevance(questions, before)
+    return [
+        Guard("sameness rise", same, f"<= {SAMENESS_RISE}", same <= SAMENESS_RISE),
+        Guard("relevance change", relevant, f">= {-RELEVANCE_FALL}", relevant >= -RELEVANCE_FALL),
     ]
 
 

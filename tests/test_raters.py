@@ -8,6 +8,7 @@ from kdloop import gate, packs
 from kdloop.gate import Guard, Outcomes
 from kdloop.pairs import Example, Split
 from kdloop.raters import preference_model
+from kdloop.student import Sample
 from storage.conversations import Completion
 
 PROMPTS = packs.prompts("general", "train")
@@ -80,3 +81,16 @@ def test_the_pack_is_large_and_its_parts_are_disjoint():
     cosines = embedded @ embedded.T
     cosines[range(len(everything)), range(len(everything))] = 0
     assert cosines.max() <= 0.9
+
+
+def test_saying_the_same_to_everything_breaks_a_guard_and_so_does_leaving_the_topic():
+    def samples(texts):
+        return [Sample(t, "finished", 10, 10, 0.0, 1.0) for t in texts]
+
+    questions = PROMPTS[:24]
+    before, excuse = samples(questions), samples([f"I am sorry for your loss, number {i}." for i in range(24)])
+    off_topic = samples(PROMPTS[24:48])
+    broken = [
+        [g.name for g in gate.topic_guards(questions, new, before) if not g.ok] for new in (before, excuse, off_topic)
+    ]
+    assert broken == [[], ["sameness rise", "relevance change"], ["relevance change"]]

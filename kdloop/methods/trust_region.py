@@ -5,7 +5,7 @@
 s > 1 extrapolates (ExPO, Zheng et al. 2024), s < 1 interpolates back. A short training so goes as far as a long one,
 and one that went too far is drawn back instead of thrown away. s is the largest one found at which the negative
 log-likelihood of completions by the untrained student has not risen by more than a budget: what the student could say
-before, it can say after.
+before, it can say after. (The search for a step size inside a constraint is TRPO's, Schulman et al. 2015.)
 """
 
 import tempfile
@@ -15,42 +15,55 @@ from pathlib import Path
 import torch
 
 from kdloop import packs
-from kdloop.student import Engine, Sampling
+from kdloop.raters.features import sameness
+from kdloop.student import Engine, Sample, Sampling
 from storage.conversations import Message
 
 ROUND_BUDGET = 0.02  # relative NLL rise that one round may add
 TOTAL_BUDGET = 0.04  # and all rounds together; the gate's guard stands at 0.05
-MAX_SCALE = 3.0
+MAX_SCALE = 2.5
 TRIES = 3
-ANCHORS = 24  # completions by the untrained student
+ANCHORS = 32  # completions by the untrained student
+SAMENESS_RISE = 0.012  # of the mean cosine between completions; the gate's guard stands at twice that
+DRAW_BACK = 0.75
 
 
 def settle(model, start: dict[str, torch.Tensor], base: Engine, origin: Engine, max_tokens: int) -> dict[str, float]:
     """Move the trained model along its direction to the edge of the region; {"step scale", "anchor NLL rise"}.
 
     `start` holds the parameters before training, and `origin` is the engine that has them. Each scale is tried as it
-    would serve: saved, merged, loaded.
+    would serve: saved, merged, loaded. A scale is drawn back where the student begins to say the same to all prompts.
     """
-    prompts, completions = anchors(base, max_tokens)
+    prompts, samples = anchors(base, max_tokens)
+    completions = [(s.text, s.status == "finished") for s in samples]
     end, before = parameters(model), mean_nll(base, prompts, completions)
 
-    def rise(scale: float) -> float:
+    def engine_at(scale: float) -> Engine:
         place(model, start, end, scale)
         with tempfile.TemporaryDirectory() as directory:
             model.save_pretrained(directory, selected_adapters=["default"])
-            return mean_nll(base.load(Path(directory)), prompts, completions) / before - 1
+            return base.load(Path(directory))
+
+    def rise(scale: float) -> float:
+        return mean_nll(engine_at(scale), prompts, completions) / before - 1
 
     risen = 0.0 if origin is base else mean_nll(origin, prompts, completions) / before - 1
     scale, found = line_search(rise, risen, budget(risen))
-    place(model, start, end, scale)
-    return {"step scale": scale, "anchor NLL rise": found}
+    limit, tries = sameness([s.text for s in samples]) + SAMENESS_RISE, 0
+    while tries < TRIES and sameness([s.text for s in sample(engine_at(scale), prompts, max_tokens)]) > limit:
+        scale, tries = scale * DRAW_BACK, tries + 1
+    found = rise(scale) if tries else found  # either way, the model is now at `scale`
+    return {"step scale": scale, "anchor NLL rise": found, "drawn back": tries}
 
 
-def anchors(base: Engine, max_tokens: int) -> tuple[list[list[Message]], list[tuple[str, bool]]]:
+def anchors(base: Engine, max_tokens: int) -> tuple[list[list[Message]], list[Sample]]:
     """(prompts, completions) of the untrained student on prompts of the training pack."""
     prompts = [[{"role": "user", "content": q}] for q in packs.prompts("general", "train")[:ANCHORS]]
-    samples = base.complete(prompts, Sampling(max_tokens), list(range(ANCHORS)))
-    return prompts, [(s.text, s.status == "finished") for s in samples]
+    return prompts, sample(base, prompts, max_tokens)
+
+
+def sample(engine: Engine, prompts: list[list[Message]], max_tokens: int) -> list[Sample]:
+    return engine.complete(prompts, Sampling(max_tokens), list(range(len(prompts))))
 
 
 def mean_nll(engine: Engine, prompts: list[list[Message]], completions: list[tuple[str, bool]]) -> float:

@@ -97,3 +97,14 @@ def embedder():
 def embed(texts: list[str]) -> np.ndarray:
     """(n, 384) unit vectors."""
     return embedder().encode(texts, batch_size=64, normalize_embeddings=True, show_progress_bar=False)
+
+
+def sameness(completions: list[str]) -> float:
+    """Mean cosine of completions to different prompts: it rises when a student says the same to everything."""
+    unit, n = embed(completions), len(completions)
+    return float(((unit @ unit.T).sum() - n) / max(1, n * (n - 1)))
+
+
+def relevance(prompts: list[str], completions: list[str]) -> float:
+    """Mean cosine of prompt and completion: it falls when a student no longer speaks of what was asked."""
+    return float((embed(prompts) * embed(completions)).sum(1).mean())
