@@ -21,8 +21,8 @@ from storage import checkpoints, rounds
 from storage.rounds import Round
 
 ELICIT_PROMPTS = 40
-MAX_EXAMPLES = 80  # a round's training part: newest first, the rest is what replay leaves out
-PASSES = 72  # examples seen in a training: fewer of them are seen more often, up to three times
+MAX_EXAMPLES = 64  # a round's training part: newest first, the rest is what replay leaves out
+PASSES = 64  # examples seen in a training: fewer of them are seen more often, up to three times
 
 
 def run(settings: Settings, round: Round) -> None:

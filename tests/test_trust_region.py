@@ -23,7 +23,7 @@ def test_the_largest_scale_within_the_limit_is_found_in_few_tries(curvature):
 
 def test_a_direction_that_hurts_at_any_length_is_hardly_followed():
     scale, _ = trust_region.line_search(lambda s: 0.5 + s, 0.0, 0.03)
-    assert scale <= 0.011
+    assert scale < 0.05
 
 
 def test_rounds_share_a_budget_below_the_gates_guard():

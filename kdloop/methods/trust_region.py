@@ -23,7 +23,7 @@ ROUND_BUDGET = 0.02  # relative NLL rise that one round may add
 TOTAL_BUDGET = 0.04  # and all rounds together; the gate's guard stands at 0.05
 MAX_SCALE = 2.5
 TRIES = 3
-ANCHORS = 32  # completions by the untrained student
+ANCHORS = 24  # completions by the untrained student
 SAMENESS_RISE = 0.012  # of the mean cosine between completions; the gate's guard stands at twice that
 DRAW_BACK = 0.75
 
