@@ -53,17 +53,11 @@ def duel(
     secrets.SystemRandom().shuffle(sides)
     prompt: list[Message] = [{"role": "user", "content": question}]
     turn = conversations.add_turn(settings.db, conversations.start_conversation(settings.db, person, question), prompt)
-    stops = [Event(), Event()]  # a stream that ends sets its own
-    streams = [
-        stream(settings, engine, checkpoint, turn, end) for (engine, checkpoint), end in zip(sides, stops, strict=True)
-    ]
+    streams = [stream(settings, engine, checkpoint, turn, stop) for engine, checkpoint in sides]
     latest = [next(s) for s in streams]
     while any(reply.status == "open" for reply in latest):
         latest = [next(s, reply) for s, reply in zip(streams, latest, strict=True)]
         yield latest[0], latest[1]
-        if stop.is_set():
-            for end in stops:
-                end.set()
 
 
 def names(db: Path, left_id: str, right_id: str, person: str) -> tuple[str, str]:

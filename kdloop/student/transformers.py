@@ -7,8 +7,7 @@ patches models for good, never touches what serves.
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Event, Thread
+from threading import Event
 
 import torch
 from peft import PeftModel
@@ -17,10 +16,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     Cache,
-    LogitsProcessor,
-    StoppingCriteria,
 )
-from transformers.generation.streamers import BaseStreamer
 
 from kdloop.student import Sample, Sampling
 from kdloop.student.prompts import completion_ids, prompt_ids
@@ -39,19 +35,16 @@ def device_and_dtype() -> tuple[str, torch.dtype]:
     return "cpu", torch.bfloat16 if fast else torch.float32
 
 
-class SeededSampler(LogitsProcessor):
+class SeededSampler:
     """Top-k, then top-p, then a draw by the Gumbel-max trick with one random generator a row.
 
     A row's completion depends on its own seed alone, not on its neighbours in the batch: champion and candidate can be
-    compared with common random numbers. Leaves one finite logit a row, so that greedy decoding takes the draw.
+    compared with common random numbers. Temperature 0 is greedy.
     """
 
     def __init__(self, sampling: Sampling, seeds: list[int]):
         self.sampling = sampling
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        return torch.full_like(scores, -torch.inf).scatter_(1, self.draw(scores), 0.0)
 
     def draw(self, scores: torch.Tensor) -> torch.Tensor:
         """(B, vocabulary) -> (B, 1) tokens."""
@@ -66,30 +59,6 @@ class SeededSampler(LogitsProcessor):
 
     def keep(self, rows: list[int]) -> None:
         self.generators = [self.generators[i] for i in rows]
-
-
-class StopOn(StoppingCriteria):
-    def __init__(self, event: Event):
-        self.event = event
-
-    def __call__(self, input_ids, scores, **kwargs):
-        return torch.full((input_ids.size(0),), self.event.is_set(), device=input_ids.device)
-
-
-class TokenQueue(BaseStreamer):
-    "What `generate` pushes tokens into, from its own thread"
-
-    def __init__(self):
-        self.queue = SimpleQueue()
-        self.prompt_seen = False
-
-    def put(self, value):
-        if self.prompt_seen:
-            self.queue.put(int(value.flatten()[0]))
-        self.prompt_seen = True
-
-    def end(self):
-        pass  # the thread that runs `generate` ends the queue, so that an error ends it too
 
 
 class TransformersEngine:
@@ -108,39 +77,14 @@ class TransformersEngine:
         return TransformersEngine(self.source, adapter)
 
     def stream(self, prompt: list[Message], sampling: Sampling, seed: int, stop: Event) -> Iterator[str | Sample]:
-        tokens, ids, begun, first = TokenQueue(), [], time.monotonic(), 0.0
-        batch = self.pad([prompt_ids(self.tokenizer, prompt)])
-        failure = []
-        thread = Thread(target=self.generate_into, args=(tokens, failure, batch, sampling, seed, stop), daemon=True)
-        thread.start()
-        try:
-            while (token := tokens.queue.get()) is not None:
-                first = first or time.monotonic() - begun
-                ids.append(token)
-                yield self.tokenizer.decode(ids, skip_special_tokens=True)
-        finally:
-            stop.set()  # the consumer went away, or generation is over: either way the thread may end
-            thread.join()
-        if failure:
-            raise failure[0]
-        yield self.sample(ids, batch["input_ids"].size(1), sampling, first, time.monotonic() - begun)
-
-    @torch.inference_mode()
-    def generate_into(self, tokens: TokenQueue, failure: list, batch, sampling, seed, stop) -> None:
-        try:
-            self.model.generate(
-                **batch,
-                do_sample=False,
-                max_new_tokens=sampling.max_tokens,
-                logits_processor=[SeededSampler(sampling, [seed])],
-                pad_token_id=self.tokenizer.eos_token_id,
-                streamer=tokens,
-                stopping_criteria=[StopOn(stop)],
-            )
-        except (RuntimeError, ValueError) as error:  # out of memory, bad shapes: re-raised where the reply is read
-            failure.append(error)
-        finally:
-            tokens.queue.put(None)
+        head, ids, begun, first = prompt_ids(self.tokenizer, prompt), [], time.monotonic(), 0.0
+        for drawn in self.decode([head], sampling, [seed]):
+            first = first or time.monotonic() - begun
+            ids.append(drawn[0])
+            yield self.tokenizer.decode(ids, skip_special_tokens=True)
+            if stop.is_set():
+                break
+        yield self.sample(ids, len(head), sampling, first, time.monotonic() - begun)
 
     def complete(self, prompts: list[list[Message]], sampling: Sampling, seeds: list[int]) -> list[Sample]:
         """Batches of similar prompt length, so that little is padding."""
@@ -149,27 +93,30 @@ class TransformersEngine:
         samples: dict[int, Sample] = {}
         for at in range(0, len(order), BATCH):
             rows, begun = order[at : at + BATCH], time.monotonic()
-            out = self.decode([heads[i] for i in rows], sampling, [seeds[i] for i in rows])
+            ids: list[list[int]] = [[] for _ in rows]
+            for drawn in self.decode([heads[i] for i in rows], sampling, [seeds[i] for i in rows]):
+                for row, token in drawn.items():
+                    ids[row].append(token)
             seconds = (time.monotonic() - begun) / len(rows)
-            for i, ids in zip(rows, out, strict=True):
-                samples[i] = self.sample(ids, len(heads[i]), sampling, 0.0, seconds)
+            for i, tokens in zip(rows, ids, strict=True):
+                samples[i] = self.sample(tokens, len(heads[i]), sampling, 0.0, seconds)
         return [samples[i] for i in range(len(prompts))]
 
     @torch.inference_mode()
-    def decode(self, heads: list[list[int]], sampling: Sampling, seeds: list[int]) -> list[list[int]]:
-        """The ids of one completion a prompt. Equal prompts are read once, and finished rows leave the batch."""
+    def decode(self, heads: list[list[int]], sampling: Sampling, seeds: list[int]) -> Iterator[dict[int, int]]:
+        """Step by step, the next token of each row that has not ended its turn. Equal prompts are read once, and
+        finished rows leave the batch."""
         distinct = sorted(set(map(tuple, heads)), key=len)
         logits, mask, cache = self.read([list(head) for head in distinct])
         rows = [distinct.index(tuple(head)) for head in heads]
         cache.batch_select_indices(torch.tensor(rows, device=self.device))
         logits, mask = logits[rows], mask[rows]
-        sampler, out = SeededSampler(sampling, seeds), [[] for _ in heads]
-        alive, finished = list(range(len(heads))), set()
+        sampler, alive, finished = SeededSampler(sampling, seeds), list(range(len(heads))), set()
         for _ in range(sampling.max_tokens):
             tokens = sampler.draw(logits)
-            for i, token in zip(alive, tokens.flatten().tolist(), strict=True):
-                out[i].append(token)
-            finished |= {i for i in alive if out[i][-1] == self.tokenizer.eos_token_id}
+            drawn = {i: t for i, t in zip(alive, tokens.flatten().tolist(), strict=True) if i not in finished}
+            yield drawn
+            finished |= {i for i, token in drawn.items() if token == self.tokenizer.eos_token_id}
             going = [at for at, i in enumerate(alive) if i not in finished]
             if not going:
                 break
@@ -181,13 +128,12 @@ class TransformersEngine:
             at = mask.sum(1, keepdim=True) - 1
             step = self.model(tokens, attention_mask=mask, position_ids=at, past_key_values=cache, logits_to_keep=1)
             logits = step.logits[:, -1]
-        return out
 
     def read(self, heads: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor, Cache]:
         """(last logits, attention mask, KV cache) of prompts, read in groups so that little of the work is padding."""
         masks, logits, caches = [], [], []
         for at in range(0, len(heads), READ):
-            batch = self.pad(heads[at : at + READ])
+            batch = self.padded(heads[at : at + READ])
             positions = (batch["attention_mask"].cumsum(-1) - 1).clamp(min=0)
             step = self.model(**batch, position_ids=positions, use_cache=True, logits_to_keep=1)
             masks.append(batch["attention_mask"])
@@ -215,7 +161,7 @@ class TransformersEngine:
         logits = self.model(ids, logits_to_keep=len(tail) + 1, use_cache=False).logits[0, :-1].float()
         return torch.log_softmax(logits, -1)[range(len(tail)), tail].tolist()
 
-    def pad(self, ids: list[list[int]]) -> dict[str, torch.Tensor]:
+    def padded(self, ids: list[list[int]]) -> dict[str, torch.Tensor]:
         return self.tokenizer.pad({"input_ids": ids}, return_tensors="pt").to(self.device)
 
     def sample(self, ids: list[int], prompt_tokens: int, sampling: Sampling, first: float, seconds: float) -> Sample:
