@@ -16,7 +16,7 @@ from kdloop.settings import Settings
 from kdloop.student.serving import Serving
 from storage import checkpoints, conversations, feedback
 from storage.checkpoints import Checkpoint
-from storage.conversations import Message
+from storage.conversations import as_prompt
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,9 @@ def duel(
     champion, opponent = serving.current(), serving.load(secrets.choice(opponents(settings.db)))
     sides = [champion, opponent]
     secrets.SystemRandom().shuffle(sides)
-    prompt: list[Message] = [{"role": "user", "content": question}]
-    turn = conversations.add_turn(settings.db, conversations.start_conversation(settings.db, person, question), prompt)
+    turn = conversations.add_turn(
+        settings.db, conversations.start_conversation(settings.db, person, question), as_prompt(question)
+    )
     streams = [stream(settings, engine, checkpoint, turn, stop) for engine, checkpoint in sides]
     latest = [next(s) for s in streams]
     while any(reply.status == "open" for reply in latest):

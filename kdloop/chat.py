@@ -17,7 +17,7 @@ from kdloop.student.prompts import fit
 from kdloop.student.serving import Serving
 from storage import conversations
 from storage.checkpoints import Checkpoint
-from storage.conversations import Completion, Message, Turn
+from storage.conversations import Completion, Message, Turn, as_prompt
 
 MAX_CHARACTERS = 8000
 
@@ -55,9 +55,7 @@ def say(
         raise ValueError(f"The message has {len(text)} characters; at most {MAX_CHARACTERS} are read")
     engine, checkpoint = serving.current()
     past = messages(settings.db, conversation_id, person)
-    prompt = fit(
-        engine.tokenizer, [*past, {"role": "user", "content": text}], settings.context_tokens, settings.max_tokens
-    )
+    prompt = fit(engine.tokenizer, [*past, *as_prompt(text)], settings.context_tokens, settings.max_tokens)
     turn = conversations.add_turn(settings.db, conversation_id, prompt)
     yield from stream(settings, engine, checkpoint, turn, stop)
 
@@ -113,7 +111,7 @@ def two_completions(
     db: Path, engine, checkpoint: Checkpoint, questions: list[str], sampling: Sampling, person: str, seed: int
 ) -> list[tuple[Turn, Completion, Completion]]:
     """Ask each question in a conversation of its own, and record two completions of one checkpoint for each."""
-    prompts = [[{"role": "user", "content": q}] for q in questions]
+    prompts = [as_prompt(q) for q in questions]
     seeds = [seed * 10_000 + i for i in range(2 * len(prompts))]
     samples = engine.complete(prompts * 2, sampling, seeds)
     asked = []

@@ -164,7 +164,7 @@ def verdict(judged_by: str, outcomes: Outcomes, enough: bool, guards: tuple[Guar
 
 
 def by_rater(rater: PreferenceModel, prompts: list[list[Message]], new: list[Sample], old: list[Sample]) -> Outcomes:
-    sides = ([(s.text, s.status == "finished") for s in samples] for samples in (new, old))
+    sides = ([s.said for s in samples] for samples in (new, old))
     p = rater.probabilities([prompt[-1]["content"] for prompt in prompts], *sides)
     wins, losses = int((p > 0.5 + CLEAR).sum()), int((p < 0.5 - CLEAR).sum())
     return Outcomes(wins, losses, len(prompts) - wins - losses)
@@ -178,7 +178,7 @@ def by_margin(split: Split, candidate: Engine, champion: Engine) -> Outcomes:
 
 
 def margin(engine: Engine, e: Example) -> float:
-    chosen, rejected = engine.logprobs([e.prompt] * 2, [(k.text, k.status == "finished") for k in e.completions])
+    chosen, rejected = engine.logprobs([e.prompt] * 2, [k.said for k in e.completions])
     return sum(chosen) - sum(rejected)
 
 
@@ -207,7 +207,7 @@ def topic_guards(questions: list[str], new: list[Sample], old: list[Sample]) -> 
 
 
 def anchor_guard(candidate: Engine, base: Engine, prompts, anchors: list[Sample]) -> Guard:
-    texts = [(s.text, s.status == "finished") for s in anchors]
+    texts = [s.said for s in anchors]
     before, after = (mean_nll(engine, prompts, texts) for engine in (base, candidate))
     rise = after / before - 1
     return Guard("NLL rise on the base's own completions", rise, f"<= {NLL_RISE}", rise <= NLL_RISE)
@@ -216,7 +216,7 @@ def anchor_guard(candidate: Engine, base: Engine, prompts, anchors: list[Sample]
 def displacement_guard(candidate: Engine, champion: Engine, pairs: list[Example]) -> list[Guard]:
     if not pairs:
         return []
-    prompts, texts = [e.prompt for e in pairs], [(e.chosen.text, e.chosen.status == "finished") for e in pairs]
+    prompts, texts = [e.prompt for e in pairs], [e.chosen.said for e in pairs]
     change = mean_nll(champion, prompts, texts) - mean_nll(candidate, prompts, texts)
     return [Guard("log-probability of chosen a token", change, f">= {DISPLACEMENT}", change >= DISPLACEMENT)]
 

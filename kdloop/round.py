@@ -18,6 +18,7 @@ from kdloop.student.base import find_student
 from kdloop.student.serving import fingerprint
 from kdloop.student.transformers import TransformersEngine, device_and_dtype
 from storage import checkpoints, rounds
+from storage.conversations import as_prompt
 from storage.rounds import Round
 
 ELICIT_PROMPTS = 40
@@ -159,5 +160,5 @@ def publish(db, round: Round, parent, model, base, method: str, metrics: dict):
 
 def gate_prompts(split: Split, n: int) -> list[list]:
     """People's held-out prompts, filled up with the pack's."""
-    pack = [[{"role": "user", "content": q}] for q in packs.prompts("general", "gate")]
+    pack = [as_prompt(q) for q in packs.prompts("general", "gate")]
     return (split.held_out_prompts[-n // 2 :] + pack)[:n]

@@ -24,6 +24,7 @@ from kdloop.student.serving import Serving
 from kdloop.student.transformers import TransformersEngine
 from kdloop.supervisor import Supervisor
 from storage import checkpoints
+from storage.conversations import as_prompt
 from storage.database import open_database
 from storage.rounds import Round
 
@@ -106,7 +107,7 @@ class HeldOut:
         return self.sample(self.engine)
 
     def sample(self, engine: Engine) -> list[Sample]:
-        prompts = [[{"role": "user", "content": q}] for q in self.questions]
+        prompts = [as_prompt(q) for q in self.questions]
         return engine.complete(prompts, self.sampling, [self.seed * 7919 + i for i in range(len(prompts))])
 
     def against_base(self, engine: Engine, checkpoint) -> Outcomes:

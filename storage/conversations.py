@@ -13,6 +13,10 @@ from storage.database import connect, insert, new_id, now, transaction, update
 Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}, as TRL takes it
 
 
+def as_prompt(question: str) -> list[Message]:
+    return [{"role": "user", "content": question}]
+
+
 COMPLETION = "k.id, k.turn_id, k.author, k.checkpoint_id, k.text, k.status"  # the columns of a Completion
 
 
@@ -37,6 +41,11 @@ class Completion:
     checkpoint_id: int | None
     text: str
     status: str = "finished"
+
+    @property
+    def said(self) -> tuple[str, bool]:
+        """(text, did its author end the turn): what engines score, raters judge and methods learn."""
+        return self.text, self.status == "finished"
 
 
 def start_conversation(db: Path, person: str, title: str = "", id: str | None = None) -> str:

@@ -17,6 +17,7 @@ from kdloop.raters.preference_model import PreferenceModel
 from kdloop.student import Engine, Sample, Sampling
 from storage import conversations
 from storage.checkpoints import Checkpoint
+from storage.conversations import as_prompt
 from storage.database import new_id
 from storage.feedback import add_feedback
 from storage.rounds import Round
@@ -60,7 +61,7 @@ def draw(engine, checkpoint: Checkpoint, asked: list[str], sampling: Sampling, n
     """`n` completions a question."""
     first = int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:5], "big")
     seeds = [first + i for i in range(len(asked) * n)]
-    samples = engine.complete([[{"role": "user", "content": q}] for q in asked for _ in range(n)], sampling, seeds)
+    samples = engine.complete([as_prompt(q) for q in asked for _ in range(n)], sampling, seeds)
     drawn = [Drawn(sample, checkpoint, seed) for sample, seed in zip(samples, seeds, strict=True)]
     return [drawn[i * n :][:n] for i in range(len(asked))]
 
@@ -68,7 +69,7 @@ def draw(engine, checkpoint: Checkpoint, asked: list[str], sampling: Sampling, n
 def rank(rater: PreferenceModel, asked: list[str], samples: list[Sample]) -> list[tuple[str, int, int, float]]:
     """(question, best, worst, probability) where the rater is sure enough; each question has as many samples."""
     n = len(samples) // len(asked)
-    sides = [(s.text, s.status == "finished") for s in samples]
+    sides = [s.said for s in samples]
     scores = rater.scores([q for q in asked for _ in range(n)], sides).reshape(-1, n)
     first = np.arange(len(asked)) * n
     best, worst = first + scores.argmax(1), first + scores.argmin(1)
@@ -82,7 +83,7 @@ def write_pair(
 ) -> None:
     """Record a turn, its two completions and the preference model's choice between them."""
     conversation = conversations.start_conversation(db, f"round {round.id}", question, id=training_id())
-    turn = conversations.add_turn(db, conversation, [{"role": "user", "content": question}])
+    turn = conversations.add_turn(db, conversation, as_prompt(question))
     better, worse = (record(db, turn, d.checkpoint, d.sample, sampling, d.seed) for d in (chosen, rejected))
     add_feedback(
         db,

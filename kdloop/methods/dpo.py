@@ -34,8 +34,8 @@ class TokenizedDPOTrainer(DPOTrainer):
 def row(tokenizer, e: Example) -> dict[str, list[int]]:
     return {
         "prompt_ids": prompt_ids(tokenizer, e.prompt),
-        "chosen_ids": completion_ids(tokenizer, e.chosen.text, e.chosen.status == "finished"),
-        "rejected_ids": completion_ids(tokenizer, e.rejected.text, e.rejected.status == "finished"),
+        "chosen_ids": completion_ids(tokenizer, *e.chosen.said),
+        "rejected_ids": completion_ids(tokenizer, *e.rejected.said),
     }
 
 

@@ -40,7 +40,7 @@ def rows(tokenizer, examples: list[Example], seed: int) -> list[dict]:
     out = [
         {
             "prompt_ids": prompt_ids(tokenizer, prompt),
-            "completion_ids": completion_ids(tokenizer, k.text, k.status == "finished"),
+            "completion_ids": completion_ids(tokenizer, *k.said),
             "label": liked,
         }
         for prompt, k, liked in rated

@@ -19,7 +19,7 @@ def usable(example: Example) -> bool:
 
 def row(tokenizer, e: Example) -> dict[str, list[int]]:
     prompt = prompt_ids(tokenizer, e.prompt)
-    completion = completion_ids(tokenizer, e.chosen.text, e.chosen.status == "finished")
+    completion = completion_ids(tokenizer, *e.chosen.said)
     return {"input_ids": prompt + completion, "labels": [-100] * len(prompt) + completion}
 
 

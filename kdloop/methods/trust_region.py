@@ -17,7 +17,7 @@ import torch
 from kdloop import packs
 from kdloop.raters.features import sameness
 from kdloop.student import Engine, Sample, Sampling
-from storage.conversations import Message
+from storage.conversations import Message, as_prompt
 
 ROUND_BUDGET = 0.02  # relative NLL rise that one round may add
 TOTAL_BUDGET = 0.04  # and all rounds together; the gate's guard stands at 0.05
@@ -35,7 +35,7 @@ def settle(model, start: dict[str, torch.Tensor], base: Engine, origin: Engine, 
     would serve: saved, merged, loaded. A scale is drawn back where the student begins to say the same to all prompts.
     """
     prompts, samples = anchors(base, max_tokens)
-    completions = [(s.text, s.status == "finished") for s in samples]
+    completions = [s.said for s in samples]
     end, before = parameters(model), mean_nll(base, prompts, completions)
 
     def engine_at(scale: float) -> Engine:
@@ -58,7 +58,7 @@ def settle(model, start: dict[str, torch.Tensor], base: Engine, origin: Engine, 
 
 def anchors(base: Engine, max_tokens: int) -> tuple[list[list[Message]], list[Sample]]:
     """(prompts, completions) of the untrained student on prompts of the training pack."""
-    prompts = [[{"role": "user", "content": q}] for q in packs.prompts("general", "train")[:ANCHORS]]
+    prompts = [as_prompt(q) for q in packs.prompts("general", "train")[:ANCHORS]]
     return prompts, sample(base, prompts, max_tokens)
 
 

@@ -88,7 +88,7 @@ def fit(train: list[Example], held_out: list[Example] = ()) -> PreferenceModel:
     votes = [*train, *held_out]
     if len(train) < 4:
         raise ValueError(f"{len(train)} votes are too few for a preference model")
-    texts = [(e.question, (k.text, k.status == "finished")) for e in votes for k in e.completions]
+    texts = [(e.question, k.said) for e in votes for k in e.completions]
     embedded = embed([text for _, (text, _) in texts])
     axes = np.linalg.svd(embedded - embedded.mean(0), full_matrices=False)[2][:EMBEDDING_DIMENSIONS].T
     features = raw([q for q, _ in texts], [c for _, c in texts], axes)

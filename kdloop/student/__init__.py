@@ -34,6 +34,11 @@ class Sample:
     first_token_seconds: float
     seconds: float
 
+    @property
+    def said(self) -> tuple[str, bool]:
+        """(text, did the student end its turn), as of a stored Completion."""
+        return self.text, self.status == "finished"
+
 
 class PromptTooLong(ValueError):
     "The last message alone does not fit the student's context window"

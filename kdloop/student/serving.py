@@ -12,8 +12,9 @@ from threading import Lock
 from kdloop.student import Engine
 from storage import checkpoints
 from storage.checkpoints import Checkpoint
+from storage.conversations import as_prompt
 
-PROBE = [{"role": "user", "content": "What should I do on a rainy Sunday?"}]
+PROBE = as_prompt("What should I do on a rainy Sunday?")
 PROBE_COMPLETION = ("Read a book, bake bread, or call a friend you have not seen for a while.", True)
 TOLERANCE = 0.02  # nats a token, mean; another checkpoint differs by more, the same one by rounding only
 
