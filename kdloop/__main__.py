@@ -4,7 +4,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from kdloop import exports
 from kdloop.settings import Settings
+from storage import snapshots
+from storage.database import open_database
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -22,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     one = commands.add_parser("round", help="run one round on the feedback that is there")
     one.add_argument("--method", default="auto")
     out = commands.add_parser("export", help="write people's feedback as JSONL for TRL")
-    out.add_argument("--format", choices=("sft", "dpo", "kto"), default="dpo")
+    out.add_argument("--format", choices=exports.FORMATS, default="dpo")
     out.add_argument("--out", type=Path, required=True)
     for name, text in (("backup", "write a snapshot"), ("restore", "fill an empty home from the latest snapshot")):
         commands.add_parser(name, help=text).add_argument("target", help="a folder, or hf://datasets/OWNER/NAME")
@@ -55,7 +58,6 @@ def simulate(args) -> int:
 def run_round(args) -> int:
     from kdloop.supervisor import Supervisor
     from storage import checkpoints
-    from storage.database import open_database
 
     settings = Settings.from_environment()
     checkpoints.ensure_base(open_database(settings.db))
@@ -67,27 +69,19 @@ def run_round(args) -> int:
 
 
 def export(args) -> int:
-    from kdloop.exports import export as write
-    from storage.database import open_database
-
-    n = write(open_database(Settings.from_environment().db), args.format, args.out)
+    n = exports.export(open_database(Settings.from_environment().db), args.format, args.out)
     print(f"{n} rows in {args.out}")
     return 0
 
 
 def backup(args) -> int:
-    from storage.snapshots import open_target, take
-
-    print(f"Wrote {take(Settings.from_environment().db, open_target(args.target))}")
+    print(f"Wrote {snapshots.take(Settings.from_environment().db, snapshots.open_target(args.target))}")
     return 0
 
 
 def restore(args) -> int:
-    from storage.snapshots import open_target
-    from storage.snapshots import restore as fill
-
     try:
-        name = fill(Settings.from_environment().db, open_target(args.target))
+        name = snapshots.restore(Settings.from_environment().db, snapshots.open_target(args.target))
     except FileExistsError as error:
         raise ValueError(str(error)) from error
     print(f"Restored {name}" if name else f"No snapshot in {args.target}")

@@ -37,13 +37,12 @@ def choose(db: Path, person: str, left_id: str, right_id: str, choice: str) -> l
     left, right = rateable(db, person, left_id), rateable(db, person, right_id)
     if left.turn_id != right.turn_id or left.id == right.id:
         raise ValueError("A choice is between two completions of the same prompt")
-    common = {"rater": person, "channel": "choice"}
     if choice == "both bad":
-        return [feedback.add_feedback(db, k.turn_id, rejected_id=k.id, **common) for k in (left, right)]
-    better, worse = (right, left) if choice == "right" else (left, right)
-    score = 0.5 if choice == "tie" else None
-    row = feedback.add_feedback(db, left.turn_id, chosen_id=better.id, rejected_id=worse.id, score=score, **common)
-    return [row]
+        return [
+            feedback.add_feedback(db, k.turn_id, rater=person, channel="choice", rejected_id=k.id)
+            for k in (left, right)
+        ]
+    return [prefer(db, person, left.turn_id, left.id, right.id, choice)]
 
 
 def edit(db: Path, person: str, completion_id: str, text: str) -> str:
@@ -85,11 +84,15 @@ def review(db: Path, person: str, ai_choice_id: str, choice: str) -> str:
     found = feedback.ai_choices(db, person, ai_choice_id)
     if not found:
         raise ValueError("This pair is checked already: take the next one")
-    sides = (found[0].chosen_id, found[0].rejected_id)
-    better, worse = sides[::-1] if choice == "right" else sides
+    return prefer(db, person, found[0].turn_id, found[0].chosen_id, found[0].rejected_id, choice)
+
+
+def prefer(db: Path, person: str, turn_id: str, left_id: str, right_id: str, choice: str) -> str:
+    """Record left, right or tie between two completions that were checked to be this person's to compare."""
+    better, worse = (right_id, left_id) if choice == "right" else (left_id, right_id)
     score = 0.5 if choice == "tie" else None
     return feedback.add_feedback(
-        db, found[0].turn_id, rater=person, channel="choice", chosen_id=better, rejected_id=worse, score=score
+        db, turn_id, rater=person, channel="choice", chosen_id=better, rejected_id=worse, score=score
     )
 
 

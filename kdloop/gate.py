@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 
 from kdloop.methods.trust_region import mean_nll
 from kdloop.pairs import Example, Split
-from kdloop.raters.features import relevance, repetition, sameness
+from kdloop.raters.features import embed, relevance, repetition, sameness
 from kdloop.raters.preference_model import PreferenceModel
 from kdloop.student import Engine, Sample, Sampling
 from storage.conversations import Message
@@ -125,13 +125,15 @@ def decide(
     """`prompts` are held out from training; `base` is the untrained student, whose own completions anchor the NLL."""
     seeds = [seed * 1_000_003 + i for i in range(len(prompts))]
     new, old = candidate.complete(prompts, sampling, seeds), champion.complete(prompts, sampling, seeds)
+    anchors = old if champion is base else base.complete(prompts, sampling, seeds)
+    against_base = None
     if rater and rater.skill.proven:
         judged_by, outcomes = f"preference model ({rater.skill})", by_rater(rater, prompts, new, old)
         enough = outcomes.wins + outcomes.losses >= MIN_DECIDED
+        against_base = outcomes if champion is base else by_rater(rater, prompts, new, anchors)
     else:
         judged_by, outcomes = "log-probability margins on held-out pairs", by_margin(split, candidate, champion)
         enough = outcomes.n >= MIN_HELD_OUT_PAIRS
-    anchors = old if champion is base else base.complete(prompts, sampling, seeds)
     guards = (
         *text_guards(new, old, [e.chosen for e in split.train if e.chosen]),
         *topic_guards([p[-1]["content"] for p in prompts], new, old),
@@ -142,7 +144,6 @@ def decide(
         {"prompt": p[-1]["content"], "before": before.text, "after": after.text}
         for p, before, after in zip(prompts[:EXAMPLES], old, new, strict=False)
     ]
-    against_base = by_rater(rater, prompts, new, anchors) if rater and rater.skill.proven else None
     decided = verdict(judged_by, outcomes, enough, guards)
     return replace(decided, against_base=against_base, examples=tuple(examples))
 
@@ -198,8 +199,8 @@ def text_guards(new: list[Sample], old: list[Sample], chosen: list) -> list[Guar
 
 def topic_guards(questions: list[str], new: list[Sample], old: list[Sample]) -> list[Guard]:
     """One pleasing phrase said to everything wins by style and helps nobody."""
-    texts, before = [s.text for s in new], [s.text for s in old]
-    same, relevant = sameness(texts) - sameness(before), relevance(questions, texts) - relevance(questions, before)
+    asked, after, before = embed(questions), embed([s.text for s in new]), embed([s.text for s in old])
+    same, relevant = sameness(after) - sameness(before), relevance(asked, after) - relevance(asked, before)
     return [
         Guard("sameness rise", same, f"<= {SAMENESS_RISE}", same <= SAMENESS_RISE),
         Guard("relevance change", relevant, f">= {-RELEVANCE_FALL}", relevant >= -RELEVANCE_FALL),

@@ -107,9 +107,9 @@ class Supervisor:
         rounds.release_lease(self.settings.db, self.owner)
         self.child = self.round = None
         checkpoints.prune(self.settings.db)
-        self.snapshot()
         if self.serving:
             self.serving.current()  # load a new champion now, not while the next reply waits
+        self.snapshot()
 
     def snapshot(self) -> None:
         """A target that cannot be reached costs a line in the log, not the app."""
@@ -122,13 +122,13 @@ class Supervisor:
 
     def due(self) -> str | None:
         """Why a round should start now, if it should."""
-        if self.resting():
-            return None
         new = feedback.count_votes(self.settings.db)[1]
+        if not new or self.resting():
+            return None
         if self.settings.round_votes and new >= self.settings.round_votes:
             return "votes"
         idle = time.monotonic() - self.last_turn
-        if self.settings.idle_minutes and new and idle > 60 * self.settings.idle_minutes:
+        if self.settings.idle_minutes and idle > 60 * self.settings.idle_minutes:
             self.last_turn = time.monotonic()
             return "idle"
         return None

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from kdloop import packs
-from kdloop.raters.features import sameness
+from kdloop.raters.features import embed, sameness
 from kdloop.student import Engine, Sample, Sampling
 from storage.conversations import Message, as_prompt
 
@@ -47,10 +47,13 @@ def settle(model, start: dict[str, torch.Tensor], base: Engine, origin: Engine, 
     def rise(scale: float) -> float:
         return mean_nll(engine_at(scale), prompts, completions) / before - 1
 
+    def likeness(scale: float) -> float:
+        return sameness(embed([s.text for s in sample(engine_at(scale), prompts, max_tokens)]))
+
     risen = 0.0 if origin is base else mean_nll(origin, prompts, completions) / before - 1
     scale, found = line_search(rise, risen, budget(risen))
-    limit, tries = sameness([s.text for s in samples]) + SAMENESS_RISE, 0
-    while tries < TRIES and sameness([s.text for s in sample(engine_at(scale), prompts, max_tokens)]) > limit:
+    limit, tries = sameness(embed([s.text for s in samples])) + SAMENESS_RISE, 0
+    while tries < TRIES and likeness(scale) > limit:
         scale, tries = scale * DRAW_BACK, tries + 1
     found = rise(scale) if tries else found  # either way, the model is now at `scale`
     return {"step scale": scale, "anchor NLL rise": found, "drawn back": tries}

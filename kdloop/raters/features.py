@@ -99,12 +99,13 @@ def embed(texts: list[str]) -> np.ndarray:
     return embedder().encode(texts, batch_size=64, normalize_embeddings=True, show_progress_bar=False)
 
 
-def sameness(completions: list[str]) -> float:
-    """Mean cosine of completions to different prompts: it rises when a student says the same to everything."""
-    unit, n = embed(completions), len(completions)
-    return float(((unit @ unit.T).sum() - n) / max(1, n * (n - 1)))
+def sameness(completions: np.ndarray) -> float:
+    """Mean cosine of the embeddings of completions to different prompts: it rises when a student says the same to
+    everything."""
+    n = len(completions)
+    return float(((completions @ completions.T).sum() - n) / max(1, n * (n - 1)))
 
 
-def relevance(prompts: list[str], completions: list[str]) -> float:
-    """Mean cosine of prompt and completion: it falls when a student no longer speaks of what was asked."""
-    return float((embed(prompts) * embed(completions)).sum(1).mean())
+def relevance(prompts: np.ndarray, completions: np.ndarray) -> float:
+    """Mean cosine of the embeddings of prompt and completion: it falls when a student leaves what was asked."""
+    return float((prompts * completions).sum(1).mean())

@@ -14,6 +14,7 @@ from kdloop.supervisor import Supervisor
 from kdloop.ui import rating
 from kdloop.ui.session import PRIVATE, REFUSED, named, paced, person, refusal
 from storage import checkpoints, conversations, feedback
+from storage.conversations import as_prompt
 
 EXAMPLES = ["What should I cook with two eggs and rice?", "Explain tides to a child.", "Help me plan a quiet Sunday."]
 FRAME_SECONDS = 1 / 15
@@ -135,9 +136,12 @@ def retry(settings: Settings, serving: Serving, supervisor: Supervisor, state: d
         *past, _ = transcript(settings, me, state["conversation"])
         with supervisor.yielding():
             for reply in frames(chat.retry(settings, serving, state["conversation"], me, stop)):
-                answer = {"role": "assistant", "content": reply.text or "…", "metadata": {"id": reply.completion_id}}
-                yield [*past, answer], state, gr.Row(visible=False)
-        yield [*past, answer], {**state, "compared": (before, reply.completion_id)}, gr.Row(visible=True)
+                yield [*past, assistant(reply.text, reply.completion_id)], state, gr.Row(visible=False)
+        yield (
+            [*past, assistant(reply.text, reply.completion_id)],
+            {**state, "compared": (before, reply.completion_id)},
+            gr.Row(visible=True),
+        )
     except REFUSED as error:
         raise refusal(error) from error
     finally:
@@ -168,10 +172,11 @@ def restored(settings: Settings, me: str, conversation: str) -> gr.Chatbot:
 
 
 def exchange(asked: str, text: str, completion_id: str) -> list[dict]:
-    return [
-        {"role": "user", "content": asked},
-        {"role": "assistant", "content": text or "…", "metadata": {"id": completion_id}},
-    ]
+    return [*as_prompt(asked), assistant(text, completion_id)]
+
+
+def assistant(text: str, completion_id: str) -> dict:
+    return {"role": "assistant", "content": text or "…", "metadata": {"id": completion_id}}
 
 
 def completion_at(settings: Settings, state: dict, index) -> str:

@@ -8,8 +8,10 @@ import pandas as pd
 
 from kdloop.settings import Settings
 from kdloop.ui import arena
+from kdloop.ui.session import TABLE
 from storage import checkpoints, feedback, rounds
 
+JUDGED = ["round", "version", "verdict", "against the version before", "against the base"]
 SERIES = ("win rate against the base", "low end of its interval", "high end")
 EMPTY = "No version has been judged yet. Chat, rate some answers, and a round will try to make a better student."
 
@@ -27,17 +29,13 @@ def build(settings: Settings) -> dict:
     )
     table = gr.Dataframe(
         label="Rounds that reached the gate",
-        interactive=False,
-        datatype="str",
-        wrap=True,
+        **TABLE,
         column_widths=[80, 90, 110, 230, 230, 150, 150, 180, 220],
     )
     with gr.Row():
         votes = gr.LinePlot(title="Votes so far", x="hour", y="votes", height=220)
         standings = gr.Markdown(arena.table(settings), label="Arena standings", elem_id="standings")
-    examples = gr.Dataframe(
-        label="The same prompts before and after the last round", interactive=False, datatype="str", wrap=True
-    )
+    examples = gr.Dataframe(label="The same prompts before and after the last round", **TABLE)
     return {"outputs": [summary, curve, table, votes, standings, examples], "fill": partial(fill, settings)}
 
 
@@ -73,22 +71,13 @@ def curve(judged: list) -> pd.DataFrame:
 
 def table(settings: Settings, judged: list) -> pd.DataFrame:
     names = {k.id: k.name for k in checkpoints.lineage(settings.db)}
-    rows = [
-        (
-            r.id,
-            names.get(r.candidate_id, ""),
-            r.status,
-            interval(r.verdict),
-            interval(r.verdict["against_base"]) if r.verdict.get("against_base") else "",
-            *(f"{g['value']:.3g} ({g['limit']})" for g in list(r.verdict["guards"].values())[:4]),
-        )
-        for r in judged
-    ]
-    guards = list(judged[-1].verdict["guards"])[:4] if judged else []
-    return pd.DataFrame(
-        [row + ("",) * (5 + len(guards) - len(row)) for row in rows],
-        columns=["round", "version", "verdict", "against the version before", "against the base", *guards],
-    )
+    rows = []
+    for r in judged:
+        base = r.verdict.get("against_base")
+        said = (r.id, names.get(r.candidate_id, ""), r.status, interval(r.verdict), interval(base) if base else "")
+        guards = list(r.verdict["guards"].items())[:4]
+        rows.append(dict(zip(JUDGED, said, strict=True)) | {k: f"{g['value']:.3g} ({g['limit']})" for k, g in guards})
+    return pd.DataFrame(rows, columns=None if rows else JUDGED).fillna("")
 
 
 def interval(outcome: dict) -> str:

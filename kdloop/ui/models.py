@@ -10,7 +10,7 @@ import pandas as pd
 
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
-from kdloop.ui.session import PRIVATE, allowed, named, refusal
+from kdloop.ui.session import PRIVATE, TABLE, allowed, named, refusal
 from storage import checkpoints, rounds
 from storage.checkpoints import BrokenCheckpoint, Checkpoint
 
@@ -22,9 +22,7 @@ def build(settings: Settings, serving: Serving, state: gr.State) -> dict:
     table = gr.Dataframe(
         lineage(settings),
         label="Versions",
-        interactive=False,
-        datatype="str",
-        wrap=True,
+        **TABLE,
         column_widths=[110, 100, 80, 100, 120, 110, 420, 170, 170],
     )
     with gr.Row():

@@ -7,7 +7,7 @@ import pandas as pd
 
 from kdloop.settings import Settings
 from kdloop.supervisor import Supervisor, log_file
-from kdloop.ui.session import LOCAL, PRIVATE, allowed, named, refusal
+from kdloop.ui.session import LOCAL, PRIVATE, TABLE, allowed, named, refusal
 from storage import checkpoints, feedback, rounds
 from storage.rounds import Round, RoundRunning
 
@@ -23,17 +23,16 @@ def build(settings: Settings, supervisor: Supervisor, state: gr.State) -> gr.Tim
     history = gr.Dataframe(
         history_table(settings),
         label="Rounds",
-        interactive=False,
-        datatype="str",
-        wrap=True,
+        **TABLE,
         elem_id="history",
         column_widths=[80, 110, 100, 80, 110, 120, 600],
     )
     with gr.Row():
         guards = gr.Dataframe(guard_table(settings), label="Guards of the last verdict", interactive=False)
-        shown = settings.host in LOCAL  # a traceback names paths and prompts: not for every visitor
-        log = gr.Textbox(log_tail(settings), label="Log of the latest round", lines=8, visible=shown, elem_id="log")
-    outputs = [status, losses, history, guards, *([log] if shown else [])]
+        log = gr.Textbox(
+            log_tail(settings), label="Log of the latest round", lines=8, visible=settings.host in LOCAL, elem_id="log"
+        )
+    outputs = [status, losses, history, guards, log]
     refresh = named(partial(everything, settings), "refresh")
     timer = gr.Timer(2, active=False)
     timer.tick(refresh, None, outputs, queue=False, **PRIVATE)
@@ -46,8 +45,8 @@ def build(settings: Settings, supervisor: Supervisor, state: gr.State) -> gr.Tim
 
 
 def everything(settings: Settings):
-    shown = [live(settings), loss_table(settings), history_table(settings), guard_table(settings)]
-    return [*shown, log_tail(settings)] if settings.host in LOCAL else shown
+    tables = loss_table(settings), history_table(settings), guard_table(settings)
+    return live(settings), *tables, log_tail(settings)
 
 
 def live(settings: Settings) -> str:
@@ -85,7 +84,10 @@ def guard_table(settings: Settings) -> pd.DataFrame:
 
 
 def log_tail(settings: Settings) -> str:
-    """The last lines that are for people; progress bars are not."""
+    """The last lines that are for people; progress bars are not. Nothing for visitors from elsewhere: a traceback
+    names paths and prompts."""
+    if settings.host not in LOCAL:
+        return ""
     latest = next(iter(rounds.list_rounds(settings.db, 1)), None)
     path = latest and log_file(settings, latest.id)
     if not path or not path.exists():

@@ -19,6 +19,7 @@ PER_MINUTE = {"messages": 20, "votes": 60}
 PACE: dict[tuple[str, str], deque] = defaultdict(deque)  # of this process only: a brake, not a record
 PACE_LOCK = Lock()
 LOCAL = ("127.0.0.1", "localhost", "::1")
+TABLE = {"interactive": False, "datatype": "str", "wrap": True}  # a gr.Dataframe to read
 PRIVATE = {"api_visibility": "private", "show_progress": "hidden"}
 
 
