@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+from kdloop import packs
 from storage import conversations, feedback
 from storage.conversations import Completion
+from storage.feedback import AIChoice
 
 MAX_CHARACTERS = 8000
 CHOICES = ("left", "right", "tie", "both bad")
@@ -77,6 +79,13 @@ def critique(db: Path, person: str, completion_id: str, text: str, reasons: tupl
     )
 
 
+def lessons(db: Path, person: str) -> list[AIChoice]:
+    """AI choices for this person to check, the most useful first; on the packs' prompts only: what others asked is
+    theirs."""
+    public = set(packs.prompts("general", "train"))
+    return [a for a in feedback.ai_choices(db, person) if a.question in public]
+
+
 def review(db: Path, person: str, ai_choice_id: str, choice: str) -> str:
     """A person's own choice between the two completions that an AI rater compared: "left" is what the AI chose."""
     if choice not in ("left", "right", "tie"):
@@ -85,6 +94,17 @@ def review(db: Path, person: str, ai_choice_id: str, choice: str) -> str:
     if not found:
         raise ValueError("This pair is checked already: take the next one")
     return prefer(db, person, found[0].turn_id, found[0].chosen_id, found[0].rejected_id, choice)
+
+
+def fix(db: Path, person: str, ai_choice_id: str, text: str) -> str:
+    """A better completion, written by a person, than both that an AI rater compared."""
+    found, text = feedback.ai_choices(db, person, ai_choice_id), words(text, "A correction")
+    if not found:
+        raise ValueError("This pair is checked already: take the next one")
+    better = conversations.add_completion(db, found[0].turn_id, "human", text=text, name=person)
+    return feedback.add_feedback(
+        db, found[0].turn_id, rater=person, channel="edit", chosen_id=better, rejected_id=found[0].chosen_id
+    )
 
 
 def prefer(db: Path, person: str, turn_id: str, left_id: str, right_id: str, choice: str) -> str:

@@ -1,11 +1,14 @@
 """Examples -> JSONL that TRL's trainers take as it is (conversational format). No person's id is ever in it."""
 
 import json
+import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from kdloop.pairs import Example, from_feedback
 from storage.conversations import Completion
+from storage.snapshots import Target
 
 FORMATS = ("sft", "dpo", "kto")  # as the methods read them; not METHODS itself, which loads TRL into the page
 
@@ -39,3 +42,58 @@ def rows(format: str, e: Example) -> Iterator[dict]:
 
 def said(completion: Completion) -> list[dict]:
     return [{"role": "assistant", "content": completion.text}]
+
+
+def publish(db: Path, target: Target) -> dict[str, int]:
+    """Every format and a dataset card to a folder or a private Hub dataset; format -> rows."""
+    with tempfile.TemporaryDirectory() as directory:
+        written = {}
+        for format in FORMATS:
+            file = Path(directory) / f"{format}.jsonl"
+            written[format] = export(db, format, file)
+            target.put(file, file.name)
+        readme = Path(directory) / "README.md"
+        readme.write_text(card(db, written), encoding="utf-8")
+        target.put(readme, readme.name)
+    return written
+
+
+def card(db: Path, written: dict[str, int]) -> str:
+    """A Hub dataset card: configurations that `load_dataset` reads, where the rows come from, who wrote what."""
+    split = from_feedback(db)
+    authors = Counter(k.author for e in [*split.train, *split.held_out] for k in e.completions)
+    configs = "".join(f"- config_name: {name}\n  data_files: {name}.jsonl\n" for name in written)
+    counts = "\n".join(f"| `{name}` | {n} |" for name, n in written.items())
+    wrote = ", ".join(f"{n} by {author}" for author, n in sorted(authors.items())) or "none"
+    return CARD.format(configs=configs, counts=counts, wrote=wrote)
+
+
+CARD = """---
+tags: [kdloop, preference, dpo, kto, sft]
+configs:
+{configs}---
+
+# Feedback collected by kdloop
+
+People chatted with a small student model and said which completion was better. Each row is in TRL's conversational
+format; `split` says what was held out from training. No person's id is in it, but people may have written about
+themselves: read it before you make it public.
+
+| configuration | rows |
+|---|---|
+{counts}
+
+Completions: {wrote}. The student's own are under its licence (apache-2.0 for SmolLM2), people's texts under whatever
+they agreed to when they wrote them.
+"""
+
+
+def merge(student: str, adapter: Path, directory: Path) -> None:
+    """The student's weights with the adapter's folded in, as an ordinary bf16 model directory."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(student, dtype=torch.float32)
+    PeftModel.from_pretrained(model, str(adapter)).merge_and_unload().to(torch.bfloat16).save_pretrained(directory)
+    AutoTokenizer.from_pretrained(student).save_pretrained(directory)

@@ -28,7 +28,7 @@ RELEVANCE_FALL = 0.05
 END_OF_TURN_FALL = 0.10
 LENGTH_FACTOR = 2.5
 ANCHORS = 32  # completions whose NLL is guarded; the pack's prompts come last, so general ones
-EXAMPLES = 6  # kept with the verdict, for people to read
+EXAMPLES = 6  # kept with the verdict, for all to read; of the last prompts: the first may be what somebody asked
 
 
 class CannotDecide(Exception):
@@ -142,7 +142,7 @@ def decide(
     )
     examples = [
         {"prompt": p[-1]["content"], "before": before.text, "after": after.text}
-        for p, before, after in zip(prompts[:EXAMPLES], old, new, strict=False)
+        for p, before, after in zip(*(part[-EXAMPLES:] for part in (prompts, old, new)), strict=True)
     ]
     decided = verdict(judged_by, outcomes, enough, guards)
     return replace(decided, against_base=against_base, examples=tuple(examples))

@@ -85,7 +85,7 @@ def example(row: Feedback, completions: dict[str, Completion], prompts: dict[str
     if row.score is not None and row.source == "human":
         return None
     chosen, rejected = (completions[id] if id else None for id in (row.chosen_id, row.rejected_id))
-    return Example(prompts[row.turn_id], chosen, rejected, row.conversation_id, (row.id,), row.source)
+    return Example(prompts[row.turn_id], chosen, rejected, row.conversation_id, (row.id,), row.source, row.weight)
 
 
 def star_pairs(rows: list[Feedback], completions: dict, prompts: dict) -> list[Example]:
@@ -99,7 +99,7 @@ def star_pairs(rows: list[Feedback], completions: dict, prompts: dict) -> list[E
     for stars in by_turn.values():
         stars = sorted(stars, key=lambda r: r.score)
         low, high = stars[0], stars[-1]
-        common = {"prompt": prompts[low.turn_id], "conversation": low.conversation_id}
+        common = {"prompt": prompts[low.turn_id], "conversation": low.conversation_id, "weight": low.weight}
         if high.score - low.score >= STAR_MARGIN:
             sides = completions[high.chosen_id], completions[low.chosen_id]
             examples.append(Example(chosen=sides[0], rejected=sides[1], rows=(high.id, low.id), **common))
@@ -111,7 +111,8 @@ def star_pairs(rows: list[Feedback], completions: dict, prompts: dict) -> list[E
 
 
 def without_contradictions(examples: list[Example], dropped: Counter) -> list[Example]:
-    """One example per statement. Opposite statements on the same completions cancel, unless one has the majority."""
+    """One example per statement. Opposite statements on the same completions cancel, unless one has the majority of
+    the raters' weights."""
     balance, first = Counter(), {}
     for e in examples:
         if e.is_pair and near(e.chosen.text, e.rejected.text):
@@ -122,10 +123,10 @@ def without_contradictions(examples: list[Example], dropped: Counter) -> list[Ex
             dropped["repeated or contradicted"] += 1
         first.setdefault((statement, sign), e)
         first.setdefault(statement, e)
-        balance[statement] += sign
+        balance[statement] += sign * e.weight
     kept = []
     for statement, net in balance.items():
-        if net == 0:
+        if abs(net) < 1e-9:
             dropped["contradictory"] += 1
         else:
             e = first[statement, 1 if net > 0 else -1]

@@ -122,28 +122,28 @@ def reject(db: Path, candidate_id: int, round_id: int, **round_values) -> None:
         update(c, "rounds", round_id, status="rejected", finished_at=now(), **round_values)
 
 
-def roll_back(db: Path, version: int) -> Checkpoint:
-    """Serve an earlier version again. Raises LookupError for an unknown one, BrokenCheckpoint for a pruned one."""
-    target = next((k for k in lineage(db) if k.version == version), None)
-    if target is None:
-        raise LookupError(
-            f"No version {version}; there are {[k.version for k in lineage(db) if k.version is not None]}"
-        )
+def serve(db: Path, id: int) -> Checkpoint:
+    """By an owner's hand: serve an earlier version again, or a candidate that the gate refused, which then gets a
+    version. Raises BrokenCheckpoint where its files are pruned or damaged."""
+    target = get_checkpoint(db, id)
     adapter_dir(db, target)
     with transaction(db) as c:
+        version = c.execute("select max(version) + 1 from checkpoints").fetchone()[0]
+        version = version if target.version is None else target.version
         c.execute("update checkpoints set status = 'retired' where status = 'serving'")
-        update(c, "checkpoints", target.id, status="serving", promoted_at=now())
+        update(c, "checkpoints", id, status="serving", version=version, promoted_at=now())
     return serving(db)
 
 
-def prune(db: Path, keep: int = 5) -> list[int]:
-    """Delete the files of rejected candidates, and of all but the last `keep` retired versions. The rows stay."""
+def prune(db: Path, keep: int = 5, keep_rejected: int = 1) -> list[int]:
+    """Delete the files of all but the last `keep` retired versions and `keep_rejected` refused candidates. The rows
+    stay."""
+    newest = "select id from checkpoints where status = ? and path is not null order by id desc limit ?"
     with connect(db) as c:
-        retired = "select id from checkpoints where status = 'retired' and path is not null order by promoted_at desc"
         rows = c.execute(
-            f"select id, path from checkpoints where pruned_at is null and path is not null and "
-            f"(status = 'rejected' or (status = 'retired' and id not in ({retired} limit ?)))",
-            [keep],
+            "select id, path from checkpoints where pruned_at is null and path is not null "
+            f"and status in ('rejected', 'retired') and id not in ({newest}) and id not in ({newest})",
+            ["retired", keep, "rejected", keep_rejected],
         ).fetchall()
     for id, path in rows:
         with transaction(db) as c:

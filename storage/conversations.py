@@ -17,6 +17,10 @@ def as_prompt(question: str) -> list[Message]:
     return [{"role": "user", "content": question}]
 
 
+CHOSEN = (
+    "exists (select 1 from feedback f where f.chosen_id = completions.id and f.channel = 'choice' "
+    "and f.source = 'human' and f.score is null and f.retracted_at is null)"
+)
 COMPLETION = "k.id, k.turn_id, k.author, k.checkpoint_id, k.text, k.status"  # the columns of a Completion
 
 
@@ -102,7 +106,8 @@ def turn(db: Path, id: str) -> Turn:
 
 
 def history(db: Path, conversation_id: str, person: str) -> list[tuple[Turn, Completion]]:
-    """The turns of a conversation in order, each with its last student completion; failed ones are left out."""
+    """The turns of a conversation in order, each with the student completion that the person chose, or else the last;
+    failed ones are left out."""
     with connect(db) as c:
         owner = c.execute("select person from conversations where id = ?", [conversation_id]).fetchone()
         if owner is None or owner[0] != person:
@@ -110,7 +115,8 @@ def history(db: Path, conversation_id: str, person: str) -> list[tuple[Turn, Com
         rows = c.execute(
             f"select t.id, t.conversation_id, t.prompt, {COMPLETION} from turns t join completions k on k.id = "
             "(select id from completions where turn_id = t.id and author = 'student' and status <> 'failed' "
-            " order by created_at desc, rowid desc limit 1) where t.conversation_id = ? order by t.position",
+            f" order by {CHOSEN} desc, created_at desc, rowid desc limit 1) "
+            "where t.conversation_id = ? order by t.position",
             [conversation_id],
         ).fetchall()
     return [(Turn(r[0], r[1], json.loads(r[2])), Completion(*tuple(r)[3:])) for r in rows]
@@ -128,6 +134,12 @@ def find_conversations(db: Path, person: str, search: str = "", limit: int = 40)
             [person, pattern, limit],
         ).fetchall()
     return [tuple(r) for r in rows]
+
+
+def count_turns(db: Path, person: str) -> int:
+    with connect(db) as c:
+        query = "select count(*) from turns t join conversations v on v.id = t.conversation_id where v.person = ?"
+        return c.execute(query, [person]).fetchone()[0]
 
 
 def last_turn(db: Path, conversation_id: str, person: str) -> tuple[Turn, Completion] | None:

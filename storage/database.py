@@ -24,7 +24,18 @@ def m001_initial(c: sqlite3.Connection) -> None:
         c.execute(statement)
 
 
-MIGRATIONS = [m001_initial]  # append only; `pragma user_version` counts those that were applied
+def m002_raters_and_audit(c: sqlite3.Connection) -> None:
+    c.execute(
+        "create table raters (person text primary key, weight real not null check (weight between 0 and 1), "
+        "changed_at text not null) without rowid"
+    )
+    c.execute(
+        "create table audit (id integer primary key, at text not null, who text not null, action text not null, "
+        "about text not null)"
+    )
+
+
+MIGRATIONS = [m001_initial, m002_raters_and_audit]  # append only; `pragma user_version` counts those that were applied
 
 
 def open_database(path: Path) -> Path:

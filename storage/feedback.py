@@ -31,6 +31,10 @@ class Feedback:
     created_at: str
     conversation_id: str
     round_id: int | None
+    weight: float = 1.0  # of the rater's word, see people.py
+
+
+UNBLOCKED = "rater not in (select person from raters where weight = 0)"
 
 
 def add_feedback(
@@ -84,11 +88,12 @@ def retract(db: Path, rater: str, channel: str, completion_id: str) -> int:
 
 
 def live_feedback(db: Path, round_id: int | None = None) -> list[Feedback]:
-    """All feedback that stands, oldest first: people's, and the AI feedback that `round_id` elicited."""
+    """All feedback that stands, oldest first: people's, unless blocked, and the AI feedback of `round_id`."""
     with connect(db) as c:
         rows = c.execute(
-            f"select {', '.join('f.' + f for f in COLUMNS)}, t.conversation_id, f.round_id from feedback f "
-            "join turns t on t.id = f.turn_id where f.retracted_at is null "
+            f"select {', '.join('f.' + f for f in COLUMNS)}, t.conversation_id, f.round_id, coalesce(r.weight, 1) "
+            "from feedback f join turns t on t.id = f.turn_id left join raters r on r.person = f.rater "
+            "where f.retracted_at is null and coalesce(r.weight, 1) > 0 "
             "and (f.source = 'human' or f.round_id = ?) order by f.created_at, f.rowid",
             [round_id],
         ).fetchall()
@@ -113,7 +118,7 @@ def count_votes(db: Path) -> tuple[int, int]:
             c.execute(
                 "select count(*), count(*) filter (where id not in (select feedback_id from round_feedback "
                 "join rounds on rounds.id = round_id where status in ('promoted', 'rejected'))) "
-                "from feedback where source = 'human' and retracted_at is null"
+                f"from feedback where source = 'human' and retracted_at is null and {UNBLOCKED}"
             ).fetchone()
         )
 
@@ -130,18 +135,22 @@ class AIChoice:
     chosen: str
     rejected: str
     probability: float
+    disputed: bool  # a person has chosen the other one
 
 
 def ai_choices(db: Path, rater: str, id: str | None = None) -> list[AIChoice]:
-    """AI choices that `rater` has not checked yet, the least sure first; or the one with that id."""
+    """AI choices that `rater` has not checked yet: those that people dispute, then the least sure; or the one with
+    that id."""
     with connect(db) as c:
         rows = c.execute(
             "select f.id, f.turn_id, f.chosen_id, f.rejected_id, json_extract(t.prompt, '$[#-1].content'), a.text, "
-            "b.text, coalesce(f.score, 1) from feedback f join turns t on t.id = f.turn_id "
+            "b.text, coalesce(f.score, 1), exists (select 1 from feedback d where d.turn_id = f.turn_id "
+            " and d.source = 'human' and d.chosen_id = f.rejected_id and d.retracted_at is null) "
+            "from feedback f join turns t on t.id = f.turn_id "
             "join completions a on a.id = f.chosen_id join completions b on b.id = f.rejected_id "
             "where f.source <> 'human' and f.retracted_at is null and (?1 is null or f.id = ?1) and not exists "
             "(select 1 from feedback h where h.turn_id = f.turn_id and h.rater = ?2 and h.retracted_at is null) "
-            "order by abs(coalesce(f.score, 1) - 0.5), f.id limit 50",
+            "order by 9 desc, abs(coalesce(f.score, 1) - 0.5), f.id limit 300",
             [id, rater],
         ).fetchall()
     return [AIChoice(*r) for r in rows]
@@ -164,7 +173,7 @@ def duels(db: Path) -> list[tuple[int, int, float]]:
             "select a.checkpoint_id, b.checkpoint_id, coalesce(f.score, 1.0) from feedback f "
             "join completions a on a.id = f.chosen_id join completions b on b.id = f.rejected_id "
             "where f.channel = 'choice' and f.source = 'human' and f.retracted_at is null "
-            "and a.checkpoint_id <> b.checkpoint_id order by f.created_at"
+            f"and a.checkpoint_id <> b.checkpoint_id and {UNBLOCKED} order by f.created_at"
         ).fetchall()
     return [tuple(r) for r in rows]
 

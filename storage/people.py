@@ -1,8 +1,9 @@
-"""A person's rights: a copy of what is stored about them, and its erasure."""
+"""A person's rights: a copy of what is stored about them, and its erasure. And how much each rater's word counts."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from storage.database import connect, transaction
+from storage.database import connect, now, transaction
 
 OWN = "(select t.id from turns t join conversations v on v.id = t.conversation_id where v.person = ?1)"
 TABLES = {
@@ -37,7 +38,37 @@ def erase(db: Path, person: str) -> list[int]:
             [person],
         ).fetchall()
         c.execute("delete from feedback where rater = ?", [person])
+        c.execute("delete from raters where person = ?", [person])
         c.execute("delete from conversations where person = ?", [person])
     with connect(db) as c:
         c.execute("pragma wal_checkpoint(truncate)")  # deleted text would stay readable in the log
     return [r[0] for r in affected]
+
+
+@dataclass(frozen=True)
+class Rater:
+    """`weight` 1 counts fully, 0 is blocked: what they say is kept and teaches nothing."""
+
+    person: str
+    votes: int
+    last: str
+    weight: float
+
+
+def raters(db: Path, limit: int = 200) -> list[Rater]:
+    """The people whose votes stand, the busiest first."""
+    with connect(db) as c:
+        rows = c.execute(
+            "select rater, count(*), max(created_at), coalesce(weight, 1) from feedback left join raters on person = "
+            "rater where source = 'human' and retracted_at is null group by rater order by 2 desc, 1 limit ?",
+            [limit],
+        ).fetchall()
+    return [Rater(*r) for r in rows]
+
+
+def set_weight(db: Path, person: str, weight: float) -> None:
+    """From the next round on. Raises ValueError outside 0 to 1."""
+    if not 0 <= weight <= 1:
+        raise ValueError(f"Weight {weight}; give 0 (blocked) to 1")
+    with transaction(db) as c:
+        c.execute("insert or replace into raters values (?, ?, ?)", [person, weight, now()])

@@ -69,11 +69,9 @@ def test_promote_roll_back_and_lineage(db):
     r, k = candidate(db)
     promoted = checkpoints.promote(db, k.id, r.id)
     assert (promoted.version, checkpoints.serving(db).id, rounds.get_round(db, r.id).status) == (1, k.id, "promoted")
-    assert checkpoints.roll_back(db, 0).version == 0
+    assert checkpoints.serve(db, r.base_id).version == 0
     assert [c.status for c in checkpoints.lineage(db)] == ["serving", "retired"]
     assert checkpoints.lineage(db)[1].parent_id == checkpoints.lineage(db)[0].id
-    with pytest.raises(LookupError, match="No version 7"):
-        checkpoints.roll_back(db, 7)
 
 
 def test_a_publish_that_breaks_leaves_no_candidate(db):
@@ -96,9 +94,16 @@ def test_changed_weights_are_refused(db):
         checkpoints.adapter_dir(db, k)
 
 
-def test_prune_deletes_rejected_files_and_keeps_their_rows(db):
-    r, k = candidate(db)
-    checkpoints.reject(db, k.id, r.id)
-    assert checkpoints.prune(db) == [k.id]
+def test_prune_keeps_the_last_rejected_candidate_which_an_owner_may_promote(db):
+    rejected = []
+    for _ in range(2):
+        r, k = candidate(db)
+        checkpoints.reject(db, k.id, r.id)
+        rounds.release_lease(db, "me")
+        rejected.append(k)
+    assert checkpoints.prune(db) == [rejected[0].id]
     with pytest.raises(checkpoints.BrokenCheckpoint, match="pruned"):
-        checkpoints.adapter_dir(db, checkpoints.get_checkpoint(db, k.id))
+        checkpoints.serve(db, rejected[0].id)
+    assert checkpoints.serving(db).version == 0
+    assert checkpoints.serve(db, rejected[1].id).version == 1
+    assert [k.status for k in checkpoints.lineage(db)] == ["retired", "rejected", "serving"]

@@ -1,0 +1,17 @@
+"""What owners did: who, when, which action, about what. Written beside the deed, never changed."""
+
+from pathlib import Path
+
+from storage.database import connect, insert, now, transaction
+
+
+def record(db: Path, who: str, action: str, about: str = "") -> None:
+    with transaction(db) as c:
+        insert(c, "audit", at=now(), who=who, action=action, about=about)
+
+
+def entries(db: Path, limit: int = 100) -> list[tuple[str, str, str, str]]:
+    """(at, who, action, about), newest first."""
+    with connect(db) as c:
+        rows = c.execute("select at, who, action, about from audit order by id desc limit ?", [limit]).fetchall()
+    return [tuple(r) for r in rows]
