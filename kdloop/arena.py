@@ -11,7 +11,7 @@ from threading import Event
 
 import numpy as np
 
-from kdloop.chat import Reply, stream
+from kdloop.chat import Reply, in_step, stream, worth_answering
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
 from storage import checkpoints, conversations, feedback
@@ -43,22 +43,16 @@ def duel(
 ) -> Iterator[tuple[Reply, Reply]]:
     """Both completions as they grow, in step: neither side's speed says who it is.
 
-    Raises ValueError for an empty prompt. The two are stored like any completion, in a conversation of their own.
+    Raises ValueError for an empty or over-long prompt. Both are stored, in a conversation of their own.
     """
-    question = question.strip()
-    if not question:
-        raise ValueError("Type a prompt first, or take a surprise")
+    question = worth_answering(question)
     champion, opponent = serving.current(), serving.load(secrets.choice(opponents(settings.db)))
     sides = [champion, opponent]
     secrets.SystemRandom().shuffle(sides)
     turn = conversations.add_turn(
         settings.db, conversations.start_conversation(settings.db, person, question), as_prompt(question)
     )
-    streams = [stream(settings, engine, checkpoint, turn, stop) for engine, checkpoint in sides]
-    latest = [next(s) for s in streams]
-    while any(reply.status == "open" for reply in latest):
-        latest = [next(s, reply) for s, reply in zip(streams, latest, strict=True)]
-        yield latest[0], latest[1]
+    yield from in_step([stream(settings, engine, checkpoint, turn, stop) for engine, checkpoint in sides])
 
 
 def names(db: Path, left_id: str, right_id: str, person: str) -> tuple[str, str]:

@@ -44,20 +44,51 @@ def messages(db: Path, conversation_id: str, person: str) -> list[Message]:
 def say(
     settings: Settings, serving: Serving, conversation_id: str, person: str, text: str, stop: Event
 ) -> Iterator[Reply]:
-    """Add a user message and stream the student's completion. `stop` ends it early; what was said is kept.
+    """Add a user message and stream the student's completion. `stop` ends it early; what was said is kept."""
+    engine, checkpoint = serving.current()
+    turn = add_message(settings, engine, conversation_id, person, text)
+    yield from stream(settings, engine, checkpoint, turn, stop)
 
-    Raises ValueError for an empty or over-long message, before anything is recorded.
-    """
-    text = text.strip()
+
+def say_twice(
+    settings: Settings, serving: Serving, conversation_id: str, person: str, text: str, stop: Event
+) -> Iterator[tuple[Reply, Reply]]:
+    """Add a user message and stream two completions of it, to choose from."""
+    engine, checkpoint = serving.current()
+    turn = add_message(settings, engine, conversation_id, person, text)
+    yield from in_step([stream(settings, engine, checkpoint, turn, stop) for _ in range(2)])
+
+
+def in_step(streams: list[Iterator[Reply]]) -> Iterator[tuple[Reply, ...]]:
+    """Several replies as they grow, each as fast as the slowest."""
+    latest = [next(s) for s in streams]
+    while any(reply.status == "open" for reply in latest):
+        latest = [next(s, reply) for s, reply in zip(streams, latest, strict=True)]
+        yield tuple(latest)
+
+
+def is_time_to_compare(settings: Settings, person: str) -> bool:
+    """Every so many messages of a person, two completions instead of one."""
+    every = settings.compare_every
+    return every > 0 and (conversations.count_turns(settings.db, person) + 1) % every == 0
+
+
+def add_message(settings: Settings, engine, conversation_id: str, person: str, text: str) -> Turn:
+    """The new turn. Raises ValueError for an empty or over-long message, before anything is recorded."""
+    text = worth_answering(text)
+    past = messages(settings.db, conversation_id, person)
+    prompt = fit(engine.tokenizer, [*past, *as_prompt(text)], settings.context_tokens, settings.max_tokens)
+    return conversations.add_turn(settings.db, conversation_id, prompt)
+
+
+def worth_answering(text: str) -> str:
+    """The message without white space around it. Raises ValueError where it is empty or over-long."""
+    text = str(text or "").strip()
     if not text:
         raise ValueError("Type a message first")
     if len(text) > MAX_CHARACTERS:
         raise ValueError(f"The message has {len(text)} characters; at most {MAX_CHARACTERS} are read")
-    engine, checkpoint = serving.current()
-    past = messages(settings.db, conversation_id, person)
-    prompt = fit(engine.tokenizer, [*past, *as_prompt(text)], settings.context_tokens, settings.max_tokens)
-    turn = conversations.add_turn(settings.db, conversation_id, prompt)
-    yield from stream(settings, engine, checkpoint, turn, stop)
+    return text
 
 
 def retry(settings: Settings, serving: Serving, conversation_id: str, person: str, stop: Event) -> Iterator[Reply]:

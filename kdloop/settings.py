@@ -7,6 +7,8 @@ import os
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+TRUE = ("1", "t", "true", "yes")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -25,7 +27,12 @@ class Settings:
     gate_prompts: int = 64
     round_timeout_minutes: float = 60
     snapshots: str = ""  # a folder, or hf://datasets/OWNER/NAME: a snapshot after every round and at the end; "" = none
-    admin_token: str = ""  # needed to start and cancel rounds from the page when the page is not on this machine only
+    compare_every: int = 6  # every so many chat messages get two completions to choose from; 0 = never
+    admin_token: str = ""  # signs the owner in where the page is not on this machine only
+    admins: str = ""  # Hub user names who are owners after signing in on a Space, comma-separated; there: its author
+    space: str = ""  # the Space this runs in, "owner/name"; read from SPACE_ID
+    oauth: bool = False  # a Space with `hf_oauth`: visitors can sign in with the Hub
+    zero_gpu: bool = False  # a Space whose GPU belongs to its visitors' requests
 
     @property
     def db(self) -> Path:
@@ -34,9 +41,7 @@ class Settings:
     @classmethod
     def from_environment(cls, **overrides) -> "Settings":
         """Defaults, then KDLOOP_* variables, then `overrides`. Raises ValueError naming the variable it cannot read."""
-        settings, read = cls(), {}
-        if os.environ.get("SYSTEM") == "spaces":
-            settings = replace(settings, host="0.0.0.0")
+        settings, read = replace(cls(), **of_space()), {}
         for field in fields(cls):
             text = os.environ.get(f"KDLOOP_{field.name.upper()}")
             if text is not None:
@@ -49,8 +54,24 @@ class Settings:
         return {f"KDLOOP_{f.name.upper()}": str(getattr(self, f.name)) for f in fields(self)}
 
 
+def of_space() -> dict:
+    """What a Hugging Face Space says about itself; nothing elsewhere."""
+    there = os.environ
+    if there.get("SYSTEM") != "spaces":
+        return {}
+    return {
+        "host": "0.0.0.0",
+        "space": there.get("SPACE_ID", ""),
+        "admins": there.get("SPACE_AUTHOR_NAME", ""),
+        "oauth": bool(there.get("OAUTH_CLIENT_ID")),
+        "zero_gpu": there.get("SPACES_ZERO_GPU", "").lower() in TRUE,
+    }
+
+
 def parse(name: str, kind: type, text: str):
     try:
+        if kind is bool:
+            return text.lower() in TRUE
         return Path(text) if issubclass(kind, Path) else kind(text)
     except ValueError:
         raise ValueError(f"KDLOOP_{name.upper()}={text!r} is not a {kind.__name__}") from None
