@@ -1,4 +1,6 @@
-"""Who is at the page, and how fast."""
+"""Who is at the page, how fast, and who is its owner."""
+
+from types import SimpleNamespace
 
 import gradio as gr
 import pytest
@@ -6,29 +8,47 @@ import pytest
 from kdloop.settings import Settings
 from kdloop.ui import session
 
+VISITOR = gr.Request(client={"host": "203.0.113.9"}, headers={"x-forwarded-for": "10.0.0.1, 198.51.100.7"})
+
 
 def test_a_forged_id_becomes_a_stranger_and_a_signed_one_stays(tmp_path):
     load = session.loader(Settings(home=tmp_path))
-    token, state = load(None)
-    assert load(token) == (token, state)
+    token, state = load(None, VISITOR)
+    assert load(token, VISITOR) == (token, state)
     forged = token.replace(state["person"], "0" * 24)
-    assert load(forged)[1]["person"] not in (state["person"], "0" * 24)
+    assert load(forged, VISITOR)[1]["person"] not in (state["person"], "0" * 24)
     for junk in ("", "a.b", {"x": 1}, 7, "é.ü"):
-        assert load(junk)[1]["person"]
+        assert load(junk, VISITOR)[1]["person"]
 
 
 def test_more_than_a_person_can_do_in_a_minute_is_refused_for_them_alone():
+    hasty, calm = {"person": "hasty"}, {"person": "calm"}
     for _ in range(session.PER_MINUTE["votes"]):
-        assert session.paced("hasty", "votes") == "hasty"
+        assert session.paced(hasty, "votes") == "hasty"
     with pytest.raises(gr.Error, match="votes a minute: wait"):
-        session.paced("hasty", "votes")
-    assert session.paced("calm", "votes") and session.paced("hasty", "messages")
+        session.paced(hasty, "votes")
+    assert session.paced(calm, "votes") and session.paced(hasty, "messages")
+
+
+def test_an_address_that_sends_ever_new_people_is_slowed_down_too():
+    most = session.PEOPLE_BEHIND_ONE_ADDRESS * session.PER_MINUTE["messages"]
+    for i in range(most):
+        session.paced({"person": f"p{i}", "address": "192.0.2.1"}, "messages")
+    with pytest.raises(gr.Error, match="messages a minute"):
+        session.paced({"person": "another", "address": "192.0.2.1"}, "messages")
+    assert session.paced({"person": "another", "address": "192.0.2.2"}, "messages")
+
+
+def test_on_a_space_the_address_is_what_its_proxy_wrote_last():
+    assert session.address(Settings(), VISITOR) == "203.0.113.9"
+    assert session.address(Settings(space="ann/kdloop"), VISITOR) == "198.51.100.7"
 
 
 @pytest.mark.parametrize(
     ("host", "admin_token", "given", "ok"),
     [
-        ("127.0.0.1", "", "", True),
+        ("127.0.0.1", "", None, True),
+        ("0.0.0.0", "", None, False),
         ("0.0.0.0", "", "", False),
         ("0.0.0.0", "open sesame", "open sesame", True),
         ("0.0.0.0", "open sesame", "guess", False),
@@ -36,11 +56,30 @@ def test_more_than_a_person_can_do_in_a_minute_is_refused_for_them_alone():
     ],
 )
 def test_who_may_start_rounds_and_roll_back(tmp_path, host, admin_token, given, ok):
-    settings, state = Settings(home=tmp_path, host=host, admin_token=admin_token), {"person": "ann"}
+    settings, state = Settings(home=tmp_path, host=host, admin_token=admin_token), {"person": "ann", "address": host}
     if ok:
-        session.allowed(settings, state, given)
+        state = state if given is None else session.sign_in(settings, given, state)
+        assert session.allowed(settings, state)
     else:
         with pytest.raises(gr.Error):
-            session.allowed(settings, state, given)
+            session.allowed(settings, state if given is None else session.sign_in(settings, given, state))
     with pytest.raises(gr.Error, match="Reload"):
-        session.allowed(settings, {}, given)
+        session.allowed(settings, {"owner": "me"})
+
+
+def test_tokens_cannot_be_guessed_in_a_hurry(tmp_path):
+    settings, state = Settings(home=tmp_path, admin_token="right"), {"person": "eve", "address": "192.0.2.9"}
+    for _ in range(session.PER_MINUTE["sign-ins"]):
+        with pytest.raises(gr.Error, match="Wrong"):
+            session.sign_in(settings, "guess", state)
+    with pytest.raises(gr.Error, match="sign-ins a minute"):
+        session.sign_in(settings, "right", state)
+
+
+def test_the_hub_vouches_for_owners_on_a_space_only(tmp_path):
+    ann = SimpleNamespace(username="ann")
+    space = Settings(home=tmp_path, oauth=True, admins="ann, bob", host="0.0.0.0")
+    assert session.loader(space)(None, VISITOR, ann)[1]["owner"] == "ann"
+    assert session.loader(space)(None, VISITOR, SimpleNamespace(username="eve"))[1]["owner"] is None
+    elsewhere = Settings(home=tmp_path, admins="ann")
+    assert session.loader(elsewhere)(None, VISITOR, ann)[1]["owner"] is None

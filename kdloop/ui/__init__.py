@@ -12,12 +12,34 @@ from kdloop.settings import Settings
 from kdloop.student.serving import Serving
 from kdloop.supervisor import Supervisor
 from kdloop.ui import admin, api, arena, chat, learning, models, rounds, session, sidebar, teach
+from kdloop.ui.words import I18N, t
 
 CSS = """
+footer button, footer a { color: var(--body-text-color) !important; }
 .kd-head { color: var(--body-text-color-subdued); font-size: var(--text-sm); }
 .kd-head p { margin: 0; }
-footer { opacity: .7; }
+.kd-lineage { overflow-x: auto; }
+.kd-lineage text { text-anchor: middle; font-size: 13px; }
+.kd-lineage .kd-small { font-size: 11px; fill: var(--body-text-color-subdued); }
 """
+
+PLOTS = """
+() => new MutationObserver(() => document.querySelectorAll("svg.marks:not([aria-hidden])")
+  .forEach(svg => svg.setAttribute("aria-hidden", "true"))).observe(document.body, {childList: true, subtree: true})
+"""  # Vega names its lines for screen readers but not what they show: the table beside each plot does
+INK, INK_DARK = "*primary_800", "*primary_200"  # Soft's own primary_500 is too pale to read on its tints
+THEME = gr.themes.Soft(primary_hue="teal", font=("system-ui", "sans-serif")).set(
+    block_label_text_color=INK,
+    block_label_text_color_dark=INK_DARK,
+    block_title_text_color=INK,
+    block_title_text_color_dark=INK_DARK,
+    block_label_background_fill_dark="*primary_900",
+    block_title_background_fill_dark="*primary_900",
+    button_primary_background_fill="*primary_700",
+    button_primary_background_fill_hover="*primary_800",
+    button_primary_background_fill_dark="*primary_700",
+    button_primary_background_fill_hover_dark="*primary_600",
+)
 
 
 def build(settings: Settings, serving: Serving, supervisor: Supervisor) -> gr.Blocks:
@@ -25,41 +47,42 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor) -> gr.Bl
         who = gr.BrowserState(None, storage_key="kdloop-who", secret="kdloop-public")  # signed, see session.py
         state = gr.State({})
         side = sidebar.build(settings, state)
-        gr.Markdown("## kdloop\nChat with a small student. Your ratings are its next lesson.")
+        gr.Markdown(t("## kdloop\nChat with a small student. Your ratings are its next lesson."))
         with gr.Tabs() as tabs:
-            with gr.Tab("Chat", id="chat"):
-                parts = chat.build(settings, serving, supervisor, state)
-            with gr.Tab("Arena", id="arena"):
+            with gr.Tab(t("Chat"), id="chat"):
+                parts = chat.build(settings, serving, supervisor, who, state)
+            with gr.Tab(t("Arena"), id="arena"):
                 arena.build(settings, serving, supervisor, state)
-            with gr.Tab("Teach", id="teach") as teach_tab:
+            with gr.Tab(t("Teach"), id="teach") as teach_tab:
                 lessons = teach.build(settings, state)
-            with gr.Tab("Learning", id="learning") as curve_tab:
+            with gr.Tab(t("Learning"), id="learning") as curve_tab:
                 curve = learning.build(settings)
-            with gr.Tab("Rounds", id="rounds"):
+            with gr.Tab(t("Rounds"), id="rounds") as rounds_tab:
                 timer = rounds.build(settings, supervisor, state)
-            with gr.Tab("Models", id="models") as models_tab:
+            with gr.Tab(t("Models"), id="models") as models_tab:
                 versions = models.build(settings, serving, state)
-            with gr.Tab("Admin", id="admin"):
-                admin.build(settings, state)
+            with gr.Tab(t("Admin"), id="admin") as admin_tab:
+                owner = admin.build(settings, state)
         for tab, parts_of, name in (
             (teach_tab, lessons, "lessons"),
             (curve_tab, curve, "learning"),
             (models_tab, versions, "models"),
+            (admin_tab, owner, "admin"),
         ):
             opened = session.named(parts_of["fill"], name)
             tab.select(opened, parts_of.get("inputs"), parts_of["outputs"], queue=False, **session.PRIVATE)
         api.build(settings, serving, supervisor)
         sidebar.connect(settings, state, side, parts)
-        tabs.select(on_tab, None, timer, queue=False, **session.PRIVATE)
+        tabs.select(lambda: gr.Timer(active=False), None, timer, queue=False, **session.PRIVATE)
+        rounds_tab.select(lambda: gr.Timer(active=True), None, timer, queue=False, **session.PRIVATE)
         demo.load(None, js=arena.KEYS)
+        demo.load(None, js=PLOTS)
         known = demo.load(session.loader(settings), who, [who, state], queue=False, **session.PRIVATE)
         listed = session.named(partial(sidebar.titles, settings, ""), "titles_at_start")
+        greeted = session.named(partial(chat.header, settings), "header_at_start")
+        known.then(greeted, None, parts.head, queue=False, **session.PRIVATE)  # it says that the page is ready
         known.then(listed, state, side["past"], queue=False, **session.PRIVATE)
     return demo
-
-
-def on_tab(event: gr.SelectData):
-    return gr.Timer(active=event.value == "Rounds")
 
 
 def launch(demo: gr.Blocks, settings: Settings) -> None:
@@ -77,7 +100,8 @@ def launch(demo: gr.Blocks, settings: Settings) -> None:
         state_session_capacity=400,
         pwa=False,
         blocked_paths=[str(settings.home)],
-        theme=gr.themes.Soft(primary_hue="teal"),
+        theme=THEME,
         css=CSS,
+        i18n=I18N,
     )
     app.get("/healthz")(lambda: {"ok": True})

@@ -1,4 +1,4 @@
-"""The Admin tab: export what people said, and see the settings this app runs with."""
+"""The Admin tab: sign in; raters; exports; snapshots; what owners did; the settings. Empty until an owner is there."""
 
 import tempfile
 from dataclasses import fields
@@ -10,23 +10,98 @@ import pandas as pd
 
 from kdloop import exports
 from kdloop.settings import Settings
-from kdloop.ui.session import PRIVATE, allowed, named
+from kdloop.ui import raters
+from kdloop.ui.session import LOCAL, PRIVATE, TABLE, allowed, named, refusal, refused, sign_in
+from kdloop.ui.words import t, tell
+from storage import audit, snapshots
 
 SECRET = "admin_token"
+HERE = "On this computer whoever sits at it is the owner."
+ELSEWHERE = "Sign in as the owner with the admin token (`KDLOOP_ADMIN_TOKEN`)."
+ON_SPACE = "Sign in as the owner: with the Hub, as this Space's author, or with the admin token (`KDLOOP_ADMIN_TOKEN`)."
+ON_DISK = "All data is in `{home}` on this computer's disk. `KDLOOP_SNAPSHOTS=FOLDER` keeps copies elsewhere."
+KEPT = (
+    "Snapshots go to `{snapshots}` after every round and at an orderly stop. A start with an empty disk restores the "
+    "latest. A crash loses what was said since then."
+)
+NOTHING_KEPT = (
+    "**Nothing survives**: a Space's disk is new after each restart, sleep or commit, and no snapshots are set up. Set "
+    "the variable `KDLOOP_SNAPSHOTS=hf://datasets/OWNER/NAME` and the secret `HF_TOKEN` (see docs/spaces.md)."
+)
+ZERO_GPU = "This is a ZeroGPU Space: its GPU belongs to the requests of visitors, so rounds train on its CPU, slowly."
 
 
-def build(settings: Settings, state: gr.State) -> None:
-    gr.Markdown(
-        "On this computer whoever sits at it is the owner. Elsewhere set `KDLOOP_ADMIN_TOKEN`, and give it here.",
-        elem_classes="kd-head",
+def build(settings: Settings, state: gr.State) -> dict:
+    alone = settings.host in LOCAL and not settings.admin_token
+    gr.Markdown(t(HERE if alone else ON_SPACE if settings.oauth else ELSEWHERE), elem_classes="kd-head")
+    with gr.Row(visible=not alone):
+        token = gr.Textbox(label=t("Admin token"), type="password", max_length=200)
+        enter = gr.Button(t("Sign in"), variant="primary")
+    if settings.oauth:
+        gr.LoginButton()
+    with gr.Column(visible=alone) as inside:
+        people = raters.build(settings, state)
+        export_panel(settings, state)
+        told = snapshot_panel(settings, state)
+        log = gr.Dataframe(label=t("What owners did"), **TABLE)
+        values = gr.Dataframe(label=t("Settings (environment variables, read at start)"), **TABLE)
+    opened = named(partial(fill, settings), "admin")
+    outputs = [inside, told, log, values, *people]
+    entered = named(partial(enter_as_owner, settings), "sign_in")
+    enter.click(entered, [token, state], [state, token], concurrency_limit=None, **PRIVATE).success(
+        opened, state, outputs, queue=False, **PRIVATE
     )
-    token = gr.Textbox(label="Admin token", type="password", visible=bool(settings.admin_token))
-    with gr.Row():
-        format = gr.Dropdown(list(exports.FORMATS), value="dpo", label="Export people's feedback for")
-        file = gr.DownloadButton("Export as JSONL")
-    gr.Dataframe(table(settings), label="Settings (environment variables, read at start)", interactive=False)
+    return {"inputs": state, "outputs": outputs, "fill": partial(fill, settings)}
+
+
+def export_panel(settings: Settings, state: gr.State) -> None:
+    with gr.Accordion(t("Export people's feedback"), open=False):
+        with gr.Row():
+            format = gr.Dropdown(list(exports.FORMATS), value="dpo", label=t("For the method"))
+            file = gr.DownloadButton(t("Export as JSONL"))
+        with gr.Row():
+            repo = gr.Textbox(label=t("Private Hub dataset"), placeholder=t("OWNER/NAME"), max_length=100)
+            push = gr.Button(t("Push all formats and a card there"))
     fetch = named(partial(download, settings), "export")
-    file.click(fetch, [format, state, token], file, concurrency_limit=None, **PRIVATE)
+    file.click(fetch, [format, state], file, concurrency_limit=None, **PRIVATE)
+    pushed = named(partial(push_dataset, settings), "push_dataset")
+    push.click(pushed, [repo, state], None, concurrency_limit=1, **PRIVATE)
+
+
+def snapshot_panel(settings: Settings, state: gr.State) -> gr.Markdown:
+    with gr.Accordion(t("Snapshots: what survives a restart"), open=False):
+        told = gr.Markdown(elem_id="persistence")
+        take = gr.Button(t("Take a snapshot now"), interactive=bool(settings.snapshots))
+    taken = named(partial(take_snapshot, settings), "take_snapshot")
+    take.click(taken, state, None, concurrency_limit=1, **PRIVATE)
+    return told
+
+
+def persistence(settings: Settings) -> str:
+    """What this owner loses, when."""
+    said = tell(
+        KEPT if settings.snapshots else NOTHING_KEPT if settings.space else ON_DISK,
+        snapshots=settings.snapshots,
+        home=settings.home,
+    )
+    return f"{said}\n\n{tell(ZERO_GPU)}" if settings.zero_gpu else said
+
+
+def fill(settings: Settings, state: dict):
+    """Nothing for those who are not owners: what a component once showed, its endpoint tells anyone."""
+    try:
+        allowed(settings, state)
+    except gr.Error:
+        return gr.Column(visible=False), "", None, None, *raters.nothing()
+    log = pd.DataFrame(audit.entries(settings.db), columns=["at", "who", "did", "about"])
+    return gr.Column(visible=True), persistence(settings), log, table(settings), *raters.fill(settings)
+
+
+def enter_as_owner(settings: Settings, token: str, state: dict):
+    state = sign_in(settings, token, state)
+    audit.record(settings.db, state["owner"], "signed in")
+    gr.Info(tell("Signed in as the owner"))
+    return state, ""
 
 
 def table(settings: Settings) -> pd.DataFrame:
@@ -40,12 +115,34 @@ def table(settings: Settings) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["setting", "value"])
 
 
-def download(settings: Settings, format: str, state: dict, token: str) -> str:
-    allowed(settings, state, token)
+def download(settings: Settings, format: str, state: dict) -> str:
+    who = allowed(settings, state)
     path = Path(tempfile.mkdtemp()) / f"kdloop-{format}.jsonl"
-    try:
-        n = exports.export(settings.db, str(format), path)
-    except ValueError as error:
-        raise gr.Error(str(error), print_exception=False) from error
-    gr.Info(f"{n} rows")
+    n = exports.export(settings.db, format, path)
+    audit.record(settings.db, who, f"exported {format}", f"{n} rows")
+    gr.Info(tell("{n} rows", n=n))
     return str(path)
+
+
+def push_dataset(settings: Settings, repo: str, state: dict) -> None:
+    who = allowed(settings, state)
+    if str(repo or "").count("/") != 1:
+        raise refused("Name the dataset as OWNER/NAME")
+    try:
+        written = exports.publish(settings.db, snapshots.HubDataset(repo.strip()))
+    except (OSError, ValueError) as error:  # no token, no access, not reachable
+        raise refusal(error) from error
+    audit.record(settings.db, who, "pushed the dataset", repo)
+    gr.Info(tell("Pushed {n} rows; the dataset is private", n=sum(written.values())))
+
+
+def take_snapshot(settings: Settings, state: dict) -> None:
+    who = allowed(settings, state)
+    if not settings.snapshots:
+        raise refused("Set KDLOOP_SNAPSHOTS first: no place for snapshots is named")
+    try:
+        name = snapshots.take(settings.db, snapshots.open_target(settings.snapshots))
+    except (OSError, ValueError) as error:
+        raise refusal(error) from error
+    audit.record(settings.db, who, "took a snapshot", name)
+    gr.Info(tell("Took {name}", name=name))

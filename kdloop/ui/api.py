@@ -14,7 +14,7 @@ from kdloop import arena, chat, collect
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
 from kdloop.supervisor import Supervisor
-from kdloop.ui.session import paced, refusal, secret, sign
+from kdloop.ui.session import PEOPLE_BEHIND_ONE_ADDRESS, PER_MINUTE, address, limit, refusal, refused, secret, sign
 from storage import checkpoints, conversations, feedback, rounds
 
 
@@ -22,12 +22,12 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor) -> None:
     """Gradio reads an endpoint's types off its signature, so each is a plain function."""
 
     def chat(message: str, request: gr.Request) -> dict:
-        paced(request.client.host, "messages")
+        limit(address(settings, request), "messages", PEOPLE_BEHIND_ONE_ADDRESS * PER_MINUTE["messages"])
         with supervisor.yielding():
             return ask(settings, serving, message)
 
     def feedback(token: str, liked: bool | None = None, better: str = "", request: gr.Request = None) -> dict:
-        paced(request.client.host, "votes")
+        limit(address(settings, request), "votes", PEOPLE_BEHIND_ONE_ADDRESS * PER_MINUTE["votes"])
         return rate(settings, token, liked, better)
 
     def status() -> dict:
@@ -48,8 +48,9 @@ def ask(settings: Settings, serving: Serving, message: str) -> dict:
     """One message, one completion: {"text", "version", "status", "token"}; the token goes to /feedback."""
     person = f"api {secrets.token_hex(12)}"
     try:
-        conversation = conversations.start_conversation(settings.db, person, str(message))
-        *_, reply = chat.say(settings, serving, conversation, person, str(message), Event())
+        message = chat.worth_answering(message)
+        conversation = conversations.start_conversation(settings.db, person, message)
+        *_, reply = chat.say(settings, serving, conversation, person, message, Event())
     except ValueError as error:
         raise refusal(error) from error
     token = f"{person.removeprefix('api ')}.{reply.completion_id}"
@@ -65,7 +66,7 @@ def rate(settings: Settings, token: str, liked: bool | None = None, better: str 
     """Rate a completion of /chat by its token: liked true, false, or null to take it back; and a better answer."""
     text, _, _ = str(token).rpartition(".")
     if not hmac.compare_digest(sign(secret(settings), text).encode(), str(token).encode()):
-        raise gr.Error("Not a token of /chat", print_exception=False)
+        raise refused("Not a token of /chat")
     person, _, completion = text.partition(".")
     try:
         row = collect.thumb(settings.db, f"api {person}", completion, liked)

@@ -11,13 +11,16 @@ from kdloop import chat, collect
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
 from kdloop.supervisor import Supervisor
-from kdloop.ui import rating
-from kdloop.ui.session import PRIVATE, REFUSED, named, paced, person, refusal
+from kdloop.ui import rating, session
+from kdloop.ui.session import PRIVATE, REFUSED, named, paced, person, refusal, refused
+from kdloop.ui.words import t, tell
 from storage import checkpoints, conversations, feedback
 from storage.conversations import as_prompt
 
 EXAMPLES = ["What should I cook with two eggs and rice?", "Explain tides to a child.", "Help me plan a quiet Sunday."]
 FRAME_SECONDS = 1 / 15
+AT_VOTES = "next round at {at} new votes ({new} so far)"
+WHICH = "*Two answers this time: which do you prefer?*"
 CONSENT = (
     "What you write and rate is stored on this computer and trains this student. "
     "A copy, or its deletion: *Your data* in the sidebar."
@@ -29,47 +32,54 @@ class Parts:
     """The components that the sidebar fills too."""
 
     bot: gr.Chatbot
-    compare: gr.Row
+    compare: gr.Column
+    head: gr.Markdown
     answered: gr.events.Dependency
 
 
-def build(settings: Settings, serving: Serving, supervisor: Supervisor, state: gr.State) -> Parts:
+def build(settings: Settings, serving: Serving, supervisor: Supervisor, who: gr.BrowserState, state: gr.State) -> Parts:
+    know = session.loader(settings)
+
+    def on_send(text: str, token, state: dict, request: gr.Request):
+        return *begin(text), *((token, state) if state.get("person") else know(token, request))
+
     def on_like(state: dict, event: gr.LikeData):  # Gradio finds event data by annotation, which a partial hides
         like(settings, state, event)
 
     def on_edit(state: dict, event: gr.EditData):
         return edit(settings, state, event)
 
-    head = gr.Markdown(header(settings), elem_classes="kd-head", elem_id="header")
+    head = gr.Markdown(elem_classes="kd-head", elem_id="header")
     bot = gr.Chatbot(
-        label="Chat with the student",
+        label=t("Chat with the student"),
         height="55vh",
         group_consecutive_messages=False,
         editable="all",
         buttons=["copy"],
         feedback_options=("Like", "Dislike"),
         examples=[{"text": t} for t in EXAMPLES],
-        placeholder="### Ask the student something\nRate its answer with the thumbs, or edit it into a better one.",
+        placeholder=t("### Ask the student something\nRate its answer with the thumbs, or edit it into a better one."),
     )
-    with gr.Row(visible=False, elem_id="compare") as compare:
-        votes = [gr.Button(label, size="sm") for label in rating.COMPARED]
+    compare = rating.comparison()
     box = gr.Textbox(
-        label="Message",
+        label=t("Message"),
         show_label=False,
-        placeholder="Message… (Enter sends)",
-        submit_btn="Send",
+        placeholder=t("Message… (Enter sends)"),
+        submit_btn=t("Send"),
         stop_btn=False,
         max_length=chat.MAX_CHARACTERS,
     )
     panel = rating.panel()
-    gr.Markdown(CONSENT, elem_classes="kd-head", elem_id="consent")
+    gr.Markdown(t(CONSENT), elem_classes="kd-head", elem_id="consent")
 
-    pending, once = gr.State(""), {"concurrency_id": "gen", "concurrency_limit": 1, **PRIVATE}
-    sent = box.submit(begin, [box, state], [box, pending], concurrency_limit=None, **PRIVATE)
+    pending = gr.State("")
+    once = {"concurrency_id": "gen", "concurrency_limit": 1, **PRIVATE}
+    once |= {"show_progress": "minimal", "show_progress_on": head}  # the place in the queue, while others are answered
+    sent = box.submit(on_send, [box, who, state], [box, pending, who, state], concurrency_limit=None, **PRIVATE)
     reply = named(partial(stream, settings, serving, supervisor), "reply")
-    answer = sent.success(reply, [pending, state], [bot, state, pending, compare], **once)
+    answer = sent.success(reply, [pending, state], [bot, state, pending, *compare.outputs], **once)
     again = named(partial(retry, settings, serving, supervisor), "retry")
-    tried = bot.retry(again, state, [bot, state, compare], **once)
+    tried = bot.retry(again, state, [bot, state, *compare.outputs], **once)
     answered = answer.then(ready, None, box, queue=False, **PRIVATE)
     box.stop(None, None, None, cancels=[answer, tried]).then(ready, None, box, queue=False, **PRIVATE)
     bot.example_select(pick, None, box, queue=False, **PRIVATE)
@@ -77,71 +87,89 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, state: g
     show = named(partial(header, settings), "header")
     said = [bot.like(on_like, state, None, concurrency_limit=None, **PRIVATE)]
     said.append(bot.edit(on_edit, state, bot, concurrency_limit=None, **PRIVATE))
-    for button in votes:
-        vote = named(partial(rating.prefer, settings, button.value), "prefer")
-        said.append(button.click(vote, state, [state, compare], concurrency_limit=None, **PRIVATE))
+    chosen = named(partial(going_on, settings), "going_on")
+    for button, choice in zip(compare.votes, rating.COMPARED.values(), strict=True):
+        vote = named(partial(rating.prefer, settings, choice), "prefer")
+        voted = button.click(vote, state, [state, *compare.outputs], concurrency_limit=None, **PRIVATE)
+        said.append(voted.success(chosen, state, bot, queue=False, **PRIVATE))
     said += rating.connect(settings, state, panel)
     for event in said:
         event.then(show, None, head, queue=False, **PRIVATE)
     gr.Timer(5).tick(show, None, head, queue=False, **PRIVATE)
-    return Parts(bot, compare, answered)
+    return Parts(bot, compare.group, head, answered)
 
 
 def header(settings: Settings) -> str:
     """ "student vN · learned from M votes · next round at K" """
     serving = checkpoints.serving(settings.db)
     total, new = feedback.count_votes(settings.db)
-    plan = (
-        f"next round at {settings.round_votes} new votes ({new} so far)" if settings.round_votes else "rounds by hand"
-    )
-    return f"student **{serving.name}** · learned from **{total - new}** votes · {plan}"
+    votes = tell("student **{name}** · learned from **{n}** votes", name=serving.name, n=total - new)
+    plan = tell(AT_VOTES if settings.round_votes else "rounds by hand", at=settings.round_votes, new=new)
+    return f"{votes} · {plan}"
 
 
 def pick(event: gr.SelectData) -> str:
-    return str(event.value.get("text", ""))
+    return str(event.value.get("text", "")) if isinstance(event.value, dict) else ""
 
 
-def begin(text: str, state: dict):
-    person(state)
+def begin(text: str):
     if not (text or "").strip():
-        raise gr.Error("Type a message first", print_exception=False)
-    return gr.Textbox(value="", submit_btn=False, stop_btn="Stop"), text
+        raise refused("Type a message first")
+    return gr.Textbox(value="", submit_btn=False, stop_btn=t("Stop")), text
 
 
 def ready():
-    return gr.Textbox(submit_btn="Send", stop_btn=False)
+    return gr.Textbox(submit_btn=t("Send"), stop_btn=False)
 
 
 def stream(settings: Settings, serving: Serving, supervisor: Supervisor, text: str, state: dict):
     """The reply as it grows, at most 15 frames a second. Closing this generator (Stop, a closed tab) stops it."""
-    me, stop = paced(person(state), "messages"), Event()
-    conversation = state.get("conversation") or conversations.start_conversation(settings.db, me, text)
-    state = {**state, "conversation": conversation, "compared": None}
+    me, stop = paced(state, "messages"), Event()
     try:
+        text = chat.worth_answering(text)
+        conversation = state.get("conversation") or conversations.start_conversation(settings.db, me, text)
+        state = {**state, "conversation": conversation, "compared": None}
         past = transcript(settings, me, conversation)
+        how = two if chat.is_time_to_compare(settings, me) else one
         with supervisor.yielding():
-            for reply in frames(chat.say(settings, serving, conversation, me, text, stop)):
-                yield [*past, *exchange(text, reply.text, reply.completion_id)], state, "", gr.Row(visible=False)
+            for bot, compared, parts in how(settings, serving, conversation, me, text, stop):
+                yield [*past, *bot], {**state, "compared": compared, "choosing": how is two}, "", *parts
     except REFUSED as error:
         raise refusal(error) from error
     finally:
         stop.set()
 
 
+def one(settings: Settings, serving: Serving, conversation: str, me: str, text: str, stop: Event):
+    """(messages to show, what can be compared, the comparison's parts), of a single completion."""
+    for reply in frames(chat.say(settings, serving, conversation, me, text, stop)):
+        yield exchange(text, reply.text, reply.completion_id), None, rating.nothing_to_compare()
+
+
+def two(settings: Settings, serving: Serving, conversation: str, me: str, text: str, stop: Event):
+    """The same of two completions side by side, of which the person may choose how the chat goes on."""
+    asked = [*as_prompt(text), {"role": "assistant", "content": tell(WHICH)}]
+    for left, right in frames(chat.say_twice(settings, serving, conversation, me, text, stop)):
+        yield asked, None, rating.side_by_side(left.text, right.text, False)
+    yield (
+        asked,
+        (left.completion_id, right.completion_id),
+        rating.side_by_side(left.text, right.text, True),
+    )
+
+
 def retry(settings: Settings, serving: Serving, supervisor: Supervisor, state: dict):
     """Another answer to the last message; then the two can be compared."""
-    me, stop = paced(person(state), "messages"), Event()
+    me, stop = paced(state, "messages"), Event()
     try:
         before = rating.last_completion(settings, state)
-        *past, _ = transcript(settings, me, state["conversation"])
+        *past, former = transcript(settings, me, state["conversation"])
         with supervisor.yielding():
             for reply in frames(chat.retry(settings, serving, state["conversation"], me, stop)):
-                yield [*past, assistant(reply.text, reply.completion_id)], state, gr.Row(visible=False)
-        yield (
-            [*past, assistant(reply.text, reply.completion_id)],
-            {**state, "compared": (before, reply.completion_id)},
-            gr.Row(visible=True),
-        )
+                bot = [*past, assistant(reply.text, reply.completion_id)]
+                yield bot, {**state, "compared": None, "choosing": False}, *rating.nothing_to_compare()
+        parts = rating.side_by_side(former["content"], reply.text, True)
+        yield bot, {**state, "compared": (before, reply.completion_id), "choosing": False}, *parts
     except REFUSED as error:
         raise refusal(error) from error
     finally:
@@ -164,6 +192,11 @@ def transcript(settings: Settings, me: str, conversation: str) -> list[dict]:
     return [m for turn, k in pairs for m in exchange(turn.prompt[-1]["content"], k.text, k.id)]
 
 
+def going_on(settings: Settings, state: dict) -> list[dict]:
+    """The conversation as it goes on, after a choice between two completions."""
+    return transcript(settings, person(state), state["conversation"]) if state.get("conversation") else []
+
+
 def restored(settings: Settings, me: str, conversation: str) -> gr.Chatbot:
     """A past conversation with its thumbs."""
     messages, given = transcript(settings, me, conversation), feedback.thumbs(settings.db, me, conversation)
@@ -182,28 +215,30 @@ def assistant(text: str, completion_id: str) -> dict:
 def completion_at(settings: Settings, state: dict, index) -> str:
     """The completion's id by the position that the browser names, looked up in the database, not in what it posts."""
     if not state.get("conversation"):
-        raise gr.Error("This conversation is over: start a new one", print_exception=False)
+        raise refused("This conversation is over: start a new one")
     shown = transcript(settings, person(state), state["conversation"])
     at = index[0] if isinstance(index, (list, tuple)) else index
     if not isinstance(at, int) or not 0 <= at < len(shown) or shown[at]["role"] != "assistant":
-        raise gr.Error("Only the student's completions can be rated or corrected", print_exception=False)
+        raise refused("Only the student's completions can be rated or corrected")
+    if state.get("choosing") and at == len(shown) - 1:
+        raise refused("Choose between the two answers first")
     return shown[at]["metadata"]["id"]
 
 
 def like(settings: Settings, state: dict, event: gr.LikeData) -> None:
     liked = {True: True, False: False}.get(event.liked)  # "" = the thumb is taken back
     try:
-        collect.thumb(settings.db, paced(person(state), "votes"), completion_at(settings, state, event.index), liked)
+        collect.thumb(settings.db, paced(state, "votes"), completion_at(settings, state, event.index), liked)
     except REFUSED as error:
         raise refusal(error) from error
 
 
 def edit(settings: Settings, state: dict, event: gr.EditData):
     """The corrected text is stored as the person's; the chat goes on showing what the student wrote."""
-    me = paced(person(state), "votes")
+    me = paced(state, "votes")
     try:
         collect.edit(settings.db, me, completion_at(settings, state, event.index), str(event.value))
     except REFUSED as error:
         raise refusal(error) from error
-    gr.Info("Your correction is saved: the student will learn from it. Undo is in the panel below")
-    return transcript(settings, person(state), state["conversation"])
+    gr.Info(tell("Your correction is saved: the student will learn from it. Undo is in the panel below"))
+    return going_on(settings, state)

@@ -9,18 +9,20 @@ import pandas as pd
 from kdloop.settings import Settings
 from kdloop.ui import arena
 from kdloop.ui.session import TABLE
+from kdloop.ui.words import t, tell
 from storage import checkpoints, feedback, rounds
 
 JUDGED = ["round", "version", "verdict", "against the version before", "against the base"]
 SERIES = ("win rate against the base", "low end of its interval", "high end")
+TRENDS = {"mean words": "Words of an answer", "repetition rise": "Repetition, against the version before"}
 EMPTY = "No version has been judged yet. Chat, rate some answers, and a round will try to make a better student."
 
 
 def build(settings: Settings) -> dict:
     """Returns what `fill` fills; the page does so whenever the tab is opened."""
-    summary = gr.Markdown(EMPTY, elem_id="learning")
+    summary = gr.Markdown(t(EMPTY), elem_id="learning")
     curve = gr.LinePlot(
-        title="Win rate on held-out prompts, with its 95 % interval (0.5 = no better)",
+        title=t("Win rate on held-out prompts, with its 95 % interval (0.5 = no better)"),
         x="round",
         y="win rate",
         color="series",
@@ -28,15 +30,17 @@ def build(settings: Settings) -> dict:
         height=260,
     )
     table = gr.Dataframe(
-        label="Rounds that reached the gate",
+        label=t("Rounds that reached the gate"),
         **TABLE,
         column_widths=[80, 90, 110, 230, 230, 150, 150, 180, 220],
     )
     with gr.Row():
-        votes = gr.LinePlot(title="Votes so far", x="hour", y="votes", height=220)
-        standings = gr.Markdown(arena.table(settings), label="Arena standings", elem_id="standings")
-    examples = gr.Dataframe(label="The same prompts before and after the last round", **TABLE)
-    return {"outputs": [summary, curve, table, votes, standings, examples], "fill": partial(fill, settings)}
+        trends = [gr.LinePlot(title=t(title), x="round", y=guard, height=200) for guard, title in TRENDS.items()]
+    with gr.Row():
+        votes = gr.LinePlot(title=t("Votes so far"), x="hour", y="votes", height=220)
+        standings = gr.Markdown(arena.table(settings), label=t("Arena standings"), elem_id="standings")
+    examples = gr.Dataframe(label=t("The same prompts before and after the last round"), **TABLE)
+    return {"outputs": [summary, curve, table, *trends, votes, standings, examples], "fill": partial(fill, settings)}
 
 
 def fill(settings: Settings):
@@ -45,6 +49,7 @@ def fill(settings: Settings):
         summary(settings, judged),
         curve(judged),
         table(settings, judged),
+        *(trend(judged, guard) for guard in TRENDS),
         votes(settings),
         arena.table(settings),
         examples(judged),
@@ -53,10 +58,11 @@ def fill(settings: Settings):
 
 def summary(settings: Settings, judged: list) -> str:
     if not judged:
-        return EMPTY
+        return tell(EMPTY)
     promoted = [r for r in judged if r.status == "promoted"]
     best = checkpoints.serving(settings.db).name
-    return f"**{len(promoted)} of {len(judged)}** judged rounds were promoted; **{best}** answers now."
+    n, of = len(promoted), len(judged)
+    return tell("Judged rounds that were promoted: **{n} of {of}**. **{best}** answers now.", n=n, of=of, best=best)
 
 
 def curve(judged: list) -> pd.DataFrame:
@@ -78,6 +84,11 @@ def table(settings: Settings, judged: list) -> pd.DataFrame:
         guards = list(r.verdict["guards"].items())[:4]
         rows.append(dict(zip(JUDGED, said, strict=True)) | {k: f"{g['value']:.3g} ({g['limit']})" for k, g in guards})
     return pd.DataFrame(rows, columns=None if rows else JUDGED).fillna("")
+
+
+def trend(judged: list, guard: str) -> pd.DataFrame:
+    rows = [(r.id, r.verdict["guards"][guard]["value"]) for r in judged if guard in r.verdict["guards"]]
+    return pd.DataFrame(rows, columns=["round", guard])
 
 
 def interval(outcome: dict) -> str:

@@ -1,4 +1,4 @@
-"""The Models tab: every version, where it comes from, what it learned from; roll back, and download an adapter."""
+"""The Models tab: every version, where it comes from, what it learned from; downloads; promote and roll back."""
 
 import shutil
 import tempfile
@@ -8,51 +8,62 @@ from pathlib import Path
 import gradio as gr
 import pandas as pd
 
+from kdloop import exports
 from kdloop.settings import Settings
-from kdloop.student.serving import Serving
-from kdloop.ui.session import PRIVATE, TABLE, allowed, named, refusal
-from storage import checkpoints, rounds
+from kdloop.student.base import find_student
+from kdloop.student.serving import Serving, WrongWeights
+from kdloop.ui import lineage
+from kdloop.ui.session import PRIVATE, TABLE, allowed, named, refusal, refused
+from kdloop.ui.words import t, tell
+from storage import audit, checkpoints, rounds
 from storage.checkpoints import BrokenCheckpoint, Checkpoint
 
 COLUMNS = ["version", "status", "from", "method", "examples", "of them AI", "verdict", "promoted", "licence"]
 LICENCE = "apache-2.0 (the base student's)"
+FORMS = {"LoRA adapter (PEFT)": "adapter", "Merged weights (transformers, about 270 MB)": "merged"}
 
 
 def build(settings: Settings, serving: Serving, state: gr.State) -> dict:
+    drawn = gr.HTML(picture(settings), elem_id="lineage")
     table = gr.Dataframe(
-        lineage(settings),
-        label="Versions",
+        versions(settings),
+        label=t("Versions"),
         **TABLE,
         column_widths=[110, 100, 80, 100, 120, 110, 420, 170, 170],
     )
     with gr.Row():
-        version = gr.Dropdown(versions(settings), label="Version", elem_id="version")
-        token = gr.Textbox(label="Admin token", type="password", visible=bool(settings.admin_token))
+        chosen = gr.Dropdown(choices(settings), label=t("Version"), elem_id="version")
+        form = gr.Dropdown([(t(label), form) for label, form in FORMS.items()], value="adapter", label=t("Download as"))
+        file = gr.DownloadButton(t("Download it"))
     with gr.Row():
-        adapter = gr.DownloadButton("Download its adapter")
-        ask = gr.Button("Roll back to it…")
-        sure = gr.Button("Yes, serve this version from now on", variant="stop", visible=False)
-    fetch = named(partial(download, settings), "download_adapter")
-    adapter.click(fetch, [version, state, token], adapter, concurrency_limit=None, **PRIVATE)
+        ask = gr.Button(t("Serve this version…"))
+        sure = gr.Button(t("Yes, it answers from now on"), variant="stop", visible=False)
+    outputs = [drawn, table, chosen]
+    fetch = named(partial(download, settings), "download_version")
+    file.click(fetch, [chosen, form, state], file, concurrency_limit=1, **PRIVATE)
     ask.click(lambda: gr.Button(visible=True), None, sure, queue=False, **PRIVATE)
-    act = named(partial(roll_back, settings, serving), "roll_back")
-    sure.click(act, [version, state, token], [table, sure], concurrency_limit=None, **PRIVATE)
-    return {"outputs": [table, version], "fill": partial(fill, settings)}
+    act = named(partial(serve, settings, serving), "serve_version")
+    sure.click(act, [chosen, state], [sure, *outputs], concurrency_limit=None, **PRIVATE)
+    return {"outputs": outputs, "fill": partial(fill, settings)}
 
 
 def fill(settings: Settings):
-    return lineage(settings), gr.Dropdown(versions(settings))
+    return picture(settings), versions(settings), gr.Dropdown(choices(settings))
+
+
+def picture(settings: Settings) -> str:
+    return lineage.picture(checkpoints.lineage(settings.db), {r.id: r for r in rounds.list_rounds(settings.db, 1000)})
 
 
 def living(settings: Settings) -> list[Checkpoint]:
-    return [k for k in checkpoints.lineage(settings.db) if k.version is not None and not k.pruned_at]
+    return [k for k in checkpoints.lineage(settings.db) if k.status != "candidate" and not k.pruned_at]
 
 
-def versions(settings: Settings) -> list[tuple[str, int]]:
-    return [(f"{k.name} ({k.status})", k.version) for k in living(settings)]
+def choices(settings: Settings) -> list[tuple[str, int]]:
+    return [(f"{k.name} ({k.status})", k.id) for k in living(settings)]
 
 
-def lineage(settings: Settings) -> pd.DataFrame:
+def versions(settings: Settings) -> pd.DataFrame:
     known = checkpoints.lineage(settings.db)
     names, played = {k.id: k.name for k in known}, {r.id: r for r in rounds.list_rounds(settings.db, 10_000)}
     rows = []
@@ -65,32 +76,41 @@ def lineage(settings: Settings) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def find(settings: Settings, version) -> Checkpoint:
+def find(settings: Settings, id) -> Checkpoint:
     for k in living(settings):
-        if k.version == version:
+        if k.id == id:
             return k
-    raise gr.Error("Choose a version first", print_exception=False)
+    raise refused("Choose a version first")
 
 
-def download(settings: Settings, version, state: dict, token: str) -> str:
-    allowed(settings, state, token)
-    chosen = find(settings, version)
+def download(settings: Settings, id, form: str, state: dict) -> str:
+    """The version's files as one zip. Gradio serves it from its own temporary folder and deletes it after a day."""
+    who, k = allowed(settings, state), find(settings, id)
     try:
-        directory = checkpoints.adapter_dir(settings.db, chosen)
+        adapter = checkpoints.adapter_dir(settings.db, k)
     except BrokenCheckpoint as error:
         raise refusal(error) from error
-    if directory is None:
-        raise gr.Error("v0 is the base student: it has no adapter", print_exception=False)
-    return shutil.make_archive(str(Path(tempfile.mkdtemp()) / f"kdloop-{chosen.name}"), "zip", directory)
+    if adapter is None:
+        raise refused("v0 is the base student: it has no adapter")
+    audit.record(settings.db, who, f"downloaded the {form}", k.name)
+    name = str(Path(tempfile.mkdtemp()) / f"kdloop-{k.name.replace(' ', '-')}-{form}")
+    if form == "adapter":
+        return shutil.make_archive(name, "zip", adapter)
+    with tempfile.TemporaryDirectory() as merged:
+        exports.merge(find_student(settings.student, settings.home), adapter, Path(merged))
+        return shutil.make_archive(name, "zip", merged)
 
 
-def roll_back(settings: Settings, serving: Serving, version, state: dict, token: str):
-    allowed(settings, state, token)
-    chosen = find(settings, version)
+def serve(settings: Settings, serving: Serving, id, state: dict):
+    """Roll back to an earlier version, or promote a candidate that the gate refused."""
+    who, k = allowed(settings, state), find(settings, id)
     try:
-        checkpoints.roll_back(settings.db, chosen.version)
-    except BrokenCheckpoint as error:
+        serving.load(k)  # first: what cannot answer must not be named as the one that does
+        checkpoints.serve(settings.db, k.id)
+    except (BrokenCheckpoint, WrongWeights) as error:
         raise refusal(error) from error
     serving.current()
-    gr.Info(f"{chosen.name} answers from now on")
-    return lineage(settings), gr.Button(visible=False)
+    now = checkpoints.serving(settings.db).name
+    audit.record(settings.db, who, "promoted by hand" if k.status == "rejected" else "rolled back", now)
+    gr.Info(tell("{name} answers from now on", name=now))
+    return gr.Button(visible=False), *fill(settings)

@@ -1,29 +1,79 @@
-"""Under the chat: stars, reasons, words, a better answer, and "which is better?" after a retry."""
+"""Under the chat: "which is better?" between two answers; stars, reasons, words, and a better answer."""
 
+from dataclasses import dataclass
 from functools import partial
 
 import gradio as gr
 
 from kdloop import collect
 from kdloop.settings import Settings
-from kdloop.ui.session import PRIVATE, REFUSED, named, paced, person, refusal
+from kdloop.ui.session import PRIVATE, REFUSED, named, paced, person, refusal, refused
+from kdloop.ui.words import t, tell
 from storage import conversations
 
 STARS = [("★" * n + "☆" * (5 - n), n) for n in range(1, 6)]
-COMPARED = {"The new one": "right", "The first one": "left", "Equally good": "tie", "Both bad": "both bad"}
+COMPARED = {
+    "The first is better": "left",
+    "The second is better": "right",
+    "Equally good": "tie",
+    "Both bad": "both bad",
+}
 FIELDS = ("stars", "reasons", "words", "better")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two answers side by side and the question which is better."""
+
+    group: gr.Column
+    boxes: list[gr.Textbox]
+    votes: list[gr.Button]
+    row: gr.Row
+
+    @property
+    def outputs(self) -> list:
+        return [self.group, *self.boxes, self.row]
+
+
+def comparison() -> Comparison:
+    with gr.Column(visible=False, elem_id="compare") as group:
+        with gr.Row():
+            boxes = [
+                gr.Textbox(
+                    label=t(f"{which} answer"),
+                    lines=6,
+                    max_lines=16,
+                    interactive=False,
+                    elem_id=f"answer-{which.lower()}",
+                )
+                for which in ("First", "Second")
+            ]
+        with gr.Row(visible=False) as row:
+            votes = [gr.Button(t(label), size="sm") for label in COMPARED]
+    return Comparison(group, boxes, votes, row)
+
+
+def side_by_side(left: str, right: str, done: bool):
+    """For `Comparison.outputs`; the vote is asked for when both are done."""
+    return gr.Column(visible=True), left or "…", right or "…", gr.Row(visible=done)
+
+
+def nothing_to_compare():
+    return gr.Column(visible=False), "", "", gr.Row(visible=False)
 
 
 def panel() -> dict:
     """Stars, reasons, words and a better answer, all about the last completion."""
-    with gr.Accordion("Rate or improve the last answer", open=False, elem_id="rate"):
+    with gr.Accordion(t("Rate or improve the last answer"), open=False, elem_id="rate"):
         with gr.Row():
-            stars = gr.Radio(STARS, label="Stars")
-            reasons = gr.CheckboxGroup([(r.capitalize(), r) for r in collect.REASONS], label="What is wrong with it?")
-        words = gr.Textbox(label="In your words", placeholder="What should be different?", max_length=8000)
-        better = gr.Textbox(label="A better answer", lines=3, max_length=8000)
+            stars = gr.Radio(STARS, label=t("Stars"))
+            reasons = gr.CheckboxGroup(
+                [(t(r.capitalize()), r) for r in collect.REASONS], label=t("What is wrong with it?")
+            )
+        words = gr.Textbox(label=t("In your words"), placeholder=t("What should be different?"), max_length=8000)
+        better = gr.Textbox(label=t("A better answer"), lines=3, max_length=8000)
         with gr.Row():
-            save, undo = gr.Button("Save", variant="primary", size="sm"), gr.Button("Undo", size="sm")
+            save, undo = gr.Button(t("Save"), variant="primary", size="sm"), gr.Button(t("Undo"), size="sm")
     return {"stars": stars, "reasons": reasons, "words": words, "better": better, "save": save, "undo": undo}
 
 
@@ -40,25 +90,25 @@ def connect(settings: Settings, state: gr.State, panel: dict) -> list:
 def last_completion(settings: Settings, state: dict) -> str:
     last = state.get("conversation") and conversations.last_turn(settings.db, state["conversation"], person(state))
     if not last:
-        raise gr.Error("No answer yet: type a message first", print_exception=False)
+        raise refused("No answer yet: type a message first")
     return last[1].id
 
 
-def prefer(settings: Settings, label: str, state: dict):
+def prefer(settings: Settings, choice: str, state: dict):
     first, second = state.get("compared") or (None, None)
     if not first:
-        raise gr.Error("Nothing to compare: try an answer again first", print_exception=False)
+        raise refused("Nothing to compare: try an answer again first")
     try:
-        collect.choose(settings.db, paced(person(state), "votes"), first, second, COMPARED[label])
+        collect.choose(settings.db, paced(state, "votes"), first, second, choice)
     except REFUSED as error:
         raise refusal(error) from error
-    gr.Info("Saved. A choice between two answers is the best lesson there is")
-    return {**state, "compared": None}, gr.Row(visible=False)
+    gr.Info(tell("Saved. A choice between two answers is the best lesson there is"))
+    return {**state, "compared": None, "choosing": False}, *nothing_to_compare()
 
 
 def rate(settings: Settings, state: dict, n, reasons, words, better):
     """Save whatever of the panel is filled in."""
-    about, me, saved = last_completion(settings, state), paced(person(state), "votes"), 0
+    about, me, saved = last_completion(settings, state), paced(state, "votes"), 0
     try:
         if n:
             saved += bool(collect.stars(settings.db, me, about, n))
@@ -69,8 +119,8 @@ def rate(settings: Settings, state: dict, n, reasons, words, better):
     except REFUSED as error:
         raise refusal(error) from error
     if not saved:
-        raise gr.Error("Give stars, a reason, words or a better answer first", print_exception=False)
-    gr.Info(f"Saved: {saved} vote{'s' * (saved > 1)}")
+        raise refused("Give stars, a reason, words or a better answer first")
+    gr.Info(tell("Votes saved: {n}", n=saved))
     return None, [], "", ""
 
 
@@ -78,5 +128,5 @@ def undo(settings: Settings, state: dict):
     """Take back stars, choice, critique and corrections of the last completion."""
     about, me = last_completion(settings, state), person(state)
     n = sum(collect.undo(settings.db, me, channel, about) for channel in ("stars", "choice", "critique", "edit"))
-    gr.Info(f"Taken back: {n} vote{'s' * (n != 1)}")
+    gr.Info(tell("Votes taken back: {n}", n=n))
     return None, [], "", ""

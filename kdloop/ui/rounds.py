@@ -7,30 +7,34 @@ import pandas as pd
 
 from kdloop.settings import Settings
 from kdloop.supervisor import Supervisor, log_file
-from kdloop.ui.session import LOCAL, PRIVATE, TABLE, allowed, named, refusal
-from storage import checkpoints, feedback, rounds
+from kdloop.ui.session import LOCAL, PRIVATE, TABLE, allowed, named, refusal, refused
+from kdloop.ui.words import t, tell
+from storage import audit, checkpoints, feedback, rounds
 from storage.rounds import Round, RoundRunning
 
 
 def build(settings: Settings, supervisor: Supervisor, state: gr.State) -> gr.Timer:
     status = gr.Markdown(live(settings), elem_id="live")
     losses = gr.LinePlot(
-        loss_table(settings), x="step", y="loss", title="Training loss of the latest round", height=220
+        loss_table(settings), x="step", y="loss", title=t("Training loss of the latest round"), height=220
     )
     with gr.Row():
-        token = gr.Textbox(label="Admin token", type="password", visible=bool(settings.admin_token))
-        start, cancel = gr.Button("Start a round now", variant="primary"), gr.Button("Cancel the round")
+        start, cancel = gr.Button(t("Start a round now"), variant="primary"), gr.Button(t("Cancel the round"))
     history = gr.Dataframe(
         history_table(settings),
-        label="Rounds",
+        label=t("Rounds"),
         **TABLE,
         elem_id="history",
         column_widths=[80, 110, 100, 80, 110, 120, 600],
     )
     with gr.Row():
-        guards = gr.Dataframe(guard_table(settings), label="Guards of the last verdict", interactive=False)
+        guards = gr.Dataframe(guard_table(settings), label=t("Guards of the last verdict"), interactive=False)
         log = gr.Textbox(
-            log_tail(settings), label="Log of the latest round", lines=8, visible=settings.host in LOCAL, elem_id="log"
+            log_tail(settings),
+            label=t("Log of the latest round"),
+            lines=8,
+            visible=settings.host in LOCAL,
+            elem_id="log",
         )
     outputs = [status, losses, history, guards, log]
     refresh = named(partial(everything, settings), "refresh")
@@ -38,7 +42,7 @@ def build(settings: Settings, supervisor: Supervisor, state: gr.State) -> gr.Tim
     timer.tick(refresh, None, outputs, queue=False, **PRIVATE)
     for button, act in ((start, start_round), (cancel, cancel_round)):
         handler = named(partial(act, settings, supervisor), act.__name__)
-        button.click(handler, [state, token], None, concurrency_limit=None, **PRIVATE).then(
+        button.click(handler, state, None, concurrency_limit=None, **PRIVATE).then(
             refresh, None, outputs, queue=False, **PRIVATE
         )
     return timer
@@ -55,19 +59,20 @@ def live(settings: Settings) -> str:
         return progress_line(settings, running)
     total, new = feedback.count_votes(settings.db)
     if not total:
-        return "No round yet. Chat and rate some completions: that is what rounds learn from."
-    return f"No round is running. {new} new vote{'s' * (new != 1)} waiting for the next one."
+        return tell("No round yet. Chat and rate some answers: that is what rounds learn from.")
+    return tell("No round is running. New votes that wait for the next one: {new}", new=new)
 
 
 def progress_line(settings: Settings, running: Round) -> str:
     seen = rounds.progress(settings.db, running.id)
     if not seen:
-        return f"Round {running.id} is starting"
+        return tell("Round {id} is starting", id=running.id)
     at = seen[-1]
-    eta = f" · about {at.eta_seconds:.0f} s left in this phase" if at.eta_seconds else ""
+    eta = " · " + tell("about {s:.0f} s left in this phase", s=at.eta_seconds) if at.eta_seconds else ""
     loss = f" · loss {at.loss:.3f}" if at.loss is not None else ""
     done = round(20 * at.step / max(at.steps, 1))
-    return f"**Round {running.id} · {at.phase}** `{'█' * done}{'░' * (20 - done)}` {at.step}/{at.steps}{loss}{eta}"
+    bar = f"`{'█' * done}{'░' * (20 - done)}` {at.step}/{at.steps}"
+    return f"**{tell('Round')} {running.id} · {tell(at.phase)}** {bar}{loss}{eta}"
 
 
 def loss_table(settings: Settings) -> pd.DataFrame:
@@ -113,19 +118,21 @@ def history_table(settings: Settings) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["round", "status", "method", "from", "to", "examples", "verdict"])
 
 
-def start_round(settings: Settings, supervisor: Supervisor, state: dict, token: str) -> None:
-    allowed(settings, state, token)
+def start_round(settings: Settings, supervisor: Supervisor, state: dict) -> None:
+    who = allowed(settings, state)
     try:
         started = supervisor.start(settings.method)
     except RoundRunning as error:
         raise refusal(error) from error
-    gr.Info(f"Round {started.id} has started")
+    audit.record(settings.db, who, "started a round", str(started.id))
+    gr.Info(tell("Round {id} has started", id=started.id))
 
 
-def cancel_round(settings: Settings, supervisor: Supervisor, state: dict, token: str) -> None:
-    allowed(settings, state, token)
+def cancel_round(settings: Settings, supervisor: Supervisor, state: dict) -> None:
+    who = allowed(settings, state)
     running = rounds.running_round(settings.db)
     if not running:
-        raise gr.Error("No round is running", print_exception=False)
+        raise refused("No round is running")
     rounds.request_cancel(settings.db, running.id)
-    gr.Info(f"Round {running.id} will stop; its log is {log_file(settings, running.id).name}")
+    audit.record(settings.db, who, "cancelled a round", str(running.id))
+    gr.Info(tell("Round {id} will stop", id=running.id))

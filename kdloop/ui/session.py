@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import html
 import secrets
 import time
 from collections import defaultdict, deque
@@ -12,10 +13,12 @@ import gradio as gr
 
 from kdloop.settings import Settings
 from kdloop.student import PromptTooLong
+from kdloop.ui.words import tell
 from storage.conversations import UnknownRow
 
 REFUSED = (ValueError, PromptTooLong, UnknownRow)  # what a domain function refuses, said to the person as it is
-PER_MINUTE = {"messages": 20, "votes": 60}
+PER_MINUTE = {"messages": 20, "votes": 60, "sign-ins": 5}
+PEOPLE_BEHIND_ONE_ADDRESS = 4
 PACE: dict[tuple[str, str], deque] = defaultdict(deque)  # of this process only: a brake, not a record
 PACE_LOCK = Lock()
 LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -39,44 +42,79 @@ def sign(key: bytes, person: str) -> str:
 def loader(settings: Settings):
     key = secret(settings)
 
-    def on_load(token):
-        person = str(token or "").partition(".")[0]
-        if not hmac.compare_digest(sign(key, person).encode(), str(token).encode()):
-            person = secrets.token_hex(12)
-        return sign(key, person), {"person": person, "conversation": None}
+    def on_load(token, request: gr.Request, profile: gr.OAuthProfile | None = None):
+        me = str(token or "").partition(".")[0]
+        if not hmac.compare_digest(sign(key, me).encode(), str(token).encode()):
+            me = secrets.token_hex(12)
+        owner = profile.username if profile and is_owner(settings, profile.username) else None
+        return sign(key, me), {
+            "person": me,
+            "conversation": None,
+            "address": address(settings, request),
+            "owner": owner,
+        }
 
     return on_load
 
 
+def is_owner(settings: Settings, username: str) -> bool:
+    """Only where the Hub vouches for the name: elsewhere Gradio's sign-in cookie can be forged by anyone."""
+    return settings.oauth and username in [name.strip() for name in settings.admins.split(",") if name.strip()]
+
+
+def address(settings: Settings, request: gr.Request) -> str:
+    """The caller's; on a Space, what its own proxy, the last one, has written down."""
+    forwarded = request.headers.get("x-forwarded-for", "") if settings.space else ""
+    return forwarded.split(",")[-1].strip() or request.client.host
+
+
 def person(state: dict) -> str:
     if not state or not state.get("person"):
-        raise gr.Error("Reload the page", print_exception=False)
+        raise refused("Reload the page")
     return state["person"]
 
 
-def paced(who: str, what: str) -> str:
-    """`who` again, unless they do more of `what` in a minute than a person can."""
+def paced(state: dict, what: str) -> str:
+    """The person, unless they, or all at their address, do more of `what` in a minute than people can."""
+    me = person(state)
+    limit(me, what, PER_MINUTE[what])
+    if state.get("address", "127.0.0.1") not in LOCAL:  # a proxy of one's own looks local for everybody
+        limit(state["address"], what, PEOPLE_BEHIND_ONE_ADDRESS * PER_MINUTE[what])
+    return me
+
+
+def limit(who: str, what: str, most: int) -> None:
     with PACE_LOCK:
         at, times = time.monotonic(), PACE[who, what]
         while times and at - times[0] > 60:
             times.popleft()
-        if len(times) >= PER_MINUTE[what]:
+        if len(times) >= most:
             wait = 61 - (at - times[0])
-            raise gr.Error(f"At most {PER_MINUTE[what]} {what} a minute: wait {wait:.0f} s", print_exception=False)
+            raise refused("At most {most} {what} a minute: wait {wait:.0f} s", most=most, what=tell(what), wait=wait)
         times.append(at)
         if len(PACE) > 10_000:
             PACE.clear()
-    return who
 
 
-def allowed(settings: Settings, state: dict, token: str) -> None:
-    """On this machine alone, whoever sits at it; elsewhere the admin token."""
+def sign_in(settings: Settings, token: str, state: dict) -> dict:
+    """The state of an owner, for whoever knows the admin token."""
+    limit(state.get("address", ""), "sign-ins", PER_MINUTE["sign-ins"])
     person(state)
-    if settings.admin_token:
-        if not hmac.compare_digest(str(token or "").encode(), settings.admin_token.encode()):
-            raise gr.Error("Wrong admin token", print_exception=False)
-    elif settings.host not in LOCAL:
-        raise gr.Error("Set KDLOOP_ADMIN_TOKEN to start or cancel rounds from the page", print_exception=False)
+    if not settings.admin_token:
+        raise refused("Set KDLOOP_ADMIN_TOKEN and start again to sign in as the owner")
+    if not hmac.compare_digest(str(token or "").encode(), settings.admin_token.encode()):
+        raise refused("Wrong admin token")
+    return {**state, "owner": "admin token"}
+
+
+def allowed(settings: Settings, state: dict) -> str:
+    """Who acts as the owner: whoever sits at this computer, where nobody else reaches it; elsewhere who signed in."""
+    person(state)
+    if state.get("owner"):
+        return state["owner"]
+    if settings.host in LOCAL and not settings.admin_token:
+        return "this computer"
+    raise refused("Sign in as the owner first, on the Admin tab")
 
 
 def named(function: partial, name: str) -> partial:
@@ -84,8 +122,11 @@ def named(function: partial, name: str) -> partial:
     return function
 
 
+def refused(text: str, **values) -> gr.Error:
+    """A toast that says what to do instead."""
+    return gr.Error(tell(text, **values), print_exception=False)
+
+
 def refusal(error: Exception) -> gr.Error:
     """A domain error as a toast; its text may hold what a person typed, so it is escaped (toasts render HTML)."""
-    import html
-
     return gr.Error(html.escape(str(error)), print_exception=False)

@@ -9,28 +9,31 @@ import gradio as gr
 
 from kdloop.settings import Settings
 from kdloop.ui import chat
-from kdloop.ui.session import PRIVATE, named, person, refusal
+from kdloop.ui.session import PRIVATE, named, person, refusal, refused
+from kdloop.ui.words import t, tell
 from storage import checkpoints, conversations, people
 from storage.conversations import UnknownRow
 
+STORED = (
+    "Stored: your messages, the answers, your ratings, under a random id kept in this browser. Used: to train the "
+    "student that answers here. Nothing else is recorded, nothing leaves this computer unless its owner exports it."
+)
 SURE = "delete my data"
 
 
 def build(settings: Settings, state: gr.State) -> dict:
     """Lay the sidebar out; `connect` wires it once the chat is there."""
     with gr.Sidebar(open=False, width=280):
-        fresh = gr.Button("New conversation", size="sm")
-        search = gr.Textbox(label="Search your conversations", max_length=200)
-        past = gr.Radio([], label="Your conversations", info="None yet: what you ask appears here", elem_id="past")
-        with gr.Accordion("Your data", open=False):
-            gr.Markdown(
-                "Stored: your messages, the answers, your ratings, under a random id kept in this browser. "
-                "Used: to train the student that answers here. Nothing else is recorded, nothing leaves this computer "
-                "unless its owner exports it."
-            )
-            copy = gr.DownloadButton("Download my data", size="sm")
-            sure = gr.Textbox(label=f'To delete, type "{SURE}"', max_length=40)
-            erase = gr.Button("Delete my data", variant="stop", size="sm")
+        fresh = gr.Button(t("New conversation"), size="sm")
+        search = gr.Textbox(label=t("Search your conversations"), max_length=200)
+        past = gr.Radio(
+            [], label=t("Your conversations"), info=t("None yet: what you ask appears here"), elem_id="past"
+        )
+        with gr.Accordion(t("Your data"), open=False):
+            gr.Markdown(t(STORED))
+            copy = gr.DownloadButton(t("Download my data"), size="sm")
+            sure = gr.Textbox(label=t("To delete, type: delete my data"), max_length=40)
+            erase = gr.Button(t("Delete my data"), variant="stop", size="sm")
     copy.click(named(partial(download, settings), "download"), state, copy, concurrency_limit=None, **PRIVATE)
     return {"fresh": fresh, "search": search, "past": past, "sure": sure, "erase": erase}
 
@@ -40,7 +43,8 @@ def connect(settings: Settings, state: gr.State, side: dict, parts: chat.Parts) 
     shown = [parts.bot, state, parts.compare, side["past"]]
     opened = named(partial(load, settings), "open_conversation")
     side["past"].input(opened, [side["past"], state], shown[:3], concurrency_limit=None, **PRIVATE)
-    side["fresh"].click(new, state, shown, queue=False, **PRIVATE)
+    for event in (side["fresh"].click, parts.bot.clear):
+        event(new, state, shown, queue=False, **PRIVATE)
     side["search"].change(listed, [side["search"], state], side["past"], queue=False, **PRIVATE)
     parts.answered.then(listed, [side["search"], state], side["past"], queue=False, **PRIVATE)
     forget = named(partial(erase, settings), "erase")
@@ -49,7 +53,7 @@ def connect(settings: Settings, state: gr.State, side: dict, parts: chat.Parts) 
 
 def titles(settings: Settings, search: str, state: dict) -> gr.Radio:
     found = conversations.find_conversations(settings.db, person(state), str(search or ""))
-    info = None if found else "None found" if search else "None yet: what you ask appears here"
+    info = None if found else tell("None found" if search else "None yet: what you ask appears here")
     return gr.Radio([(title or "…", id) for id, title in found], value=state.get("conversation"), info=info)
 
 
@@ -74,8 +78,8 @@ def download(settings: Settings, state: dict) -> str:
 
 def erase(settings: Settings, sure: str, state: dict):
     if (sure or "").strip().lower() != SURE:
-        raise gr.Error(f'Type "{SURE}" to delete everything you wrote here', print_exception=False)
+        raise refused('Type "{sure}" to delete everything you wrote here', sure=SURE)
     affected = people.erase(settings.db, person(state))
     names = [k.name for k in checkpoints.lineage(settings.db) if k.id in affected]
-    gr.Info(f"Deleted. Versions that had learned from it: {', '.join(names) or 'none'}")
+    gr.Info(tell("Deleted. Versions that had learned from it: {names}", names=", ".join(names) or "–"))
     return [], {**state, "conversation": None}, gr.Row(visible=False), gr.Radio([], value=None), ""

@@ -1,7 +1,7 @@
 """The Teach tab: what is most worth a person's minute, one pair at a time.
 
-The queue holds what AI raters chose in earlier rounds, the least sure first. Which of the two the AI preferred is told
-after the vote, so that it does not lead.
+The queue holds what AI raters chose in earlier rounds: first what another person disputes, then the least sure. Which
+of the two the AI preferred is told after the vote, so that it does not lead.
 """
 
 from functools import partial
@@ -11,54 +11,85 @@ import gradio as gr
 
 from kdloop import collect
 from kdloop.settings import Settings
-from kdloop.ui.session import PRIVATE, REFUSED, named, paced, person, refusal
+from kdloop.ui.session import PRIVATE, REFUSED, named, paced, person, refusal, refused
+from kdloop.ui.words import t, tell
 from storage import feedback
 
 EMPTY = "Nothing to check yet. After the first round, the pairs that the AI rater was least sure of wait here."
-VOTES = {"Left is better": "left", "Right is better": "right", "Equally good": "tie", "Skip": "skip"}
+DISPUTED = "Somebody disagrees with the AI rater here."
+VOTES = {"← Left is better": "left", "Right is better →": "right", "↑ Equally good": "tie", "↓ Skip": "skip"}
 
 
 def build(settings: Settings, state: gr.State) -> dict:
-    status = gr.Markdown(EMPTY, elem_id="teach")
-    question = gr.Textbox(label="Prompt", interactive=False, visible=False)
-    with gr.Row():
-        sides = [
-            gr.Textbox(label=f"{side} answer", lines=8, interactive=False, visible=False) for side in ("Left", "Right")
-        ]
-    with gr.Row():
-        buttons = [gr.Button(label, visible=False) for label in VOTES]
-    outputs = [status, question, *sides, *buttons, state]
-    for button in buttons:
-        act = named(partial(vote, settings, VOTES[button.value]), "teach")
+    status = gr.Markdown(t(EMPTY), elem_id="teach")
+    with gr.Column(visible=False) as lesson:
+        question = gr.Textbox(label=t("Prompt"), interactive=False)
+        with gr.Row():
+            sides = [gr.Textbox(label=t(f"{side} answer"), lines=8, interactive=False) for side in ("Left", "Right")]
+        with gr.Row():
+            buttons = [
+                gr.Button(t(label), elem_id=f"teach-{'down' if value == 'skip' else value}")
+                for label, value in VOTES.items()
+            ]
+        better = gr.Textbox(label=t("Neither? Write a better answer"), lines=2, max_length=collect.MAX_CHARACTERS)
+        save = gr.Button(t("Save the better answer"), size="sm")
+    outputs = [status, lesson, question, *sides, better, state]
+    for button, value in zip(buttons, VOTES.values(), strict=True):
+        act = named(partial(vote, settings, value), "teach")
         button.click(act, state, outputs, concurrency_limit=None, **PRIVATE)
+    fixed = named(partial(fix, settings), "fix")
+    save.click(fixed, [better, state], outputs, concurrency_limit=None, **PRIVATE)
     return {"inputs": state, "outputs": outputs, "fill": partial(fill, settings)}
 
 
 def fill(settings: Settings, state: dict, said: str = ""):
-    """Show the least sure pair that this person has neither checked nor skipped."""
+    """Show the pair most worth checking that this person has neither checked nor skipped."""
     skipped = state.get("skipped", ())
-    queue = [a for a in feedback.ai_choices(settings.db, person(state)) if a.id not in skipped]
+    queue = [a for a in collect.lessons(settings.db, person(state)) if a.id not in skipped]
     if not queue:
-        hidden = [gr.Textbox(visible=False)] * 3 + [gr.Button(visible=False)] * len(VOTES)
-        return f"{said}\n\n{EMPTY}".strip(), *hidden, {**state, "teach": None}
+        text = "\n\n".join(filter(None, [said, tell(EMPTY)]))
+        return text, gr.Column(visible=False), "", "", "", "", {**state, "teach": None}
     pair, flipped = queue[0], bool(randbelow(2))
     left, right = (pair.rejected, pair.chosen) if flipped else (pair.chosen, pair.rejected)
-    status = f"{said}\n\n{len(queue)} pairs wait. The AI rater was {pair.probability:.0%} sure of this one."
-    shown = [gr.Textbox(text, visible=True) for text in (pair.question, left, right)]
-    buttons = [gr.Button(visible=True)] * len(VOTES)
-    return status.strip(), *shown, *buttons, {**state, "teach": (pair.id, flipped)}
+    why = tell(DISPUTED if pair.disputed else "The AI rater was {sure:.0%} sure here.", sure=pair.probability)
+    status = [said, f"{tell('Pairs that wait: {n}.', n=len(queue))} {why} {worth(settings)}"]
+    shown = gr.Column(visible=True), pair.question, left, right, ""
+    return "\n\n".join(filter(None, status)), *shown, {**state, "teach": (pair.id, flipped)}
+
+
+def worth(settings: Settings) -> str:
+    """What a vote is good for, right now."""
+    total, new = feedback.count_votes(settings.db)
+    if not settings.round_votes:
+        return tell("Your vote would be number {n} that the next round learns from.", n=total + 1)
+    return tell(
+        "Your vote would be number {n} of the {of} that start the next round.", n=new + 1, of=settings.round_votes
+    )
 
 
 def vote(settings: Settings, value: str, state: dict):
-    if not state.get("teach"):
-        raise gr.Error("Open this tab again: no pair is shown", print_exception=False)
-    id, flipped = state["teach"]
+    id, flipped = pending(state)
     if value == "skip":
         return fill(settings, {**state, "skipped": (*state.get("skipped", ()), id)})
     ai_side = "right" if flipped else "left"
     choice = value if value == "tie" else "left" if value == ai_side else "right"
     try:
-        collect.review(settings.db, paced(person(state), "votes"), id, choice)
+        collect.review(settings.db, paced(state, "votes"), id, choice)
     except REFUSED as error:
         raise refusal(error) from error
-    return fill(settings, state, f"Saved. The AI rater had chosen the {ai_side} one.")
+    return fill(settings, state, tell("Saved. The AI rater had chosen: {side}", side=tell(ai_side)))
+
+
+def fix(settings: Settings, better: str, state: dict):
+    id, _ = pending(state)
+    try:
+        collect.fix(settings.db, paced(state, "votes"), id, better)
+    except REFUSED as error:
+        raise refusal(error) from error
+    return fill(settings, state, tell("Saved: the student will learn from your answer."))
+
+
+def pending(state: dict) -> tuple[str, bool]:
+    if not state or not state.get("teach"):
+        raise refused("Open this tab again: no pair is shown")
+    return state["teach"]

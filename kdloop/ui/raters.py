@@ -1,0 +1,70 @@
+"""On the Admin tab: whose word counts how much, and the erasure of somebody's data on their request."""
+
+from functools import partial
+
+import gradio as gr
+import pandas as pd
+
+from kdloop.settings import Settings
+from kdloop.ui.session import PRIVATE, TABLE, allowed, named, refusal, refused
+from kdloop.ui.words import t, tell
+from storage import audit, checkpoints, people
+
+COLUMNS = ["person", "votes", "last vote", "weight"]
+
+
+def build(settings: Settings, state: gr.State) -> list:
+    """Returns what `fill` fills."""
+    with gr.Accordion(t("Raters"), open=True):
+        table = gr.Dataframe(label=t("People whose votes stand"), **TABLE)
+        with gr.Row():
+            who = gr.Dropdown([], label=t("Person"))
+            weight = gr.Slider(0, 1, 1, step=0.1, label=t("Weight of their word (0 blocks)"))
+            save = gr.Button(t("Set the weight"))
+        with gr.Row():
+            ask = gr.Button(t("Erase this person's data…"))
+            sure = gr.Button(t("Yes, delete all they wrote, for good"), variant="stop", visible=False)
+    outputs = [table, who]
+    weigh = named(partial(set_weight, settings), "set_weight")
+    save.click(weigh, [who, weight, state], outputs, concurrency_limit=None, **PRIVATE)
+    ask.click(lambda: gr.Button(visible=True), None, sure, queue=False, **PRIVATE)
+    forget = named(partial(erase, settings), "erase_person")
+    sure.click(forget, [who, state], [sure, *outputs], concurrency_limit=None, **PRIVATE)
+    return outputs
+
+
+def nothing():
+    return pd.DataFrame(columns=COLUMNS), gr.Dropdown([], value=None)
+
+
+def fill(settings: Settings):
+    known = people.raters(settings.db)
+    rows = [(r.person[:8], r.votes, r.last[:16], r.weight) for r in known]
+    choices = [(f"{r.person[:8]} ({r.votes} votes)", r.person) for r in known]
+    return pd.DataFrame(rows, columns=COLUMNS), gr.Dropdown(choices, value=None)
+
+
+def chosen(settings: Settings, person: str) -> str:
+    if person not in {r.person for r in people.raters(settings.db)}:
+        raise refused("Choose a person first")
+    return person
+
+
+def set_weight(settings: Settings, person: str, weight: float, state: dict):
+    who, about = allowed(settings, state), chosen(settings, person)
+    try:
+        people.set_weight(settings.db, about, weight)
+    except ValueError as error:
+        raise refusal(error) from error
+    audit.record(settings.db, who, f"set a rater's weight to {weight:g}", about[:8])
+    gr.Info(tell("From the next round on" if weight else "Blocked: from the next round on their votes teach nothing"))
+    return fill(settings)
+
+
+def erase(settings: Settings, person: str, state: dict):
+    who, about = allowed(settings, state), chosen(settings, person)
+    affected = people.erase(settings.db, about)
+    names = [k.name for k in checkpoints.lineage(settings.db) if k.id in affected]
+    audit.record(settings.db, who, "erased a person's data", about[:8])
+    gr.Info(tell("Deleted. Versions that had learned from it: {names}", names=", ".join(names) or "–"))
+    return gr.Button(visible=False), *fill(settings)

@@ -1,0 +1,33 @@
+"""The page's words. English stands in the code; every other language is one JSON file here, by the English text.
+
+`t` is for what the page is built with: the browser shows it in its own language. `tell` is for what is said at run
+time, toasts above all, which Gradio does not translate: it asks for the language of the request that is being answered.
+"""
+
+import json
+from pathlib import Path
+
+import gradio as gr
+from gradio.context import LocalContext
+
+LANGUAGES: dict[str, dict[str, str]] = {
+    path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(Path(__file__).parent.glob("*.json"))
+}
+I18N = gr.I18n(en={text: text for words in LANGUAGES.values() for text in words}, **LANGUAGES)
+t = I18N
+
+
+def tell(text: str, **values) -> str:
+    """`text` in the language of whoever asks, with `values` filled in; English where nobody asks."""
+    return LANGUAGES.get(language(), {}).get(text, text).format(**values)
+
+
+def language() -> str:
+    """The first language that the browser prefers and that is known here; "en" otherwise."""
+    request = LocalContext.request.get(None)
+    wanted = request.headers.get("accept-language", "") if request else ""
+    for tag in wanted.split(","):
+        code = tag.split(";")[0].strip().lower()[:2]
+        if code == "en" or code in LANGUAGES:
+            return code
+    return "en"

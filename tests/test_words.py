@@ -1,0 +1,73 @@
+"""Every text of the page exists in every language, and no language has texts that the page lost."""
+
+import ast
+import importlib
+import string
+from pathlib import Path
+
+import pytest
+
+from kdloop import collect
+from kdloop.ui import arena, learning, models, rating, session, teach, words
+
+UI = Path(words.__file__).parent.parent
+BY_TABLE = {  # texts that are looked up through a table, not written at the call
+    *(r.capitalize() for r in collect.REASONS),
+    *(label for table in (arena.VOTES, teach.VOTES, rating.COMPARED, models.FORMS) for label in table),
+    *(
+        value
+        for table in (arena.VOTES, session.PER_MINUTE)
+        for value in (table.values() if table is arena.VOTES else table)
+    ),
+    *learning.TRENDS.values(),
+    *(f"{side} answer" for side in ("Left", "Right", "First", "Second")),
+    *("eliciting", "training", "gating"),
+}
+
+
+def texts(node: ast.expr, module) -> set[str]:
+    """What the first argument of t, tell or refused can be."""
+    if isinstance(node, ast.Constant):
+        return {node.value}
+    if isinstance(node, ast.IfExp):
+        return texts(node.body, module) | texts(node.orelse, module)
+    if isinstance(node, ast.Name):
+        value = getattr(module, node.id, None)
+        return {value} if isinstance(value, str) else set()
+    return set()
+
+
+def used() -> set[str]:
+    found = set(BY_TABLE)
+    for path in sorted(UI.glob("*.py")):
+        module = importlib.import_module(f"kdloop.ui.{path.stem}" if path.stem != "__init__" else "kdloop.ui")
+        for node in ast.walk(ast.parse(path.read_text())):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Name)
+                and node.func.id in ("t", "tell", "refused")
+            ):
+                found |= texts(node.args[0], module)
+    return found
+
+
+def fields(text: str) -> set[str]:
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name}
+
+
+@pytest.mark.parametrize("language", ["de", "es"])
+def test_every_text_is_there_in_every_language(language):
+    known = words.LANGUAGES[language]
+    assert used() - set(known) == set()
+    assert set(known) - used() == set()
+    assert [text for text, said in known.items() if fields(text) != fields(said)] == []
+
+
+def test_labels_are_never_plain_english():
+    for path in sorted(UI.glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            for keyword in node.keywords if isinstance(node, ast.Call) else ():
+                if keyword.arg in ("label", "placeholder", "info", "submit_btn"):
+                    assert not (isinstance(keyword.value, ast.Constant) and isinstance(keyword.value.value, str)), (
+                        path.name, keyword.value.value,
+                    )  # fmt: skip
