@@ -1,0 +1,115 @@
+"""The real app in a process of its own, and what a person does on its page."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import expect
+
+from kdloop import packs
+from storage import checkpoints, conversations, feedback, rounds
+from storage.conversations import as_prompt
+from storage.database import open_database
+
+ROOT = Path(__file__).parent.parent.parent
+CHROMIUM = os.environ.get("KDLOOP_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+HOSTILE = (
+    "<img src=x onerror='window.hacked=1'><script>window.hacked=1</script>"
+    "${window.hacked=1}{{window.hacked=1}}[x](javascript:window.hacked=1)"
+)
+PRIVATE = "plinth-of-eve"
+
+
+@contextmanager
+def running(home: Path, **environment):
+    """The URL of an app on `home`; it must end in order."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    env = os.environ | {"KDLOOP_HOME": str(home), "KDLOOP_PORT": str(port), "KDLOOP_MAX_TOKENS": "24"} | environment
+    log = home / "app.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=env, stdout=out, stderr=subprocess.STDOUT)
+    url = f"http://127.0.0.1:{port}"
+    for _ in range(240):
+        try:
+            httpx.get(url + "/healthz", timeout=1).raise_for_status()
+            break
+        except httpx.HTTPError:
+            time.sleep(0.5)
+    else:
+        pytest.fail(log.read_text())
+    yield url
+    process.terminate()
+    assert process.wait(30) == 0
+
+
+def fill_with_hostile_text(db: Path) -> None:
+    """A life before the test: eve's chat, a refused round, and pairs to check."""
+    open_database(db)
+    base = checkpoints.ensure_base(db)
+    started = rounds.start_round(db, requested="auto", seed=1, started_by="hand", owner="test")
+    for person, question in (("eve", f"{PRIVATE} {HOSTILE}"), ("round 1", packs.prompts("general", "train")[0])):
+        turn = conversations.add_turn(db, conversations.start_conversation(db, person, question), as_prompt(question))
+        first, second = (
+            conversations.add_completion(db, turn.id, "student", text=HOSTILE + end, checkpoint_id=base.id)
+            for end in (" one", " two")
+        )
+        source = {"eve": "human"}.get(person, "preference_model")
+        feedback.add_feedback(
+            db, turn.id, rater=person, channel="ranking" if source != "human" else "choice", chosen_id=first,
+            rejected_id=second, source=source, critique=HOSTILE, score=None if source == "human" else 0.6,
+        )  # fmt: skip
+    outcome = {"n": 64, "wins": 20, "losses": 20, "ties": 24, "win_rate": 0.5, "ci95": [0.4, 0.6]}
+    verdict = outcome | {
+        "passed": False,
+        "reason": HOSTILE,
+        "judged_by": HOSTILE,
+        "against_base": outcome,
+        "guards": {"mean words": {"value": 40, "limit": HOSTILE, "ok": True}},
+        "examples": [{"prompt": HOSTILE, "before": HOSTILE, "after": HOSTILE}],
+    }
+    candidate = checkpoints.publish(
+        db, started.id, lambda d: (d / "weights").write_text("w"), parent_id=base.id, method="dpo", seed=1, metrics={}
+    )
+    checkpoints.reject(db, candidate.id, started.id, verdict=verdict, why=HOSTILE, method="dpo")
+    rounds.release_lease(db, "test")
+
+
+def eventually(check, seconds=15):
+    deadline = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.2)
+
+
+def opened(context, url):
+    """A page that has loaded, and its list of errors."""
+    page, errors = context.new_page(), []
+    page.on("pageerror", lambda e: errors.append(str(e)))
+    page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+    page.goto(url)
+    expect(page.locator("#header")).to_contain_text("v0", timeout=30_000)
+    return page, errors
+
+
+def ask(context, url, question):
+    """A page on which one question has been asked and answered."""
+    page, _ = opened(context, url)
+    send(page, question)
+    expect(page.get_by_role("button", name="Send")).to_be_visible(timeout=60_000)
+    return page
+
+
+def send(page, question):
+    box = page.get_by_role("textbox", name="Message")
+    box.fill(question)
+    box.press("Enter")
+    expect(page.get_by_role("button", name="Stop")).to_be_visible(timeout=15_000)
