@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: run test lint install
+.PHONY: run test lint screenshots install
 
 run: .venv/installed
 	$(BIN)/python app.py
@@ -11,6 +11,9 @@ test: .venv/tested
 
 lint: .venv/tested
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+screenshots: .venv/tested  # HOME_DIR: a home that has seen a round
+	$(BIN)/python docs/screenshots.py $(HOME_DIR)
 
 install: .venv/installed
 
