@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from kdloop.methods import METHODS, NothingToLearn, choose, divergence, dpo, losses, multi_turn, uld
+from kdloop.methods import METHODS, NothingToLearn, choose, divergence, dpo, losses, multi_turn, speculative, uld
 from kdloop.methods.lora import Plan, trainable_student
 from kdloop.methods.objective import completion_logits, sequence, sequence_logps
 from kdloop.methods.self_teaching import with_critique, with_demonstration
@@ -203,11 +203,11 @@ def test_two_teachers_teach_their_mean(tiny_student, tiny_teacher):
 
 def test_speculative_tokens_are_the_students_where_the_teacher_agrees_and_the_teachers_elsewhere():
     teacher = torch.tensor([[9.0, 5, 0, 0], [0, 0, 9, 5], [9, 0, 0, 0]])
-    assert divergence.accepted([1, 2, 3], teacher, top_k=4) == [1, 2, 3]  # K = |V|: the student's own stream
-    assert divergence.accepted([0, 2, 0], teacher, top_k=1) == [0, 2, 0]
-    assert divergence.accepted([1, 2, 3], teacher, top_k=1) == [0]  # K = 1: the teacher's argmax, the rest drafted anew
-    assert divergence.accepted([1, 0, 3], teacher, top_k=2)[:1] == [1]
-    assert divergence.accepted([1, 0, 3], teacher, top_k=2)[1] in (2, 3)
+    assert speculative.accepted([1, 2, 3], teacher, top_k=4) == [1, 2, 3]  # K = |V|: the student's own stream
+    assert speculative.accepted([0, 2, 0], teacher, top_k=1) == [0, 2, 0]
+    assert speculative.accepted([1, 2, 3], teacher, top_k=1) == [0]  # K = 1: the teacher's argmax
+    assert speculative.accepted([1, 0, 3], teacher, top_k=2)[:1] == [1]
+    assert speculative.accepted([1, 0, 3], teacher, top_k=2)[1] in (2, 3)
 
 
 def test_rows_without_weight_teach_nothing_and_ai_rows_name_their_source(tiny_student):

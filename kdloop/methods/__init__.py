@@ -16,12 +16,15 @@ from kdloop.methods import (
     self_teaching,
     sft,
     similarity,
+    speculative,
     uld,
 )
 from kdloop.methods.lora import Method, NothingToLearn
 from kdloop.pairs import Example
 
-FAMILIES = (sft, multi_turn, dpo, ranking, kto, divergence, similarity, uld, self_teaching, iterated, reinforcement)
+FAMILIES = (sft, multi_turn, dpo, ranking, kto)  # people's feedback
+FAMILIES += (divergence, speculative, similarity, uld)  # a teacher
+FAMILIES += (self_teaching, iterated, reinforcement)  # the student itself, a reward
 METHODS: dict[str, Method] = {name: method for family in FAMILIES for name, method in family.METHODS.items()}
 MIN_EXAMPLES = 8
 DISAGREEMENT = 0.2  # share of contradicted statements from where on a vote is taken with a grain of salt

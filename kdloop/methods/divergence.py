@@ -130,37 +130,6 @@ def own_samples(plan: Plan, end: int) -> Draw:
     return lambda model, teacher, rows: sample(model, [r["sequences"][0][0] for r in rows], plan.max_tokens, end)
 
 
-def interleaved(plan: Plan, end: int, top_k: int = 25, block: int = 8) -> Draw:
-    """Speculative KD: the student writes; the first token outside the teacher's top k is the teacher's instead.
-
-    A block at a time, which draws the same as token by token: the teacher reads a block at once, and what the student
-    wrote after a replaced token is thrown away. Xu et al. 2024 (2410.11325), Algorithm 1.
-    """
-
-    def draw(model, teacher: Teacher, rows: list[dict]) -> list[list[int]]:
-        written: list[list[int]] = [[] for _ in rows]
-        while open_ := [i for i, w in enumerate(written) if len(w) < plan.max_tokens and w[-1:] != [end]]:
-            heads = [rows[i]["sequences"][0][0] + written[i] for i in open_]
-            drafts = sample(model, heads, block, end)
-            read = [(rows[i]["told"] + written[i], draft) for i, draft in zip(open_, drafts, strict=True)]
-            for i, draft, z in zip(open_, drafts, teacher.logits(model, read), strict=True):
-                written[i] = (written[i] + accepted(draft, z[-len(draft) :], top_k))[: plan.max_tokens]
-        return written
-
-    return draw
-
-
-def accepted(draft: list[int], teacher: Tensor, top_k: int) -> list[int]:
-    """The draft up to its first token outside the teacher's top k, which a draw from the teacher replaces."""
-    likely = teacher.topk(min(top_k, teacher.size(-1))).indices
-    fits = (likely == torch.tensor(draft, device=likely.device)[:, None]).any(-1).tolist()
-    if all(fits):
-        return draft
-    first = fits.index(False)
-    drawn = torch.multinomial(teacher[first, likely[first]].softmax(-1), 1)
-    return [*draft[:first], likely[first, drawn].item()]
-
-
 def train(
     model,
     tokenizer,
@@ -257,15 +226,6 @@ METHODS = {
         "Prompts without any completion, and a teacher that is much better.",
         "l 1",
         on_policy=1,
-    ),
-    "speculative_kd": white_box(
-        partial(plain, divergence=losses.forward_kl),
-        "E_y[KL(p | q)], y by the student, tokens outside the teacher's top k by the teacher",
-        "Xu et al. 2024 (2410.11325)",
-        "As on_policy_kl, with a student whose own samples are too poor to learn from.",
-        "k 25",
-        on_policy=1,
-        draw=interleaved,
     ),
     "kd_lora": white_box(
         partial(plain, divergence=losses.forward_kl, temperature=2.0, label=0.5),

@@ -11,7 +11,6 @@ from functools import partial
 
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
-from trl.experimental.online_dpo import OnlineDPOConfig, OnlineDPOTrainer
 
 from kdloop.methods.dpo import BETA
 from kdloop.methods.lora import Method, OnStep, Plan, Reward, common_arguments, run, score_label_positions_only
@@ -57,6 +56,8 @@ def train(
 
 
 def online_dpo(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep) -> dict[str, float]:
+    from trl.experimental.online_dpo import OnlineDPOConfig, OnlineDPOTrainer  # warns where it is imported
+
     reward = reward_of(model, tokenizer, examples, plan, on_step)
     data = Dataset.from_list([{"prompt": e.prompt} for e in examples])
     args = OnlineDPOConfig(**arguments(plan, len(data)), beta=BETA, max_new_tokens=plan.max_tokens)
