@@ -210,6 +210,17 @@ def test_speculative_tokens_are_the_students_where_the_teacher_agrees_and_the_te
     assert speculative.accepted([1, 0, 3], teacher, top_k=2)[1] in (2, 3)
 
 
+def test_a_student_that_is_its_own_teacher_writes_alone_where_all_tokens_are_among_the_top(tiny_student):
+    model, tokenizer = student(tiny_student)
+    rows = [{"sequences": [sequence(tokenizer, example(i).prompt, example(i).chosen)]} for i in range(2)]
+    for r in rows:
+        r["told"] = r["sequences"][0][0]
+    for top_k, share in ((len(tokenizer), 1.0), (1, 0.0)):
+        draw = speculative.interleaved(Plan(1, max_tokens=4), tokenizer.eos_token_id, top_k, block=3)
+        written, numbers = draw(model, divergence.Teacher(), rows)
+        assert numbers == {"accepted": share} and all(0 < len(w) <= 4 for w in written)
+
+
 def test_rows_without_weight_teach_nothing_and_ai_rows_name_their_source(tiny_student):
     examples = [replace(example(i), weight=0.0) for i in range(8)]
     _, model = trained("weighted_sft", tiny_student, examples, Plan(1, epochs=1))

@@ -19,13 +19,13 @@ from transformers import AutoModelForCausalLM
 
 from kdloop.methods import losses
 from kdloop.methods.lora import Method, OnStep, Plan
-from kdloop.methods.objective import Sequence, bare, completion_logits, fit, sample, sequence, token_logps
+from kdloop.methods.objective import Numbers, Sequence, bare, completion_logits, fit, sample, sequence, token_logps
 from kdloop.pairs import Example
 from kdloop.student.prompts import prompt_ids
 from storage.conversations import Completion, Message
 
 Divergence = Callable[[Tensor, Tensor], Tensor]
-Draw = Callable[..., list[list[int]]]
+Draw = Callable[..., tuple[list[list[int]], Numbers]]  # (model, teacher, rows) -> own completions, numbers to log
 
 
 class OtherVocabulary(ValueError):
@@ -115,19 +115,22 @@ def objective(teacher: Teacher, loss, on_policy: float, draw: Draw, seed: int):
     def of_rows(model, rows: list[dict], progress: float):
         sequences = [r["sequences"][0] for r in rows]
         own = coin.random() < on_policy
+        numbers = {"on_policy": float(own)}
         if own:
-            sequences = [(r["sequences"][0][0], c) for r, c in zip(rows, draw(model, teacher, rows), strict=True)]
+            drawn, of_draw = draw(model, teacher, rows)
+            sequences = [(prompt, c) for (prompt, _), c in zip(sequences, drawn, strict=True)]
+            numbers |= of_draw
         told = [(r["told"], c) for r, (_, c) in zip(rows, sequences, strict=True)]
         student, targets = completion_logits(model, sequences)
         at = targets != -100
         each = loss(teacher.logits(model, told)[at], student[at], targets[at], progress)
-        return each.mean(), {"on_policy": float(own)}
+        return each.mean(), numbers
 
     return of_rows
 
 
 def own_samples(plan: Plan, end: int) -> Draw:
-    return lambda model, teacher, rows: sample(model, [r["sequences"][0][0] for r in rows], plan.max_tokens, end)
+    return lambda model, teacher, rows: (sample(model, [r["sequences"][0][0] for r in rows], plan.max_tokens, end), {})
 
 
 def train(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kdloop.methods.divergence import FORWARD_KL, Draw, Teacher, white_box
 from kdloop.methods.lora import Plan
-from kdloop.methods.objective import sample
+from kdloop.methods.objective import Numbers, sample
 
 
 def interleaved(plan: Plan, end: int, top_k: int = 25, block: int = 8) -> Draw:
@@ -19,15 +19,17 @@ def interleaved(plan: Plan, end: int, top_k: int = 25, block: int = 8) -> Draw:
     wrote after a replaced token is thrown away. Xu et al. 2024 (2410.11325), Algorithm 1.
     """
 
-    def draw(model, teacher: Teacher, rows: list[dict]) -> list[list[int]]:
-        written: list[list[int]] = [[] for _ in rows]
+    def draw(model, teacher: Teacher, rows: list[dict]) -> tuple[list[list[int]], Numbers]:
+        written, replaced, tokens = [[] for _ in rows], 0, 0
         while open_ := [i for i, w in enumerate(written) if len(w) < plan.max_tokens and w[-1:] != [end]]:
             heads = [rows[i]["sequences"][0][0] + written[i] for i in open_]
             drafts = sample(model, heads, block, end)
             read = [(rows[i]["told"] + written[i], draft) for i, draft in zip(open_, drafts, strict=True)]
             for i, draft, z in zip(open_, drafts, teacher.logits(model, read), strict=True):
-                written[i] = (written[i] + accepted(draft, z[-len(draft) :], top_k))[: plan.max_tokens]
-        return written
+                taken = accepted(draft, z[-len(draft) :], top_k)
+                written[i] = (written[i] + taken)[: plan.max_tokens]
+                replaced, tokens = replaced + (taken != draft), tokens + len(taken)
+        return written, {"accepted": 1 - replaced / tokens}
 
     return draw
 
