@@ -30,6 +30,9 @@ class Example:
     rows: tuple[str, ...]
     source: str = "human"
     weight: float = 1.0
+    noise: float = 0.0  # probability that the vote is the wrong way round, where the rater said how sure it was
+    ranking: tuple[Completion, ...] = ()  # three or more completions of the prompt, best first
+    critique: str = ""  # what was said of the rejected completion, in words
 
     @property
     def question(self) -> str:
@@ -66,7 +69,7 @@ def from_feedback(db: Path, round_id: int | None = None) -> Split:
     completions, prompts = completions_and_turns(db, [r.turn_id for r in rows])
     examples = [e for e in (example(r, completions, prompts) for r in rows) if e]
     dropped = Counter({"ties": sum(r.score == 0.5 and r.rejected_id is not None for r in rows)})
-    examples = without_contradictions([*examples, *star_pairs(rows, completions, prompts)], dropped)
+    examples = with_rankings(without_contradictions([*examples, *star_pairs(rows, completions, prompts)], dropped))
     held_out = [e for e in examples if is_held_out(e.conversation)]
     asked = {key(e.prompt) for e in held_out}
     train = []
@@ -85,7 +88,9 @@ def example(row: Feedback, completions: dict[str, Completion], prompts: dict[str
     if row.score is not None and row.source == "human":
         return None
     chosen, rejected = (completions[id] if id else None for id in (row.chosen_id, row.rejected_id))
-    return Example(prompts[row.turn_id], chosen, rejected, row.conversation_id, (row.id,), row.source, row.weight)
+    noise = 1 - row.score if row.source == "preference_model" and row.score else 0.0
+    said = {"source": row.source, "weight": row.weight, "noise": noise, "critique": row.critique or row.reason}
+    return Example(prompts[row.turn_id], chosen, rejected, row.conversation_id, (row.id,), **said)
 
 
 def star_pairs(rows: list[Feedback], completions: dict, prompts: dict) -> list[Example]:
@@ -102,7 +107,10 @@ def star_pairs(rows: list[Feedback], completions: dict, prompts: dict) -> list[E
         common = {"prompt": prompts[low.turn_id], "conversation": low.conversation_id, "weight": low.weight}
         if high.score - low.score >= STAR_MARGIN:
             sides = completions[high.chosen_id], completions[low.chosen_id]
-            examples.append(Example(chosen=sides[0], rejected=sides[1], rows=(high.id, low.id), **common))
+            one_a_score = {r.score: completions[r.chosen_id] for r in stars}
+            ranking = tuple(one_a_score[score] for score in sorted(one_a_score, reverse=True))
+            common |= {"rows": (high.id, low.id), "ranking": ranking if len(ranking) > 2 else ()}
+            examples.append(Example(chosen=sides[0], rejected=sides[1], **common))
         elif low.score <= 0.25:
             examples.append(Example(chosen=None, rejected=completions[low.chosen_id], rows=(low.id,), **common))
         elif high.score >= 0.75:
@@ -122,6 +130,8 @@ def without_contradictions(examples: list[Example], dropped: Counter) -> list[Ex
         if statement in first:
             dropped["repeated or contradicted"] += 1
         first.setdefault((statement, sign), e)
+        if e.critique and not first[statement, sign].critique:
+            first[statement, sign] = replace(first[statement, sign], critique=e.critique)
         first.setdefault(statement, e)
         balance[statement] += sign * e.weight
     kept = []
@@ -133,6 +143,17 @@ def without_contradictions(examples: list[Example], dropped: Counter) -> list[Ex
             rows = tuple(dict.fromkeys(e.rows))
             kept.append(replace(e, rows=rows))
     return kept
+
+
+def with_rankings(examples: list[Example]) -> list[Example]:
+    """A completion preferred to one that was itself preferred to a third: an edit, and the choice that came before."""
+    worse = {e.chosen.id: e.rejected for e in examples if e.is_pair}
+    return [
+        replace(e, ranking=(e.chosen, e.rejected, worse[e.rejected.id]))
+        if e.is_pair and not e.ranking and e.rejected.id in worse
+        else e
+        for e in examples
+    ]
 
 
 def direction(e: Example) -> tuple[tuple, int]:

@@ -48,7 +48,7 @@ def run(settings: Settings, round: Round) -> None:
             writers = [(champion, parent)] if champion is base else [(champion, parent), (base, untrained)]
             best_of_n(db, round, writers, rater, questions, replace(sampling, temperature=SPREAD), clock.steps)
             split = pairs.from_feedback(db, round.id)
-    method, why = choose(round.requested, split.train)
+    method, why = choose(round.requested, split.train, split.dropped["contradictory"])
     examples = select(method, split.train)
     record_rows(db, round, examples, split)
 
@@ -58,7 +58,7 @@ def run(settings: Settings, round: Round) -> None:
 
     with clock.phase("training", method=method, why=explain(why, rater), counts=counts(split, examples)):
         model = trainable_student(base.source, adapter, device_and_dtype()[1], round.seed)
-        start, plan = trust_region.parameters(model), Plan(round.seed, epochs=min(3, PASSES / len(examples)))
+        start, plan = trust_region.parameters(model), plan_of(settings, round, rater, len(examples))
         metrics = METHODS[method].train(model, base.tokenizer, examples, plan, clock.steps)
         metrics |= trust_region.settle(model, start, base, origin, settings.round_max_tokens)
         candidate = publish(db, round, parent, model, base, method, metrics)
@@ -116,6 +116,17 @@ def refuse(db, round: Round, split: Split, reason: str) -> None:
     record_rows(db, round, split.train, split)  # read and found wanting: the same votes must not start a round again
     rounds.advance(db, round.id, "eliciting", verdict=verdict, counts=counts(split, []))
     rounds.finish_round(db, round.id, "rejected")
+
+
+def plan_of(settings: Settings, round: Round, rater: PreferenceModel | None, examples: int) -> Plan:
+    return Plan(
+        round.seed,
+        epochs=min(3, PASSES / examples),
+        max_tokens=settings.round_max_tokens,
+        teachers=tuple(filter(None, settings.teacher_models.split(","))),
+        system=settings.bake,
+        reward=rater.reward if rater and rater.skill.proven else None,
+    )
 
 
 def training_questions(split: Split, seed: int) -> list[str]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from storage.database import connect, insert, new_id, now, transaction
 
 COLUMNS = ["id", "turn_id", "chosen_id", "rejected_id", "score", "channel", "source", "rater", "created_at"]
+WORDS = ["critique", "reason"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Feedback:
     source: str
     rater: str
     created_at: str
+    critique: str
+    reason: str
     conversation_id: str
     round_id: int | None
     weight: float = 1.0  # of the rater's word, see people.py
@@ -91,9 +94,9 @@ def live_feedback(db: Path, round_id: int | None = None) -> list[Feedback]:
     """All feedback that stands, oldest first: people's, unless blocked, and the AI feedback of `round_id`."""
     with connect(db) as c:
         rows = c.execute(
-            f"select {', '.join('f.' + f for f in COLUMNS)}, t.conversation_id, f.round_id, coalesce(r.weight, 1) "
-            "from feedback f join turns t on t.id = f.turn_id left join raters r on r.person = f.rater "
-            "where f.retracted_at is null and coalesce(r.weight, 1) > 0 "
+            f"select {', '.join('f.' + f for f in COLUMNS + WORDS)}, t.conversation_id, f.round_id, "
+            "coalesce(r.weight, 1) from feedback f join turns t on t.id = f.turn_id "
+            "left join raters r on r.person = f.rater where f.retracted_at is null and coalesce(r.weight, 1) > 0 "
             "and (f.source = 'human' or f.round_id = ?) order by f.created_at, f.rowid",
             [round_id],
         ).fetchall()

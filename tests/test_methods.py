@@ -1,60 +1,120 @@
 import math
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoTokenizer
 
-from kdloop.methods import METHODS, NothingToLearn, choose, dpo
+from kdloop.methods import METHODS, NothingToLearn, choose, divergence, dpo, losses, multi_turn, speculative, uld
 from kdloop.methods.lora import Plan, trainable_student
+from kdloop.methods.objective import completion_logits, sequence, sequence_logps
+from kdloop.methods.self_teaching import with_critique, with_demonstration
 from kdloop.pairs import Example
+from kdloop.student.prompts import prompt_ids
 from storage.conversations import Completion
 
 
+def completion(name, text, status="finished"):
+    return Completion(name, "t", "student", 1, text, status)
+
+
 def example(i, both=True, liked=True):
-    good = Completion(f"g{i}", "t", "student", 1, f"yes number {i}, gladly.", "finished")
-    bad = Completion(f"b{i}", "t", "student", 1, f"no and never will i do {i}", "cut")
+    good = completion(f"g{i}", f"yes number {i}, gladly.")
+    bad = completion(f"b{i}", f"no and never will i do {i}", "cut")
     sides = (good, bad) if both else (good, None) if liked else (None, bad)
     return Example([{"role": "user", "content": f"question {i}?"}], *sides, conversation=str(i), rows=(str(i),))
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_two_epochs_lower_the_loss_and_move_the_adapter(name, tiny_student):
-    from transformers import AutoTokenizer
+def full(i):
+    "An example that every method has a use for"
+    e = example(i)
+    middle = completion(f"m{i}", f"number {i} perhaps.")
+    return replace(e, ranking=(e.chosen, middle, e.rejected), critique="Too rude.")
 
-    model = trainable_student(tiny_student, None, torch.float32, seed=1)
-    before = {n: p.clone() for n, p in model.named_parameters() if p.requires_grad}
-    losses = []
+
+def student(directory, seed=1):
+    return trainable_student(directory, None, torch.float32, seed=seed), AutoTokenizer.from_pretrained(directory)
+
+
+def trained(name, directory, examples, plan):
+    "(losses, model) of a method"
+    model, tokenizer = student(directory)
+    seen = []
+    METHODS[name].train(model, tokenizer, examples, plan, lambda step, steps, loss: seen.append(loss))
+    return seen, model
+
+
+@pytest.fixture(scope="session")
+def tiny_teacher(tiny_student, tmp_path_factory):
+    "Another random model of the same vocabulary, one layer deeper and wider"
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    directory = tmp_path_factory.mktemp("teacher")
+    config = AutoConfig.from_pretrained(tiny_student)
+    config.update({"num_hidden_layers": 3, "hidden_size": 96, "head_dim": 24, "initializer_range": 0.2})
+    torch.manual_seed(7)
+    AutoModelForCausalLM.from_config(config).save_pretrained(directory)
+    AutoTokenizer.from_pretrained(tiny_student).save_pretrained(directory)
+    return str(directory)
+
+
+def nll(model, tokenizer, examples, **_):
+    logps, lengths = sequence_logps(model, [sequence(tokenizer, e.prompt, e.chosen) for e in examples])
+    return float(-(logps.sum() / lengths.sum()))
+
+
+@torch.no_grad()
+def gap(model, tokenizer, examples, teacher, divergence=losses.forward_kl, told=lambda e: e.prompt):
+    "How far the student is from the teacher on the chosen completions"
+    own = [sequence(tokenizer, e.prompt, e.chosen) for e in examples]
+    read = [(prompt_ids(tokenizer, told(e)), c) for e, (_, c) in zip(examples, own, strict=True)]
+    student, targets = completion_logits(model, own)
+    p, q = (z[targets != -100].log_softmax(-1) for z in (teacher.logits(model, read), student))
+    return float(divergence(p, q).mean())
+
+
+REWARDED = {"rloo", "grpo", "online_dpo", "rest", "star", "self_rewarding"}  # tests/test_reinforcement.py
+INSTEAD = {  # of the loss, where that is of other samples or of another kind each step, or has its weights to raise
+    **dict.fromkeys(("dft", "wpo", "salt"), nll),
+    **dict.fromkeys(("taid", "gkd", "speculative_kd"), gap),
+    "on_policy_kl": partial(gap, divergence=losses.reverse_kl),
+    "sdft": partial(gap, divergence=losses.reverse_kl, told=with_demonstration),
+    "sdpo": partial(gap, told=with_critique),
+}
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in REWARDED])
+def test_a_few_steps_lower_the_loss_and_move_the_adapter(name, tiny_student, tiny_teacher):
+    examples = [full(i) for i in range(4)]
+    assert all(map(METHODS[name].usable, examples))
+    plan = Plan(1, epochs=4, learning_rate=1e-2, max_tokens=4, teachers=(tiny_teacher,), system="End with DONE.")
+    seen, model = trained(name, tiny_student, examples, plan)
+    if name in INSTEAD:
+        untrained, tokenizer = student(tiny_student)
+        teacher = divergence.load(plan, untrained)
+        seen = [INSTEAD[name](m, tokenizer, examples, teacher=teacher) for m in (untrained, model)]
+    assert seen[-1] < seen[0]
+    assert all(p.abs().max() > 0 for n, p in model.named_parameters() if "lora_B.default" in n and "layers.0" in n)
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "anchor"),
+    [
+        ("dpo", math.log(2), dpo.ANCHOR),
+        ("cdpo", math.log(2), dpo.ANCHOR),
+        ("sigmoid_norm", math.log(2), dpo.ANCHOR),
+        ("ipo", 25.0, dpo.ANCHOR),
+        ("apo_zero", 1.0, dpo.ANCHOR),
+        ("kto", 0.5, 0.0),
+        ("apo_zero_unpaired", 0.5, 0.0),
+    ],
+)
+def test_the_first_loss_is_what_equal_policy_and_reference_give(name, start, anchor, tiny_student):
     examples = [example(i) for i in range(8)]
-    METHODS[name].train(
-        model,
-        AutoTokenizer.from_pretrained(tiny_student),
-        examples,
-        Plan(seed=1, epochs=6, learning_rate=1e-2),
-        lambda step, steps, loss: losses.append(loss),
-    )
-    assert losses[-1] < losses[0]
-    moved = [n for n, p in model.named_parameters() if n in before and not torch.equal(p, before[n])]
-    assert any("lora_B.default" in n for n in moved)
-
-
-def test_dpo_starts_at_ln_2_plus_its_anchor_and_kto_at_one_half(tiny_student):
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(tiny_student)
-    for name, floor in (("dpo", math.log(2)), ("kto", 0.5)):
-        losses = []
-        model = trainable_student(tiny_student, None, torch.float32, seed=1)
-        METHODS[name].train(
-            model,
-            tokenizer,
-            [example(i) for i in range(8)],
-            Plan(seed=1, epochs=1),
-            lambda step, steps, loss, into=losses: into.append(loss),
-        )
-        if name == "kto":
-            assert losses[0] == pytest.approx(floor, abs=1e-3)
-        else:
-            nll = (losses[0] - floor) / dpo.ANCHOR
-            assert nll == pytest.approx(math.log(49152), abs=0.3)  # a random model's, a token
+    seen, _ = trained(name, tiny_student, examples, Plan(seed=1, epochs=1))
+    assert seen[0] == pytest.approx(start + anchor * nll(*student(tiny_student), examples), abs=2e-3)
 
 
 def test_auto_takes_what_the_feedback_holds_and_says_why():
@@ -62,7 +122,175 @@ def test_auto_takes_what_the_feedback_holds_and_says_why():
     thumbs = [example(i, both=False, liked=i % 2) for i in range(20)]
     assert choose("auto", thumbs)[0] == "kto"
     assert choose("auto", [example(i, both=False) for i in range(20)])[0] == "sft"
+    method, why = choose("auto", [example(i) for i in range(12)], contradicted=4)
+    assert method == "cdpo" and "12 pairs" in why and "4 statements (25%) were contradicted" in why
     with pytest.raises(NothingToLearn, match="3 usable votes"):
         choose("auto", [example(i, both=False) for i in range(3)])
     with pytest.raises(ValueError, match="there are: auto, sft"):
         choose("ppo", [])
+
+
+def test_own_trainer_and_trls_take_the_same_steps(tiny_student):
+    "Rows of equal length, so that means over rows and over tokens agree"
+    examples = [replace(example(i), noise=1e-9) for i in range(8)]
+    plan = Plan(seed=1, epochs=2, learning_rate=1e-3)
+    for own, trl in (("cdpo", "dpo"), ("weighted_sft", "sft")):
+        (ours, model), (theirs, their_model) = (trained(name, tiny_student, examples, plan) for name in (own, trl))
+        assert ours == pytest.approx(theirs, abs=1e-3)
+        mine, other = (dict(m.named_parameters()) for m in (model, their_model))
+        for name in (n for n in mine if "lora_" in n):
+            assert torch.allclose(mine[name], other[name], atol=1e-5), (own, name)
+
+
+def test_losses_are_trls_where_both_exist():
+    from types import SimpleNamespace
+
+    from trl.experimental.cpo import CPOTrainer
+    from trl.experimental.gkd import GKDTrainer
+    from trl.experimental.orpo import ORPOTrainer
+
+    chosen, rejected = (torch.randn(5).sub(3).requires_grad_() for _ in range(2))
+    settings = SimpleNamespace(alpha=0.0, beta=2.0, simpo_gamma=1.0, label_smoothing=0.0, loss_type="simpo")
+    settings.accelerator = torch.zeros(1)  # asked for its device
+
+    def same(ours, theirs):
+        assert torch.allclose(ours, theirs, atol=1e-5)
+        gradients = [torch.autograd.grad(x.sum(), (chosen, rejected), retain_graph=True) for x in (ours, theirs)]
+        for mine, other in zip(*gradients, strict=True):
+            assert torch.allclose(mine, other, atol=1e-5)
+
+    same(losses.simpo(chosen, rejected, 2, 1), CPOTrainer.cpo_loss(settings, chosen, rejected)[0])
+    settings.beta, settings.simpo_gamma = 1.0, 0.0
+    same(
+        torch.stack([losses.pro(p) for p in torch.stack([chosen, rejected], 1)]),
+        CPOTrainer.cpo_loss(settings, chosen, rejected)[0],
+    )
+    settings.beta = 0.1
+    same(0.1 * losses.odds_ratio(chosen, rejected), -ORPOTrainer.odds_ratio_loss(settings, chosen, rejected)[0])
+    teacher, student = torch.randn(2, 6, 11)
+    for beta in (0.1, 0.5, 0.9):
+        theirs = GKDTrainer.generalized_jsd_loss(student[None], teacher[None], beta=beta, reduction="sum")
+        assert losses.gjsd(teacher.log_softmax(-1), student.log_softmax(-1), beta).sum() == pytest.approx(
+            theirs.item(), abs=1e-5
+        )
+
+
+@pytest.mark.parametrize("name", ["forward_kl", "reverse_kl", "jsd", "skew_kl", "gkd", "on_policy_kl"])
+def test_without_another_teacher_the_untrained_student_teaches_and_there_is_nothing_to_do(name, tiny_student):
+    seen, _ = trained(name, tiny_student, [example(i) for i in range(8)], Plan(1, epochs=1, max_tokens=4))
+    assert seen[0] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_teacher_of_another_vocabulary_is_refused_before_training(tiny_student, tmp_path):
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(tiny_student)
+    config.update({"vocab_size": 100})
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    with pytest.raises(divergence.OtherVocabulary, match="take `uld`"):
+        trained("jsd", tiny_student, [example(1)], Plan(1, teachers=(str(tmp_path),)))
+
+
+def test_two_teachers_teach_their_mean(tiny_student, tiny_teacher):
+    model, tokenizer = student(tiny_student)
+    asked = [sequence(tokenizer, example(1).prompt, example(1).chosen)]
+    one, two, both = (
+        divergence.load(Plan(1, teachers=t), model).logits(model, asked).softmax(-1)
+        for t in ((tiny_student,), (tiny_teacher,), (tiny_student, tiny_teacher))
+    )
+    assert torch.allclose(both, (one + two) / 2, atol=1e-6)
+
+
+def test_speculative_tokens_are_the_students_where_the_teacher_agrees_and_the_teachers_elsewhere():
+    teacher = torch.tensor([[9.0, 5, 0, 0], [0, 0, 9, 5], [9, 0, 0, 0]])
+    assert speculative.accepted([1, 2, 3], teacher, top_k=4) == [1, 2, 3]  # K = |V|: the student's own stream
+    assert speculative.accepted([0, 2, 0], teacher, top_k=1) == [0, 2, 0]
+    assert speculative.accepted([1, 2, 3], teacher, top_k=1) == [0]  # K = 1: the teacher's argmax
+    assert speculative.accepted([1, 0, 3], teacher, top_k=2)[:1] == [1]
+    assert speculative.accepted([1, 0, 3], teacher, top_k=2)[1] in (2, 3)
+
+
+def test_a_student_that_is_its_own_teacher_writes_alone_where_all_tokens_are_among_the_top(tiny_student):
+    model, tokenizer = student(tiny_student)
+    rows = [{"sequences": [sequence(tokenizer, example(i).prompt, example(i).chosen)]} for i in range(2)]
+    for r in rows:
+        r["told"] = r["sequences"][0][0]
+    for top_k, share in ((len(tokenizer), 1.0), (1, 0.0)):
+        draw = speculative.interleaved(Plan(1, max_tokens=4), tokenizer.eos_token_id, top_k, block=3)
+        written, numbers = draw(model, divergence.Teacher(), rows)
+        assert numbers == {"accepted": share} and all(0 < len(w) <= 4 for w in written)
+
+
+def test_rows_without_weight_teach_nothing_and_ai_rows_name_their_source(tiny_student):
+    examples = [replace(example(i), weight=0.0) for i in range(8)]
+    _, model = trained("weighted_sft", tiny_student, examples, Plan(1, epochs=1))
+    assert not any(p.any() for n, p in model.named_parameters() if "lora_B" in n)
+
+
+def test_a_curriculum_begins_with_what_the_student_finds_easy(tiny_student, monkeypatch):
+    from kdloop.methods import sft
+
+    seen = []
+    monkeypatch.setattr(sft, "fit", lambda model, rows, *_, **how: seen.extend(r["difficulty"] for r in rows) or how)
+    model, tokenizer = student(tiny_student)
+    assert sft.easy_first(model, tokenizer, [example(i) for i in range(8)], Plan(1), None) == {"ordered": True}
+    assert len(seen) == 8 and seen == sorted(seen)
+
+
+def test_multi_turn_trains_the_assistants_messages_and_their_ends_alone(tiny_student):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_student)
+    twin = multi_turn.marked(tokenizer)
+    for turns in range(1, 21):
+        system = [{"role": "system", "content": "Be brief."}] if turns % 2 else []
+        said = [
+            ({"role": "user", "content": f"Ask {i}"}, {"role": "assistant", "content": f"Told {i}."})
+            for i in range(turns)
+        ]
+        messages = system + [m for pair in said for m in pair]
+        coded = twin.apply_chat_template(messages, return_dict=True, return_assistant_tokens_mask=True)
+        assert coded["input_ids"] == tokenizer.apply_chat_template(messages, return_dict=True)["input_ids"]
+        trained_on = [t for t, m in zip(coded["input_ids"], coded["assistant_masks"], strict=True) if m]
+        assert tokenizer.decode(trained_on) == "".join(f"Told {i}.<|im_end|>" for i in range(turns))
+
+
+def test_a_conversation_counts_once_with_its_longest_history():
+    first = example(1)
+    longer = replace(
+        first, prompt=[*first.prompt, {"role": "assistant", "content": "x"}, {"role": "user", "content": "y"}]
+    )
+    assert sorted(map(len, multi_turn.conversations([longer, first, example(2)]))) == [2, 4]
+
+
+def test_positions_are_compared_where_both_tokenizers_have_read_the_same():
+    assert uld.same_starts([0, 3, 5, 9], [0, 4, 5, 7, 9]) == [(0, 0), (2, 2), (3, 4)]
+
+
+def test_half_baked_is_half_of_the_way(tiny_student):
+    examples = [example(i) for i in range(8)]
+    moved = {}
+    for strength in (0.5, 1.0):
+        plan = Plan(1, epochs=2, learning_rate=1e-2, max_tokens=8, system="End with DONE.", strength=strength)
+        _, model = trained("bake", tiny_student, examples, plan)
+        moved[strength] = torch.cat([p.flatten() for n, p in model.named_parameters() if "lora_B" in n])
+    assert torch.allclose(moved[0.5], moved[1.0] / 2, atol=1e-6) and moved[1.0].abs().max() > 0
+    with pytest.raises(ValueError, match="system prompt"):
+        trained("bake", tiny_student, examples, Plan(1))
+
+
+def test_a_round_tells_its_method_what_the_settings_say(db):
+    from kdloop.round import plan_of
+    from kdloop.settings import Settings
+    from storage import rounds
+
+    one = rounds.start_round(db, requested="jsd", seed=3, started_by="test", owner="test")
+    plan = plan_of(Settings(teacher_models="a/b,c", bake="Be brief.", round_max_tokens=5), one, None, 32)
+    assert plan == Plan(3, epochs=2, max_tokens=5, teachers=("a/b", "c"), system="Be brief.")
+    assert plan_of(Settings(), one, None, 64).teachers == ()
+
+
+def test_the_page_of_the_methods_is_up_to_date():
+    from kdloop.methods.page import page
+
+    written = (Path(__file__).parent.parent / "docs" / "methods.md").read_text(encoding="utf-8")
+    assert written == page(), "python -m kdloop.methods.page > docs/methods.md"
+    assert all(f"### `{name}`" in written for name in METHODS)

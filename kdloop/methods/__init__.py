@@ -1,24 +1,40 @@
-"""METHODS: a method is a module with `usable(example)` and `train(model, tokenizer, examples, plan, on_step)`.
+"""METHODS: a method has `usable(example)` and `train(model, tokenizer, examples, plan, on_step)`.
 
 `train` changes the model's `default` adapter and returns its metrics. What is the same for all methods (the adapter,
-the reference, seeds, finite checks, publishing) is the loop's: see `lora.py` and `round.py`.
+the reference, seeds, finite checks, publishing) is the loop's: see `lora.py` and `round.py`. A file holds a family, and
+ends with a dict of its methods; FAMILIES puts them behind one door.
 """
 
-from kdloop.methods import dpo, kto, sft
+from kdloop.methods import (
+    divergence,
+    dpo,
+    iterated,
+    kto,
+    multi_turn,
+    ranking,
+    reinforcement,
+    self_teaching,
+    sft,
+    similarity,
+    speculative,
+    uld,
+)
+from kdloop.methods.lora import Method, NothingToLearn
 from kdloop.pairs import Example
 
-METHODS = {"sft": sft, "dpo": dpo, "kto": kto}
+FAMILIES = (sft, multi_turn, dpo, ranking, kto)  # people's feedback
+FAMILIES += (divergence, speculative, similarity, uld)  # a teacher
+FAMILIES += (self_teaching, iterated, reinforcement)  # the student itself, a reward
+METHODS: dict[str, Method] = {name: method for family in FAMILIES for name, method in family.METHODS.items()}
 MIN_EXAMPLES = 8
+DISAGREEMENT = 0.2  # share of contradicted statements from where on a vote is taken with a grain of salt
 
 
-class NothingToLearn(Exception):
-    "The feedback holds too little that the method can use"
-
-
-def choose(requested: str, examples: list[Example]) -> tuple[str, str]:
+def choose(requested: str, examples: list[Example], contradicted: int = 0) -> tuple[str, str]:
     """(method, why). "auto" takes pairs first: they say the most; then thumbs both ways; then liked and edited texts.
 
-    Raises NothingToLearn, saying what is missing.
+    `contradicted` statements were dropped because as many said the opposite. Raises NothingToLearn, saying what is
+    missing.
     """
     count = {name: sum(map(method.usable, examples)) for name, method in METHODS.items()}
     likes = sum(e.chosen is not None and not e.is_pair for e in examples)
@@ -29,7 +45,11 @@ def choose(requested: str, examples: list[Example]) -> tuple[str, str]:
         enough(count[requested], requested)
         return requested, f"{requested} was asked for: {count[requested]} of {len(examples)} examples fit it"
     if count["dpo"] >= MIN_EXAMPLES and count["dpo"] >= min(likes, dislikes):
-        return "dpo", f"{count['dpo']} pairs say which of two completions is better: dpo"
+        why = f"{count['dpo']} pairs say which of two completions is better"
+        disagreement = contradicted / (contradicted + len(examples))
+        if disagreement >= DISAGREEMENT:
+            return "cdpo", f"{why}, but {contradicted} statements ({disagreement:.0%}) were contradicted: cdpo"
+        return "dpo", f"{why}: dpo"
     if likes >= MIN_EXAMPLES / 2 and dislikes >= MIN_EXAMPLES / 2:
         return "kto", f"{likes} likes and {dislikes} dislikes, few pairs: kto"
     enough(count["sft"], "sft")

@@ -1,17 +1,19 @@
-"""Direct Preference Optimization with an NLL anchor: prefer the chosen over the rejected completion of a pair.
+"""Pairs against a reference: Direct Preference Optimization with an NLL anchor, and its relatives in TRL's DPOTrainer.
 
     loss = -log sigmoid(beta * [(log pi/ref)(chosen) - (log pi/ref)(rejected)]) - alpha * log pi(chosen) / |chosen|
 
 Rafailov et al. 2023, Eq. 7; the anchor is RPO's (Pang et al. 2024), TRL loss_type ["sigmoid", "sft"]. Without it both
 log-probabilities fall while their margin grows, and a small student comes out garbled. With a weight of 4 the student's
 own completions even get likelier, and the step along the found direction (trust_region.py) can be longer; docs/log.md
-has the comparison. The reference is the adapter that training starts from.
+has the comparison. The relatives keep the anchor. The reference is the adapter that training starts from.
 """
+
+from functools import partial
 
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 
-from kdloop.methods.lora import OnStep, Plan, bucketed, common_arguments, run, score_label_positions_only
+from kdloop.methods.lora import Method, OnStep, Plan, bucketed, common_arguments, run, score_label_positions_only
 from kdloop.pairs import Example
 from kdloop.student.prompts import completion_ids, prompt_ids
 
@@ -39,14 +41,75 @@ def row(tokenizer, e: Example) -> dict[str, list[int]]:
     }
 
 
-def train(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep) -> dict[str, float]:
+def train(
+    model,
+    tokenizer,
+    examples: list[Example],
+    plan: Plan,
+    on_step: OnStep,
+    loss: str = "sigmoid",
+    beta: float = BETA,
+    anchor: float = ANCHOR,
+    **options,
+) -> dict[str, float]:
+    """`loss` is a loss_type of TRL's, `options` go to its DPOConfig."""
     score_label_positions_only()
     config = DPOConfig(
         **common_arguments(plan, len(examples), MICRO_BATCH),
-        loss_type=["sigmoid", "sft"],
-        loss_weights=[1.0, ANCHOR],
-        beta=BETA,
+        loss_type=[loss, "sft"] if anchor else [loss],
+        loss_weights=[1.0, anchor] if anchor else [1.0],
+        beta=beta,
         precompute_ref_log_probs=True,
+        **options,
     )
     data = Dataset.from_list(bucketed([row(tokenizer, e) for e in examples], MICRO_BATCH, plan.seed))
     return run(TokenizedDPOTrainer(model, args=config, train_dataset=data, processing_class=tokenizer), on_step)
+
+
+METHODS = {
+    "dpo": Method(
+        usable,
+        train,
+        needs="pairs",
+        loss="-log s(beta (r(chosen) - r(rejected))) + 4 NLL(chosen), r(y) = log pi(y) / ref(y)",
+        paper="Rafailov et al. 2023 (survey Eq. 14); anchor: Pang et al. 2024",
+        defaults="beta 0.1, anchor 4",
+        when="Pairs, and nothing against them: what `auto` takes.",
+    ),
+    "ipo": Method(
+        usable,
+        partial(train, loss="ipo"),
+        needs="pairs",
+        loss="(r(chosen) / |chosen| - r(rejected) / |rejected| - 1 / (2 beta))^2 + 4 NLL(chosen)",
+        paper="Azar et al. 2023, Eq. 17",
+        defaults="beta 0.1, anchor 4",
+        when="Few pairs that all agree: the margin has a target, so it stops growing there.",
+    ),
+    "sigmoid_norm": Method(
+        usable,
+        partial(train, loss="sigmoid_norm", beta=5.0),
+        needs="pairs",
+        loss="-log s(beta (r(chosen) / |chosen| - r(rejected) / |rejected|)) + 4 NLL(chosen)",
+        paper="Lambert et al. 2024 (Tulu 3)",
+        defaults="beta 5, anchor 4",
+        when="Raters who take the longer completion: the length is divided out.",
+    ),
+    "apo_zero": Method(
+        usable,
+        partial(train, loss="apo_zero"),
+        needs="pairs",
+        loss="1 - s(beta r(chosen)) + s(beta r(rejected)) + 4 NLL(chosen)",
+        paper="D'Oosterlinck et al. 2024, Eq. 7",
+        defaults="beta 0.1, anchor 4",
+        when="Chosen completions that are better than the student's usual ones: corrections, a teacher's.",
+    ),
+    "wpo": Method(
+        usable,
+        partial(train, use_weighting=True, anchor=0.0),  # TRL 1.16 cannot weight the anchor: it raises
+        needs="pairs",
+        loss="-w(chosen) w(rejected) log s(beta (r(chosen) - r(rejected))), w(y) = pi's likelihood of y a token",
+        paper="Zhou et al. 2024, Eq. 2",
+        defaults="beta 0.1, no anchor",
+        when="Old pairs, or pairs of another model: those that the student would not write count less.",
+    ),
+}

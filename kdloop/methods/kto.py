@@ -1,16 +1,18 @@
-"""Kahneman-Tversky Optimization: learn from thumbs, one completion at a time.
+"""Unpaired: Kahneman-Tversky Optimization learns from thumbs, one completion at a time.
 
     loss = w_y (1 - sigmoid(+-[beta * (log pi/ref)(y) - z0])),  z0 = the batch's KL estimate from mismatched pairs
 
-Ethayarajh et al. 2024, Eq. 8; TRL KTOTrainer. A pair counts as one liked and one disliked completion.
+Ethayarajh et al. 2024, Eq. 8; TRL KTOTrainer. A pair counts as one liked and one disliked completion. APO-zero does
+without z0 and so without the passes that estimate it.
 """
 
 import random
+from functools import partial
 
 from datasets import Dataset
 from trl import KTOConfig, KTOTrainer
 
-from kdloop.methods.lora import OnStep, Plan, common_arguments, run, score_label_positions_only
+from kdloop.methods.lora import Method, OnStep, Plan, common_arguments, run, score_label_positions_only
 from kdloop.pairs import Example
 from kdloop.student.prompts import completion_ids, prompt_ids
 
@@ -52,14 +54,16 @@ def rows(tokenizer, examples: list[Example], seed: int) -> list[dict]:
     return out
 
 
-def train(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep) -> dict[str, float]:
+def train(
+    model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep, loss: str = "kto"
+) -> dict[str, float]:
     score_label_positions_only()
     data = rows(tokenizer, examples, plan.seed)
     likes = sum(r["label"] for r in data)
     config = KTOConfig(
         **common_arguments(plan, len(data), MICRO_BATCH),
         beta=BETA,
-        loss_type="kto",
+        loss_type=loss,
         # the smaller side weighs more, so that (weight x count) of both are equal: inside the paper's 1:1 to 4:3
         desirable_weight=max(1.0, (len(data) - likes) / max(likes, 1)),
         undesirable_weight=max(1.0, likes / max(len(data) - likes, 1)),
@@ -69,3 +73,25 @@ def train(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep
         TokenizedKTOTrainer(model, args=config, train_dataset=Dataset.from_list(data), processing_class=tokenizer),
         on_step,
     )
+
+
+METHODS = {
+    "kto": Method(
+        usable,
+        train,
+        needs="thumbs (a pair counts as two)",
+        loss="w (1 - s(beta (r(y) - z0))) for a liked y, w (1 - s(beta (z0 - r(y)))) for a disliked one",
+        paper="Ethayarajh et al. 2024, Eq. 8",
+        defaults="beta 0.1, w balances likes and dislikes",
+        when="Thumbs in both directions and few pairs: what `auto` takes then.",
+    ),
+    "apo_zero_unpaired": Method(
+        usable,
+        partial(train, loss="apo_zero_unpaired"),
+        needs="thumbs (a pair counts as two)",
+        loss="w (1 - s(beta r(y))) for a liked y, w s(beta r(y)) for a disliked one",
+        paper="D'Oosterlinck et al. 2024, Eq. 7, unpaired",
+        defaults="beta 0.1, w balances likes and dislikes",
+        when="As kto, where time is short: no KL estimate, so two of four passes fall away.",
+    ),
+}

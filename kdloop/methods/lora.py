@@ -1,4 +1,4 @@
-"""What every TRL method here shares: the adapter, CPU-safe trainer settings, and callbacks.
+"""What every method here shares: what a method is, the adapter, CPU-safe trainer settings, and callbacks.
 
 TRL's defaults assume a GPU: bf16 and gradient checkpointing on, NaN losses logged as 0. All three are set here.
 """
@@ -14,6 +14,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, PrinterCallback, TrainerCallback
 
+from kdloop.pairs import Example
 from kdloop.student.transformers import device_and_dtype
 
 RANK = 16
@@ -22,14 +23,39 @@ MAX_LENGTH = 768  # tokens of prompt + completion; longer examples are left out
 OnStep = Callable[[int, int, float | None], None]  # (step, steps, loss)
 
 
+Reward = Callable[[str, str], float]  # (question, completion) -> higher is better: a rater, a judge, a verifier
+
+
 @dataclass(frozen=True)
 class Plan:
-    """What a method may decide on: seed, passes over the data, and where its files go."""
+    """What a method is told beside its examples. Most of it only some methods ask for."""
 
     seed: int
     epochs: float = 2
     learning_rate: float = 3e-4
     batch: int = 8
+    max_tokens: int = 64  # of a completion that the method samples
+    teachers: tuple[str, ...] = ()  # model directories or Hub names; none: the untrained student teaches
+    system: str = ""  # the system prompt that `bake` turns into weights
+    strength: float = 1.0  # how far `bake` goes: 0.5 is half-baked
+    reward: Reward | None = None
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to learn from examples. The texts are its entry in docs/methods.md."""
+
+    usable: Callable[[Example], bool]
+    train: Callable[..., dict[str, float]]  # (model, tokenizer, examples, plan, on_step) -> metrics
+    needs: str
+    loss: str
+    paper: str
+    defaults: str
+    when: str
+
+
+class NothingToLearn(Exception):
+    "The feedback holds too little that the method can use"
 
 
 class Diverged(Exception):
@@ -87,9 +113,13 @@ def common_arguments(plan: Plan, examples: int, micro_batch: int) -> dict:
     }
 
 
-def bucketed(rows: list[dict], micro_batch: int, seed: int) -> list[dict]:
+def longest(row: dict[str, list[int]]) -> int:
+    return max(len(ids) for ids in row.values())
+
+
+def bucketed(rows: list[dict], micro_batch: int, seed: int, length: Callable[[dict], int] = longest) -> list[dict]:
     """Rows of similar length side by side, so that little of a micro-batch is padding; the micro-batches shuffled."""
-    by_length = sorted(rows, key=lambda r: max(len(ids) for ids in r.values()))
+    by_length = sorted(rows, key=length)
     batches = [by_length[at : at + micro_batch] for at in range(0, len(by_length), micro_batch)]
     random.Random(seed).shuffle(batches)
     batches.sort(key=len, reverse=True)  # a smaller one last: an earlier one would shift the borders of all that follow

@@ -1,20 +1,30 @@
-"""Supervised fine-tuning on what people liked, chose or wrote: the NLL of the completion, prompt masked.
+"""Supervised: fine-tuning on what people liked, chose or wrote. The NLL of the completion, prompt masked.
 
-Survey Eq. 5; TRL SFTTrainer.
+Survey Eq. 9; TRL SFTTrainer. The relatives change what a token or a row counts, or which rows an example makes.
 """
 
+from functools import partial
+
+import torch
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-from kdloop.methods.lora import OnStep, Plan, bucketed, common_arguments, run, score_label_positions_only
+from kdloop.methods.lora import Method, OnStep, Plan, bucketed, common_arguments, run, score_label_positions_only
+from kdloop.methods.objective import fit, reference_logps, sequence, sequence_logps
 from kdloop.pairs import Example
 from kdloop.student.prompts import completion_ids, prompt_ids
 
 MICRO_BATCH = 4
+AI_WEIGHT = 0.1  # of a completion that an AI rater chose, against 1 of a person's
+WHY = "Say in one or two sentences what is good about your answer to this:\n\n"
 
 
 def usable(example: Example) -> bool:
     return example.chosen is not None
+
+
+def explained(example: Example) -> bool:
+    return example.chosen is not None and bool(example.critique)
 
 
 def row(tokenizer, e: Example) -> dict[str, list[int]]:
@@ -23,8 +33,98 @@ def row(tokenizer, e: Example) -> dict[str, list[int]]:
     return {"input_ids": prompt + completion, "labels": [-100] * len(prompt) + completion}
 
 
-def train(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep) -> dict[str, float]:
+def one_row(tokenizer, e: Example) -> list[dict[str, list[int]]]:
+    return [row(tokenizer, e)]
+
+
+def target_and_reason(tokenizer, e: Example) -> list[dict[str, list[int]]]:
+    """Two rows of one example: the completion, and why it is good, each asked for by its own prompt."""
+    asked = [*e.prompt[:-1], {"role": "user", "content": WHY + e.question}]
+    prompt, reason = prompt_ids(tokenizer, asked), completion_ids(tokenizer, e.critique, True)
+    return [row(tokenizer, e), {"input_ids": prompt + reason, "labels": [-100] * len(prompt) + reason}]
+
+
+def train(
+    model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep, rows_of=one_row, loss="nll"
+) -> dict[str, float]:
+    """`rows_of(tokenizer, example)` makes an example's rows; `loss` is a loss_type of TRL's."""
     score_label_positions_only()
-    config = SFTConfig(**common_arguments(plan, len(examples), MICRO_BATCH))
-    data = Dataset.from_list(bucketed([row(tokenizer, e) for e in examples], MICRO_BATCH, plan.seed))
+    rows = [r for e in examples for r in rows_of(tokenizer, e)]
+    config = SFTConfig(**common_arguments(plan, len(rows), MICRO_BATCH), loss_type=loss)
+    data = Dataset.from_list(bucketed(rows, MICRO_BATCH, plan.seed))
     return run(SFTTrainer(model, args=config, train_dataset=data, processing_class=tokenizer), on_step)
+
+
+def mean_nll(model, rows: list[dict], progress: float):
+    """Weighted NLL a token. Divided by all tokens, not by their weight: a micro-batch of light rows is a light one."""
+    logps, lengths = sequence_logps(model, [r["sequences"][0] for r in rows])
+    weights = torch.tensor([r["weight"] for r in rows], device=logps.device)
+    return -(logps * weights).sum() / lengths.sum(), {}
+
+
+def weighted(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep) -> dict[str, float]:
+    """Rows of another source than people say so in their prompt, so the plain prompt stays that of the best source."""
+    rows = []
+    for e in examples:
+        human = e.source == "human"
+        source = [] if human else [{"role": "system", "content": f"Source: {e.source}"}]
+        sequences = [sequence(tokenizer, source + e.prompt, e.chosen)]
+        rows.append({"sequences": sequences, "weight": e.weight * (1.0 if human else AI_WEIGHT)})
+    return fit(model, rows, mean_nll, plan, on_step)
+
+
+def easy_first(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep) -> dict[str, float]:
+    """Rows in the order of the student's own NLL a token before training."""
+    rows = [{"sequences": [sequence(tokenizer, e.prompt, e.chosen)], "weight": e.weight} for e in examples]
+    for r, logp in zip(rows, reference_logps(model, [r["sequences"][0] for r in rows]), strict=True):
+        r["difficulty"] = -logp / len(r["sequences"][0][1])
+    return fit(model, sorted(rows, key=lambda r: r["difficulty"]), mean_nll, plan, on_step, ordered=True)
+
+
+METHODS = {
+    "sft": Method(
+        usable,
+        train,
+        needs="liked, chosen or written completions",
+        loss="-log pi(y), a token",
+        paper="survey Eq. 9",
+        defaults="none to choose",
+        when="Nothing to contrast with: what `auto` takes where there are likes alone.",
+    ),
+    "dft": Method(
+        usable,
+        partial(train, loss="dft"),
+        needs="liked, chosen or written completions",
+        loss="-sg[pi(y_t)] log pi(y_t), a token",
+        paper="Wu et al. 2025 (2508.05629)",
+        defaults="none to choose",
+        when="Completions of another author: tokens that the student finds absurd teach less, so less is forgotten.",
+    ),
+    "weighted_sft": Method(
+        usable,
+        weighted,
+        needs="completions with a source and a weight",
+        loss="-w log pi(y | source), a token",
+        paper="Wang et al. 2023 (OpenChat, C-RLFT)",
+        defaults="w 1 for people's, 0.1 for an AI rater's choice; the other sources are named in the prompt",
+        when="Many AI-rated completions beside a few of people's.",
+    ),
+    "step_by_step": Method(
+        explained,
+        partial(train, rows_of=target_and_reason),
+        needs="chosen completions with the reason in words",
+        loss="-log pi(y | x) - log pi(reason | x, why?)",
+        paper="Hsieh et al. 2023 (Distilling step-by-step)",
+        defaults="both targets weigh the same a token",
+        when="A teacher's explanations: they are learned beside the answer and cost nothing at serving.",
+    ),
+    "curriculum": Method(
+        usable,
+        easy_first,
+        needs="liked, chosen or written completions",
+        loss="-log pi(y), a token, easy rows first",
+        paper="FLAN-T5 documents (2409.11282)",
+        defaults="order by the student's NLL before training",
+        when="Completions of very different difficulty.",
+    ),
+}

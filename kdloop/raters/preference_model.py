@@ -58,6 +58,10 @@ class PreferenceModel:
     def scores(self, prompts: list[str], completions: list[tuple[str, bool]]) -> np.ndarray:
         return self.features(prompts, completions) @ self.weights
 
+    def reward(self, prompt: str, completion: str) -> float:
+        """The score of one completion that its author ended."""
+        return float(self.scores([prompt], [(completion, True)])[0])
+
     def features(self, prompts: list[str], completions: list[tuple[str, bool]]) -> np.ndarray:
         return (raw(prompts, completions, self.axes) - self.centre) / self.scale
 

@@ -1,0 +1,103 @@
+"""Divergence methods at equal steps: the student told a system prompt teaches the student that is not told.
+
+    python -m kdloop.bench.divergence --methods forward_kl reverse_kl taid --prompts 24 --held-out 12
+
+Prints, on prompts that nothing was trained on, how far the student is from the teacher before and after, both ways, and
+what happened to the NLL of the untrained student's own completions. With `bake` it is Prompt Baking that is measured.
+"""
+
+import argparse
+import time
+from functools import partial
+
+import torch
+from transformers import AutoTokenizer
+
+from kdloop import packs
+from kdloop.methods import METHODS, divergence, losses
+from kdloop.methods.lora import Plan, trainable_student
+from kdloop.methods.objective import completion_logits, sequence, sequence_logps
+from kdloop.methods.self_teaching import with_system, write
+from kdloop.pairs import Example
+from kdloop.settings import Settings
+from kdloop.student.base import find_student
+from kdloop.student.prompts import prompt_ids
+from kdloop.student.transformers import device_and_dtype
+from storage.conversations import Completion, as_prompt
+
+SYSTEM = "You are a pirate. Answer like a pirate."
+NAMES = [*divergence.METHODS, "speculative_kd", "bake"]
+NAMES.remove("kd_lora")  # these two learn from labels too
+NAMES.remove("salt")
+
+
+class HeldOut:
+    """Prompts, and what the untrained student writes for them when told the system prompt and when not."""
+
+    def __init__(self, model, tokenizer, told, n: int, plan: Plan):
+        self.tokenizer, self.told = tokenizer, told
+        self.examples = [ask(q) for q in packs.prompts("general", "gate")[:n]]
+        self.prompted = write(model, tokenizer, [told(e) for e in self.examples], plan)
+        self.plain = write(model, tokenizer, [e.prompt for e in self.examples], plan)
+
+    def sequences(self, completions: list[Completion]) -> list:
+        return [sequence(self.tokenizer, e.prompt, k) for e, k in zip(self.examples, completions, strict=True)]
+
+    @torch.no_grad()
+    def measure(self, model) -> tuple[float, float, float]:
+        """(KL(p | q), KL(q | p), NLL of the plain completions), nats a token."""
+        apart, nll, n = [], 0.0, 0
+        for e, own in zip(self.examples, self.sequences(self.prompted), strict=True):
+            told = prompt_ids(self.tokenizer, self.told(e)), own[1]
+            student, _ = completion_logits(model, [own])
+            p, q = (z.log_softmax(-1) for z in (divergence.Teacher().logits(model, [told]), student))
+            apart.append(torch.stack([losses.forward_kl(p, q), losses.reverse_kl(p, q)])[:, 0])
+        for own in self.sequences(self.plain):
+            logps, length = sequence_logps(model, [own])
+            nll, n = nll - float(logps), n + int(length)
+        return *torch.cat(apart, 1).mean(1).tolist(), nll / n
+
+
+def ask(question: str) -> Example:
+    return Example(as_prompt(question), None, None, question, (question,))
+
+
+def run(source: str, methods: list[str], system: str, prompts: int, held_out: int, plan: Plan) -> list[str]:
+    """A line of the table a method; all learn from the same texts of the teacher and start from the same student."""
+    tokenizer, told, lines = AutoTokenizer.from_pretrained(source), partial(with_system, system), []
+    torch.manual_seed(plan.seed)
+    model = trainable_student(source, None, device_and_dtype()[1], plan.seed)
+    held = HeldOut(model, tokenizer, told, held_out, plan)
+    questions = [ask(q) for q in packs.prompts("general", "train")[:prompts]]
+    written = write(model, tokenizer, [told(e) for e in questions], plan)
+    examples = [Example(e.prompt, k, None, e.conversation, e.rows) for e, k in zip(questions, written, strict=True)]
+    before = held.measure(model)
+    for name in methods:
+        model, begun = trainable_student(source, None, device_and_dtype()[1], plan.seed), time.monotonic()
+        knows = {} if name == "bake" else {"told": told}
+        METHODS[name].train(model, tokenizer, examples, plan, lambda *_: None, **knows)
+        seconds, after = time.monotonic() - begun, held.measure(model)
+        changes = " | ".join(f"{b:.3f} to {a:.3f}" for b, a in zip(before, after, strict=True))
+        lines.append(f"| `{name}` | {changes} | {seconds:.0f} |")
+        print(lines[-1], flush=True)
+    return lines
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m kdloop.bench.divergence", description=__doc__.split("\n")[0])
+    parser.add_argument("--methods", nargs="+", default=NAMES)
+    parser.add_argument("--system", default=SYSTEM)
+    parser.add_argument("--prompts", type=int, default=24)
+    parser.add_argument("--held-out", type=int, default=12)
+    parser.add_argument("--epochs", type=float, default=3)
+    parser.add_argument("--max-tokens", type=int, default=32)
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args(argv)
+    settings = Settings.from_environment()
+    plan = Plan(args.seed, epochs=args.epochs, max_tokens=args.max_tokens, system=args.system)
+    print("| method | KL(p, q) | KL(q, p) | NLL of own completions | seconds |\n|---|---|---|---|---|", flush=True)
+    run(find_student(settings.student, settings.home), args.methods, args.system, args.prompts, args.held_out, plan)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""Every preference method on the same votes, student, held-out prompts and budget: a table.
+
+    python -m kdloop.bench.methods --raters kdloop/example_raters.py:concise --seeds 1 2 3 --out methods.jsonl
+
+A cell is one method, rater and seed; it trains in a process of its own, so that its peak memory is its own, and is
+appended to --out when it is done: the same command goes on where it was stopped. Neither the trust region nor the gate
+is in it. What they would refuse shows in the columns: displacement (nats a token that the chosen completions gained),
+length and repetition against the base.
+"""
+
+import argparse
+import json
+import random
+import resource
+import tempfile
+import time
+from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from kdloop import packs
+from kdloop.gate import Outcomes
+from kdloop.knowledge.self_knowledge import SPREAD
+from kdloop.pairs import Example
+from kdloop.raters.features import repetition
+from kdloop.settings import Settings
+from kdloop.simulate import Rate, load_rater
+from kdloop.student import Engine, Sample, Sampling
+from kdloop.student.base import find_student
+from kdloop.student.transformers import TransformersEngine
+from storage.conversations import Completion, as_prompt
+
+PREFERENCE = ["dpo", "cdpo", "ipo", "sigmoid_norm", "apo_zero", "wpo", "simpo", "orpo", "rrhf", "pro", "kto"]
+PREFERENCE += ["apo_zero_unpaired", "sft"]
+COLUMNS = {
+    "seconds": "{:.0f}",
+    "peak MB": "{:.0f}",
+    "displacement": "{:+.2f}",
+    "length": "{:.2f}",
+    "repetition": "{:+.3f}",
+}
+CHUNK = 32
+
+
+@dataclass(frozen=True)
+class Budget:
+    votes: int = 36
+    epochs: float = 2
+    held_out: int = 100
+    max_tokens: int = 96
+    flips: float = 0.0  # share of the votes that say the opposite of what the rater thinks
+
+
+def run(base: Engine, methods: list[str], raters: list[str], seeds: list[int], budget: Budget, out: Path) -> list[dict]:
+    """All cells, those of earlier calls included. `raters` are FILE.py:function."""
+    cells = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+    done = {(c["method"], c["rater"], c["seed"]) for c in cells}
+    for rater in raters:
+        rate = load_rater(rater)
+        for seed in seeds:
+            wanted = [m for m in methods if (m, rater, seed) not in done]
+            if not wanted:
+                continue
+            votes = voted(base, rate, budget, seed)
+            before = completions(base, budget, seed)
+            for method in wanted:
+                cell = {"method": method, "rater": rater, "seed": seed, "votes": len(votes)}
+                cell |= measured(base, before, method, votes, rate, budget, seed)
+                cells.append(cell)
+                with out.open("a") as lines:
+                    print(json.dumps(cell), file=lines)
+                print(f"{rater} seed {seed}\n{line(method, [cell])[1]}", flush=True)
+    return cells
+
+
+def voted(base: Engine, rate: Rate, budget: Budget, seed: int) -> list[Example]:
+    """Pairs of the base's completions that the rater decides."""
+    questions = packs.prompts("general", "train")
+    random.Random(seed).shuffle(questions)
+    sampling, votes, slip = Sampling(budget.max_tokens, temperature=SPREAD), [], random.Random(f"flips {seed}")
+    while questions and len(votes) < budget.votes:
+        asked = [questions.pop() for _ in range(min(CHUNK, len(questions)))]
+        seeds = [seed * 100_000 + len(questions) * 2 + i for i in range(2 * len(asked))]
+        both = base.complete([as_prompt(q) for q in asked for _ in range(2)], sampling, seeds)
+        for i, question in enumerate(asked):
+            better, worse = sorted(both[2 * i : 2 * i + 2], key=lambda s: -rate(question, s.text))
+            if better.text and worse.text and rate(question, better.text) > rate(question, worse.text):
+                said = (worse, better) if slip.random() < budget.flips else (better, worse)
+                sides = (Completion(s.text, question, "student", 1, s.text, s.status) for s in said)
+                votes.append(Example(as_prompt(question), *sides, conversation=question, rows=(question,)))
+    return votes[: budget.votes]
+
+
+def completions(engine: Engine, budget: Budget, seed: int) -> list[Sample]:
+    prompts = [as_prompt(q) for q in packs.prompts("general", "heldout")[: budget.held_out]]
+    return engine.complete(prompts, Sampling(budget.max_tokens), [seed * 7919 + i for i in range(len(prompts))])
+
+
+def measured(base, before: list[Sample], method: str, votes: list[Example], rate: Rate, budget: Budget, seed) -> dict:
+    """Train in a child, then compare with the base on the held-out prompts."""
+    with tempfile.TemporaryDirectory() as directory:
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as child:
+            cost = child.submit(train, base.source, method, votes, budget, seed, directory).result()
+        engine = base.load(Path(directory))
+    after = completions(engine, budget, seed)
+    questions = packs.prompts("general", "heldout")[: budget.held_out]
+    gains = [rate(q, new.text) - rate(q, old.text) for q, new, old in zip(questions, after, before, strict=True)]
+    wins, losses = sum(g > 0 for g in gains), sum(g < 0 for g in gains)
+    outcomes = Outcomes(wins, losses, len(gains) - wins - losses)
+    tokens = [np.mean([s.completion_tokens for s in samples]) for samples in (after, before)]
+    repeats = [np.mean([repetition(s.text) for s in samples]) for samples in (after, before)]
+    form = {"length": float(tokens[0] / tokens[1]), "repetition": float(repeats[0] - repeats[1])}
+    return outcomes.as_dict() | cost | form | {"displacement": displacement(engine, base, votes)}
+
+
+def displacement(engine: Engine, base: Engine, votes: list[Example]) -> float:
+    """Nats a token that the chosen completions of the training pairs gained."""
+    prompts, chosen = [e.prompt for e in votes], [e.chosen.said for e in votes]
+    after, before = (np.concatenate(e.logprobs(prompts, chosen)).mean() for e in (engine, base))
+    return float(after - before)
+
+
+def train(source: str, method: str, votes: list[Example], budget: Budget, seed: int, directory: str) -> dict:
+    """In the child: {"seconds", "peak MB"}; the adapter is written to `directory`."""
+    from transformers import AutoTokenizer
+
+    from kdloop.methods import METHODS
+    from kdloop.methods.lora import Plan, trainable_student
+    from kdloop.student.transformers import device_and_dtype
+
+    model = trainable_student(source, None, device_and_dtype()[1], seed)
+    plan, begun = Plan(seed, epochs=budget.epochs, max_tokens=budget.max_tokens), time.monotonic()
+    METHODS[method].train(model, AutoTokenizer.from_pretrained(source), votes, plan, lambda *_: None)
+    seconds = time.monotonic() - begun
+    model.save_pretrained(directory, selected_adapters=["default"])
+    return {"seconds": seconds, "peak MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+def table(cells: list[dict]) -> str:
+    """Markdown, a line a method over all its raters and seeds, the best win rate first."""
+    by_method = defaultdict(list)
+    for cell in cells:
+        by_method[cell["method"]].append(cell)
+    lines = sorted((line(method, mine) for method, mine in by_method.items()), reverse=True)
+    names = ["method", "win rate", "95 %", "n", *COLUMNS]
+    return "\n".join([f"| {' | '.join(names)} |", "|---" * len(names) + "|", *(text for _, text in lines)])
+
+
+def line(method: str, cells: list[dict]) -> tuple[float, str]:
+    """(win rate, the line of the table)."""
+    sums = Outcomes(*(sum(c[k] for c in cells) for k in ("wins", "losses", "ties")))
+    low, high = sums.ci95
+    means = [form.format(np.mean([c[name] for c in cells])) for name, form in COLUMNS.items()]
+    parts = [f"`{method}`", f"{sums.win_rate:.2f}", f"{low:.2f} to {high:.2f}", str(sums.n), *means]
+    return sums.win_rate, f"| {' | '.join(parts)} |"
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m kdloop.bench.methods", description=__doc__.split("\n")[0])
+    parser.add_argument("--methods", nargs="+", default=PREFERENCE)
+    parser.add_argument("--raters", nargs="+", default=["kdloop/example_raters.py:concise"], help="FILE.py:function")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    for name, default in vars(Budget()).items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
+    parser.add_argument("--out", type=Path, default=Path("methods.jsonl"))
+    args = parser.parse_args(argv)
+    settings = Settings.from_environment()
+    budget = Budget(**{name: getattr(args, name) for name in vars(Budget())})
+    base = TransformersEngine(find_student(settings.student, settings.home))
+    print(table(run(base, args.methods, args.raters, args.seeds, budget, args.out)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,247 @@
+"""A white-box teacher with the student's vocabulary: match its next-token distribution, position by position.
+
+    L = (1 - lambda) E_{stored y}[D(p_T, p_S)] + lambda E_{y ~ p_S}[D(p_T, p_S)]        survey Eq. 10; GKD, Eq. 1
+
+The teacher is one model or the mean of several (BabyLlama's), or the student itself as it was before any training.
+`told` is what the teacher reads in place of the prompt: knowing more, the same model can teach itself
+(self_teaching.py). D is one of losses.py. No gradient goes through sampling.
+"""
+
+import random
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from kdloop.methods import losses
+from kdloop.methods.lora import Method, OnStep, Plan
+from kdloop.methods.objective import Numbers, Sequence, bare, completion_logits, fit, sample, sequence, token_logps
+from kdloop.pairs import Example
+from kdloop.student.prompts import prompt_ids
+from storage.conversations import Completion, Message
+
+Divergence = Callable[[Tensor, Tensor], Tensor]
+Draw = Callable[..., tuple[list[list[int]], Numbers]]  # (model, teacher, rows) -> own completions, numbers to log
+
+
+class OtherVocabulary(ValueError):
+    "The teacher's vocabulary is not the student's: take `uld`, or let the teacher write completions for `sft`"
+
+
+def usable(example: Example) -> bool:
+    return example.chosen is not None
+
+
+def any_prompt(example: Example) -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """No models: the student itself, its adapter switched off."""
+
+    models: tuple = ()
+
+    @torch.no_grad()
+    def logits(self, student, sequences: list[Sequence]) -> Tensor:
+        """(n, k, vocabulary): log of the mean distribution of several teachers, the logits of one."""
+        off = nullcontext() if self.models else bare(student).disable_adapter()
+        with off:
+            each = [completion_logits(m, sequences)[0] for m in self.models or (student,)]
+        if len(each) == 1:
+            return each[0]
+        return torch.stack([z.log_softmax(-1) for z in each]).logsumexp(0) - torch.tensor(float(len(each))).log()
+
+
+def load(plan: Plan, model) -> Teacher:
+    """The plan's teachers, frozen. Raises OtherVocabulary where a distribution could not be compared."""
+    p = next(model.parameters())
+    loaded = [AutoModelForCausalLM.from_pretrained(t, dtype=p.dtype).to(p.device) for t in plan.teachers]
+    for teacher in loaded:
+        if teacher.config.vocab_size != model.config.vocab_size:
+            raise OtherVocabulary(OtherVocabulary.__doc__)
+    return Teacher(tuple(t.eval().requires_grad_(False) for t in loaded))
+
+
+# What a position loses: a function of (teacher logits, student logits, targets, progress), made for so many steps.
+
+
+def plain(steps: int, divergence: Divergence, temperature: float = 1.0, label: float = 0.0):
+    """T^2 D(p_T, p_S) at temperature T, mixed with the label's NLL: (1 - label) and label are their weights."""
+
+    def loss(teacher: Tensor, student: Tensor, targets: Tensor, progress: float) -> Tensor:
+        p, q = ((z / temperature).log_softmax(-1) for z in (teacher, student))
+        apart = temperature**2 * divergence(p, q)
+        return (1 - label) * apart - label * token_logps(student[None], targets[None])[0] if label else apart
+
+    return loss
+
+
+FORWARD_KL = partial(plain, divergence=losses.forward_kl)
+
+
+def taid(steps: int):
+    """Toward a target between student and teacher that moves to the teacher. In a round of tens of steps the paper's
+    rate never outruns the straight line, so it is at least 2 / steps."""
+    state = losses.Taid()
+
+    def loss(teacher: Tensor, student: Tensor, targets: Tensor, progress: float) -> Tensor:
+        nonlocal state
+        each = losses.cross_entropy(state.target(teacher, student), student.log_softmax(-1))
+        state = state.after(each.mean().item(), round(progress * steps) + 1, steps, max(5e-4, 2 / steps))
+        return each
+
+    return loss
+
+
+def warm_up(steps: int, share: float = 0.17):
+    """The teacher's distribution for the first part of the training, the labels alone afterwards (SALT)."""
+    first, then = plain(steps, losses.forward_kl), plain(steps, losses.forward_kl, label=1.0)
+
+    def loss(teacher: Tensor, student: Tensor, targets: Tensor, progress: float) -> Tensor:
+        return (first if progress < share else then)(teacher, student, targets, progress)
+
+    return loss
+
+
+def objective(teacher: Teacher, loss, on_policy: float, draw: Draw, seed: int):
+    """`loss(teacher logits, student logits, targets, progress)` -> (n,), over the positions of the completions."""
+    coin = random.Random(seed)
+
+    def of_rows(model, rows: list[dict], progress: float):
+        sequences = [r["sequences"][0] for r in rows]
+        own = coin.random() < on_policy
+        numbers = {"on_policy": float(own)}
+        if own:
+            drawn, of_draw = draw(model, teacher, rows)
+            sequences = [(prompt, c) for (prompt, _), c in zip(sequences, drawn, strict=True)]
+            numbers |= of_draw
+        told = [(r["told"], c) for r, (_, c) in zip(rows, sequences, strict=True)]
+        student, targets = completion_logits(model, sequences)
+        at = targets != -100
+        each = loss(teacher.logits(model, told)[at], student[at], targets[at], progress)
+        return each.mean(), numbers
+
+    return of_rows
+
+
+def own_samples(plan: Plan, end: int) -> Draw:
+    return lambda model, teacher, rows: (sample(model, [r["sequences"][0][0] for r in rows], plan.max_tokens, end), {})
+
+
+def train(
+    model,
+    tokenizer,
+    examples: list[Example],
+    plan: Plan,
+    on_step: OnStep,
+    loss=FORWARD_KL,
+    on_policy: float = 0.0,
+    draw=own_samples,
+    told: Callable[[Example], list[Message]] = lambda e: e.prompt,
+) -> dict[str, float]:
+    """`on_policy` is lambda, `draw` how own samples come about, `told(example)` what the teacher reads."""
+    nothing = Completion("", "", "student", None, "")
+    rows = [
+        {"sequences": [sequence(tokenizer, e.prompt, e.chosen or nothing)], "told": prompt_ids(tokenizer, told(e))}
+        for e in examples
+    ]
+    steps = max(1, round(len(rows) / plan.batch * plan.epochs))
+    drawn = draw(plan, tokenizer.eos_token_id)
+    return fit(model, rows, objective(load(plan, model), loss(steps), on_policy, drawn, plan.seed), plan, on_step)
+
+
+def white_box(loss, equation: str, paper: str, when: str, defaults: str = "stored text", **options) -> Method:
+    fits, needs = (any_prompt, "prompts alone") if options.get("on_policy") == 1 else (usable, "completions to read")
+    needs = f"a teacher with the student's vocabulary, and {needs}"
+    return Method(fits, partial(train, loss=loss, **options), needs, equation, paper, defaults, when)
+
+
+METHODS = {
+    "forward_kl": white_box(
+        partial(plain, divergence=losses.forward_kl),
+        "sum p log(p / q)",
+        "survey Table 1",
+        "A teacher whose whole range is wanted: translation, rewriting.",
+    ),
+    "reverse_kl": white_box(
+        partial(plain, divergence=losses.reverse_kl),
+        "sum q log(q / p)",
+        "survey Table 1; Gu et al. 2024 (MiniLLM) by policy gradient",
+        "A student too small for all that the teacher can say: it takes what the teacher finds likely.",
+    ),
+    "jsd": white_box(
+        partial(plain, divergence=losses.gjsd),
+        "1/2 KL(p | m) + 1/2 KL(q | m), m = (p + q) / 2",
+        "survey Table 1",
+        "Between the two above, and bounded.",
+    ),
+    "total_variation": white_box(
+        partial(plain, divergence=losses.total_variation),
+        "1/2 sum |p - q|",
+        "Wen et al. 2023 (f-Distill)",
+        "A teacher with a noisy tail: unlikely tokens count by their mass alone.",
+    ),
+    "skew_kl": white_box(
+        partial(plain, divergence=losses.skew_kl),
+        "KL(p | a p + (1 - a) q)",
+        "Ko et al. 2024 (DistiLLM)",
+        "Forward KL whose gradient stays small where the student gives almost nothing.",
+        "a 0.1, stored text",
+    ),
+    "skew_reverse_kl": white_box(
+        partial(plain, divergence=losses.skew_reverse_kl),
+        "KL(q | (1 - a) p + a q)",
+        "Ko et al. 2024 (DistiLLM)",
+        "Reverse KL whose gradient stays small where the teacher gives almost nothing.",
+        "a 0.1, stored text",
+    ),
+    "adaptive_kl": white_box(
+        partial(plain, divergence=losses.adaptive_kl),
+        "w KL(p | q) + (1 - w) KL(q | p), w = the head's share of sum |p - q|",
+        "Wu et al. 2024 (AKL)",
+        "Few steps: head and tail are fitted at once.",
+        "head 0.5, stored text",
+    ),
+    "taid": white_box(
+        taid,
+        "-sum p_t log q, p_t = softmax((1 - t) z_S + t z_T)",
+        "Shing et al. 2025 (2501.16937)",
+        "A teacher far from the student: the target starts near the student.",
+        "t from 0.4 to 1, rate max(5e-4, 2 / steps), stored text",
+    ),
+    "gkd": white_box(
+        partial(plain, divergence=losses.gjsd),
+        "(1 - l) E_stored[JSD] + l E_own[JSD]",
+        "Agarwal et al. 2024, Eq. 1 and Algorithm 1",
+        "The student's own mistakes are what the teacher should correct.",
+        "l 0.5",
+        on_policy=0.5,
+    ),
+    "on_policy_kl": white_box(
+        partial(plain, divergence=losses.reverse_kl),
+        "E_own[KL(q | p)]",
+        "Agarwal et al. 2024; TRL DistillationTrainer",
+        "Prompts without any completion, and a teacher that is much better.",
+        "l 1",
+        on_policy=1,
+    ),
+    "kd_lora": white_box(
+        partial(plain, divergence=losses.forward_kl, temperature=2.0, label=0.5),
+        "1/2 T^2 KL(p | q) at temperature T + 1/2 NLL(y)",
+        "Azimi et al. 2024 (2410.20777); Hinton et al. 2015",
+        "Good texts and a good teacher for them: both teach.",
+        "T 2, stored text",
+    ),
+    "salt": white_box(
+        warm_up,
+        "KL(p | q) for the first 17 % of the steps, then NLL(y)",
+        "Rawat et al. 2024 (2410.18779)",
+        "A teacher that is no better than the student: it only starts it off.",
+        "17 %, stored text",
+    ),
+}

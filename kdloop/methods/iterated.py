@@ -1,0 +1,126 @@
+"""Iterations of methods that exist, on samples of the student's own: ReST, STaR, Self-Rewarding.
+
+Each is a sampler, a judgement and an ordinary method: fine-tuning on what passed, or dpo on the best against the worst.
+"""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+
+from kdloop.methods import dpo, sft
+from kdloop.methods.lora import Method, NothingToLearn, OnStep, Plan
+from kdloop.methods.reward_model import reward_of
+from kdloop.methods.self_teaching import any_prompt, asked, usable, write
+from kdloop.pairs import Example
+from storage.conversations import Completion, as_prompt
+
+SAMPLES = 4  # a prompt
+THRESHOLDS = (0.5, 0.75)  # of ReST: quantiles of the reward, one Improve step each
+HINT = "{question}\n\n(A right answer is: {chosen})"
+MIN_PARSED = 0.8  # of the student's own scores
+JUDGE = """Review the answer to the question. Give it one point for each that holds: it is about the question; it is
+right; it is complete; it is clear; it reads well. End with "Score: " and the points out of 5.
+
+Question: {question}
+Answer: {answer}"""
+
+
+def grow(model, tokenizer, examples: list[Example], plan: Plan) -> list[list[Completion]]:
+    """SAMPLES completions of each prompt."""
+    written = write(model, tokenizer, [e.prompt for e in examples for _ in range(SAMPLES)], plan)
+    return [written[i * SAMPLES :][:SAMPLES] for i in range(len(examples))]
+
+
+def improve(grown: list[Example], rewards: list[float], quantile: float) -> list[Example]:
+    """What is at or above the quantile of all rewards."""
+    threshold = np.quantile(rewards, quantile)
+    return [e for e, r in zip(grown, rewards, strict=True) if r >= threshold]
+
+
+def rest(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep) -> dict[str, float]:
+    reward, metrics = reward_of(model, tokenizer, examples, plan, on_step), {}
+    groups = zip(examples, grow(model, tokenizer, examples, plan), strict=True)
+    grown = [replace(e, chosen=k) for e, group in groups for k in group]
+    rewards = [reward(e.question, e.chosen.text) for e in grown]
+    for quantile in THRESHOLDS:
+        metrics |= sft.weighted(model, tokenizer, improve(grown, rewards, quantile), plan, on_step)
+    return metrics
+
+
+def star(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep) -> dict[str, float]:
+    """Own completions that the verifier passes; where it fails one, another that was written with the right one in
+    view. Either way the plain prompt is what the student learns it for."""
+    if not plan.reward:
+        raise NothingToLearn("`star` needs a verifier: a reward above 0 for a right completion")
+
+    def right(e: Example, k: Completion) -> bool:
+        return plan.reward(e.question, k.text) > 0
+
+    first = list(zip(examples, write(model, tokenizer, [e.prompt for e in examples], plan), strict=True))
+    failed = [e for e, k in first if not right(e, k)]
+    hinted = write(model, tokenizer, [asked(e, HINT, chosen=e.chosen.text) for e in failed], plan)
+    kept = [replace(e, chosen=k) for e, k in [*first, *zip(failed, hinted, strict=True)] if right(e, k)]
+    if not kept:
+        raise NothingToLearn("The verifier passed none of the student's completions, with the right one in view or not")
+    return sft.weighted(model, tokenizer, kept, plan, on_step)
+
+
+def score(text: str) -> float | None:
+    """The points of a judgement; None where there are none from 0 to 5."""
+    found = re.findall(r"score:\s*\**\s*([0-5](?:\.\d+)?)\b(?:\s*/\s*5)?", text.lower())
+    return float(found[-1]) if found and float(found[-1]) <= 5 else None
+
+
+def self_rewarding(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep) -> dict[str, float]:
+    """dpo of the best against the worst of the student's samples, by the student's own scores."""
+    groups = grow(model, tokenizer, examples, plan)
+    each = [(e, k) for e, group in zip(examples, groups, strict=True) for k in group]
+    judged = [as_prompt(JUDGE.format(question=e.question, answer=k.text)) for e, k in each]
+    scores = [score(k.text) for k in write(model, tokenizer, judged, plan)]
+    parsed = sum(s is not None for s in scores) / len(scores)
+    if parsed < MIN_PARSED:
+        raise NothingToLearn(f"The student gave a score in {parsed:.0%} of its judgements, {MIN_PARSED:.0%} are needed")
+    return dpo.train(model, tokenizer, best_and_worst(examples, groups, scores), plan, on_step)
+
+
+def best_and_worst(examples: list[Example], groups: list[list[Completion]], scores: list) -> list[Example]:
+    """A pair of each prompt whose samples did not all get the same score; `scores` may hold None."""
+    pairs, at = [], iter(scores)
+    for e, group in zip(examples, groups, strict=True):
+        scored = [(s, k) for s, k in zip([next(at) for _ in group], group, strict=True) if s is not None]
+        best, worst = (choose(scored, key=lambda pair: pair[0], default=(0, None)) for choose in (max, min))
+        if best[0] > worst[0]:
+            pairs.append(replace(e, chosen=best[1], rejected=worst[1]))
+    return pairs
+
+
+METHODS = {
+    "rest": Method(
+        dpo.usable,
+        rest,
+        needs="prompts, and a reward or the pairs to fit one on",
+        loss="-log pi(y), a token, of own samples with r(y) above a threshold that rises",
+        paper="Gulcehre et al. 2023 (ReST)",
+        defaults="4 samples a prompt, the better half, then the best quarter",
+        when="A reward that is good enough to choose, not to climb: nothing is pushed down.",
+    ),
+    "star": Method(
+        usable,
+        star,
+        needs="prompts with a right completion, and a verifier",
+        loss="-log pi(y), a token, of own samples that the verifier passes",
+        paper="Zelikman et al. 2022 (STaR)",
+        defaults="one sample a prompt, one more with the answer in view",
+        when="Tasks with a checkable answer.",
+    ),
+    "self_rewarding": Method(
+        any_prompt,
+        self_rewarding,
+        needs="prompts, and a student that can judge",
+        loss="dpo's, of the best and the worst own sample by the student's own score",
+        paper="Yuan et al. 2024 (Self-Rewarding)",
+        defaults="4 samples a prompt; refused where under 80 % of the judgements hold a score",
+        when="Students of some billion parameters; SmolLM2-135M is refused.",
+    ),
+}

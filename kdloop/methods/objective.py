@@ -1,0 +1,130 @@
+"""A loss of our own in the plain Trainer, for what TRL does not carry: ranking, divergence, similarity, weights.
+
+An objective gets the model, a micro-batch of rows and how far the training is, and returns the micro-batch's mean loss.
+Rows are dicts with token ids under `sequences` and whatever else the method put in. Prompts are padded on the left, so
+that completions end together and `logits_to_keep` spares the language-model head their prompts.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import Trainer
+from trl import SFTConfig
+
+from kdloop.methods.lora import MAX_LENGTH, OnStep, Plan, bucketed, common_arguments, run
+from kdloop.student.prompts import completion_ids, prompt_ids
+from storage.conversations import Completion, Message
+
+Sequence = tuple[list[int], list[int]]  # ids of a prompt, ids of its completion
+Numbers = dict[str, float]  # logged beside the loss
+Objective = Callable[..., tuple[Tensor, Numbers]]  # (model, rows, progress 0..1) -> (mean loss, numbers)
+MICRO_BATCH = 4
+
+
+class ObjectiveTrainer(Trainer):
+    loss_is_scaled_for_ga = False  # a micro-batch's mean: Trainer divides it by their number
+
+    def __init__(self, objective: Objective, **arguments):
+        super().__init__(data_collator=lambda rows: {"rows": rows}, **arguments)
+        self.objective, self.numbers = objective, defaultdict(list)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        loss, numbers = self.objective(model, inputs["rows"], self.state.global_step / self.state.max_steps)
+        for name, value in numbers.items():
+            self.numbers[name].append(value)
+        return (loss, None) if return_outputs else loss
+
+    def log(self, logs, *arguments):
+        means = {name: sum(values) / len(values) for name, values in self.numbers.items()}
+        self.numbers.clear()
+        super().log(logs | means, *arguments)
+
+    def floating_point_ops(self, inputs) -> int:
+        return 0  # Trainer would look for `input_ids`
+
+
+def fit(model, rows: list[dict], objective: Objective, plan: Plan, on_step: OnStep, ordered: bool = False) -> Numbers:
+    """Train on rows, each with its `sequences`; in the order given, or with rows of a length side by side."""
+    if not ordered:
+        rows = bucketed(rows, MICRO_BATCH, plan.seed, lambda r: max(len(p) + len(c) for p, c in r["sequences"]))
+    config = SFTConfig(**common_arguments(plan, len(rows), MICRO_BATCH), remove_unused_columns=False)
+    return run(ObjectiveTrainer(objective, model=model, args=config, train_dataset=rows), on_step)
+
+
+def sequence(tokenizer, prompt: list[Message], completion: Completion) -> Sequence:
+    head = prompt_ids(tokenizer, prompt)
+    return head, completion_ids(tokenizer, *completion.said)[: max(1, MAX_LENGTH - len(head))]
+
+
+def completion_logits(model, sequences: list[Sequence], **arguments) -> tuple[Tensor, Tensor]:
+    """((n, k, vocabulary) logits that predict the completions, (n, k) their tokens, -100 where there is none)."""
+    output, targets = forward(model, sequences, **arguments)
+    return output.logits[:, :-1].float(), targets
+
+
+def forward(model, sequences: list[Sequence], **arguments):
+    """(the model's output, with logits of the last k + 1 positions; (n, k) targets)."""
+    device = next(model.parameters()).device
+    ids = pad_left([p + c for p, c in sequences], 0, device)
+    mask = pad_left([[1] * len(p + c) for p, c in sequences], 0, device)
+    targets = pad_left([c for _, c in sequences], -100, device)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    keep = targets.size(1) + 1
+    output = model(
+        input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=keep, **arguments
+    )
+    return output, targets
+
+
+def pad_left(rows: list[list[int]], value: int, device=None) -> Tensor:
+    width = max(map(len, rows))
+    return torch.tensor([[value] * (width - len(r)) + r for r in rows], device=device)
+
+
+def token_logps(logits: Tensor, targets: Tensor) -> Tensor:
+    """(n, k) log-probabilities of the targets, 0 where there is none."""
+    return -cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view_as(targets)
+
+
+def sequence_logps(model, sequences: list[Sequence]) -> tuple[Tensor, Tensor]:
+    """((n,) log-probabilities of the completions, (n,) their tokens)."""
+    logits, targets = completion_logits(model, sequences)
+    return token_logps(logits, targets).sum(1), (targets != -100).sum(1)
+
+
+@torch.no_grad()
+def reference_logps(model, sequences: list[Sequence]) -> list[float]:
+    """Log-probabilities under the model as it is now: before training, that is the reference."""
+    chunks = [sequences[at : at + MICRO_BATCH] for at in range(0, len(sequences), MICRO_BATCH)]
+    return [p for chunk in chunks for p in sequence_logps(model, chunk)[0].tolist()]
+
+
+def bare(model):
+    """The model inside a distributed wrapper."""
+    return getattr(model, "module", model)
+
+
+@torch.no_grad()
+def sample(model, prompts: list[list[int]], tokens: int, end: int, temperature: float = 1.0) -> list[list[int]]:
+    """One completion a prompt from the model's own distribution, as ids; the end-of-turn token is kept."""
+    device = next(model.parameters()).device
+    ids = pad_left(prompts, end, device)
+    drawn = bare(model).generate(
+        input_ids=ids,
+        attention_mask=pad_left([[1] * len(p) for p in prompts], 0, device),
+        max_new_tokens=tokens,
+        do_sample=True,
+        temperature=temperature,
+        top_k=0,
+        top_p=1.0,
+        eos_token_id=end,
+        pad_token_id=end,
+    )
+    return [until(end, row) for row in drawn[:, ids.size(1) :].tolist()]
+
+
+def until(end: int, ids: list[int]) -> list[int]:
+    return ids[: ids.index(end) + 1] if end in ids else ids

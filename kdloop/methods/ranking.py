@@ -1,0 +1,155 @@
+"""Completions of one prompt against each other: noisy pairs, pairs without a reference, rankings.
+
+Each row holds a prompt's completions, best first, and its loss is a function of their log-probabilities (losses.py):
+one forward pass over all of them. TRL has SimPO, ORPO and TPO as experimental trainers, which score prompt and padding
+too; tests hold these losses to TRL's. RRHF, PRO and per-row weight and noise it has not.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from kdloop.methods import losses
+from kdloop.methods.dpo import ANCHOR, BETA, usable
+from kdloop.methods.lora import Method, OnStep, Plan
+from kdloop.methods.objective import fit, reference_logps, sequence, sequence_logps
+from kdloop.pairs import Example
+from storage.conversations import Completion
+
+NOISE = 0.1  # of a vote whose rater did not say how sure it was
+
+
+def best_first(e: Example) -> tuple[Completion, ...]:
+    return e.ranking or (e.chosen, e.rejected)
+
+
+def pair_only(e: Example) -> tuple[Completion, ...]:
+    return e.chosen, e.rejected
+
+
+def has_order(e: Example) -> bool:
+    return e.is_pair or len(e.ranking) > 1
+
+
+def has_three(e: Example) -> bool:
+    return len(e.ranking) > 2
+
+
+def cdpo(logps: Tensor, lengths: Tensor, row: dict) -> Tensor:
+    ratio = logps - torch.tensor(row["reference"], device=logps.device)
+    return losses.conservative(BETA * (ratio[0] - ratio[1]), row["noise"]) - ANCHOR * logps[0] / lengths[0]
+
+
+def simpo(logps: Tensor, lengths: Tensor, row: dict, beta: float = 2.0, gamma: float = 1.0, anchor=1.0) -> Tensor:
+    mean = logps / lengths
+    return losses.simpo(mean[0], mean[1], beta, gamma) - anchor * mean[0]
+
+
+def orpo(logps: Tensor, lengths: Tensor, row: dict, weight: float = 0.1) -> Tensor:
+    mean = logps / lengths
+    return weight * losses.odds_ratio(mean[0], mean[1]) - mean[0]
+
+
+def tpo(logps: Tensor, lengths: Tensor, row: dict, beta: float = 0.01) -> Tensor:
+    return losses.conservative(beta * (logps[1] - logps[-1]), 0.0) - logps[0] / lengths[0]
+
+
+def rrhf(logps: Tensor, lengths: Tensor, row: dict) -> Tensor:
+    mean = logps / lengths
+    return losses.rrhf(mean) - mean[0]
+
+
+def pro(logps: Tensor, lengths: Tensor, row: dict) -> Tensor:
+    mean = logps / lengths
+    return losses.pro(mean) - 0.05 * (len(mean) - 1) ** 2 * mean[0]
+
+
+def objective(loss: Callable[[Tensor, Tensor, dict], Tensor]):
+    """The weighted mean of `loss(log-probabilities, lengths, row)` over the rows of a micro-batch."""
+
+    def of_rows(model, rows: list[dict], progress: float):
+        logps, lengths = sequence_logps(model, [s for r in rows for s in r["sequences"]])
+        sizes = [len(r["sequences"]) for r in rows]
+        each = [loss(*of_row) for of_row in zip(logps.split(sizes), lengths.split(sizes), rows, strict=True)]
+        weights = torch.tensor([r["weight"] for r in rows], device=logps.device)
+        return (torch.stack(each) * weights).mean(), {}
+
+    return of_rows
+
+
+def train(
+    model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep, loss=cdpo, order=pair_only
+) -> dict[str, float]:
+    rows = [
+        {
+            "sequences": [sequence(tokenizer, e.prompt, k) for k in order(e)],
+            "weight": e.weight,
+            "noise": e.noise or NOISE,
+        }
+        for e in examples
+    ]
+    if loss is cdpo:
+        reference = iter(reference_logps(model, [s for r in rows for s in r["sequences"]]))
+        for r in rows:
+            r["reference"] = [next(reference) for _ in r["sequences"]]
+    return fit(model, rows, objective(loss), plan, on_step)
+
+
+METHODS = {
+    "cdpo": Method(
+        usable,
+        train,
+        needs="pairs; their weight and noise, where known",
+        loss="-(1 - e) log s(beta d) - e log s(-beta d) + 4 NLL(chosen), d = r(chosen) - r(rejected)",
+        paper="Mitchell 2023; Rafailov et al. 2023, Eq. 7",
+        defaults="beta 0.1, e 0.1 or what the AI rater said, anchor 4",
+        when="Raters who contradict each other or slip: the margin that one vote can ask for is bounded.",
+    ),
+    "simpo": Method(
+        usable,
+        partial(train, loss=simpo),
+        needs="pairs",
+        loss="-log s(beta (log pi(chosen) / |chosen| - log pi(rejected) / |rejected|) - gamma) + NLL(chosen)",
+        paper="Meng et al. 2024",
+        defaults="beta 2, gamma 1, anchor 1",
+        when="No memory for reference log-probabilities, or raters who take the longer completion.",
+    ),
+    "orpo": Method(
+        usable,
+        partial(train, loss=orpo),
+        needs="pairs",
+        loss="NLL(chosen) - 0.1 log s(log odds(chosen) - log odds(rejected))",
+        paper="Hong et al. 2024, Eqs. 6 and 7",
+        defaults="weight 0.1",
+        when="Good chosen texts, mostly a person's or a teacher's: fine-tuning that also pushes away the rejected.",
+    ),
+    "tpo": Method(
+        has_three,
+        partial(train, loss=tpo, order=best_first),
+        needs="rankings of three: a correction, and the two completions that were compared",
+        loss="-log s(beta (log pi(second) - log pi(last))) + NLL(first)",
+        paper="Saeidi et al. 2024 (2405.16681)",
+        defaults="beta 0.01, anchor 1",
+        when="People who choose and then correct what they chose.",
+    ),
+    "rrhf": Method(
+        has_order,
+        partial(train, loss=rrhf, order=best_first),
+        needs="rankings of two or more",
+        loss="sum over pairs of max(0, p(worse) - p(better)) + NLL(best), p(y) = log pi(y) / |y|",
+        paper="Yuan et al. 2023 (survey Eq. 15)",
+        defaults="weight 1",
+        when="Rankings from stars or a judge; stops where the order is right.",
+    ),
+    "pro": Method(
+        has_order,
+        partial(train, loss=pro, order=best_first),
+        needs="rankings of two or more",
+        loss="-sum_k log(exp p_k / sum_{i >= k} exp p_i) + 0.05 (n - 1)^2 NLL(best)",
+        paper="Song et al. 2023 (survey Eq. 16)",
+        defaults="as in the paper",
+        when="Rankings of three and more: each place is won against all below it.",
+    ),
+}

@@ -1,0 +1,99 @@
+"""Reinforcement: sample, reward, make the better samples likelier, stay near the reference.
+
+    max E_{y ~ pi}[r(x, y)] - beta KL(pi | ref)                               survey Eq. 13
+
+TRL's RLOO and GRPO, both with beta > 0 (GRPO's own default is 0, which is not Eq. 13), and online DPO. The reward is
+the plan's, or a reward model that passed its gate (reward_model.py). Sampling takes most of the time on a CPU: hence
+the small groups.
+"""
+
+from functools import partial
+
+from datasets import Dataset
+from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
+
+from kdloop.methods.dpo import BETA
+from kdloop.methods.lora import Method, OnStep, Plan, Reward, common_arguments, run, score_label_positions_only
+from kdloop.methods.reward_model import reward_of
+from kdloop.pairs import Example
+
+KL = 0.05  # beta of RLOO and GRPO
+GROUP = 4  # samples of one prompt, compared with each other
+MICRO_BATCH = 8
+TRAINERS = {"rloo": (RLOOTrainer, RLOOConfig), "grpo": (GRPOTrainer, GRPOConfig)}
+
+
+def usable(example: Example) -> bool:
+    """Pairs: they fit the reward model where the plan brings no reward."""
+    return example.is_pair
+
+
+def as_trl(reward: Reward):
+    def rewards(prompts, completions, **_) -> list[float]:
+        return [reward(p[-1]["content"], c[-1]["content"]) for p, c in zip(prompts, completions, strict=True)]
+
+    return rewards
+
+
+def arguments(plan: Plan, prompts: int) -> dict:
+    """Without those that are for stored completions: these trainers make their own batches."""
+    stored = ("max_length", "train_sampling_strategy")
+    return {k: v for k, v in common_arguments(plan, prompts, MICRO_BATCH).items() if k not in stored}
+
+
+def train(
+    model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep, name: str, beta: float = KL
+) -> dict[str, float]:
+    score_label_positions_only()
+    trainer, config = TRAINERS[name]
+    reward = reward_of(model, tokenizer, examples, plan, on_step)
+    data = Dataset.from_list([{"prompt": e.prompt} for e in examples])
+    args = config(
+        **arguments(plan, len(data) * GROUP), beta=beta, num_generations=GROUP, max_completion_length=plan.max_tokens
+    )
+    made = trainer(model, reward_funcs=as_trl(reward), args=args, train_dataset=data, processing_class=tokenizer)
+    return run(made, on_step)
+
+
+def online_dpo(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep) -> dict[str, float]:
+    from trl.experimental.online_dpo import OnlineDPOConfig, OnlineDPOTrainer  # warns where it is imported
+
+    reward = reward_of(model, tokenizer, examples, plan, on_step)
+    data = Dataset.from_list([{"prompt": e.prompt} for e in examples])
+    args = OnlineDPOConfig(**arguments(plan, len(data)), beta=BETA, max_new_tokens=plan.max_tokens)
+    made = OnlineDPOTrainer(
+        model, reward_funcs=as_trl(reward), args=args, train_dataset=data, processing_class=tokenizer
+    )
+    return run(made, on_step)
+
+
+NEEDS = "prompts, and a reward or the pairs to fit one on"
+METHODS = {
+    "rloo": Method(
+        usable,
+        partial(train, name="rloo"),
+        NEEDS,
+        loss="-(r(y) - beta log pi / ref - mean of the same of the other samples) log pi(y)",
+        paper="survey Eq. 13; Ahmadian et al. 2024 (RLOO)",
+        defaults="beta 0.05, 4 samples a prompt",
+        when="A verifier says what is right: the closest to Eq. 13 that needs no value model.",
+    ),
+    "grpo": Method(
+        usable,
+        partial(train, name="grpo"),
+        NEEDS,
+        loss="-(r(y) - mean) / deviation of its group, a token, + beta KL(pi | ref)",
+        paper="Shao et al. 2024 (GRPO); survey Eq. 13",
+        defaults="beta 0.05, 4 samples a prompt",
+        when="Rewards of very different scale from prompt to prompt.",
+    ),
+    "online_dpo": Method(
+        usable,
+        online_dpo,
+        NEEDS,
+        loss="dpo's without the anchor, of two own samples that the reward orders",
+        paper="Guo et al. 2024 (OAIF)",
+        defaults="beta 0.1",
+        when="A reward whose order can be trusted and whose size cannot.",
+    ),
+}

@@ -1,0 +1,123 @@
+"""The student teaches itself: what it can do when it is told more, it learns to do untold.
+
+    L = E_y[D(pi_0(. | told), pi(. | x))]
+
+The teacher is the untrained student, told a demonstration (SDFT), a critique (SDPO) or a system prompt (Prompt Baking);
+the student reads the plain prompt. SPIN needs no telling: its own sample is the rejected one. TRL's experimental
+SDFT and SDPO trainers do the first two; with divergence.py they are a line each, on the same tokens as all else.
+"""
+
+from dataclasses import replace
+from functools import partial
+
+from kdloop.methods import divergence, dpo, losses, trust_region
+from kdloop.methods.divergence import any_prompt, plain, usable
+from kdloop.methods.lora import Method, OnStep, Plan
+from kdloop.methods.objective import sample
+from kdloop.pairs import Example
+from kdloop.student.prompts import prompt_ids
+from storage.conversations import Completion, Message
+
+DEMONSTRATION = "{question}\n\nHere is an example of a good answer:\n{chosen}\n\nNow answer in your own words."
+CRITIQUE = "{question}\n\nAn earlier answer was:\n{rejected}\n\nWhat was said of it: {critique}\n\nAnswer better."
+SAMPLE_BATCH = 16
+
+
+def criticised(example: Example) -> bool:
+    return example.rejected is not None and bool(example.critique)
+
+
+def asked(e: Example, words: str, **said: str) -> list[Message]:
+    return [*e.prompt[:-1], {"role": "user", "content": words.format(question=e.question, **said)}]
+
+
+def with_demonstration(e: Example) -> list[Message]:
+    return asked(e, DEMONSTRATION, chosen=e.chosen.text)
+
+
+def with_critique(e: Example) -> list[Message]:
+    return asked(e, CRITIQUE, rejected=e.rejected.text, critique=e.critique)
+
+
+def with_system(system: str, e: Example) -> list[Message]:
+    return [{"role": "system", "content": system}, *(m for m in e.prompt if m["role"] != "system")]
+
+
+def said(tokenizer, ids: list[int]) -> Completion:
+    """Sampled ids as a completion of the student."""
+    ended = ids[-1:] == [tokenizer.eos_token_id]
+    text = tokenizer.decode(ids, skip_special_tokens=True).strip()
+    return Completion("", "", "student", None, text, "finished" if ended else "cut")
+
+
+def write(model, tokenizer, prompts: list[list[Message]], plan: Plan) -> list[Completion]:
+    """One completion a prompt by the model as it is now."""
+    heads = [prompt_ids(tokenizer, p) for p in prompts]
+    chunks = [heads[at : at + SAMPLE_BATCH] for at in range(0, len(heads), SAMPLE_BATCH)]
+    drawn = [ids for chunk in chunks for ids in sample(model, chunk, plan.max_tokens, tokenizer.eos_token_id)]
+    return [said(tokenizer, ids) for ids in drawn]
+
+
+def bake(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep) -> dict[str, float]:
+    """The prompted student writes, the unprompted one matches its distribution there. `plan.strength` is the dial."""
+    if not plan.system:
+        raise ValueError("`bake` needs a system prompt to bake")
+    told = partial(with_system, plan.system)
+    start = trust_region.parameters(model)
+    with model.disable_adapter():
+        written = write(model, tokenizer, [told(e) for e in examples], plan)
+    rows = [replace(e, chosen=k) for e, k in zip(examples, written, strict=True) if k.text]
+    metrics = divergence.train(model, tokenizer, rows, plan, on_step, told=told)
+    trust_region.place(model, start, trust_region.parameters(model), plan.strength)
+    return metrics
+
+
+def spin(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep) -> dict[str, float]:
+    """DPO of what people like over what the student, as it is now, writes itself."""
+    written = write(model, tokenizer, [e.prompt for e in examples], plan)
+    rows = [
+        replace(e, rejected=k) for e, k in zip(examples, written, strict=True) if k.text and k.text != e.chosen.text
+    ]
+    return dpo.train(model, tokenizer, rows, plan, on_step)
+
+
+METHODS = {
+    "sdft": Method(
+        usable,
+        partial(
+            divergence.train, loss=partial(plain, divergence=losses.reverse_kl), on_policy=1, told=with_demonstration
+        ),
+        needs="liked, chosen or written completions",
+        loss="E_own[KL(q | p)], p told the completion as an example",
+        paper="SDFT, as in TRL experimental.sdft",
+        defaults="own samples",
+        when="New skills from demonstrations with little forgetting: the student keeps to its own words.",
+    ),
+    "sdpo": Method(
+        criticised,
+        partial(divergence.train, loss=partial(plain, divergence=losses.gjsd), on_policy=1, told=with_critique),
+        needs="rejected completions with a critique in words",
+        loss="E_own[JSD(p, q)], p told the rejected completion and what was said of it",
+        paper="SDPO, as in TRL experimental.sdpo",
+        defaults="own samples",
+        when="People who say what is wrong: each word of it becomes a signal a token.",
+    ),
+    "bake": Method(
+        any_prompt,
+        bake,
+        needs="a system prompt, and prompts",
+        loss="E_y[KL(p | q)], y and p by the student told the system prompt",
+        paper="Bhargava et al. 2024 (2409.13697)",
+        defaults="strength 1; less is half-baked",
+        when="A rule that should hold without being said each time.",
+    ),
+    "spin": Method(
+        usable,
+        spin,
+        needs="liked, chosen or written completions",
+        loss="dpo's, the rejected completion being the student's own sample",
+        paper="Chen et al. 2024 (SPIN)",
+        defaults="as dpo",
+        when="Corrections or a teacher's texts without pairs.",
+    ),
+}

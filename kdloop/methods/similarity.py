@@ -1,0 +1,83 @@
+"""Hidden states: bring the student's features at the completion's positions close to a teacher's.
+
+    L = mean over mapped layers of D(f_T, W f_S)                               survey Eq. 11 and Table 2
+
+The student's layer i is held to the teacher's floor(i L_T / L_S). Where the widths differ, W is a linear projection,
+learned beside the adapter and thrown away afterwards; else the identity. The label's NLL keeps the head in step.
+"""
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from kdloop.methods import losses
+from kdloop.methods.divergence import Teacher, load, usable
+from kdloop.methods.lora import Method, OnStep, Plan
+from kdloop.methods.objective import Sequence, bare, fit, forward, sequence
+from kdloop.pairs import Example
+
+FEATURES = 1.0  # weight of the features against the label's NLL of 1
+
+
+def features(model, sequences: list[Sequence]) -> tuple[list[Tensor], Tensor, Tensor]:
+    """((n, width) of every layer from 1, logits and targets) at the positions that predict the completions."""
+    output, targets = forward(model, sequences, output_hidden_states=True)
+    at, k = targets != -100, targets.size(1)
+    states = [h[:, -k - 1 : -1][at].float() for h in output.hidden_states[1:]]
+    return states, output.logits[:, :-1][at].float(), targets[at]
+
+
+def projections(student: int, teacher: int, layers: int) -> nn.ModuleList:
+    """One map a layer from the student's width to the teacher's."""
+    equal = student == teacher
+    return nn.ModuleList(nn.Identity() if equal else nn.Linear(student, teacher, bias=False) for _ in range(layers))
+
+
+def objective(teacher: Teacher, distance):
+    def of_rows(model, rows: list[dict], progress: float):
+        sequences = [r["sequences"][0] for r in rows]
+        own, logits, targets = features(model, sequences)
+        with torch.no_grad():
+            theirs, _, _ = features(teacher.models[0], sequences)
+        pairs = [
+            (theirs[t - 1], bare(model).projections[s - 1](own[s - 1]))
+            for s, t in losses.layer_map(len(own), len(theirs))
+        ]
+        apart = torch.stack([distance(f_t, f_s).mean() for f_t, f_s in pairs]).mean()
+        return FEATURES * apart + cross_entropy(logits, targets), {"features": apart.item()}
+
+    return of_rows
+
+
+def train(
+    model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep, distance=losses.cosine
+) -> dict[str, float]:
+    if not plan.teachers:
+        raise ValueError("Features of the untrained student are the student's own: give a teacher")
+    teacher, own = load(plan, model), model.config
+    theirs = teacher.models[0].config
+    model.projections = projections(own.hidden_size, theirs.hidden_size, own.num_hidden_layers)
+    rows = [{"sequences": [sequence(tokenizer, e.prompt, e.chosen)]} for e in examples]
+    try:
+        return fit(model, rows, objective(teacher, distance), plan, on_step)
+    finally:
+        del model.projections
+
+
+def hidden(distance, equation: str, when: str) -> Method:
+    needs, paper = (
+        "a teacher with the student's vocabulary, and completions to read",
+        "survey Table 2; TED (Liang et al. 2023)",
+    )
+    loss = f"mean over layers of {equation} + NLL(y)"
+    return Method(usable, partial(train, distance=distance), needs, loss, paper, "every layer, weight 1", when)
+
+
+METHODS = {
+    "hidden_l2": hidden(losses.l2, "||f_T - W f_S||_2", "A teacher of the same family that is deeper or wider."),
+    "hidden_l1": hidden(losses.l1, "||f_T - W f_S||_1", "As hidden_l2, where few dimensions are far off."),
+    "hidden_cosine": hidden(losses.cosine, "1 - cos(f_T, W f_S)", "As hidden_l2, where the scale of features differs."),
+    "hidden_mmd": hidden(losses.mmd, "MMD^2(f_T, W f_S)", "The features as a set should be alike, not each of them."),
+}

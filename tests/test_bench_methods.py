@@ -1,0 +1,34 @@
+"""The comparisons of methods, on a random two-layer student and a rater that counts letters."""
+
+import json
+
+import pytest
+
+from kdloop.bench import divergence, methods
+from kdloop.methods.lora import Plan
+from kdloop.student.transformers import TransformersEngine
+
+RATER = "def letters(prompt, completion):\n    return sum('a' <= c <= 'z' for c in completion)\n"
+
+
+@pytest.mark.slow
+def test_two_methods_get_the_same_votes_and_a_line_each_and_a_second_call_goes_on(tiny_student, tmp_path):
+    rater, out = tmp_path / "rater.py", tmp_path / "cells.jsonl"
+    rater.write_text(RATER)
+    base, budget = TransformersEngine(tiny_student), methods.Budget(votes=8, epochs=3, held_out=6, max_tokens=8)
+    methods.run(base, ["dpo"], [f"{rater}:letters"], [1], budget, out)
+    cells = methods.run(base, ["dpo", "simpo"], [f"{rater}:letters"], [1], budget, out)
+    assert cells == [json.loads(line) for line in out.read_text().splitlines()]
+    assert [c["method"] for c in cells] == ["dpo", "simpo"]
+    for c in cells:
+        assert c["votes"] == 8 and c["wins"] + c["losses"] + c["ties"] == 6
+        assert c["seconds"] > 0 and c["peak MB"] > 100 and c["displacement"] != 0
+    assert methods.table(cells).count("\n") == 3
+
+
+def test_divergences_are_compared_from_the_same_start(tiny_student):
+    plan = Plan(1, epochs=4, learning_rate=1e-2, max_tokens=6, system="End with DONE.")
+    lines = divergence.run(tiny_student, ["forward_kl", "bake"], "End with DONE.", 4, 2, plan)
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert [c[0] for c in cells] == ["`forward_kl`", "`bake`"]
+    assert len({c[1].split(" to ")[0] for c in cells}) == 1
