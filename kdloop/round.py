@@ -21,9 +21,9 @@ from storage import checkpoints, rounds
 from storage.conversations import as_prompt
 from storage.rounds import Round
 
-ELICIT_PROMPTS = 40
+ELICIT_PROMPTS = 32
 MAX_EXAMPLES = 64  # a round's training part: newest first, the rest is what replay leaves out
-PASSES = 64  # examples seen in a training: fewer of them are seen more often, up to three times
+PASSES = 56  # examples seen in a training: fewer of them are seen more often, up to three times
 
 
 def run(settings: Settings, round: Round) -> None:
