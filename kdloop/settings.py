@@ -22,6 +22,7 @@ class Settings:
     round_votes: int = 36  # a round starts after so many new votes; 0 = only by hand
     idle_minutes: float = 0  # also start one after so long without a chat turn, if there is any new vote; 0 = never
     method: str = "auto"
+    teachers: str = ""  # a TOML file of [[teacher]]s (raters/teacher.py); "" = none: nothing leaves this machine
     gate_prompts: int = 64
     round_timeout_minutes: float = 60
     snapshots: str = ""  # a folder, or hf://datasets/OWNER/NAME: a snapshot after every round and at the end; "" = none

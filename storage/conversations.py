@@ -17,7 +17,7 @@ def as_prompt(question: str) -> list[Message]:
     return [{"role": "user", "content": question}]
 
 
-COMPLETION = "k.id, k.turn_id, k.author, k.checkpoint_id, k.text, k.status"  # the columns of a Completion
+COMPLETION = "k.id, k.turn_id, k.author, k.checkpoint_id, k.text, k.status, k.name, k.licence, k.restricted"
 
 
 class UnknownRow(LookupError):
@@ -33,7 +33,10 @@ class Turn:
 
 @dataclass(frozen=True)
 class Completion:
-    """`status`: open while it streams; finished; cut at the token limit; stopped by the person; failed."""
+    """`status`: open while it streams; finished; cut at the token limit; stopped by the person; failed.
+
+    `licence` and `restricted` are the author's: restricted where its terms forbid to train other models on it.
+    """
 
     id: str
     turn_id: str
@@ -41,6 +44,9 @@ class Completion:
     checkpoint_id: int | None
     text: str
     status: str = "finished"
+    name: str = ""
+    licence: str = ""
+    restricted: int = 0
 
     @property
     def said(self) -> tuple[str, bool]:
@@ -67,7 +73,7 @@ def add_turn(db: Path, conversation_id: str, prompt: list[Message]) -> Turn:
 
 
 def add_completion(db: Path, turn_id: str, author: str, **values) -> str:
-    """Record a completion; `values` are columns (text, status, checkpoint_id, sampling, timings, licence)."""
+    """Record a completion; `values` are columns (text, status, checkpoint_id, sampling, licence, restricted...)."""
     id = new_id()
     values = {"status": "finished", **values}
     with transaction(db) as c:

@@ -56,7 +56,7 @@ def test_a_check_passes_what_it_asks_for_and_fails_a_near_miss_with_the_reason(c
 
 def test_a_completion_passes_when_all_checks_do_and_scores_their_mean():
     task = Task("?", "4", ({"check": "number"}, {"check": "words", "most": 2}))
-    assert verifiers.rate(task, ["4", "it is four, so 4", "no idea about that"]) == [1.0, 0.5, 0.0]
+    assert [verifiers.score(task, t) for t in ("4", "it is four, so 4", "no idea about that")] == [1.0, 0.5, 0.0]
     with pytest.raises(ValueError, match="No check 'numbre'; there are number, exact"):
         verifiers.score(Task("?", "4", ({"check": "numbre"},)), "4")
     with pytest.raises(ValueError, match="holds no number"):

@@ -68,11 +68,6 @@ def passed(task: Task, completion: str) -> bool:
     return all(f.score == 1 for f in verify(task, completion))
 
 
-def rate(task: Task, completions: list[str]) -> list[float]:
-    """As every rater: one score a completion, higher is better."""
-    return [score(task, completion) for completion in completions]
-
-
 def number_in(text: str) -> Fraction | None:
     """The last number: where a completion reasons first, its answer comes last."""
     found = NUMBER.findall(text)
