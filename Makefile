@@ -25,6 +25,6 @@ install: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-embedded.txt
 	@touch $@
 
-.venv/tested: .venv/installed requirements-dev.txt
+.venv/tested: .venv/installed requirements-dev.txt requirements-packs.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@

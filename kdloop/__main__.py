@@ -1,4 +1,4 @@
-"""python -m kdloop serve | simulate | round | export | backup | restore | doctor"""
+"""python -m kdloop serve | simulate | round | measure | calibrate | export | backup | restore | doctor"""
 
 import argparse
 import sys
@@ -24,6 +24,14 @@ def main(argv: list[str] | None = None) -> int:
     sim.add_argument("--json", help="write the report to this file")
     one = commands.add_parser("round", help="run one round on the feedback that is there")
     one.add_argument("--method", default="auto")
+    one.add_argument("--recipe", help=f"what it elicits and trains: {', '.join(recipe_names())}, or a TOML file")
+    one.add_argument("--times", type=int, default=1, help="so many rounds, one after the other")
+    many = commands.add_parser("measure", help="accuracy of the champion and of the base on a pack's held-out prompts")
+    many.add_argument("--pack", required=True)
+    many.add_argument("--n", type=int, default=500)
+    many.add_argument("--json", type=Path, help="write every completion and the outcome to this file")
+    trust = commands.add_parser("calibrate", help="compare the judge, the first teacher, with people's votes")
+    trust.add_argument("--pack", default="general", help="whose rubric it judges by")
     out = commands.add_parser("export", help="write people's feedback as JSONL for TRL")
     out.add_argument("--format", choices=exports.FORMATS, default="dpo")
     out.add_argument("--out", type=Path, required=True)
@@ -35,6 +43,12 @@ def main(argv: list[str] | None = None) -> int:
         return COMMANDS[args.command](args)
     except ValueError as error:
         parser.error(str(error))
+
+
+def recipe_names() -> list[str]:
+    from kdloop.recipes import RECIPES
+
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
 
 
 def serve(args) -> int:
@@ -56,16 +70,47 @@ def simulate(args) -> int:
 
 
 def run_round(args) -> int:
+    from kdloop import recipes
     from kdloop.supervisor import Supervisor
     from storage import checkpoints
 
     settings = Settings.from_environment()
+    recipe = args.recipe and recipes.load(args.recipe).as_dict()
     checkpoints.ensure_base(open_database(settings.db))
     supervisor = Supervisor(settings)
-    supervisor.start(args.method)
-    ended = supervisor.wait()
-    print(f"Round {ended.id} {ended.status}: {(ended.verdict or {}).get('reason') or ended.error}")
+    for _ in range(args.times):
+        supervisor.start(args.method, recipe=recipe)
+        ended = supervisor.wait()
+        print(f"Round {ended.id} {ended.status}: {(ended.verdict or {}).get('reason') or ended.error}", flush=True)
     return 0 if ended.status in ("promoted", "rejected") else 1
+
+
+def measure(args) -> int:
+    from kdloop import measure as measuring
+
+    report = measuring.against_base(Settings.from_environment(), args.pack, args.n)
+    print(measuring.table(report))
+    if args.json:
+        measuring.write(report, args.json)
+    return 0
+
+
+def calibrate(args) -> int:
+    from kdloop import packs, pairs
+    from kdloop.raters import judge, teacher
+
+    settings = Settings.from_environment()
+    db = open_database(settings.db)
+    teachers = teacher.load(settings.teachers, db)
+    if teachers is None:
+        raise ValueError("There is no teacher to calibrate: KDLOOP_TEACHERS names a file of them")
+    split = pairs.from_feedback(db)
+    judging = judge.Judge(teachers, teachers.all[0], packs.load(args.pack).rubric)
+    report = judge.calibrate(judging, split.train + split.held_out, db)
+    print(judge.refusal(db, judging) or f"{judging.name} may be trained on")
+    print(f"{report.right} of {report.decided} decided as people did, {report.flips} flips with the order,")
+    print(f"{report.unreadable} unreadable of {report.n}; bias to the longer completion {report.longer:+.2f}")
+    return 0 if not report.refusal else 1
 
 
 def export(args) -> int:
@@ -99,7 +144,9 @@ def doctor(args) -> int:
     return 0
 
 
-COMMANDS = {f.__name__: f for f in (serve, simulate, export, backup, restore, doctor)} | {"round": run_round}
+COMMANDS = {f.__name__: f for f in (serve, simulate, measure, calibrate, export, backup, restore, doctor)} | {
+    "round": run_round
+}
 
 if __name__ == "__main__":
     sys.exit(main())

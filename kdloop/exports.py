@@ -16,14 +16,16 @@ FORMATS = ("sft", "dpo", "kto")  # as the methods read them; not METHODS itself,
 def export(db: Path, format: str, path: Path) -> int:
     """Write all of people's examples that `format` (the name of a method) has a use for; returns how many rows.
 
-    `split` says which part a row belongs to: what is held out here should be held out elsewhere too.
+    `split` says which part a row belongs to: what is held out here should be held out elsewhere too. What an author's
+    terms forbid to train other models on stays here.
     """
     if format not in FORMATS:
         raise ValueError(f"Unknown format {format!r}; there are {', '.join(FORMATS)}")
     split, n = from_feedback(db), 0
     with path.open("w", encoding="utf-8") as file:
         for part, examples in (("train", split.train), ("held_out", split.held_out)):
-            for row in (r for e in examples for r in rows(format, e)):
+            free = (e for e in examples if not any(k.restricted for k in e.completions))
+            for row in (r for e in free for r in rows(format, e)):
                 file.write(json.dumps({**row, "split": part}, ensure_ascii=False) + "\n")
                 n += 1
     return n

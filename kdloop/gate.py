@@ -4,17 +4,20 @@ Both are sampled with the same seeds and judged by the preference model, where i
 log-probability on held-out pairs decide. Either way: a paired sign test, a minimum n, and guards that block alone.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import binomtest
 
 from kdloop.methods.trust_region import mean_nll
+from kdloop.packs import Task
 from kdloop.pairs import Example, Split
+from kdloop.raters import verifiers
 from kdloop.raters.features import embed, relevance, repetition, sameness
 from kdloop.raters.preference_model import PreferenceModel
 from kdloop.student import Engine, Sample, Sampling
-from storage.conversations import Message
+from storage.conversations import Message, as_prompt
 
 SIGN_P = 0.025  # a candidate that is no better passes so rarely
 MIN_DECIDED = 12
@@ -121,13 +124,22 @@ def decide(
     rater: PreferenceModel | None,
     sampling: Sampling,
     seed: int,
+    tasks: Sequence[Task] = (),
 ) -> Verdict:
-    """`prompts` are held out from training; `base` is the untrained student, whose own completions anchor the NLL."""
+    """`prompts` are held out from training; `base` is the untrained student, whose own completions anchor the NLL.
+
+    Where there are `tasks`, prompts with checks, these judge; else the preference model or the held-out pairs do.
+    """
     seeds = [seed * 1_000_003 + i for i in range(len(prompts))]
     new, old = candidate.complete(prompts, sampling, seeds), champion.complete(prompts, sampling, seeds)
     anchors = old if champion is base else base.complete(prompts, sampling, seeds)
     against_base = None
-    if rater and rater.skill.proven:
+    if tasks:
+        judged_by = f"checks of {len(tasks)} prompts"
+        outcomes = by_checks(tasks, candidate, champion, sampling)
+        enough = outcomes.wins + outcomes.losses >= MIN_DECIDED
+        against_base = outcomes if champion is base else by_checks(tasks, candidate, base, sampling)
+    elif rater and rater.skill.proven:
         judged_by, outcomes = f"preference model ({rater.skill})", by_rater(rater, prompts, new, old)
         enough = outcomes.wins + outcomes.losses >= MIN_DECIDED
         against_base = outcomes if champion is base else by_rater(rater, prompts, new, anchors)
@@ -162,6 +174,21 @@ def verdict(judged_by: str, outcomes: Outcomes, enough: bool, guards: tuple[Guar
     else:
         reason = f"Promoted: {score} on held-out prompts by the {judged_by}, all {len(guards)} guards held"
     return Verdict(bool(enough and better and not broken), judged_by, outcomes, guards, reason)
+
+
+def by_checks(tasks: Sequence[Task], new: Engine, old: Engine, sampling: Sampling) -> Outcomes:
+    """Per prompt: does only one of the two pass its checks?"""
+    after, before = (correct(engine, tasks, sampling) for engine in (new, old))
+    wins, losses = (sum(a and not b for a, b in zip(*pair, strict=True)) for pair in ((after, before), (before, after)))
+    return Outcomes(wins, losses, len(tasks) - wins - losses)
+
+
+def correct(engine: Engine, tasks: Sequence[Task], sampling: Sampling) -> list[bool]:
+    """Greedy: which completion passes all checks of its prompt. An accuracy should not depend on a draw."""
+    samples = engine.complete(
+        [as_prompt(t.prompt) for t in tasks], replace(sampling, temperature=0.0), [0] * len(tasks)
+    )
+    return [verifiers.passed(t, s.text) for t, s in zip(tasks, samples, strict=True)]
 
 
 def by_rater(rater: PreferenceModel, prompts: list[list[Message]], new: list[Sample], old: list[Sample]) -> Outcomes:

@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from kdloop import packs
 from storage import feedback as feedback_rows
 from storage.conversations import Completion, Message, completions_and_turns
 from storage.feedback import Feedback
@@ -63,20 +64,24 @@ def is_held_out(conversation: str) -> bool:
     return int.from_bytes(digest[:8], "big") / 2**64 < HELD_OUT_SHARE
 
 
-def from_feedback(db: Path, round_id: int | None = None) -> Split:
-    """All live feedback of people, and the AI feedback of `round_id`, as examples."""
+def from_feedback(db: Path, round_id: int | None = None, pack: str = "general") -> Split:
+    """All live feedback of people, and the AI feedback of `round_id`, as examples.
+
+    No prompt of the training part is one that a person's held-out conversation, or a pack, holds out: this is the one
+    way into training, whatever source wrote the row.
+    """
     rows = feedback_rows.live_feedback(db, round_id)
     completions, prompts = completions_and_turns(db, [r.turn_id for r in rows])
     examples = [e for e in (example(r, completions, prompts) for r in rows) if e]
     dropped = Counter({"ties": sum(r.score == 0.5 and r.rejected_id is not None for r in rows)})
     examples = with_rankings(without_contradictions([*examples, *star_pairs(rows, completions, prompts)], dropped))
     held_out = [e for e in examples if is_held_out(e.conversation)]
-    asked = {key(e.prompt) for e in held_out}
+    asked, packed = {key(e.prompt) for e in held_out}, packs.held_out(*{"general", pack})
     train = []
     for e in examples:
         if is_held_out(e.conversation):
             continue
-        if key(e.prompt) in asked:
+        if key(e.prompt) in asked or packs.normal(e.question) in packed:
             dropped["same prompt as a held-out one"] += 1
         else:
             train.append(e)
@@ -85,7 +90,7 @@ def from_feedback(db: Path, round_id: int | None = None) -> Split:
 
 def example(row: Feedback, completions: dict[str, Completion], prompts: dict[str, list[Message]]) -> Example | None:
     """A row's example; None for what says nothing on its own: ties, scores (see star_pairs)."""
-    if row.score is not None and row.source == "human":
+    if row.channel == "stars" or (row.score is not None and row.source == "human"):
         return None
     chosen, rejected = (completions[id] if id else None for id in (row.chosen_id, row.rejected_id))
     noise = 1 - row.score if row.source == "preference_model" and row.score else 0.0
@@ -98,7 +103,7 @@ def star_pairs(rows: list[Feedback], completions: dict, prompts: dict) -> list[E
     when it is not in the middle."""
     by_turn = defaultdict(list)
     for r in rows:
-        if r.channel == "stars":
+        if r.channel == "stars" and r.source == "human":  # a judge's scores come with the pair that they make
             by_turn[r.turn_id, r.rater].append(r)
     examples = []
     for stars in by_turn.values():

@@ -5,13 +5,17 @@ import time
 from contextlib import contextmanager
 from dataclasses import replace
 
-from kdloop import gate, packs, pairs
-from kdloop.knowledge.self_knowledge import SPREAD, best_of_n
+from kdloop import gate, packs, pairs, recipes
+from kdloop.knowledge import elicit
+from kdloop.knowledge.curation import SELECTIONS
+from kdloop.knowledge.rows import Means, Refused
 from kdloop.methods import METHODS, NothingToLearn, choose, trust_region
 from kdloop.methods.lora import Plan, trainable_student
+from kdloop.packs import Task
 from kdloop.pairs import Example, Split
-from kdloop.raters import preference_model
+from kdloop.raters import judge, preference_model, teacher
 from kdloop.raters.preference_model import PreferenceModel
+from kdloop.recipes import Recipe
 from kdloop.settings import Settings
 from kdloop.student import Sampling
 from kdloop.student.base import find_student
@@ -21,9 +25,7 @@ from storage import checkpoints, rounds
 from storage.conversations import as_prompt
 from storage.rounds import Round
 
-ELICIT_PROMPTS = 32
-MAX_EXAMPLES = 64  # a round's training part: newest first, the rest is what replay leaves out
-PASSES = 56  # examples seen in a training: fewer of them are seen more often, up to three times
+CHECKED = 160  # prompts of a pack with checks that the gate asks
 
 
 def run(settings: Settings, round: Round) -> None:
@@ -33,32 +35,33 @@ def run(settings: Settings, round: Round) -> None:
     parent, untrained = checkpoints.get_checkpoint(db, round.base_id), checkpoints.lineage(db)[0]
     base = TransformersEngine(find_student(settings.student, settings.home))
     adapter = checkpoints.adapter_dir(db, parent)
-    champion = base.load(adapter) if adapter else base
+    origin = champion = base.load(adapter) if adapter else base
 
     with clock.phase("eliciting"):
         split = pairs.from_feedback(db)
         try:
-            choose(round.requested, split.train)
+            if not round.recipe:
+                choose(round.requested, split.train)
             rater = fit_rater(split)
-            gate.require_a_judge(rater, split)
-        except (NothingToLearn, gate.CannotDecide) as refusal:
+            recipe = recipe_of(round, rater)
+            asked, judged = training_tasks(recipe, split, round.seed), gate_tasks(recipe)
+            if not judged:
+                gate.require_a_judge(rater, split)
+            writers = ((champion, parent),) if champion is base else ((champion, parent), (base, untrained))
+            means = means_of(settings, round, recipe, writers, rater, split, clock)
+            elicited = elicit(means, asked, recipe.knowledge)
+            split = pairs.from_feedback(db, round.id, recipe.pack)
+            method, why = choose(requested(round, recipe), split.train, split.dropped["contradictory"])
+        except (NothingToLearn, gate.CannotDecide, Refused) as refusal:
             return refuse(db, round, split, str(refusal))
-        if rater and rater.skill.proven:
-            questions = training_questions(split, round.seed)
-            writers = [(champion, parent)] if champion is base else [(champion, parent), (base, untrained)]
-            best_of_n(db, round, writers, rater, questions, replace(sampling, temperature=SPREAD), clock.steps)
-            split = pairs.from_feedback(db, round.id)
-    method, why = choose(round.requested, split.train, split.dropped["contradictory"])
-    examples = select(method, split.train)
+    examples = select(method, split.train, recipe, champion)
     record_rows(db, round, examples, split)
-
-    origin = champion
-    if len(people_said(split)) <= MAX_EXAMPLES:  # all of it fits into one round: learn it from the base, without drift
+    if from_base(recipe, split):
         origin, parent, adapter = base, untrained, None
 
-    with clock.phase("training", method=method, why=explain(why, rater), counts=counts(split, examples)):
+    with clock.phase("training", method=method, why=explain(why, rater), counts=counts(split, examples, elicited)):
         model = trainable_student(base.source, adapter, device_and_dtype()[1], round.seed)
-        start, plan = trust_region.parameters(model), plan_of(settings, round, rater, len(examples))
+        start, plan = trust_region.parameters(model), plan_of(settings, round, rater, recipe, len(examples))
         metrics = METHODS[method].train(model, base.tokenizer, examples, plan, clock.steps)
         metrics |= trust_region.settle(model, start, base, origin, settings.round_max_tokens)
         candidate = publish(db, round, parent, model, base, method, metrics)
@@ -66,7 +69,7 @@ def run(settings: Settings, round: Round) -> None:
     with clock.phase("gating", metrics=metrics):
         engine = base.load(checkpoints.adapter_dir(db, candidate))
         prompts = gate_prompts(split, settings.gate_prompts)
-        verdict = gate.decide(engine, champion, base, split, prompts, rater, sampling, round.seed)
+        verdict = gate.decide(engine, champion, base, split, prompts, rater, sampling, round.seed, judged)
     end = {"verdict": verdict.as_dict(), "seconds": clock.seconds}
     if verdict.passed:
         checkpoints.promote(db, candidate.id, round.id, **end)
@@ -114,14 +117,14 @@ def refuse(db, round: Round, split: Split, reason: str) -> None:
     """No candidate: what there is cannot be learned from, or could not be judged."""
     verdict = {"passed": False, "reason": f"Rejected before training: {reason}", "n": 0, "guards": {}}
     record_rows(db, round, split.train, split)  # read and found wanting: the same votes must not start a round again
-    rounds.advance(db, round.id, "eliciting", verdict=verdict, counts=counts(split, []))
+    rounds.advance(db, round.id, "eliciting", verdict=verdict, counts=counts(split, [], {}))
     rounds.finish_round(db, round.id, "rejected")
 
 
-def plan_of(settings: Settings, round: Round, rater: PreferenceModel | None, examples: int) -> Plan:
+def plan_of(settings: Settings, round: Round, rater: PreferenceModel | None, recipe: Recipe, examples: int) -> Plan:
     return Plan(
         round.seed,
-        epochs=min(3, PASSES / examples),
+        epochs=min(3, recipe.passes / examples),
         max_tokens=settings.round_max_tokens,
         teachers=tuple(filter(None, settings.teacher_models.split(","))),
         system=settings.bake,
@@ -129,20 +132,63 @@ def plan_of(settings: Settings, round: Round, rater: PreferenceModel | None, exa
     )
 
 
-def training_questions(split: Split, seed: int) -> list[str]:
-    """People's own prompts of the training part first, then the pack's; never a held-out one."""
+def recipe_of(round: Round, rater: PreferenceModel | None) -> Recipe:
+    """The round's own; without one, people's votes, multiplied where the preference model is proven."""
+    if round.recipe:
+        return recipes.from_dict(round.recipe)
+    return recipes.VOTES if rater and rater.skill.proven else replace(recipes.VOTES, knowledge=())
+
+
+def requested(round: Round, recipe: Recipe) -> str:
+    return recipe.method if round.requested == "auto" else round.requested
+
+
+def means_of(settings: Settings, round: Round, recipe: Recipe, writers, rater, split: Split, clock: "Clock") -> Means:
+    """What the recipe's sources may use. The champion alone writes where training goes on from it."""
+    pack, teachers = packs.load(recipe.pack), teacher.load(settings.teachers, settings.db)
+    return Means(
+        settings.db,
+        round,
+        writers[:1] if recipe.start == "champion" else writers,
+        Sampling(pack.max_tokens or settings.round_max_tokens),
+        pack,
+        rater,
+        teachers,
+        teachers and judge.Judge(teachers, teachers.all[0], pack.rubric),
+        people_said(split),
+        sum(r.recipe.get("name") == recipe.name and r.status == "promoted" for r in rounds.list_rounds(settings.db)),
+        clock.steps,
+    )
+
+
+def training_tasks(recipe: Recipe, split: Split, seed: int) -> list[Task]:
+    """People's own prompts of the training part first, where nothing has to be checked, then the pack's."""
     held_out = {e.question for e in split.held_out}
-    own = [e.question for e in split.train]
-    pack = packs.prompts("general", "train")
+    pack = list(packs.tasks(recipe.pack, "train"))
     random.Random(seed).shuffle(pack)
-    return [q for q in dict.fromkeys(own[-ELICIT_PROMPTS // 2 :] + pack) if q not in held_out][:ELICIT_PROMPTS]
+    own = [] if packs.load(recipe.pack).checks else [e.question for e in split.train][-recipe.prompts // 2 :]
+    tasks = {t.prompt: t for t in [*map(Task, own), *pack] if t.prompt not in held_out}
+    return list(tasks.values())[: recipe.prompts]
 
 
-def select(method: str, train: list[Example]) -> list[Example]:
-    """What the method can use, people's newest votes first, then AI feedback."""
-    usable = [e for e in train if METHODS[method].usable(e)]
-    newest_first = usable[::-1]
-    return sorted(newest_first, key=lambda e: e.source != "human")[:MAX_EXAMPLES]
+def gate_tasks(recipe: Recipe) -> list[Task]:
+    """The gate's prompts whose completions can be checked: where there are any, checks judge the candidate."""
+    return [t for t in packs.tasks(recipe.pack, "gate") if t.verifiable][:CHECKED]
+
+
+def from_base(recipe: Recipe, split: Split) -> bool:
+    """All votes that fit into one round are learned from the base, without drift."""
+    return recipe.start == "base" or (recipe.start == "auto" and len(people_said(split)) <= recipe.examples)
+
+
+def select(method: str, train: list[Example], recipe: Recipe, champion) -> list[Example]:
+    """What the method can use: people's newest votes first, then AI feedback, as the recipe selects it."""
+    newest_first = [e for e in train if METHODS[method].usable(e)][::-1]
+    said, elicited = (([e for e in newest_first if (e.source == "human") is human]) for human in (True, False))
+    room = max(0, recipe.examples - len(said))
+    if recipe.select and len(elicited) > room:
+        elicited = SELECTIONS[recipe.select](elicited, room, champion)
+    return [*said[: recipe.examples], *elicited[:room]]
 
 
 def record_rows(db, round: Round, examples: list[Example], split: Split) -> None:
@@ -150,9 +196,10 @@ def record_rows(db, round: Round, examples: list[Example], split: Split) -> None
     rounds.use_feedback(db, round.id, *rows)
 
 
-def counts(split: Split, examples: list[Example]) -> dict:
-    ai = sum(e.source != "human" for e in examples)
-    return {"train": len(examples), "ai": ai, "held_out": len(split.held_out), "dropped": dict(split.dropped)}
+def counts(split: Split, examples: list[Example], elicited: dict[str, int]) -> dict:
+    ai, dropped = sum(e.source != "human" for e in examples), dict(split.dropped)
+    held_out = len(split.held_out)
+    return {"train": len(examples), "ai": ai, "held_out": held_out, "dropped": dropped, "elicited": elicited}
 
 
 def explain(why: str, rater: PreferenceModel | None) -> str:

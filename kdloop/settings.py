@@ -24,6 +24,7 @@ class Settings:
     round_votes: int = 36  # a round starts after so many new votes; 0 = only by hand
     idle_minutes: float = 0  # also start one after so long without a chat turn, if there is any new vote; 0 = never
     method: str = "auto"
+    teachers: str = ""  # a TOML file of [[teacher]]s (raters/teacher.py); "" = none: nothing leaves this machine
     teacher_models: str = ""  # directories or Hub names, by commas, of white-box teachers; "" = the untrained student
     bake: str = ""  # the system prompt that the method `bake` turns into weights
     gate_prompts: int = 64

@@ -39,11 +39,19 @@ class Supervisor:
         self.stopping, self.lock = Event(), RLock()
         self.streaming, self.pace = 0, Lock()  # replies under way
 
-    def start(self, requested: str = "auto", *, started_by: str = "hand", seed: int | None = None) -> Round:
-        """Queue a round and spawn its process. Raises RoundRunning while there is one."""
+    def start(
+        self, requested: str = "auto", *, started_by: str = "hand", seed: int | None = None, recipe: dict | None = None
+    ) -> Round:
+        """Queue a round and spawn its process; `recipe` as of Recipe.as_dict. Raises RoundRunning while there is
+        one."""
         with self.lock:
             self.round = rounds.start_round(
-                self.settings.db, requested=requested, seed=seed, started_by=started_by, owner=self.owner
+                self.settings.db,
+                requested=requested,
+                seed=seed,
+                started_by=started_by,
+                owner=self.owner,
+                recipe=recipe,
             )
             log = log_file(self.settings, self.round.id)
             log.parent.mkdir(parents=True, exist_ok=True)

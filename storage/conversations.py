@@ -21,7 +21,7 @@ CHOSEN = (
     "exists (select 1 from feedback f where f.chosen_id = completions.id and f.channel = 'choice' "
     "and f.source = 'human' and f.score is null and f.retracted_at is null)"
 )
-COMPLETION = "k.id, k.turn_id, k.author, k.checkpoint_id, k.text, k.status"  # the columns of a Completion
+COMPLETION = "k.id, k.turn_id, k.author, k.checkpoint_id, k.text, k.status, k.name, k.licence, k.restricted"
 
 
 class UnknownRow(LookupError):
@@ -37,7 +37,10 @@ class Turn:
 
 @dataclass(frozen=True)
 class Completion:
-    """`status`: open while it streams; finished; cut at the token limit; stopped by the person; failed."""
+    """`status`: open while it streams; finished; cut at the token limit; stopped by the person; failed.
+
+    `licence` and `restricted` are the author's: restricted where its terms forbid to train other models on it.
+    """
 
     id: str
     turn_id: str
@@ -45,6 +48,9 @@ class Completion:
     checkpoint_id: int | None
     text: str
     status: str = "finished"
+    name: str = ""
+    licence: str = ""
+    restricted: int = 0
 
     @property
     def said(self) -> tuple[str, bool]:
@@ -71,7 +77,7 @@ def add_turn(db: Path, conversation_id: str, prompt: list[Message]) -> Turn:
 
 
 def add_completion(db: Path, turn_id: str, author: str, **values) -> str:
-    """Record a completion; `values` are columns (text, status, checkpoint_id, sampling, timings, licence)."""
+    """Record a completion; `values` are columns (text, status, checkpoint_id, sampling, licence, restricted...)."""
     id = new_id()
     values = {"status": "finished", **values}
     with transaction(db) as c:

@@ -35,7 +35,29 @@ def m002_raters_and_audit(c: sqlite3.Connection) -> None:
     )
 
 
-MIGRATIONS = [m001_initial, m002_raters_and_audit]  # append only; `pragma user_version` counts those that were applied
+def knowledge_tables(c: sqlite3.Connection) -> None:
+    """Recipes of rounds, terms of authors, calls of teachers, calibrations of judges, and the student's own say."""
+    for statement in KNOWLEDGE.split(";\n"):
+        c.execute(statement)
+    also_allow(c, "feedback", "'preference_model'", "'student'")
+
+
+def also_allow(c: sqlite3.Connection, table: str, known: str, new: str) -> None:
+    """Extend a CHECK's list of values. No row changes, so the schema's text may be edited in place
+    (sqlite.org/lang_altertable.html, the second procedure); dropping the table would cascade to what points at it."""
+    version = c.execute("pragma schema_version").fetchone()[0]
+    c.execute("pragma writable_schema = on")
+    edit = "update sqlite_schema set sql = replace(sql, ?, ?) where type = 'table' and name = ?"
+    c.execute(edit, [f"{known})", f"{known}, {new})", table])
+    c.execute(f"pragma schema_version = {version + 1}")
+    c.execute("pragma writable_schema = off")
+
+
+MIGRATIONS = [
+    m001_initial,
+    m002_raters_and_audit,
+    knowledge_tables,
+]  # append only; `pragma user_version` counts those that were applied
 
 
 def open_database(path: Path) -> Path:
@@ -222,4 +244,28 @@ create table lease (
   owner text not null,
   round_id integer references rounds(id),
   beat real not null
+)"""
+
+KNOWLEDGE = """
+alter table rounds add column recipe text not null default '{}';
+alter table completions add column restricted integer not null default 0 check (restricted in (0, 1));
+create table calls (
+  hash text primary key,
+  teacher text not null,
+  request text not null,
+  text text not null,
+  status text not null check (status in ('finished', 'cut')),
+  logprobs text,
+  prompt_tokens integer not null,
+  completion_tokens integer not null,
+  cost real not null,
+  seconds real not null,
+  created_at text not null
+);
+create index calls_teacher on calls(teacher);
+create table calibrations (
+  id integer primary key,
+  judge text not null,
+  report text not null,
+  created_at text not null
 )"""

@@ -3,11 +3,13 @@
 | channel  | chosen            | rejected          | score                          |
 |----------|-------------------|-------------------|--------------------------------|
 | thumb    | the liked one     | the disliked one  |                                |
-| stars    | the rated one     |                   | 0 to 1                         |
+| stars    | the rated one     |                   | 0 to 1, of one `aspect`        |
 | choice   | the better one    | the other         | 0.5 when they were equally good |
 | edit     | the person's text | the student's     |                                |
 | critique |                   | the criticised    | (`critique` holds the words)   |
 | ranking  | the better one    | the other         | the rater's probability        |
+
+AI feedback is the same rows with another `source`: teacher, judge, verifier, preference_model, or the student itself.
 """
 
 from dataclasses import dataclass
@@ -55,9 +57,10 @@ def add_feedback(
 
     Saying the same twice leaves one row; saying something else on the same completions retracts what was said before.
     """
-    row = {"chosen_id": chosen_id, "rejected_id": rejected_id, "score": None, "reason": "", "critique": ""} | values
+    row = {"chosen_id": chosen_id, "rejected_id": rejected_id, "score": None, "reason": "", "critique": ""}
+    row |= {"aspect": "overall"} | values
     with transaction(db) as c:
-        for old in live_rows(c, turn_id, rater, channel, chosen_id, rejected_id):
+        for old in live_rows(c, turn_id, rater, channel, row["aspect"], chosen_id, rejected_id):
             if all(old[k] == v for k, v in row.items()):
                 return old["id"]
             c.execute("update feedback set retracted_at = ? where id = ?", [now(), old["id"]])
@@ -68,14 +71,15 @@ def add_feedback(
     return id
 
 
-def live_rows(c, turn_id, rater, channel, *completion_ids) -> list:
-    """What this rater has said through this channel about any of these completions and not taken back.
+def live_rows(c, turn_id, rater, channel, aspect, *completion_ids) -> list:
+    """What this rater has said through this channel about this aspect of any of these completions, and not taken back.
 
     An edit brings a new text each time, so it is found by the completion that it corrects.
     """
     rows = c.execute(
-        "select * from feedback where turn_id = ? and rater = ? and channel = ? and retracted_at is null",
-        [turn_id, rater, channel],
+        "select * from feedback where turn_id = ? and rater = ? and channel = ? and aspect = ? "
+        "and retracted_at is null",
+        [turn_id, rater, channel, aspect],
     ).fetchall()
     return [r for r in rows if {r["chosen_id"], r["rejected_id"]} & (set(completion_ids) - {None})]
 

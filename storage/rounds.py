@@ -19,6 +19,7 @@ class Round:
     id: int
     status: str
     requested: str  # the method asked for, or "auto"
+    recipe: dict  # what the round elicits and trains, whole, so that it can be repeated; {} without a recipe
     method: str | None
     why: str
     base_id: int
@@ -50,7 +51,9 @@ class RoundRunning(Exception):
     "A round is running already"
 
 
-def start_round(db: Path, *, requested: str, seed: int | None, started_by: str, owner: str) -> Round:
+def start_round(
+    db: Path, *, requested: str, seed: int | None, started_by: str, owner: str, recipe: dict | None = None
+) -> Round:
     """Queue a round on the serving checkpoint and take the lease. Raises RoundRunning while another one holds it."""
     with transaction(db) as c:
         held = c.execute("select owner, round_id, beat from lease").fetchone()
@@ -64,6 +67,7 @@ def start_round(db: Path, *, requested: str, seed: int | None, started_by: str, 
             "rounds",
             status="queued",
             requested=requested,
+            recipe=recipe or {},
             base_id=base,
             seed=0,
             started_by=started_by,
@@ -146,7 +150,7 @@ def find_rounds(db: Path, where: str, values: list) -> list[Round]:
 
 
 def decode(name: str, value):
-    return json.loads(value) if value and name in ("counts", "seconds", "metrics", "verdict") else value
+    return json.loads(value) if value and name in ("recipe", "counts", "seconds", "metrics", "verdict") else value
 
 
 def note_progress(

@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from storage import checkpoints, conversations, rounds
+from storage import checkpoints, conversations, feedback, rounds
 from storage.database import MIGRATIONS, NewerDatabase, connect, open_database, transaction
 
 
@@ -107,3 +107,25 @@ def test_prune_keeps_the_last_rejected_candidate_which_an_owner_may_promote(db):
     assert checkpoints.serving(db).version == 0
     assert checkpoints.serve(db, rejected[1].id).version == 1
     assert [k.status for k in checkpoints.lineage(db)] == ["retired", "rejected", "serving"]
+
+
+def test_a_migrated_check_allows_the_students_own_say_and_still_nothing_else(db):
+    turn = conversations.add_turn(db, conversations.start_conversation(db, "ann"), [{"role": "user", "content": "hi"}])
+    base = checkpoints.serving(db).id
+    liked = conversations.add_completion(db, turn.id, "student", text="hello", checkpoint_id=base)
+    said = {"rater": "majority", "channel": "ranking", "chosen_id": liked}
+    feedback.add_feedback(db, turn.id, source="student", **said)
+    with pytest.raises(sqlite3.IntegrityError):
+        feedback.add_feedback(db, turn.id, source="nobody", **said | {"rater": "x"})
+    with connect(db) as c:
+        assert c.execute("pragma integrity_check").fetchone()[0] == "ok"
+
+
+def test_stars_on_two_aspects_of_one_completion_both_stand(db):
+    turn = conversations.add_turn(db, conversations.start_conversation(db, "ann"), [{"role": "user", "content": "hi"}])
+    base = checkpoints.serving(db).id
+    rated = conversations.add_completion(db, turn.id, "student", text="hello", checkpoint_id=base)
+    stars = {"rater": "judge a", "channel": "stars", "source": "human", "chosen_id": rated}
+    for aspect, score in (("honesty", 1.0), ("helpfulness", 0.25), ("honesty", 0.5)):
+        feedback.add_feedback(db, turn.id, **stars, aspect=aspect, score=score)
+    assert sorted(r.score for r in feedback.live_feedback(db)) == [0.25, 0.5]

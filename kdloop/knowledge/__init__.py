@@ -1,1 +1,45 @@
-"""Knowledge elicitation: each source writes ordinary rows (turns, completions, feedback) with provenance."""
+"""Knowledge elicitation: each source writes ordinary rows (turns, completions, feedback) with provenance.
+
+KNOWLEDGE is the survey's six kinds, by name: `source(means, tasks, **options) -> rows written`.
+"""
+
+from collections.abc import Sequence
+
+from kdloop.knowledge import curation, expansion, feature, feedback, labeling, self_knowledge, self_play
+from kdloop.knowledge.rows import Means
+from kdloop.packs import Task
+
+KNOWLEDGE = {
+    "best_of_n": self_knowledge.best_of_n,
+    "verified": self_knowledge.verified,
+    "majority": self_knowledge.majority,
+    "star": self_knowledge.star,
+    "rest": self_knowledge.rest,
+    "rlcd": self_play.rlcd,
+    "spin": self_play.spin,
+    "self_rewarding": self_play.self_rewarding,
+    "self_lengthen": self_play.self_lengthen,
+    "debate": self_play.debate,
+    "labels": labeling.labels,
+    "compare": feedback.compare,
+    "scores": feedback.scores,
+    "revise": feedback.revise,
+    "refine": feedback.refine,
+    "self_instruct": expansion.self_instruct,
+    "evolve": expansion.evolve,
+    "hard_and_easy": expansion.hard_and_easy,
+    "topics": curation.topics,
+    "documents": curation.documents,
+    "mosaic": curation.mosaic,
+    "features": feature.features,
+}
+
+
+def elicit(means: Means, tasks: Sequence[Task], steps: Sequence[dict]) -> dict[str, int]:
+    """Carry out a recipe's [[knowledge]] steps; rows written by each source. Raises Refused, saying why."""
+    written: dict[str, int] = {}
+    for step in steps:
+        options = {k: v for k, v in step.items() if k != "source"}
+        rows = KNOWLEDGE[step["source"]](means, tasks, **options)
+        written[step["source"]] = written.get(step["source"], 0) + rows
+    return written

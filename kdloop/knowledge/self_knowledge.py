@@ -1,103 +1,173 @@
-"""Best-of-n: the student answers each prompt several times, and the preference model says which is best and worst.
+"""Self-knowledge: the student's own samples, filtered. No teacher, no people.
 
-The survey's self-knowledge, filtered by a reward model (ReST, RAFT). Multiplies a few dozen votes into on-policy pairs;
-only a preference model whose skill is proven may do it. Rows carry source `preference_model` and the round's id.
+    D = { (x, y, phi(x, y)) | x ~ S, y ~ p_S(y | x) }                       survey Eq. 8; phi is what filters
+
+phi is the preference model (best_of_n), a verifier (verified, star, rest), or agreement with oneself (majority). Every
+source is `elicit(means, tasks, **options) -> rows written`.
 """
 
-import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+import re
+from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 
-from kdloop.chat import record
-from kdloop.pairs import is_held_out
+from kdloop.knowledge.rows import Means, Refused, Said
+from kdloop.packs import Task
+from kdloop.raters import verifiers
 from kdloop.raters.preference_model import PreferenceModel
-from kdloop.student import Engine, Sample, Sampling
-from storage import conversations
-from storage.checkpoints import Checkpoint
 from storage.conversations import as_prompt
-from storage.database import new_id
-from storage.feedback import add_feedback
-from storage.rounds import Round
 
 N = 4
 SPREAD = 0.8  # temperature of completions that are compared with each other: two alike say nothing
-CHUNK = 16  # prompts a batch: 64 completions
 SURE = 0.6  # the rater's probability that best beats worst
+HINT = "\n\nThe answer is {answer}. Say how to get there, and end with the answer."
+MAJORITY = 0.5
 
 
-def best_of_n(
-    db: Path,
-    round: Round,
-    writers: list[tuple[Engine, Checkpoint]],
-    rater: PreferenceModel,
-    questions: list[str],
-    sampling: Sampling,
-    on_step: Callable[[int, int], None],
-) -> int:
-    """Write one pair a question where the rater is sure enough; returns how many. Each writer gives its share of N."""
-    written = 0
-    for at in range(0, len(questions), CHUNK):
-        asked = questions[at : at + CHUNK]
-        drawn = [draw(*w, asked, sampling, N // len(writers), (round.seed, at, i)) for i, w in enumerate(writers)]
-        samples = [one for group in zip(*drawn, strict=True) for share in group for one in share]
-        for question, best, worst, probability in rank(rater, asked, [d.sample for d in samples]):
-            write_pair(db, round, question, samples[best], samples[worst], sampling, probability)
-            written += 1
-        on_step(min(at + CHUNK, len(questions)), len(questions))
-    return written
+def best_of_n(means: Means, tasks: Sequence[Task], n: int = N, sure: float = SURE) -> int:
+    """Best and worst of `n` by the preference model make a pair where it is sure enough (RAFT, Dong et al. 2023).
+
+    Multiplies a few dozen votes into on-policy pairs. Raises Refused without a preference model whose skill is proven.
+    """
+    if not (means.rater and means.rater.skill.proven):
+        raise Refused("best_of_n needs a preference model that is shown to be above chance")
+    groups = means.ask(tasks, n, "best_of_n", temperature=SPREAD)
+    ranked = rank(means.rater, [t.prompt for t in tasks], groups, sure)
+    for question, best, worst, probability in ranked:
+        means.write(
+            question,
+            best,
+            worst,
+            source="preference_model",
+            rater=f"preference model of round {means.round.id}",
+            score=probability,
+        )
+    return len(ranked)
 
 
-@dataclass(frozen=True)
-class Drawn:
-    sample: Sample
-    checkpoint: Checkpoint
-    seed: int
-
-
-def draw(engine, checkpoint: Checkpoint, asked: list[str], sampling: Sampling, n: int, key: tuple) -> list[list[Drawn]]:
-    """`n` completions a question."""
-    first = int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:5], "big")
-    seeds = [first + i for i in range(len(asked) * n)]
-    samples = engine.complete([as_prompt(q) for q in asked for _ in range(n)], sampling, seeds)
-    drawn = [Drawn(sample, checkpoint, seed) for sample, seed in zip(samples, seeds, strict=True)]
-    return [drawn[i * n :][:n] for i in range(len(asked))]
-
-
-def rank(rater: PreferenceModel, asked: list[str], samples: list[Sample]) -> list[tuple[str, int, int, float]]:
-    """(question, best, worst, probability) where the rater is sure enough; each question has as many samples."""
-    n = len(samples) // len(asked)
-    sides = [s.said for s in samples]
+def rank(rater: PreferenceModel, asked: list[str], groups: list[list[Said]], sure: float) -> list[tuple]:
+    """(question, best, worst, probability) where the rater is sure enough; each question has as many completions."""
+    n = len(groups[0])
+    sides = [s.said for group in groups for s in group]
     scores = rater.scores([q for q in asked for _ in range(n)], sides).reshape(-1, n)
     first = np.arange(len(asked)) * n
-    best, worst = first + scores.argmax(1), first + scores.argmin(1)
-    p = rater.probabilities(asked, [sides[i] for i in best], [sides[i] for i in worst])
-    groups = zip(asked, best.tolist(), worst.tolist(), p.tolist(), strict=True)
-    return [(q, b, w, p) for q, b, w, p in groups if p >= SURE and sides[b][0] and sides[w][0]]
+    best, worst = scores.argmax(1), scores.argmin(1)
+    p = rater.probabilities(asked, [sides[i] for i in first + best], [sides[i] for i in first + worst])
+    found = zip(asked, groups, best.tolist(), worst.tolist(), p.tolist(), strict=True)
+    ranked = [(q, group[b], group[w], p) for q, group, b, w, p in found if p >= sure]
+    return [r for r in ranked if r[1].text and r[2].text]
 
 
-def write_pair(
-    db: Path, round: Round, question: str, chosen: Drawn, rejected: Drawn, sampling: Sampling, probability: float
-) -> None:
-    """Record a turn, its two completions and the preference model's choice between them."""
-    conversation = conversations.start_conversation(db, f"round {round.id}", question, id=training_id())
-    turn = conversations.add_turn(db, conversation, as_prompt(question))
-    better, worse = (record(db, turn, d.checkpoint, d.sample, sampling, d.seed) for d in (chosen, rejected))
-    add_feedback(
-        db,
-        turn.id,
-        rater=f"preference model of round {round.id}",
-        channel="ranking",
-        chosen_id=better.id,
-        rejected_id=worse.id,
-        score=probability,
-        source="preference_model",
-        round_id=round.id,
-    )
+def verified(means: Means, tasks: Sequence[Task], n: int = 2 * N, temperature: float = SPREAD) -> int:
+    """Rejection sampling: what passes the checks is chosen, what fails is rejected (Yuan et al. 2023; ReST-EM).
+
+    One row a prompt: a pair where both kinds were drawn, a liked completion where all passed, none where none did.
+    """
+    rows = 0
+    for task, group in zip(checkable(tasks), means.ask(tasks, n, "verified", temperature=temperature), strict=True):
+        right, wrong = by_check(task, group)
+        if right:
+            write_verified(means, task, right[0], wrong[0] if wrong else None)
+            rows += 1
+    return rows
 
 
-def training_id() -> str:
-    """A conversation id that the held-out hash leaves in the training part."""
-    return next(id for id in iter(new_id, None) if not is_held_out(id))
+def star(means: Means, tasks: Sequence[Task], n: int = N, temperature: float = SPREAD) -> int:
+    """STaR (Zelikman et al. 2022): keep what reaches the answer; where nothing does, ask again with the answer as a
+    hint, and record what then passes under the prompt without it."""
+    groups = means.ask(checkable(tasks), n, "star", temperature=temperature)
+    split = [by_check(task, group) for task, group in zip(tasks, groups, strict=True)]
+    missed = [i for i, (right, _) in enumerate(split) if not right]
+    hinted = [as_prompt(tasks[i].prompt + HINT.format(answer=tasks[i].answer)) for i in missed]
+    again = means.draw(hinted, n, "star hints", temperature=temperature) if hinted else []
+    rationalised = {i: by_check(tasks[i], group)[0] for i, group in zip(missed, again, strict=True)}
+    rows = 0
+    for i, (task, (right, wrong)) in enumerate(zip(tasks, split, strict=True)):
+        if kept := right or rationalised.get(i):
+            write_verified(means, task, kept[0], wrong[0] if wrong else None, reason="" if right else "with a hint")
+            rows += 1
+    return rows
+
+
+def rest(means: Means, tasks: Sequence[Task], n: int = 2 * N, thresholds: Sequence[float] = (0.4, 0.7, 1.0)) -> int:
+    """ReST (Gulcehre et al. 2023): each Improve step keeps what scores at least its threshold, and those rise.
+
+    The scores are the mean of the task's checks. A recipe's first round takes the first threshold, its second the
+    second...
+    """
+    if list(thresholds) != sorted(thresholds):
+        raise ValueError(f"ReST's thresholds must rise, {list(thresholds)} do not")
+    threshold, rows = thresholds[min(means.nth, len(thresholds) - 1)], 0
+    for task, group in zip(checkable(tasks), means.ask(tasks, n, "rest", temperature=SPREAD), strict=True):
+        for said, score in at_least(task, group, threshold):
+            means.write(task.prompt, said, source="verifier", rater=named(task), score=score)
+            rows += 1
+    return rows
+
+
+def at_least(task: Task, group: list[Said], threshold: float) -> list[tuple[Said, float]]:
+    """The distinct completions that score so much; for rising thresholds each is a part of the one before."""
+    scored = {s.text: (s, verifiers.score(task, s.text)) for s in group if s.text}
+    return [(s, score) for s, score in scored.values() if score >= threshold]
+
+
+def majority(
+    means: Means, tasks: Sequence[Task], n: int = 2 * N, share: float = MAJORITY, temperature: float = SPREAD
+) -> int:
+    """LMSI (Huang et al. 2023): a completion with the majority's answer is chosen, one with another answer rejected.
+
+    Never looks at a task's own answer: consistency stands in for correctness, where at least `share` agree.
+    """
+    rows = 0
+    for task, group in zip(tasks, means.ask(tasks, n, "majority", temperature=temperature), strict=True):
+        agreed, others = vote(group, share)
+        if agreed:
+            means.write(task.prompt, agreed[0], others[0] if others else None, source="student", rater="majority")
+            rows += 1
+    return rows
+
+
+def vote(group: list[Said], share: float) -> tuple[list[Said], list[Said]]:
+    """(those with the majority's answer, those with another); both empty where no answer has the share, or two tie."""
+    answers = [answer_in(s.text) for s in group]
+    counts = Counter(a for a in answers if a)
+    top = counts.most_common(2)
+    if not top or top[0][1] < share * len(group) or (len(top) > 1 and top[0][1] == top[1][1]):
+        return [], []
+    agreed = [s for s, a in zip(group, answers, strict=True) if a == top[0][0]]
+    others = [s for s, a in zip(group, answers, strict=True) if a and a != top[0][0]]
+    return sorted(agreed, key=unfinished), sorted(others, key=unfinished)
+
+
+def answer_in(text: str) -> str:
+    """What a completion settles on: its last number, else its last line without case and punctuation."""
+    number = verifiers.number_in(text)
+    lines = text.strip().lower().splitlines() or [""]
+    return str(number) if number is not None else " ".join(re.findall(r"\w+", lines[-1]))
+
+
+def checkable(tasks: Sequence[Task]) -> Sequence[Task]:
+    """Raises Refused where a prompt has nothing to check a completion by."""
+    if any(not t.verifiable for t in tasks):
+        raise Refused("This source needs a pack with checks (packs/*/pack.toml)")
+    return tasks
+
+
+def by_check(task: Task, group: list[Said]) -> tuple[list[Said], list[Said]]:
+    """(distinct completions that pass, distinct ones that fail); finished ones first, else as they were drawn."""
+    distinct = list({s.text: s for s in group if s.text}.values())
+    right = [s for s in distinct if verifiers.passed(task, s.text)]
+    return sorted(right, key=unfinished), sorted((s for s in distinct if s not in right), key=unfinished)
+
+
+def unfinished(said: Said) -> bool:
+    return said.status != "finished"
+
+
+def write_verified(means: Means, task: Task, right: Said, wrong: Said | None, **values) -> None:
+    means.write(task.prompt, right, wrong, source="verifier", rater=named(task), **values)
+
+
+def named(task: Task) -> str:
+    return "checks: " + ", ".join(c["check"] for c in task.checks)

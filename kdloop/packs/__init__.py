@@ -1,15 +1,112 @@
-"""Skill and domain packs as data. A pack is a directory; `general` ships.
+"""Skill and domain packs as data. A pack is a directory; nothing in it is code.
 
+pack.toml      what it is for; its rubric, principles and topics; checks that hold for every completion; a generator
 train.jsonl    prompts that a round may ask the student, and that `simulate` asks its rater about
-gate.jsonl     prompts that fill up the gate where people's held-out ones are few; never trained on
-heldout.jsonl  prompts for measuring alone: `simulate` compares with the base on them
+gate.jsonl     prompts that the gate asks; never trained on
+heldout.jsonl  prompts for measuring alone: `simulate` and `measure` compare with the base on them
+
+A line is {"prompt": ...} and, where a completion can be checked, "answer" and "checks" (raters/verifiers.py). A pack
+with a [source] has no files: its prompts are generated, and a hash of each prompt's own text says which part it belongs
+to.
 """
 
+import hashlib
 import json
+import re
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib
 
-def prompts(pack: str, part: str) -> list[str]:
-    """Raises FileNotFoundError for an unknown pack or part."""
-    lines = (Path(__file__).parent / pack / f"{part}.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line)["prompt"] for line in lines]
+PACKS = Path(__file__).parent
+PARTS = ("train", "gate", "heldout")
+SHARES = (0.6, 0.75, 1.0)  # of the hash, where each part of a generated pack ends
+
+
+@dataclass(frozen=True)
+class Task:
+    """A prompt, and what can be said of a completion of it without asking anybody."""
+
+    prompt: str
+    answer: str = ""
+    checks: tuple[dict, ...] = ()
+
+    @property
+    def verifiable(self) -> bool:
+        return bool(self.checks)
+
+
+@dataclass(frozen=True)
+class Pack:
+    """`max_tokens` and `temperature` are how its completions are sampled for a verdict; None and 0 elsewhere.
+
+    `checks` apply to each of its prompts; a prompt may bring its own beside them.
+    """
+
+    name: str
+    about: str = ""
+    rubric: str = ""
+    principles: tuple[str, ...] = ()
+    topics: tuple[str, ...] = ()
+    checks: tuple[dict, ...] = ()
+    max_tokens: int | None = None
+    source: dict | None = None
+
+
+def names() -> list[str]:
+    return sorted(path.parent.name for path in PACKS.glob("*/pack.toml"))
+
+
+@lru_cache
+def load(name: str) -> Pack:
+    """Raises ValueError for an unknown pack, naming those that there are."""
+    if name not in names():
+        raise ValueError(f"No pack {name!r}; there are {', '.join(names())}")
+    values = tomllib.loads((PACKS / name / "pack.toml").read_text(encoding="utf-8"))
+    return Pack(name, **{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+@lru_cache
+def tasks(name: str, part: str) -> tuple[Task, ...]:
+    """The prompts of one part with their checks; the same in every process. Raises ValueError for an unknown part."""
+    pack = load(name)
+    if part not in PARTS:
+        raise ValueError(f"No part {part!r}; there are {', '.join(PARTS)}")
+    if pack.source:
+        from kdloop.packs.generated import generate
+
+        return tuple(t for t in generate(pack) if part_of(deciding(pack, t.prompt)) == part)
+    path = PACKS / name / f"{part}.jsonl"
+    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines()) if path.exists() else ()
+    return tuple(Task(r["prompt"], r.get("answer", ""), (*pack.checks, *r.get("checks", ()))) for r in rows)
+
+
+def prompts(name: str, part: str) -> list[str]:
+    return [t.prompt for t in tasks(name, part)]
+
+
+def deciding(pack: Pack, prompt: str) -> str:
+    """What of a generated prompt says which part it belongs to: all, or what `decides`, a pattern, finds in it."""
+    return re.search(pack.source["decides"], prompt)[0] if "decides" in pack.source else normal(prompt)
+
+
+def part_of(text: str) -> str:
+    """A part, by a stable hash: what is repeated never changes sides."""
+    digest = hashlib.sha256(f"kdloop part {text}".encode()).digest()
+    share = int.from_bytes(digest[:8], "big") / 2**64
+    return next(part for part, end in zip(PARTS, SHARES, strict=True) if share < end)
+
+
+def normal(prompt: str) -> str:
+    return " ".join(prompt.lower().split())
+
+
+@lru_cache
+def held_out(*packs: str) -> frozenset[str]:
+    """The (normalised) prompts that no round on these packs may train on."""
+    parts = [tasks(name, part) for name in packs for part in PARTS[1:]]
+    return frozenset(normal(t.prompt) for part in parts for t in part)

@@ -1,0 +1,195 @@
+"""Curation: prompts and answers from topics and documents, and the choice of which rows are worth a training.
+
+    D = { (x, y) | x ~ p_T(x | I + m), y ~ p_T(y | I + x) }                  survey Eq. 5; m is a topic or a passage
+
+SELECTIONS order examples by what a student can learn from them; a recipe names one (`select`).
+"""
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import cycle, islice
+from pathlib import Path
+
+import numpy as np
+from scipy.special import softmax
+
+from kdloop import packs
+from kdloop.knowledge.expansion import Gate, answered, held_out, out_of_reach
+from kdloop.knowledge.labeling import ask, unusable
+from kdloop.knowledge.rows import Means, Refused, by_teacher
+from kdloop.knowledge.self_play import as_said
+from kdloop.packs import Task
+from kdloop.pairs import Example
+from kdloop.raters.features import embed
+from kdloop.student import Engine
+from storage.conversations import as_prompt
+
+SAME = 0.9  # cosine from where two texts are duplicates (DEITA, Liu et al. 2024)
+TOPIC = "Write one short question about {topic} that a person might ask an assistant. Give the question alone."
+QUESTION = "Write one question that this passage answers. Give the question alone.\n\n{passage}"
+ANSWER = "{question}\n\nAnswer from this passage only, in one or two sentences:\n\n{passage}"
+PASSAGE_WORDS = 120
+MOSAIC = "Do each of these tasks. Number your answers as the tasks are numbered, in {order} order.\n\n{tasks}"
+ORDERS = ("the given", "the reverse")
+GRADES = """Question: {question}
+Answer: {completion}
+
+How {what} is the {part}? Give a grade from 1 (least) to 6 (most).
+Grade: """
+
+
+def topics(means: Means, tasks: Sequence[Task], n: int = 20) -> int:
+    """UltraChat-like: `n` questions, each about a topic of the pack in turn; near-duplicates are dropped."""
+    if not means.pack.topics:
+        raise Refused(f"The pack {means.pack.name} has no topics")
+    about = list(islice(cycle(means.pack.topics), n))
+    said = ask(means, [as_prompt(TOPIC.format(topic=t)) for t in about], temperature=1.0)
+    new = [(" ".join(a.text.split()), {"topic": t}) for a, t in zip(said, about, strict=True)]
+    gate = Gate(held_out(means))
+    new = [(p, m) for p, m in new if not unusable(p) and not out_of_reach(p) and gate.admit(p)]
+    kept = [new[i] for i in dedupe([p for p, _ in new])]
+    return answered(means, [p for p, _ in kept], "topic", [m for _, m in kept])
+
+
+def documents(means: Means, tasks: Sequence[Task], directory: str = "") -> int:
+    """Self-QA: one question and its answer from each passage of the pack's documents (or of `directory`)."""
+    folder = Path(directory) if directory else packs.PACKS / means.pack.name / "documents"
+    passages = [
+        (f"{file.name}#{i}", p) for file in sorted(folder.glob("*.txt")) for i, p in passages_of(file.read_text())
+    ]
+    if not passages:
+        raise Refused(f"No documents (*.txt) in {folder}")
+    asked = ask(means, [as_prompt(QUESTION.format(passage=p)) for _, p in passages], temperature=0.7)
+    questions, gate, rows = [" ".join(a.text.split()) for a in asked], Gate(held_out(means)), 0
+    kept = [i for i, q in enumerate(questions) if not unusable(q) and gate.admit(q)]
+    prompts = [as_prompt(ANSWER.format(question=questions[i], passage=passages[i][1])) for i in kept]
+    for i, answer in zip(kept, ask(means, prompts, temperature=0.0) if prompts else [], strict=True):
+        if answer.ok and not unusable(answer.text):
+            said = by_teacher(answer, origin="document", passage=passages[i][0])
+            means.write(questions[i], said, source="teacher", rater=answer.teacher.name)
+            rows += 1
+    return rows
+
+
+def passages_of(text: str) -> list[tuple[int, str]]:
+    words = text.split()
+    return [(i, " ".join(words[at : at + PASSAGE_WORDS])) for i, at in enumerate(range(0, len(words), PASSAGE_WORDS))]
+
+
+def mosaic(means: Means, tasks: Sequence[Task], most: int = 4, budget: int = 200) -> int:
+    """Mosaic-IT (Li et al. 2025): people's liked completions, 2 to `most` of them in one row, in a stated order. No
+    model is asked. `budget` caps a row's words. Raises Refused where there are fewer than two."""
+    liked = [e for e in means.examples if e.chosen is not None and len(e.prompt) == 1]
+    if len(liked) < 2:
+        raise Refused("mosaic needs two completions that people liked, chose or wrote")
+    draw, rows = random.Random(means.round.seed), 0
+    draw.shuffle(liked)
+    while len(liked) > 1:
+        part, liked = take(liked, draw.randint(2, most), budget)
+        if len(part) < 2:
+            continue
+        order = draw.choice(ORDERS)
+        prompt, text = compose([(e.question, e.chosen.text) for e in part], order)
+        columns = {"restricted": max(e.chosen.restricted for e in part)}
+        said = as_said(part[0].chosen)
+        means.write(prompt, replace(said, text=text, columns=said.columns | columns), source="student", rater="mosaic")
+        rows += 1
+    return rows
+
+
+def take(liked: list[Example], most: int, budget: int) -> tuple[list[Example], list[Example]]:
+    """(the first few that fit the budget, at least one, and the rest)."""
+    n = words = 0
+    while n < most and n < len(liked) and (n == 0 or words + size(liked[n]) <= budget):
+        words, n = words + size(liked[n]), n + 1
+    return liked[:n], liked[n:]
+
+
+def size(e: Example) -> int:
+    return len(e.question.split()) + len(e.chosen.text.split())
+
+
+def compose(parts: list[tuple[str, str]], order: str) -> tuple[str, str]:
+    """(prompt, completion) of several (question, answer)s; `decompose` reads the completion back."""
+    listed = "\n".join(f"[{i}] {q}" for i, (q, _) in enumerate(parts, 1))
+    answers = [f"[{i}] {a}" for i, (_, a) in enumerate(parts, 1)]
+    shown = answers[::-1] if order == "the reverse" else answers
+    return MOSAIC.format(order=order, tasks=listed), "\n".join(shown)
+
+
+def decompose(completion: str) -> list[tuple[int, str]]:
+    """(number, answer) of each part, in the order in which they stand."""
+    parts = re.split(r"^\[(\d+)\] ", completion, flags=re.MULTILINE)[1:]
+    return [(int(n), text.rstrip("\n")) for n, text in zip(parts[::2], parts[1::2], strict=True)]
+
+
+def dedupe(texts: list[str], same: float = SAME) -> list[int]:
+    """Indices to keep: none as near as `same` (MiniLM cosine) to one before it."""
+    kept: list[int] = []
+    vectors = embed(texts) if texts else np.zeros((0, 1))
+    for i in range(len(texts)):
+        if not kept or (vectors[kept] @ vectors[i]).max() <= same:
+            kept.append(i)
+    return kept
+
+
+def k_center(vectors: np.ndarray, k: int) -> list[int]:
+    """Greedy k-center coreset (Sener & Savarese 2018): each next point is the farthest from those chosen."""
+    chosen = [int(np.linalg.norm(vectors - vectors.mean(0), axis=1).argmin())]
+    distance = np.linalg.norm(vectors - vectors[chosen[0]], axis=1)
+    while len(chosen) < min(k, len(vectors)):
+        chosen.append(int(distance.argmax()))
+        distance = np.minimum(distance, np.linalg.norm(vectors - vectors[chosen[-1]], axis=1))
+    return chosen
+
+
+def ifd(conditioned: float, direct: float) -> float:
+    """Instruction-following difficulty (Li et al. 2024): PPL(y | x) / PPL(y), from two NLLs a token."""
+    return float(np.exp(conditioned - direct))
+
+
+def nll(engine: Engine, examples: Sequence[Example], with_prompt: bool = True) -> np.ndarray:
+    """Nats a token of each chosen completion; without its prompt, of it after an empty one."""
+    prompts = [e.prompt if with_prompt else as_prompt("") for e in examples]
+    scores = engine.logprobs(prompts, [e.chosen.said for e in examples])
+    return np.array([-sum(s) / max(1, len(s)) for s in scores])
+
+
+def by_ifd(examples: Sequence[Example], n: int, engine: Engine) -> list[Example]:
+    """The hardest to follow first; where the prompt does not help at all (1 and above), the two do not belong
+    together."""
+    difficulty = np.exp(nll(engine, examples) - nll(engine, examples, with_prompt=False))
+    order = [i for i in np.argsort(-difficulty) if difficulty[i] < 1]
+    return [examples[i] for i in order[:n]]
+
+
+def by_coreset(examples: Sequence[Example], n: int, engine: Engine) -> list[Example]:
+    return [examples[i] for i in k_center(embed([e.question for e in examples]), n)]
+
+
+def by_deita(examples: Sequence[Example], n: int, engine: Engine) -> list[Example]:
+    """DEITA: complexity times quality, best first, leaving out what is near to a better one."""
+    score = [grade(engine, e, "complex", "question") * grade(engine, e, "good", "answer") for e in examples]
+    ranked = [examples[i] for i in np.argsort(score)[::-1]]
+    return [ranked[i] for i in dedupe([e.question for e in ranked])[:n]]
+
+
+def grade(engine: Engine, e: Example, what: str, part: str) -> float:
+    prompt = as_prompt(GRADES.format(question=e.question, completion=e.chosen.text, what=what, part=part))
+    return expected_grade([engine.logprobs([prompt], [(str(k), False)])[0][0] for k in range(1, 7)])
+
+
+def expected_grade(logprobs: Sequence[float]) -> float:
+    """sum of k softmax(log-probabilities of the tokens 1 to 6)."""
+    return float(np.arange(1, 7) @ softmax(logprobs))
+
+
+def difference_sampling(reference: np.ndarray, teacher: np.ndarray, share: float = 0.5) -> list[int]:
+    """MiniPLM (Gu et al. 2025): the share of rows at which the reference's NLL exceeds the teacher's most."""
+    gain = reference - teacher
+    return np.argsort(-gain)[: round(share * len(gain))].tolist()
+
+
+SELECTIONS = {"ifd": by_ifd, "coreset": by_coreset, "deita": by_deita}

@@ -1,0 +1,187 @@
+"""Expansion: the teacher writes new prompts from known ones, and answers them.
+
+    D = { (x, y) | x ~ p_T(x | I + c), y ~ p_T(y | I + x) }                  survey Eq. 4
+
+Nothing new is kept that is near to what is known, or to anything that is held out: a ROUGE-L gate stands before every
+row.
+"""
+
+import random
+import re
+from collections.abc import Iterable, Sequence
+
+from kdloop import packs
+from kdloop.knowledge.feedback import trusted
+from kdloop.knowledge.labeling import ask, teaching, unusable
+from kdloop.knowledge.rows import Means, by_teacher
+from kdloop.packs import Task
+from kdloop.raters.judge import Judge
+from storage.conversations import as_prompt
+
+NEAR = 0.7  # ROUGE-L F from where two prompts are the same (Wang et al. 2023)
+SHOWN_HUMAN, SHOWN_MACHINE = 6, 2
+BLOCKED = re.compile(r"\b(images?|graphs?|pictures?|files?|maps?|draw|plot|go to|video|audio)\b", re.IGNORECASE)
+LEAST_WORDS, MOST_WORDS = 4, 150
+MORE = """Here are some requests that people sent to an assistant. Write 8 more, different from these and from each
+other, of many kinds, each on a line of its own with its number.
+
+{shown}
+{next}."""
+OPERATORS = {  # Evol-Instruct (Xu et al. 2023), in our words
+    "constraint": "Add one more constraint or requirement to it.",
+    "deepen": "Make it ask about the same thing in more depth.",
+    "concretize": "Replace general ideas in it by more specific ones.",
+    "reasoning": "Change it so that answering it needs one more step of reasoning.",
+    "breadth": "Write a new request of the same field that is rarer, and of about the same length.",
+}
+EVOLVE = "Rewrite this request. {how} Use at most 20 more words. Give the new request alone.\n\n{prompt}"
+SAME_GAIN = (
+    "Do these two requests ask for the same, with nothing more in the second? Say yes or no.\n\n1. {a}\n\n2. {b}"
+)
+HARD = "Write one new request of the same field as this one, but rarer and harder. Give it alone.\n\n{prompt}"
+EASY = "Write one new request of the same kind as this one, and as easy. Give it alone.\n\n{prompt}"
+
+
+def self_instruct(means: Means, tasks: Sequence[Task], n: int = 20, calls: int = 0) -> int:
+    """Self-Instruct (Wang et al. 2023): 6 known and 2 new prompts are shown, 8 more are asked for; filter, gate,
+    answer."""
+    known, new = [t.prompt for t in tasks], []
+    gate, draw = Gate([*known, *held_out(means)]), random.Random(means.round.seed)
+    for _ in range(calls or -(-n // 4)):
+        if len(new) >= n:
+            break
+        said = ask(means, [as_prompt(more(demonstrations(known, new, draw)))], temperature=0.7)[0]
+        new += [p for p in numbered(said.text) if not out_of_reach(p) and gate.admit(p)]
+    return answered(means, new[:n], "self_instruct")
+
+
+def demonstrations(known: list[str], new: list[str], draw: random.Random) -> list[str]:
+    machine = draw.sample(new, min(SHOWN_MACHINE, len(new)))
+    human = draw.sample(known, min(SHOWN_HUMAN + SHOWN_MACHINE - len(machine), len(known)))
+    shown = [*human, *machine]
+    draw.shuffle(shown)
+    return shown
+
+
+def more(shown: list[str]) -> str:
+    lines = [f"{i}. {' '.join(p.split())}" for i, p in enumerate(shown, 1)]
+    return MORE.format(shown="\n".join(lines), next=len(shown) + 1)
+
+
+def numbered(text: str) -> list[str]:
+    """The items of a numbered list; a first line without a number goes on where the prompt's own list ended."""
+    items = re.split(r"^\s*\d+\s*[.)]\s*", text, flags=re.MULTILINE)
+    return [" ".join(item.split()) for item in items if item.strip()]
+
+
+def out_of_reach(prompt: str) -> bool:
+    """What Self-Instruct drops: too short or long, about what a text model cannot do, programs, odd beginnings."""
+    words = len(prompt.split())
+    odd = not prompt[:1].isascii() or not prompt[:1].isalnum()
+    program = prompt.lower().startswith("write a program")
+    return not LEAST_WORDS <= words <= MOST_WORDS or bool(BLOCKED.search(prompt)) or program or odd
+
+
+def evolve(means: Means, tasks: Sequence[Task], rounds: int = 1) -> int:
+    """Evol-Instruct: each prompt is rewritten by an operator drawn at random, up to 4 times; what gained nothing,
+    copies the instruction, or cannot be answered is eliminated."""
+    gate, draw = Gate(held_out(means)), random.Random(means.round.seed)
+    living, rows = [t.prompt for t in tasks], 0
+    for depth in range(min(rounds, 4)):
+        how = [draw.choice(list(OPERATORS)) for _ in living]
+        asked = [as_prompt(EVOLVE.format(how=OPERATORS[o], prompt=p)) for o, p in zip(how, living, strict=True)]
+        new = [" ".join(a.text.split()) for a in ask(means, asked, temperature=0.7)]
+        checks = [as_prompt(SAME_GAIN.format(a=a, b=b)) for a, b in zip(living, new, strict=True)]
+        same = [a.text.strip().lower().startswith("yes") for a in ask(means, checks, temperature=0.0)]
+        kept = [
+            (b, {"operator": o, "parent": a, "depth": depth + 1})
+            for a, b, o, s in zip(living, new, how, same, strict=True)
+            if not s and not eliminated(a, b) and gate.admit(b)
+        ]
+        rows += answered(means, [p for p, _ in kept], "evolve", [h for _, h in kept])
+        living = [p for p, _ in kept] or living
+    return rows
+
+
+def eliminated(before: str, after: str) -> bool:
+    """No gain, a copy of the instruction to rewrite, or a refusal instead of a prompt."""
+    copied = re.search(r"(given|new|rewritten|#) ?(prompt|request)", after, re.IGNORECASE)
+    return unusable(after) or out_of_reach(after) or rouge_l(before, after) > 0.95 or bool(copied)
+
+
+def hard_and_easy(means: Means, tasks: Sequence[Task], gap: float = 1.0) -> int:
+    """Lion (Jiang et al. 2023): where the judge puts the teacher's answer at least `gap` points above the student's,
+    the prompt is hard: as many new hard prompts (same field, rarer) and new easy ones (same kind) are written and
+    answered."""
+    judge, gate = trusted(means), Gate([*(t.prompt for t in tasks), *held_out(means)])
+    students = [g[0].text for g in means.ask(tasks, 1, "imitation")]
+    teachers = [a.text for a in ask(means, [as_prompt(t.prompt) for t in tasks], temperature=0.7)]
+    gaps = [referee(judge, t.prompt, a, b) for t, a, b in zip(tasks, teachers, students, strict=True)]
+    hard = [t.prompt for t, g in zip(tasks, gaps, strict=True) if g is not None and g >= gap]
+    easy = [t.prompt for t, g in zip(tasks, gaps, strict=True) if g is not None and g < gap]
+    n, written = min(len(hard), len(easy)), []
+    for template, parents in ((HARD, hard[:n]), (EASY, easy[:n])):
+        said = ask(means, [as_prompt(template.format(prompt=p)) for p in parents]) if parents else []
+        new = [" ".join(a.text.split()) for a in said]
+        written.append([p for p in new if not unusable(p) and not out_of_reach(p) and gate.admit(p)])
+    n = min(map(len, written))
+    return answered(means, [p for part in written for p in part[:n]], "hard_and_easy")
+
+
+def referee(judge: Judge, question: str, teacher: str, student: str) -> float | None:
+    """Mean points of the teacher's completion over the student's, both orders; None where a rating is unreadable."""
+    rated = judge.rate(question, [teacher, student]) if teacher and student else {}
+    if not rated or None in rated.values():
+        return None
+    return sum(a - b for (a, _), (b, _) in rated.values()) / len(rated)
+
+
+def answered(means: Means, prompts: list[str], origin: str, notes: Sequence[dict] = ()) -> int:
+    """The teacher answers each new prompt: a liked completion with where its prompt comes from."""
+    answers = ask(means, [as_prompt(p) for p in prompts]) if prompts else []
+    rows = 0
+    for i, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+        if answer.ok and not unusable(answer.text):
+            said = by_teacher(answer, origin=origin, **(notes[i] if notes else {}))
+            means.write(prompt, said, source="teacher", rater=answer.teacher.name)
+            rows += 1
+    return rows
+
+
+def held_out(means: Means) -> list[str]:
+    teaching(means)
+    return sorted(packs.held_out(*{"general", means.pack.name}))
+
+
+class Gate:
+    """Admits a prompt once: nothing as near as NEAR to what was admitted or known before."""
+
+    def __init__(self, known: Iterable[str]):
+        self.known = [words(p) for p in known]
+
+    def admit(self, prompt: str) -> bool:
+        new = words(prompt)
+        if any(f_measure(new, old) > NEAR for old in self.known):
+            return False
+        self.known.append(new)
+        return True
+
+
+def rouge_l(a: str, b: str) -> float:
+    """F-measure of the longest common subsequence of words (Lin 2004)."""
+    return f_measure(words(a), words(b))
+
+
+def words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower())
+
+
+def f_measure(a: list[str], b: list[str]) -> float:
+    if not a or not b:
+        return 0.0
+    row = [0] * (len(b) + 1)
+    for x in a:
+        diagonal = 0
+        for j, y in enumerate(b, 1):
+            row[j], diagonal = (diagonal + 1 if x == y else max(row[j], row[j - 1])), row[j]
+    return 2 * row[-1] / (len(a) + len(b))

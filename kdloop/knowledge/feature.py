@@ -1,0 +1,103 @@
+"""Feature: the teacher's distribution over the next token, at each token of its own completion.
+
+    D = { (x, y, phi(x, y; T)) }                                             survey Eq. 6; phi = top-k log-probs + tail
+
+phi lies in a sidecar file beside the database, named by the feedback row: k ids (2 bytes), k log-probabilities (2
+bytes) and the log of the tail's mass (2 bytes) a position; 130 bytes at k = 32, where the full distribution takes
+196,608.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from kdloop.knowledge.labeling import ask, teaching, unusable
+from kdloop.knowledge.rows import Means, Refused, by_teacher
+from kdloop.packs import Task
+from kdloop.student import Engine
+from kdloop.student.prompts import completion_ids, prompt_ids
+from storage.conversations import Message, as_prompt
+
+K = 32
+
+
+@dataclass(frozen=True)
+class Features:
+    """`ids` and `logprobs` are (tokens, k), the teacher's best first; `tail` is (tokens,), log of the mass of the
+    rest."""
+
+    ids: np.ndarray
+    logprobs: np.ndarray
+    tail: np.ndarray
+
+    @property
+    def bytes_a_token(self) -> float:
+        return (self.ids.nbytes + self.logprobs.nbytes + self.tail.nbytes) / len(self.tail)
+
+
+def features(means: Means, tasks: Sequence[Task], k: int = K, teacher: str = "") -> int:
+    """A local teacher answers and its distribution is kept; the student may learn from either.
+
+    Raises Refused where no teacher is a local model with the student's own vocabulary: other ids would mean other
+    words.
+    """
+    teachers, student = teaching(means), means.writers[0][0].tokenizer
+    local = [t for t in teachers.all if t.directory and teacher in ("", t.name)]
+    if not local:
+        raise Refused("features needs a teacher with a directory: endpoints do not give their token ids")
+    engine = teachers.engine(local[0])
+    if engine.tokenizer.get_vocab() != student.get_vocab():
+        raise Refused(f"{local[0].name} has another vocabulary than the student: its distribution cannot be compared")
+    rows = 0
+    answers = ask(means, [as_prompt(t.prompt) for t in tasks], local[0].name)
+    for task, answer in zip(tasks, answers, strict=True):
+        if answer.ok and not unusable(answer.text):
+            said = by_teacher(answer, features=k)
+            id = means.write(task.prompt, said, source="teacher", rater=local[0].name)
+            save(sidecar(means.db, id), top_k(engine, as_prompt(task.prompt), said.said, k))
+            rows += 1
+    return rows
+
+
+@torch.inference_mode()
+def top_k(engine: Engine, prompt: list[Message], said: tuple[str, bool], k: int = K) -> Features:
+    """The k likeliest tokens at each token of the completion, in half precision."""
+    logprobs = distribution(engine, prompt, said)
+    values, ids = logprobs.topk(k, dim=-1)
+    tail = torch.log((1 - values.exp().sum(-1)).clamp(min=1e-7))
+    ids = ids.numpy().astype(np.uint16 if logprobs.size(-1) <= 2**16 else np.uint32)
+    return Features(ids, values.numpy().astype(np.float16), tail.numpy().astype(np.float16))
+
+
+@torch.inference_mode()
+def distribution(engine: Engine, prompt: list[Message], said: tuple[str, bool]) -> torch.Tensor:
+    """(tokens, vocabulary) log-probabilities of what follows, at each token of the completion."""
+    head, tail = prompt_ids(engine.tokenizer, prompt), completion_ids(engine.tokenizer, *said)
+    ids = torch.tensor([head + tail], device=engine.device)
+    logits = engine.model(ids, logits_to_keep=len(tail) + 1, use_cache=False).logits[0, :-1]
+    return torch.log_softmax(logits.float(), -1).cpu()
+
+
+def divergence(teacher: Features, student: torch.Tensor) -> float:
+    """Forward KL a token from the kept part: the k tokens, and the tail as one more."""
+    p = torch.tensor(np.column_stack([teacher.logprobs, teacher.tail]).astype(np.float32))
+    q = student.gather(-1, torch.tensor(teacher.ids.astype(np.int64)))
+    rest = torch.log((1 - q.exp().sum(-1, keepdim=True)).clamp(min=1e-7))
+    return float((p.exp() * (p - torch.cat([q, rest], -1))).sum(-1).mean())
+
+
+def sidecar(db: Path, feedback_id: str) -> Path:
+    return db.parent / "features" / f"{feedback_id}.npz"
+
+
+def save(path: Path, f: Features) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, ids=f.ids, logprobs=f.logprobs, tail=f.tail)
+
+
+def read(path: Path) -> Features:
+    with np.load(path) as kept:
+        return Features(kept["ids"], kept["logprobs"], kept["tail"])

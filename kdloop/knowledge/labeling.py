@@ -1,0 +1,102 @@
+"""Labeling: the teacher answers the student's prompts.
+
+    D = { (x, y) | x ~ X, y ~ p_T(y | I + c + x) }                 survey Eq. 3; I is a template, c demonstrations
+
+A row keeps the template's name, so that it renders again to what was sent; the student learns the plain prompt.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from kdloop.knowledge.rows import Means, Refused, Said, by_teacher
+from kdloop.packs import Task
+from kdloop.raters import verifiers
+from kdloop.raters.teacher import Answer, Teachers
+from storage.conversations import Message, as_prompt
+
+TEMPLATES = {
+    "plain": "{question}",
+    "explain": "{question}\n\nExplain the answer so that a curious beginner understands it.",  # Orca (2023)
+    "step_by_step": "{question}\n\nThink step by step, then give the answer.",  # Kojima et al. 2022
+    "rationale": "{question}\n\nFirst give the reason in one or two sentences. Then 'Answer:' and the answer alone.",
+    "equations": "{question}\n\nWrite only the equations that lead to the answer, one a line, the answer last.",
+}
+RATIONALE_PREFIX = "[rationale] "  # Distilling step-by-step (Hsieh et al. 2023): a second task from one item
+REFUSALS = re.compile(r"^\W*(i('m| am) sorry|i can(no|')t|as an ai|i('m| am) (not able|unable))", re.IGNORECASE)
+MOST_WORDS = 300
+
+
+def render(template: str, question: str, shots: Sequence[Sequence[str]] = ()) -> list[Message]:
+    """What is sent: demonstrations as earlier turns, then the question in its template. Raises ValueError by name."""
+    if template not in TEMPLATES:
+        raise ValueError(f"No template {template!r}; there are {', '.join(TEMPLATES)}")
+    turns = [m for q, a in shots for m in (as_prompt(q)[0], {"role": "assistant", "content": a})]
+    return [*turns, *as_prompt(TEMPLATES[template].format(question=question))]
+
+
+def labels(
+    means: Means,
+    tasks: Sequence[Task],
+    template: str = "plain",
+    shots: Sequence[Sequence[str]] = (),
+    teacher: str = "",
+    temperature: float = 0.7,
+    most_words: int = MOST_WORDS,
+) -> int:
+    """One liked completion by a teacher for each prompt; refusals, over-long texts and failed checks are left out.
+
+    With the template "rationale" each item gives two rows: the prompt with the answer, and `[rationale] ` prompt with
+    the reason. Raises Refused where no teacher may be used, or where none of them answered.
+    """
+    prompts = [render(template, t.prompt, shots) for t in tasks]
+    how = {"template": template, "shots": [list(s) for s in shots]}
+    rows = 0
+    for task, answer in zip(tasks, ask(means, prompts, teacher, temperature=temperature), strict=True):
+        if not answer.ok or unusable(answer.text, most_words):
+            continue
+        said = by_teacher(answer, **how)
+        parts = second_target(said) if template == "rationale" else [("", said)]
+        if parts and task.verifiable and not verifiers.passed(task, parts[0][1].text):
+            continue
+        for prefix, part in parts:
+            means.write(prefix + task.prompt, part, source="teacher", rater=answer.teacher.name)
+            rows += 1
+    return rows
+
+
+def second_target(said: Said) -> list[tuple[str, Said]]:
+    """(prefix of the prompt, completion) of the answer and of its reason; none where the two cannot be told apart."""
+    reason, mark, answer = said.text.rpartition("Answer:")
+    if not (mark and reason.strip() and answer.strip()):
+        return []
+    return [("", replace(said, text=answer.strip())), (RATIONALE_PREFIX, replace(said, text=reason.strip()))]
+
+
+def unusable(text: str, most_words: int = MOST_WORDS) -> bool:
+    return bool(REFUSALS.match(text)) or not 0 < len(text.split()) <= most_words
+
+
+def teaching(means: Means) -> Teachers:
+    """The teachers whose completions may be trained on. Raises Refused where there is none."""
+    if means.teachers is None:
+        raise Refused("This source needs a teacher: KDLOOP_TEACHERS names a file of them")
+    allowed = [t for t in means.teachers.all if t.may_teach]
+    if not allowed:
+        names = ", ".join(t.name for t in means.teachers.all)
+        raise Refused(
+            f"The terms of {names} forbid training other models on their completions. If you have the right to do it, "
+            "say confirmed = true in the teachers' file"
+        )
+    return means.teachers if len(allowed) == len(means.teachers.all) else Teachers(means.db, allowed)
+
+
+def ask(means: Means, prompts: list[list[Message]], teacher: str = "", **sampling) -> list[Answer]:
+    """One answer a prompt, some of them failed. Raises Refused where all failed: nothing would be learned, silently."""
+    teachers = teaching(means)
+    seeds = [means.round.seed * 10_007 + i for i in range(len(prompts))]
+    of = teachers.named(teacher) if teacher else None
+    answers = teachers.ask(prompts, replace(means.sampling, **sampling), seeds, of=of)
+    if prompts and not any(a.ok for a in answers):
+        raise Refused(f"No teacher answered; {answers[0].teacher.name} said: {answers[0].error}")
+    return answers

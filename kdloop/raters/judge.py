@@ -1,0 +1,238 @@
+"""An AI judge: a teacher asked which of two completions is better, or how good each is, with its reasons.
+
+Both orders are always asked: where the two verdicts contradict each other the outcome is a tie (Zheng et al. 2023,
+position bias). Parsing is strict: a verdict that cannot be read is no verdict, never a default score. `calibrate`
+compares the judge with people's votes; what it writes is trained on only while it is shown to agree with them.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kdloop.pairs import Example
+from kdloop.raters.teacher import Answer, Teacher, Teachers
+from kdloop.student import Sampling
+from storage import teachers as store
+from storage.conversations import Message, as_prompt
+
+SAMPLING = Sampling(max_tokens=300, temperature=0.0)
+ASPECTS = {  # UltraFeedback (Cui et al. 2023), in our words
+    "instruction following": "Does it do what was asked, in the form that was asked for, and nothing else?",
+    "truthfulness": "Is everything it states true, as far as you know, and consistent with the prompt?",
+    "honesty": "Does it say how sure it is where it cannot know, and admit what it does not know?",
+    "helpfulness": "Is it correct, complete, clear, and of use to the person who asked?",
+}
+MIN_VOTES = 30
+MIN_READABLE = 0.8
+PAIR = """Two completions of one prompt. Which one is better?
+
+{rubric}
+
+[Prompt]
+{question}
+
+[Completion A]
+{first}
+
+[Completion B]
+{second}
+
+Say why in a sentence, then give your verdict: A, B, or tie. Reply with this JSON only:
+{{"rationale": "...", "verdict": "A"}}"""
+RATE = """Rate each completion of one prompt from 1 (bad) to 5 (excellent) on one aspect only.
+
+{aspect}: {question_of_aspect}
+
+[Prompt]
+{question}
+
+{completions}
+
+Reply with this JSON only, one entry for each completion, in order:
+{{"ratings": [{{"rationale": "...", "score": 3}}]}}"""
+
+
+class UnparseableVerdict(ValueError):
+    "What the judge said is not a verdict"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """`side` is first, second or tie; `verdicts` and `rationales` are of the two orders, as sides of the pair."""
+
+    side: str
+    verdicts: tuple[str, str]
+    rationales: tuple[str, str]
+
+    @property
+    def flipped(self) -> bool:
+        """The judge preferred a position, not a completion."""
+        return set(self.verdicts) == {"first", "second"}
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Of `n` votes by people, `decided` were decided by the judge and `right` of these as people did."""
+
+    n: int
+    decided: int
+    right: int
+    flips: int
+    unreadable: int
+    longer: float  # share of the judge's decisions for the longer completion, minus people's on the same pairs
+
+    @property
+    def agreement(self) -> float:
+        return self.right / self.decided if self.decided else 0.0
+
+    @property
+    def ci95(self) -> list[float]:
+        """Wilson's interval of the agreement."""
+        n, p, z = max(self.decided, 1), self.agreement, 1.96
+        centre, half = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+        return [round(float((centre + s * half) / (1 + z * z / n)), 4) for s in (-1, 1)]
+
+    @property
+    def refusal(self) -> str:
+        """Why this judge may not be trained on; "" where it may."""
+        if self.n < MIN_VOTES:
+            return f"compared on {self.n} of people's votes, {MIN_VOTES} are needed"
+        if self.unreadable > (1 - MIN_READABLE) * self.n:
+            return f"{self.unreadable} of {self.n} verdicts could not be read"
+        if self.ci95[0] <= 0.5:
+            flips = f", {self.flips} verdicts changed with the order" if self.flips else ""
+            return (
+                f"it agrees with people in {self.right} of {self.decided} decided pairs, no better than chance{flips}"
+            )
+        return ""
+
+    def as_dict(self) -> dict:
+        shown = {"agreement": round(self.agreement, 4), "ci95": self.ci95, "refusal": self.refusal}
+        return asdict(self) | shown
+
+
+@dataclass(frozen=True)
+class Judge:
+    teachers: Teachers
+    teacher: Teacher
+    rubric: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"judge {self.teacher.name}"
+
+    def compare(self, pairs: list[tuple[str, str, str]]) -> list[Judged | None]:
+        """(question, first, second) each; None where a verdict failed or could not be read."""
+        prompts = [
+            as_prompt(PAIR.format(rubric=self.rubric, question=q, first=x, second=y))
+            for q, a, b in pairs
+            for x, y in ((a, b), (b, a))
+        ]
+        said = self.ask(prompts, PAIR_SCHEMA)
+        return [judged(*said[2 * i : 2 * i + 2]) for i in range(len(pairs))]
+
+    def rate(self, question: str, completions: list[str]) -> dict[str, list[tuple[float, str]] | None]:
+        """aspect -> (score 1 to 5, rationale) of each completion: the mean of both orders; None where unreadable."""
+        orders = [completions, completions[::-1]]
+        prompts = [as_prompt(rating_prompt(question, order, aspect)) for aspect in ASPECTS for order in orders]
+        said = self.ask(prompts, RATE_SCHEMA)
+        return {a: both_orders(*said[2 * i : 2 * i + 2], len(completions)) for i, a in enumerate(ASPECTS)}
+
+    def ask(self, prompts: list[list[Message]], schema: dict) -> list[Answer]:
+        extra = {"response_format": {"type": "json_schema", "json_schema": {"name": "verdict", "schema": schema}}}
+        return self.teachers.ask(prompts, SAMPLING, [0] * len(prompts), of=self.teacher, **extra)
+
+
+def rating_prompt(question: str, completions: list[str], aspect: str) -> str:
+    shown = "\n\n".join(f"[Completion {i + 1}]\n{text}" for i, text in enumerate(completions))
+    return RATE.format(aspect=aspect, question_of_aspect=ASPECTS[aspect], question=question, completions=shown)
+
+
+RATIONALE = {"type": "string", "maxLength": 400}
+PAIR_SCHEMA = {
+    "type": "object",
+    "properties": {"rationale": RATIONALE, "verdict": {"type": "string", "enum": ["A", "B", "tie"]}},
+    "required": ["rationale", "verdict"],
+    "additionalProperties": False,
+}
+RATING = {
+    "type": "object",
+    "properties": {"rationale": RATIONALE, "score": {"type": "integer", "minimum": 1, "maximum": 5}},
+    "required": ["rationale", "score"],
+    "additionalProperties": False,
+}
+RATE_SCHEMA = {
+    "type": "object",
+    "properties": {"ratings": {"type": "array", "items": RATING}},
+    "required": ["ratings"],
+    "additionalProperties": False,
+}
+
+
+def parse_pair(text: str) -> tuple[str, str]:
+    """(verdict A, B or tie; rationale). Raises UnparseableVerdict for anything but the JSON that was asked for."""
+    value = parse(text, {"rationale", "verdict"})
+    if value["verdict"] not in ("A", "B", "tie") or not isinstance(value["rationale"], str):
+        raise UnparseableVerdict(f"verdict {value['verdict']!r}")
+    return value["verdict"], value["rationale"]
+
+
+def parse_ratings(text: str, n: int) -> list[tuple[int, str]]:
+    """`n` of (score 1 to 5, rationale). Raises UnparseableVerdict, as for a score that is no whole number."""
+    ratings = parse(text, {"ratings"})["ratings"]
+    if not isinstance(ratings, list) or len(ratings) != n:
+        raise UnparseableVerdict(f"not {n} ratings")
+    for r in ratings:
+        if not isinstance(r, dict) or type(r.get("score")) is not int or not 1 <= r["score"] <= 5:
+            raise UnparseableVerdict(f"rating {r!r}")
+    return [(r["score"], str(r.get("rationale", ""))) for r in ratings]
+
+
+def parse(text: str, keys: set[str]) -> dict:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UnparseableVerdict(f"not JSON: {text[:80]!r}") from error
+    if not isinstance(value, dict) or set(value) != keys:
+        raise UnparseableVerdict(f"not an object with {', '.join(sorted(keys))}")
+    return value
+
+
+def judged(forward: Answer, backward: Answer) -> Judged | None:
+    try:
+        (a, why), (b, why_too) = (parse_pair(x.text) for x in (forward, backward))
+    except UnparseableVerdict:  # a failed call has no text
+        return None
+    verdicts = {"A": "first", "B": "second", "tie": "tie"}[a], {"A": "second", "B": "first", "tie": "tie"}[b]
+    return Judged(verdicts[0] if verdicts[0] == verdicts[1] else "tie", verdicts, (why, why_too))
+
+
+def both_orders(forward: Answer, backward: Answer, n: int) -> list[tuple[float, str]] | None:
+    try:
+        first, second = parse_ratings(forward.text, n), parse_ratings(backward.text, n)[::-1]
+    except UnparseableVerdict:
+        return None
+    return [((a + b) / 2, why) for (a, why), (b, _) in zip(first, second, strict=True)]
+
+
+def calibrate(judge: Judge, votes: list[Example], db: Path) -> Calibration:
+    """Compare the judge with people's choices between two completions, and keep the report."""
+    pairs = [e for e in votes if e.is_pair and e.source == "human"]
+    verdicts = judge.compare([(e.question, e.chosen.text, e.rejected.text) for e in pairs])
+    decided = [(e, v) for e, v in zip(pairs, verdicts, strict=True) if v and v.side != "tie"]
+    longer = [(len(e.chosen.text) > len(e.rejected.text), v.side == "first") for e, v in decided]
+    bias = np.mean([(long == first) - long for long, first in longer]) if longer else 0.0
+    right, flips = sum(v.side == "first" for _, v in decided), sum(bool(v and v.flipped) for v in verdicts)
+    report = Calibration(len(pairs), len(decided), right, flips, verdicts.count(None), float(bias))
+    store.record_calibration(db, judge.name, report.as_dict())
+    return report
+
+
+def refusal(db: Path, judge: Judge) -> str:
+    """Why the judge may not be trained on; "" where its latest calibration allows it."""
+    report = store.calibrations(db).get(judge.name)
+    if report is None:
+        return f"{judge.name} is not calibrated: python -m kdloop calibrate"
+    return report["refusal"] and f"{judge.name} is refused for training: {report['refusal']}"

@@ -1,0 +1,71 @@
+"""Recipes: what a round elicits, from which pack, and by which method it trains. One small TOML file each.
+
+about, pack, method            which prompts, and which of METHODS ("auto" chooses by what was elicited)
+[[knowledge]] source = NAME    one or more of KNOWLEDGE, with its options
+prompts, examples              how many prompts are asked, how many examples are trained on at most
+select                         which examples, where there are more: ifd or coreset; else the newest
+start                          where training starts: champion, base, or auto (base while people's votes fit a round)
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from kdloop import packs
+from kdloop.knowledge import KNOWLEDGE
+from kdloop.knowledge.curation import SELECTIONS
+from kdloop.packs import tomllib
+
+RECIPES = Path(__file__).parent
+STARTS = ("auto", "base", "champion")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    name: str
+    about: str = ""
+    pack: str = "general"
+    method: str = "auto"
+    knowledge: tuple[dict, ...] = ()
+    prompts: int = 32
+    examples: int = 64
+    passes: int = 56  # examples seen in a training: fewer are seen more often, up to three times
+    start: str = "auto"
+    select: str = ""  # "" is the newest first; else one of SELECTIONS
+
+    def __post_init__(self):
+        sources = [step.get("source") for step in self.knowledge]
+        if unknown := [s for s in sources if s not in KNOWLEDGE]:
+            raise ValueError(
+                f"Recipe {self.name}: no knowledge source {unknown[0]!r}; there are {', '.join(KNOWLEDGE)}"
+            )
+        if self.start not in STARTS:
+            raise ValueError(f"Recipe {self.name}: start {self.start!r}; one of {', '.join(STARTS)}")
+        if self.select and self.select not in SELECTIONS:
+            raise ValueError(f"Recipe {self.name}: select {self.select!r}; one of {', '.join(SELECTIONS)}")
+        packs.load(self.pack)
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+VOTES = Recipe("votes", "People's votes, multiplied by the preference model.", knowledge=({"source": "best_of_n"},))
+
+
+def names() -> list[str]:
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
+def load(name: str) -> Recipe:
+    """A shipped recipe, or a file of one's own. Raises ValueError naming what is wrong with it."""
+    path = Path(name) if name.endswith(".toml") else RECIPES / f"{name}.toml"
+    if not path.is_file():
+        raise ValueError(f"No recipe {name!r}; there are {', '.join(names())}, or give a TOML file")
+    try:
+        return from_dict({"name": path.stem} | tomllib.loads(path.read_text(encoding="utf-8")))
+    except (TypeError, tomllib.TOMLDecodeError) as error:  # an unknown field, a broken file
+        raise ValueError(f"Recipe {path}: {error}") from error
+
+
+def from_dict(values: dict) -> Recipe:
+    """As a round has recorded it."""
+    return Recipe(**values | {"knowledge": tuple(values.get("knowledge", ()))})

@@ -1,0 +1,68 @@
+"""What teachers were asked and said (so that nothing is paid for twice), and how far judges agree with people."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage.database import connect, insert, now, transaction
+
+
+@dataclass(frozen=True)
+class Call:
+    """One answered request; `hash` is of all that was sent. Failed calls are never stored."""
+
+    hash: str
+    teacher: str
+    request: dict
+    text: str
+    status: str
+    logprobs: list | None
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Usage:
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float
+
+
+def find_call(db: Path, hash: str) -> Call | None:
+    fields = list(Call.__dataclass_fields__)
+    with connect(db) as c:
+        row = c.execute(f"select {', '.join(fields)} from calls where hash = ?", [hash]).fetchone()
+    decoded = {"request", "logprobs"}
+    return row and Call(**{k: json.loads(row[k]) if k in decoded and row[k] else row[k] for k in fields})
+
+
+def record_call(db: Path, call: Call) -> None:
+    """The first answer to a request stands, whoever else asked the same meanwhile."""
+    with transaction(db) as c:
+        if not c.execute("select 1 from calls where hash = ?", [call.hash]).fetchone():
+            insert(c, "calls", **vars(call), created_at=now())
+
+
+def usage(db: Path) -> dict[str, Usage]:
+    """teacher -> what it has cost so far; what came from the cache cost nothing."""
+    with connect(db) as c:
+        rows = c.execute(
+            "select teacher, count(*), sum(prompt_tokens), sum(completion_tokens), sum(cost) "
+            "from calls group by teacher"
+        ).fetchall()
+    return {r[0]: Usage(*tuple(r)[1:]) for r in rows}
+
+
+def record_calibration(db: Path, judge: str, report: dict) -> None:
+    with transaction(db) as c:
+        insert(c, "calibrations", judge=judge, report=report, created_at=now())
+
+
+def calibrations(db: Path) -> dict[str, dict]:
+    """judge -> the report of its latest calibration, with its time as "at"."""
+    with connect(db) as c:
+        rows = c.execute("select judge, report, created_at from calibrations order by id").fetchall()
+    return {r["judge"]: json.loads(r["report"]) | {"at": r["created_at"]} for r in rows}

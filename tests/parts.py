@@ -1,0 +1,77 @@
+"""Small real parts for the tests of knowledge: a student that says what a function says, an endpoint on loopback."""
+
+import json
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from kdloop import packs
+from kdloop.knowledge.rows import Means
+from kdloop.raters.judge import Judge
+from kdloop.raters.teacher import Teacher, Teachers
+from kdloop.student import Sample, Sampling
+from storage import checkpoints, rounds
+
+
+class Spoken:
+    """An engine (kdloop.student.Engine) whose completion is `say(messages, seed)`."""
+
+    def __init__(self, say):
+        self.say = say
+
+    def complete(self, prompts, sampling, seeds):
+        said = [self.say(p, seed) for p, seed in zip(prompts, seeds, strict=True)]
+        return [Sample(text, "finished", 5, 5, 0.0, 0.1) for text in said]
+
+    def logprobs(self, prompts, completions):
+        return [[-float(len(p[-1]["content"]) % 7 + 1)] * 3 for p in prompts]
+
+
+@contextmanager
+def endpoint(say):
+    """An OpenAI-compatible server; `say(request)` gives the text, or (status, body). Yields (url, requests)."""
+    seen = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            seen.append(request)
+            said = say(request)
+            status, body = said if isinstance(said, tuple) else (200, completion(said))
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(json.dumps(body).encode())
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/v1", seen
+    finally:
+        server.shutdown()
+
+
+def completion(text):
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 150}
+    return {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": usage}
+
+
+def teacher(url, **values):
+    return Teacher(
+        **{"name": "tess", "model": "m", "url": url, "terms": "allowed", "retries": 0, "licence": "mit"} | values
+    )
+
+
+def means(db, say, pack="sums", teachers=None, **values):
+    """What a source is given in a round on `db`, with one student that says what `say` does."""
+    round = rounds.start_round(db, requested="auto", seed=1, started_by="test", owner="me")
+    rounds.release_lease(db, "me")
+    loaded = packs.load(pack)
+    all = Teachers(db, teachers) if teachers else None
+    judge = Judge(all, all.all[0], loaded.rubric) if all else None
+    writers = ((Spoken(say), checkpoints.serving(db)),)
+    return Means(db, round, writers, Sampling(48), loaded, teachers=all, judge=judge, **values)

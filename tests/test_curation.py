@@ -1,0 +1,195 @@
+"""Expansion, curation and feature: the gates on planted duplicates and noise, the golden values, the sidecar."""
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from parts import Spoken, endpoint, means, teacher
+
+from kdloop import packs, pairs
+from kdloop.knowledge import curation, expansion, feature, labeling
+from kdloop.knowledge.rows import Refused
+from kdloop.pairs import Example
+from kdloop.raters.teacher import Teacher, Teachers
+from kdloop.student.transformers import TransformersEngine
+from storage.conversations import Completion, as_prompt
+from storage.database import connect
+
+TASKS = packs.tasks("general", "train")[:10]
+
+
+def test_rouge_l_is_the_f_measure_of_the_longest_common_subsequence():
+    assert expansion.rouge_l("the cat sat on the mat", "the cat lay on a mat") == pytest.approx(4 / 6)
+    assert expansion.rouge_l("a b c", "a b c") == 1 and expansion.rouge_l("a", "b") == 0 == expansion.rouge_l("", "a")
+    assert expansion.rouge_l("police killed the gunman", "police kill the gunman") == pytest.approx(0.75)
+
+
+def test_self_instruct_drops_planted_duplicates_and_what_cannot_be_answered(db):
+    held_out = packs.prompts("general", "heldout")[0]
+    planted = [
+        TASKS[0].prompt,
+        held_out,
+        "Draw me a picture of a house please",
+        "Too short",
+        "Write a program that adds two numbers",
+    ]
+    planted.append("word " * 151)
+    fine = ["Explain how bees find their way home", "Suggest three names for a boat"]
+
+    def say(r):
+        if "8 more" not in r["messages"][-1]["content"]:
+            return "An answer."
+        return "\n".join(f"{i}. {p}" for i, p in enumerate([*planted, *fine, fine[0].lower()], 9))
+
+    with endpoint(say) as (url, _):
+        m = means(db, None, pack="general", teachers=[teacher(url)])
+        assert expansion.self_instruct(m, TASKS, n=6, calls=1) == 2
+    assert {e.question for e in pairs.from_feedback(db, m.round.id).train} == set(fine)
+    shown = expansion.demonstrations([f"h{i}" for i in range(9)], [f"m{i}" for i in range(9)], random.Random(1))
+    assert sorted(s[0] for s in shown) == ["h"] * 6 + ["m"] * 2
+
+
+def test_evolve_eliminates_refusals_copies_and_what_gained_nothing_and_keeps_parents(db):
+    def say(r):
+        asked = r["messages"][-1]["content"]
+        if asked.startswith("Do these two"):
+            return "Yes." if TASKS[1].prompt in asked else "No."
+        if asked.startswith("Rewrite this"):
+            if TASKS[0].prompt in asked:
+                return "I'm sorry, I cannot."
+            new = f"Please answer in {len(asked)} words: {asked[-60:]}"
+            return f"Here is the rewritten prompt: {new}" if TASKS[2].prompt in asked else new
+        return "An answer."
+
+    with endpoint(say) as (url, seen):
+        m = means(db, None, pack="general", teachers=[teacher(url)])
+        rows = expansion.evolve(m, TASKS[:6])
+    told = [r["messages"][-1]["content"] for r in seen if r["messages"][-1]["content"].startswith("Rewrite")]
+    assert all(any(how in t for how in expansion.OPERATORS.values()) for t in told) and rows == 3
+    with connect(db) as c:
+        notes = c.execute("select json_extract(sampling, '$.parent') from completions").fetchall()
+    assert {r[0] for r in notes} == {t.prompt for t in TASKS[3:6]}
+
+
+def test_topics_are_asked_in_turn_and_stored_and_near_duplicates_dropped(db):
+    def say(r):
+        asked = r["messages"][-1]["content"]
+        if not asked.startswith("Write one short question about"):
+            return "An answer."
+        topic = asked.split("about ")[1].split(" that")[0]
+        return " ".join([("pets" if topic == "family" else topic).capitalize()] * 4) + " explained?"
+
+    with endpoint(say) as (url, _):
+        m = means(db, None, pack="general", teachers=[teacher(url)])
+        rows = curation.topics(m, TASKS, n=20)
+    with connect(db) as c:
+        stored = [r[0] for r in c.execute("select json_extract(sampling, '$.topic') from completions")]
+    assert rows == len(stored) == len(set(stored)) and "family" not in stored and set(stored) <= set(m.pack.topics)
+
+
+def test_documents_become_questions_with_their_passage(db, tmp_path):
+    (tmp_path / "bees.txt").write_text("Bees dance to tell where flowers are. " * 30)
+    with endpoint(
+        lambda r: "They dance." if "Answer from" in r["messages"][-1]["content"] else "What do bees do to tell?"
+    ) as (url, _):
+        m = means(db, None, pack="general", teachers=[teacher(url)])
+        assert curation.documents(m, [], directory=str(tmp_path)) == 1, "the second passage asks the same again"
+        with pytest.raises(Refused, match="No documents"):
+            curation.documents(m, [], directory=str(tmp_path / "none"))
+    with connect(db) as c:
+        assert c.execute("select json_extract(sampling, '$.passage') from completions").fetchone()[0] == "bees.txt#0"
+
+
+def example(i, prompt="What is {i}?", text="It is {i}."):
+    k = Completion(f"k{i}", "t", "human", None, text.format(i=i))
+    return Example(as_prompt(prompt.format(i=i)), k, None, f"c{i}", (str(i),))
+
+
+def test_every_mosaic_parses_back_to_its_answers_in_the_stated_order():
+    draw = random.Random(3)
+    for _ in range(1000):
+        parts = [(f"q{draw.random()}", f"a{draw.random()}\nline two") for _ in range(draw.randint(1, 10))]
+        order = draw.choice(curation.ORDERS)
+        prompt, text = curation.compose(parts, order)
+        numbered = [(i, a) for i, (_, a) in enumerate(parts, 1)]
+        assert curation.decompose(text) == (numbered[::-1] if order == "the reverse" else numbered)
+        assert all(f"[{i}] {q}" in prompt for i, (q, _) in enumerate(parts, 1)) and order in prompt
+
+
+def test_mosaic_writes_fewer_rows_within_the_budget_and_carries_restrictions_on(db):
+    examples = [example(i) for i in range(20)]
+    m = means(db, None, pack="general", examples=examples)
+    rows = curation.mosaic(m, [], most=4, budget=30)
+    train = pairs.from_feedback(db, m.round.id).train
+    assert 5 <= rows == len(train) <= 10 and all(len(e.chosen.text.split()) <= 30 for e in train)
+    with pytest.raises(Refused, match="two completions"):
+        curation.mosaic(means(db, None, pack="general"), [])
+
+
+def test_ifd_deita_and_difference_sampling_have_their_golden_values():
+    assert curation.ifd(1.8, 2.3) == pytest.approx(0.606531, abs=1e-6)
+    assert curation.expected_grade([0.0] * 6) == pytest.approx(3.5)
+    assert curation.expected_grade([-99.0] * 5 + [0.0]) == pytest.approx(6)
+    noise = np.array([True, False] * 10)
+    reference, teacher_nll = np.full(20, 3.0), np.where(noise, 3.5, 2.0)  # shuffled rows surprise the teacher
+    kept = curation.difference_sampling(reference, teacher_nll)
+    assert len(kept) == 10 and noise[kept].mean() <= 0.25
+
+
+def test_ifd_leaves_out_answers_that_belong_to_another_prompt(student_home):
+    engine = TransformersEngine(str(student_home / "student"))
+    asked = [
+        ("What is the capital of France?", "The capital of France is Paris."),
+        ("How many days has a week?", "A week has seven days."),
+        ("What colour is snow?", "Snow is white."),
+        ("What do bees make?", "Bees make honey."),
+    ]
+    matched = [example(i, q, a) for i, (q, a) in enumerate(asked)]
+    shuffled = [example(i + 9, q, asked[i - 1][1]) for i, (q, _) in enumerate(asked)]
+    ratio = [np.exp(curation.nll(engine, e) - curation.nll(engine, e, with_prompt=False)) for e in (matched, shuffled)]
+    assert ratio[0].mean() < ratio[1].mean()
+    kept = curation.by_ifd([*matched, *shuffled], 8, engine)
+    assert sum(e in matched for e in kept) > sum(e in shuffled for e in kept)
+
+
+def test_dedupe_is_idempotent_and_the_coreset_spreads():
+    texts = ["How do I bake bread?", "How do I bake a bread?", "Who was Napoleon?", "Why is the sky blue?"]
+    kept = curation.dedupe(texts)
+    assert kept == [0, 2, 3] and curation.dedupe([texts[i] for i in kept]) == [0, 1, 2] and curation.dedupe([]) == []
+    points = np.array([[0, 0], [0.1, 0], [5, 0], [5.1, 0], [0, 5]])
+    assert {tuple(points[i].round()) for i in curation.k_center(points, 3)} == {(0, 0), (5, 0), (0, 5)}
+
+
+def test_features_are_the_teachers_distribution_and_small(db, student_home):
+    directory = str(student_home / "student")
+    engine, said = TransformersEngine(directory), ("Paris is the capital of France.", True)
+    prompt = as_prompt("What is the capital of France?")
+    kept = feature.top_k(engine, prompt, said)
+    full = feature.distribution(engine, prompt, said)
+    assert kept.bytes_a_token <= 256 and kept.logprobs.shape == (len(full), 32)
+    other = torch.log_softmax(full * 0.7, -1)  # the same student at another temperature
+    exact = float((full.exp() * (full - other)).sum(-1).mean())
+    assert feature.divergence(kept, other) == pytest.approx(exact, rel=0.05)
+    assert feature.divergence(kept, full) == pytest.approx(0, abs=2e-3)
+    path = feature.sidecar(db, "row")
+    feature.save(path, kept)
+    assert np.array_equal(feature.read(path).ids, kept.ids)
+
+
+def test_features_need_a_local_teacher_of_the_same_vocabulary(db, tiny_student):
+    local = Teacher("local", directory=tiny_student, terms="allowed")
+    m = means(db, None, pack="general", teachers=[local])
+    student = Spoken(None)
+    student.tokenizer = m.teachers.engine(local).tokenizer
+    m = replace(m, writers=((student, m.writers[0][1]),))
+    assert feature.features(m, TASKS[:2], k=8) == 2
+    with connect(db) as c:
+        ids = [r[0] for r in c.execute("select id from feedback")]
+    assert all(feature.read(feature.sidecar(db, id)).ids.shape[1] == 8 for id in ids)
+    remote = Teachers(db, [Teacher("far", url="http://127.0.0.1:9/v1", terms="allowed")])
+    with pytest.raises(Refused, match="directory"):
+        feature.features(replace(m, teachers=remote), TASKS[:1])
+    with pytest.raises(ValueError, match="No template 'x'"):
+        labeling.render("x", "q")

@@ -1,0 +1,161 @@
+"""The judge: strict parsing, both orders, and judges that must be refused because of what they are.
+
+The judges here are small HTTP servers with a known bias, asked through the official client.
+"""
+
+import json
+import re
+from contextlib import ExitStack
+
+import pytest
+from parts import endpoint, teacher
+
+from kdloop.__main__ import main
+from kdloop.pairs import Example
+from kdloop.raters import judge
+from kdloop.raters.judge import Judge, UnparseableVerdict
+from kdloop.raters.teacher import Answer, Teachers
+from storage import checkpoints, conversations
+from storage.conversations import Completion, as_prompt
+from storage.feedback import add_feedback
+
+SIDES = re.compile(r"\[Completion A\]\n(.*?)\n\n\[Completion B\]\n(.*?)\n\nSay why", re.DOTALL)
+
+
+def shorter(text):
+    a, b = SIDES.search(text).groups()
+    return json.dumps({"rationale": "it is shorter", "verdict": "A" if len(a) < len(b) else "B"})
+
+
+def longer(text):
+    a, b = SIDES.search(text).groups()
+    return json.dumps({"rationale": "it says more", "verdict": "A" if len(a) > len(b) else "B"})
+
+
+def always_first(text):
+    return json.dumps({"rationale": "it came first", "verdict": "A"})
+
+
+def rambling(text):
+    return "I think that the answer is A, probably."
+
+
+def by_words(text):
+    parts = re.findall(r"\[Completion \d+\]\n(.*?)(?=\n\n)", text, re.DOTALL)
+    return json.dumps({"ratings": [{"rationale": p[:9], "score": min(5, len(p.split()))} for p in parts]})
+
+
+@pytest.fixture
+def judge_of(db):
+    """A function: what a server answers to a prompt -> the judge that asks it."""
+    with ExitStack() as servers:
+
+        def build(answer):
+            url, _ = servers.enter_context(endpoint(lambda request: answer(request["messages"][-1]["content"])))
+            named = teacher(url, name=answer.__name__)
+            return Judge(Teachers(db, [named]), named, "Which is better?")
+
+        yield build
+
+
+def votes(n):
+    """People prefer the short one."""
+    sides = [(f"Yes {i}.", f"Well, let me tell you at some length about it, {i}.") for i in range(n)]
+    pairs = [[Completion(f"{i}{s}", "t", "student", 1, text) for s, text in enumerate(p)] for i, p in enumerate(sides)]
+    return [Example(as_prompt(f"Question {i}?"), a, b, f"c{i}", (str(i),)) for i, (a, b) in enumerate(pairs)]
+
+
+def test_a_judge_that_agrees_with_people_is_trusted_and_gives_its_reasons(db, judge_of):
+    good = judge_of(shorter)
+    (verdict,) = good.compare([("?", "Yes.", "Yes, surely and gladly.")])
+    assert verdict.side == "first" and verdict.rationales == ("it is shorter",) * 2 and not verdict.flipped
+    assert "not calibrated" in judge.refusal(db, good)
+    report = judge.calibrate(good, votes(40), db)
+    assert (report.n, report.decided, report.right, report.flips) == (40, 40, 40, 0) and report.longer == 0
+    assert judge.refusal(db, good) == ""
+
+
+def test_a_judge_with_position_bias_ties_on_everything_and_is_refused(db, judge_of):
+    biased = judge_of(always_first)
+    (verdict,) = biased.compare([("?", "Yes.", "No.")])
+    assert verdict.side == "tie" and verdict.flipped
+    report = judge.calibrate(biased, votes(40), db)
+    assert (report.decided, report.flips) == (0, 40)
+    assert "40 verdicts changed with the order" in judge.refusal(db, biased)
+
+
+def test_a_judge_that_likes_length_shows_it_and_is_refused(db, judge_of):
+    report = judge.calibrate(judge_of(longer), votes(40), db)
+    assert report.right == 0 and report.longer == 1.0 and "no better than chance" in report.refusal
+
+
+def test_a_judge_that_cannot_be_read_or_was_hardly_compared_is_refused(db, judge_of):
+    unreadable = judge_of(rambling)
+    assert unreadable.compare([("?", "Yes.", "No.")]) == [None]
+    assert "40 of 40 verdicts could not be read" in judge.calibrate(unreadable, votes(40), db).refusal
+    assert "compared on 10" in judge.calibrate(judge_of(shorter), votes(10), db).refusal
+
+
+def test_the_rubric_rates_every_aspect_in_both_orders(judge_of):
+    rated = judge_of(by_words).rate("?", ["One two three four.", "One."])
+    assert list(rated) == list(judge.ASPECTS)
+    assert all([score for score, _ in points] == [4, 1] for points in rated.values())
+    assert set(judge_of(rambling).rate("?", ["a", "b"]).values()) == {None}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A",
+        "",
+        '{"verdict": "A"}',
+        '{"rationale": "", "verdict": "C"}',
+        '{"rationale": "", "verdict": "A", "sure": 1}',
+        '["A"]',
+        'Verdict: {"rationale": "", "verdict": "A"}',
+    ],
+)
+def test_what_is_not_a_verdict_is_no_verdict(text):
+    with pytest.raises(UnparseableVerdict):
+        judge.parse_pair(text)
+
+
+@pytest.mark.parametrize("score", ["6", "0", "4.5", '"4"', "true", "null"])
+def test_a_score_outside_the_scale_is_no_score(score):
+    assert judge.parse_ratings('{"ratings": [{"rationale": "", "score": 4}]}', 1) == [(4, "")]
+    with pytest.raises(UnparseableVerdict):
+        judge.parse_ratings(f'{{"ratings": [{{"rationale": "", "score": {score}}}]}}', 1)
+    with pytest.raises(UnparseableVerdict, match="not 2 ratings"):
+        judge.parse_ratings('{"ratings": [{"rationale": "", "score": 4}]}', 2)
+
+
+def test_two_orders_that_contradict_each_other_are_a_tie():
+    a, b, tie = (Answer(None, json.dumps({"rationale": "", "verdict": v}), "finished") for v in ("A", "B", "tie"))
+    assert [judge.judged(*x).side for x in ((a, b), (b, a), (a, a), (tie, b), (tie, tie))] == [
+        "first",
+        "second",
+        "tie",
+        "tie",
+        "tie",
+    ]
+    assert judge.judged(a, Answer(None)) is None
+
+
+def test_the_command_calibrates_the_first_teacher_and_says_whether_it_may_be_trained_on(
+    db, tmp_path, monkeypatch, capsys
+):
+    base = checkpoints.serving(db).id
+    for e in votes(40):
+        conversation = conversations.start_conversation(db, "ann")
+        turn = conversations.add_turn(db, conversation, e.prompt)
+        sides = [
+            conversations.add_completion(db, turn.id, "student", text=k.text, checkpoint_id=base) for k in e.completions
+        ]
+        add_feedback(db, turn.id, rater="ann", channel="choice", chosen_id=sides[0], rejected_id=sides[1])
+    monkeypatch.setenv("KDLOOP_HOME", str(tmp_path))
+    monkeypatch.setenv("KDLOOP_TEACHERS", str(tmp_path / "teachers.toml"))
+    for answer, ends, says in ((shorter, 0, "judge tess may be trained on"), (longer, 1, "judge tess is refused")):
+        with endpoint(lambda request, answer=answer: answer(request["messages"][-1]["content"])) as (url, _):
+            (tmp_path / "teachers.toml").write_text(f'[[teacher]]\nname = "tess"\nurl = "{url}"\nterms = "allowed"\n')
+            assert main(["calibrate"]) == ends
+        assert says in capsys.readouterr().out

@@ -1,0 +1,119 @@
+"""Every recipe on a scripted student, teacher and judge: nothing that is held out can be trained on."""
+
+import json
+import re
+
+import pytest
+from parts import endpoint, means, teacher
+
+from kdloop import packs, pairs, recipes
+from kdloop.knowledge import KNOWLEDGE, elicit
+from kdloop.pairs import Example
+from kdloop.raters import judge as judging
+from kdloop.recipes import Recipe
+from storage.conversations import Completion, add_completion, add_turn, as_prompt, start_conversation
+from storage.database import new_id
+from storage.feedback import add_feedback
+
+HELD_OUT = [p for pack in packs.names() for part in packs.PARTS[1:] for p in packs.prompts(pack, part)]
+
+
+def test_a_dozen_recipes_ship_and_each_names_known_parts():
+    shipped = [recipes.load(name) for name in recipes.names()]
+    assert len(shipped) >= 12 and all(r.about and r.knowledge for r in shipped)
+    assert {s["source"] for r in shipped for s in r.knowledge} <= set(KNOWLEDGE)
+    assert recipes.from_dict(json.loads(json.dumps(shipped[0].as_dict()))).as_dict() == shipped[0].as_dict()
+
+
+@pytest.mark.parametrize(
+    ("values", "error"),
+    [
+        ({"knowledge": ({"source": "majrity"},)}, "no knowledge source 'majrity'; there are best_of_n"),
+        ({"start": "top"}, "start 'top'; one of auto, base, champion"),
+        ({"select": "all"}, "select 'all'; one of ifd"),
+        ({"pack": "law"}, "No pack 'law'"),
+    ],
+)
+def test_a_recipe_that_is_wrong_says_where(values, error, tmp_path):
+    with pytest.raises(ValueError, match=error):
+        Recipe("mine", **values)
+    file = tmp_path / "mine.toml"
+    file.write_text('abuot = "x"')
+    with pytest.raises(ValueError, match="abuot"):
+        recipes.load(str(file))
+    with pytest.raises(ValueError, match="No recipe 'none'; there are"):
+        recipes.load("none")
+
+
+def student(messages, seed):
+    """Right for some seeds, wrong for others; judges itself when asked to."""
+    asked = messages[-1]["content"]
+    if "Response:" in asked:
+        return f"Score: {seed % 6}"
+    task = next((t for t in packs.tasks("sums", "train") if t.prompt in asked), None)
+    right = task and seed % 3 and sum(map(ord, task.prompt)) % 2  # half of the tasks are too hard for it
+    return f"I think {'so' if seed % 2 else 'it'} is {task.answer if right else 1000 + seed % 5}"
+
+
+def mischief(request):
+    """A teacher that offers held-out prompts as new ones, between new ones that are fine."""
+    asked = request["messages"][-1]["content"]
+    if "[Completion A]" in asked:
+        first, second = re.search(
+            r"\[Completion A\]\n(.*?)\n\n\[Completion B\]\n(.*?)\n\nSay why", asked, re.DOTALL
+        ).groups()
+        return json.dumps({"rationale": "so", "verdict": "A" if first > second else "B"})
+    if "[Completion 1]" in asked:
+        shown = re.findall(r"\[Completion \d+\]\n(.*)", asked)
+        return json.dumps({"ratings": [{"rationale": "so", "score": 1 + sum(map(ord, s)) % 5} for s in shown]})
+    n = sum(map(ord, asked))
+    if "8 more" in asked:
+        return (
+            "\n".join(f"{i}. {HELD_OUT[(n + i) % len(HELD_OUT)]}" for i in range(9, 13))
+            + f"\n13. Tell me about number {n}"
+        )
+    if re.match(r"Write one|Rewrite this", asked):
+        return HELD_OUT[n % len(HELD_OUT)] if n % 2 else f"What would you do with {n} green bottles?"
+    if asked.startswith("Do these two"):
+        return "No."
+    answer = next((t.answer for t in packs.tasks("sums", "train") if t.prompt in asked), "fine")
+    return f"Because {n}. Answer: it is {answer}"
+
+
+def liked(db, n=40):
+    """People's choices, some of them in held-out conversations and about held-out prompts."""
+    examples = []
+    for i in range(n):
+        question = packs.prompts("general", "gate")[i] if i % 4 == 0 else f"What do you say about {i} cats?"
+        turn = add_turn(db, start_conversation(db, "ann", id=new_id()), as_prompt(question))
+        sides = [add_completion(db, turn.id, "student", text=f"{w} {i}", checkpoint_id=1) for w in ("well", "bad")]
+        add_feedback(db, turn.id, rater="ann", channel="choice", chosen_id=sides[0], rejected_id=sides[1])
+        completions = [
+            Completion(id, turn.id, "student", 1, f"{w} {i}") for id, w in zip(sides, ("well", "bad"), strict=True)
+        ]
+        examples.append(Example(turn.prompt, *completions, turn.conversation_id, ("r",)))
+    return [e for e in examples if not pairs.is_held_out(e.conversation)], examples
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_nothing_held_out_can_be_trained_on_by_any_recipe(db, name):
+    recipe = recipes.load(name)
+    training, votes = liked(db)
+    with endpoint(mischief) as (url, _):
+        m = means(
+            db,
+            student,
+            pack=recipe.pack,
+            teachers=[teacher(url)],
+            examples=[e for e in training if e.question not in HELD_OUT],
+        )
+        judging.calibrate(m.judge, votes, db)
+        written = elicit(m, packs.tasks(recipe.pack, "train")[:8], recipe.knowledge)
+    assert sum(written.values()) > 0, "a recipe that elicits nothing proves nothing"
+    split = pairs.from_feedback(db, m.round.id, recipe.pack)
+    elicited = [e for e in split.train if e.source != "human"]
+    assert elicited and all(e.rows for e in elicited)
+    held, trained = packs.held_out("general", recipe.pack), {packs.normal(e.question) for e in split.train}
+    assert not trained & held and split.dropped["same prompt as a held-out one"] > 0
+    asked = {pairs.key(e.prompt) for e in split.held_out}
+    assert not asked & {pairs.key(e.prompt) for e in split.train}

@@ -1,0 +1,118 @@
+"""Checks on completions that should pass and on near misses that should not; the sandbox against what code might
+try."""
+
+import time
+
+import pytest
+
+from kdloop import packs
+from kdloop.packs import Task
+from kdloop.raters import sandbox, verifiers
+
+CASES = [  # check, answer, passes, fails
+    ({"check": "number"}, "19", "12 + 7 = 19.", "12 + 7 = 19, so 20"),
+    ({"check": "number"}, "-5", "12 - 17 = -5", "12-5"),
+    ({"check": "number"}, "1,234", "That is 1234", "That is 123"),
+    ({"check": "number"}, "1/2", "It is 0.5", "It is .6"),
+    ({"check": "number", "tolerance": 0.01}, "3.14159", "about 3.14", "about 3"),
+    ({"check": "exact"}, "Paris", '"paris."', "It is Paris"),
+    ({"check": "ends_with_answer"}, "sun", "Backward it is: sun", "sun, backward"),
+    ({"check": "regex", "pattern": r"\d{4}-\d\d"}, "", "due 2024-05", "due 24-5"),
+    ({"check": "regex", "pattern": "sorry", "absent": True}, "", "Gladly", "I am sorry"),
+    ({"check": "contains", "words": ["cat", "dog"]}, "", "A cat and a Dog", "a catalogue for dogs"),
+    ({"check": "avoids", "words": ["very"]}, "", "every one", "very good"),
+    ({"check": "words", "least": 2, "most": 3}, "", "two words", "these are four words"),
+    ({"check": "sentences", "least": 2, "most": 2}, "", "One. Two!", "One. Two. Three."),
+    ({"check": "paragraphs", "least": 2}, "", "one\n\ntwo", "one\ntwo"),
+    ({"check": "bullets", "least": 2, "most": 2}, "", "- a\n- b", "- a\nb"),
+    ({"check": "letters", "case": "lower"}, "", "all lower 1", "Not lower"),
+    ({"check": "starts_and_ends", "start": "<<", "end": ">>"}, "", " <<title>> ", "<<title"),
+    ({"check": "json", "keys": ["name"]}, "", '```json\n{"name": 1}\n```', '{"title": 1}'),
+    ({"check": "json"}, "", "[1, 2]", "Here it is: [1, 2]"),
+    (
+        {"check": "language", "code": "de"},
+        "",
+        "Das ist ein Haus und es ist nicht groß",
+        "This is a house and it is big",
+    ),
+    ({"check": "language", "code": "ru"}, "", "Это большой дом", "Eto bolshoy dom"),
+    (
+        {"check": "python", "tests": ["assert f(2) == 4"]},
+        "",
+        "```python\ndef f(x):\n    return x * x\n```",
+        "def f(x): return x",
+    ),
+]
+
+
+@pytest.mark.parametrize(("check", "answer", "good", "bad"), CASES, ids=[c[0]["check"] for c in CASES])
+def test_a_check_passes_what_it_asks_for_and_fails_a_near_miss_with_the_reason(check, answer, good, bad):
+    task = Task("?", answer, (check,))
+    assert verifiers.passed(task, good), verifiers.verify(task, good)
+    (finding,) = verifiers.verify(task, bad)
+    assert finding.score < 1 and finding.said
+    assert not verifiers.passed(task, "")
+
+
+def test_a_completion_passes_when_all_checks_do_and_scores_their_mean():
+    task = Task("?", "4", ({"check": "number"}, {"check": "words", "most": 2}))
+    assert [verifiers.score(task, t) for t in ("4", "it is four, so 4", "no idea about that")] == [1.0, 0.5, 0.0]
+    with pytest.raises(ValueError, match="No check 'numbre'; there are number, exact"):
+        verifiers.score(Task("?", "4", ({"check": "numbre"},)), "4")
+    with pytest.raises(ValueError, match="holds no number"):
+        verifiers.score(Task("?", "four", ({"check": "number"},)), "4")
+
+
+def test_code_earns_the_share_of_its_tests_and_cannot_print_itself_a_better_report():
+    half = sandbox.run("def f(x): return 1", ["assert f(0) == 1", "assert f(1) == 2"])
+    assert half.passed == (True, False) and "assert f(1) == 2: AssertionError" in half.said
+    cheat = 'import os\nprint(\'{"passed": [true], "said": ""}\', flush=True)\nos._exit(0)'
+    assert sandbox.run(cheat, ["assert False"]).passed == (False,)
+    assert sandbox.run("x = [", ["assert True"]).passed == (False,)
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        "import socket; socket.create_connection(('127.0.0.1', 9), 1)",
+        "import subprocess; subprocess.run(['true'])",
+        "import os; os.fork()",
+        "open('/etc/passwd').read()",
+        "open('/tmp/kdloop-escaped', 'w')",
+        "import os; os.open(os.__file__, os.O_RDWR)",
+        "import ctypes; ctypes.CDLL(None).getpid()",
+        "import os; os.listdir('/')",
+    ],
+)
+def test_the_sandbox_refuses(attempt):
+    ran = sandbox.run(attempt, ["assert True"])
+    assert ran.passed == (False,) and "PermissionError" in ran.said, ran
+
+
+def test_the_sandbox_works_for_honest_code_and_stops_what_is_greedy():
+    honest = sandbox.run("import re, math\nopen('own.txt', 'w').write('x')", ["assert open('own.txt').read() == 'x'"])
+    assert honest.passed == (True,), honest.said
+    assert "MemoryError" in sandbox.run("x = 'a' * 10**9", ["assert x"]).said
+    begun = time.monotonic()
+    assert sandbox.run("while True: pass", ["assert True"], seconds=1).passed == (False,)
+    assert sandbox.run("import time; time.sleep(60)", ["assert True"], seconds=1).passed == (False,)
+    assert time.monotonic() - begun < 10
+
+
+def test_a_generated_pack_is_the_same_each_time_and_its_parts_share_no_prompt():
+    parts = {part: packs.tasks("sums", part) for part in packs.PARTS}
+    packs.tasks.cache_clear()
+    assert parts["train"] == packs.tasks("sums", "train")
+    prompts = [packs.normal(t.prompt) for tasks in parts.values() for t in tasks]
+    assert len(set(prompts)) == len(prompts) and len(parts["heldout"]) >= 500 and len(parts["gate"]) >= 160
+    assert all(verifiers.passed(t, f"The result is {t.answer}") for t in parts["heldout"])
+    assert not any(verifiers.passed(t, f"The result is {t.answer}1") for t in parts["heldout"])
+
+
+def test_every_pack_can_be_read_and_its_checks_exist():
+    for name in packs.names():
+        for part in packs.PARTS:
+            for task in packs.tasks(name, part):
+                assert {c["check"] for c in task.checks} <= set(verifiers.CHECKS)
+    with pytest.raises(ValueError, match="No pack 'generl'; there are"):
+        packs.prompts("generl", "train")
