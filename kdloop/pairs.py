@@ -31,6 +31,7 @@ class Example:
     rows: tuple[str, ...]
     source: str = "human"
     weight: float = 1.0
+    rater: str = ""
 
     @property
     def question(self) -> str:
@@ -90,7 +91,7 @@ def example(row: Feedback, completions: dict[str, Completion], prompts: dict[str
     if row.channel == "stars" or (row.score is not None and row.source == "human"):
         return None
     chosen, rejected = (completions[id] if id else None for id in (row.chosen_id, row.rejected_id))
-    return Example(prompts[row.turn_id], chosen, rejected, row.conversation_id, (row.id,), row.source)
+    return Example(prompts[row.turn_id], chosen, rejected, row.conversation_id, (row.id,), row.source, rater=row.rater)
 
 
 def star_pairs(rows: list[Feedback], completions: dict, prompts: dict) -> list[Example]:
@@ -104,7 +105,7 @@ def star_pairs(rows: list[Feedback], completions: dict, prompts: dict) -> list[E
     for stars in by_turn.values():
         stars = sorted(stars, key=lambda r: r.score)
         low, high = stars[0], stars[-1]
-        common = {"prompt": prompts[low.turn_id], "conversation": low.conversation_id}
+        common = {"prompt": prompts[low.turn_id], "conversation": low.conversation_id, "rater": low.rater}
         if high.score - low.score >= STAR_MARGIN:
             sides = completions[high.chosen_id], completions[low.chosen_id]
             examples.append(Example(chosen=sides[0], rejected=sides[1], rows=(high.id, low.id), **common))
