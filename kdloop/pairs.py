@@ -34,6 +34,7 @@ class Example:
     noise: float = 0.0  # probability that the vote is the wrong way round, where the rater said how sure it was
     ranking: tuple[Completion, ...] = ()  # three or more completions of the prompt, best first
     critique: str = ""  # what was said of the rejected completion, in words
+    rater: str = ""
 
     @property
     def question(self) -> str:
@@ -94,7 +95,13 @@ def example(row: Feedback, completions: dict[str, Completion], prompts: dict[str
         return None
     chosen, rejected = (completions[id] if id else None for id in (row.chosen_id, row.rejected_id))
     noise = 1 - row.score if row.source == "preference_model" and row.score else 0.0
-    said = {"source": row.source, "weight": row.weight, "noise": noise, "critique": row.critique or row.reason}
+    said = {
+        "source": row.source,
+        "weight": row.weight,
+        "rater": row.rater,
+        "noise": noise,
+        "critique": row.critique or row.reason,
+    }
     return Example(prompts[row.turn_id], chosen, rejected, row.conversation_id, (row.id,), **said)
 
 
@@ -110,6 +117,7 @@ def star_pairs(rows: list[Feedback], completions: dict, prompts: dict) -> list[E
         stars = sorted(stars, key=lambda r: r.score)
         low, high = stars[0], stars[-1]
         common = {"prompt": prompts[low.turn_id], "conversation": low.conversation_id, "weight": low.weight}
+        common["rater"] = low.rater
         if high.score - low.score >= STAR_MARGIN:
             sides = completions[high.chosen_id], completions[low.chosen_id]
             one_a_score = {r.score: completions[r.chosen_id] for r in stars}

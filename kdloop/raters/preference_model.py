@@ -5,7 +5,10 @@
 w has a Gaussian prior with one variance for the surface features and one for the embedding, both chosen by the Laplace
 evidence (MacKay 1992), so nothing has to be held out for tuning. A thumb counts as a comparison with the average
 completion. `skill` says whether the model may judge at all: the evidence for the votes must be greater than for nearly
-all coin-flip votes on the same completions.
+all coin-flip votes on the same completions. A rater whose votes cannot be predicted from their own others counts less.
+
+A refit after a vote must not be waited for: what was read once is kept; the prior's scales and the skill are found on
+the newest votes, and the weights are fitted on all.
 """
 
 from dataclasses import dataclass, field
@@ -20,8 +23,11 @@ EMBEDDING_DIMENSIONS = 16
 PRIOR_SCALES = (0.05, 0.15, 0.5, 1.5)  # standard deviations of a standardised weight that are tried
 SKILL_P = 0.01  # a rater that is at chance passes so rarely
 FLIPS = 399
-MANY = 300  # votes, from where on the Bayes factor alone decides
+MANY = 300  # votes, from where on the Bayes factor alone decides, and one prior serves all folds
 FOLDS = 12
+NEWEST = 1000  # votes that the prior's scales and the skill are found on
+OWN_VOTES = 24  # of one rater, from where on their reliability is measured
+LEAST_RELIABLE = 0.1  # what a vote still counts
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,7 @@ class PreferenceModel:
     weights: np.ndarray
     covariance: np.ndarray = field(repr=False)
     skill: Skill = Skill(0, 0)
+    reliability: dict[str, float] = field(default_factory=dict)  # of each rater with enough votes; 1 counts fully
 
     def scores(self, prompts: list[str], completions: list[tuple[str, bool]]) -> np.ndarray:
         return self.features(prompts, completions) @ self.weights
@@ -78,10 +85,24 @@ class PreferenceModel:
         return [f"{'more' if self.weights[i] > 0 else 'less'} {SURFACE[i]}" for i in order]
 
 
+KNOWN: dict[tuple[str, str, bool], tuple[np.ndarray, np.ndarray]] = {}  # what was read: its surface and its embedding
+
+
+def read(prompts: list[str], completions: list[tuple[str, bool]]) -> tuple[np.ndarray, np.ndarray]:
+    """(n, surface) and (n, 384) features; only what is new is computed."""
+    keys = [(p, *said) for p, said in zip(prompts, completions, strict=True)]
+    new = list(dict.fromkeys(k for k in keys if k not in KNOWN))
+    texts = list(dict.fromkeys(text for _, text, _ in new))
+    vectors = dict(zip(texts, embed(texts) if texts else [], strict=True))
+    KNOWN.update({key: (np.array(surface(*key)), vectors[key[1]]) for key in new})
+    found = [KNOWN[k] for k in keys]
+    return np.array([f[0] for f in found]), np.array([f[1] for f in found])
+
+
 def raw(prompts: list[str], completions: list[tuple[str, bool]], axes: np.ndarray) -> np.ndarray:
     """(n, surface + embedding) features before standardisation."""
-    styles = np.array([surface(p, text, done) for p, (text, done) in zip(prompts, completions, strict=True)])
-    return np.hstack([styles, embed([text for text, _ in completions]) @ axes])
+    styles, embedded = read(prompts, completions)
+    return np.hstack([styles, embedded @ axes])
 
 
 def fit(train: list[Example], held_out: list[Example] = ()) -> PreferenceModel:
@@ -93,18 +114,38 @@ def fit(train: list[Example], held_out: list[Example] = ()) -> PreferenceModel:
     if len(train) < 4:
         raise ValueError(f"{len(train)} votes are too few for a preference model")
     texts = [(e.question, k.said) for e in votes for k in e.completions]
-    embedded = embed([text for _, (text, _) in texts])
-    axes = np.linalg.svd(embedded - embedded.mean(0), full_matrices=False)[2][:EMBEDDING_DIMENSIONS].T
-    features = raw([q for q, _ in texts], [c for _, c in texts], axes)
+    questions, said = [q for q, _ in texts], [c for _, c in texts]
+    embedded = read(questions, said)[1].astype(np.float64)
+    axes = np.linalg.eigh(np.cov(embedded, rowvar=False))[1][:, ::-1][:, :EMBEDDING_DIMENSIONS]
+    features = raw(questions, said, axes)
     centre, scale = features.mean(0), features.std(0)
     scale[scale < 1e-6] = 1.0
     x = comparisons(votes, (features - centre) / scale)
-    n = len(train)
-    weights, covariance = evidence_fit(x[:n])
-    margins = np.concatenate([cross_validated(x[:n], [e.conversation for e in train]), x[n:] @ weights])
+    n, prior = len(train), best_prior(x[: len(train)])
+    reliability = reliabilities(x[:n], train, prior)
+    counts = np.array([reliability.get(e.rater, 1.0) for e in train])
+    _, mode, hessian = laplace(x[None, :n], prior, counts)
+    weights, covariance = mode[0], np.linalg.inv(hessian[0])
+    newest = slice(max(0, n - NEWEST), n)
+    margins = cross_validated(x[newest], [e.conversation for e in train[newest]], prior if n >= MANY else None)
+    margins = np.concatenate([margins, x[n:] @ weights])
     right = (margins > 0).sum() + 0.5 * (margins == 0).sum()
-    skill = Skill(float(right), len(votes), flip_test(x))
-    return PreferenceModel(centre, scale, axes, weights, covariance, skill)
+    skill = Skill(float(right), len(margins), flip_test(x[newest.start :]))
+    return PreferenceModel(centre, scale, axes, weights, covariance, skill, reliability)
+
+
+def reliabilities(x: np.ndarray, votes: list[Example], prior: np.ndarray) -> dict[str, float]:
+    """rater -> how far their newest votes can be predicted from their own others: 1 always, less like a coin."""
+    found: dict[str, float] = {}
+    raters = np.array([e.rater for e in votes])
+    for rater in sorted(set(raters.tolist()) - {""}):
+        own = np.flatnonzero(raters == rater)[-NEWEST // 4 :]
+        if len(own) >= OWN_VOTES:
+            margins = cross_validated(x[own], [votes[i].conversation for i in own], prior)
+            right = ((margins > 0).sum() + 1) / (len(own) + 1)
+            found[rater] = float(np.clip(2 * right - 1, LEAST_RELIABLE, 1))
+    most = max(found.values(), default=1.0)
+    return {rater: r / most for rater, r in found.items()}  # alone, a rater counts fully
 
 
 def comparisons(votes: list[Example], features: np.ndarray) -> np.ndarray:
@@ -117,14 +158,16 @@ def comparisons(votes: list[Example], features: np.ndarray) -> np.ndarray:
     return np.array(rows).reshape(len(votes), features.shape[1])
 
 
-def cross_validated(x: np.ndarray, groups: list[str]) -> np.ndarray:
-    """Each row's margin under a model fitted without the row's group."""
-    names = sorted(set(groups))
-    fold = np.array([names.index(g) % FOLDS for g in groups])
+def cross_validated(x: np.ndarray, groups: list[str], prior: np.ndarray | None = None) -> np.ndarray:
+    """Each row's margin under a model fitted without the row's group; without `prior`, each fold finds its own."""
+    names = {g: i for i, g in enumerate(sorted(set(groups)))}
+    fold = np.array([names[g] % FOLDS for g in groups])
     margins = np.zeros(len(x))
     for k in set(fold.tolist()):
         if (fold != k).any():
-            margins[fold == k] = x[fold == k] @ evidence_fit(x[fold != k])[0]
+            rest = x[fold != k]
+            _, mode, _ = laplace(rest[None], best_prior(rest) if prior is None else prior)
+            margins[fold == k] = x[fold == k] @ mode[0]
     return margins
 
 
@@ -153,25 +196,25 @@ def priors(dimensions: int) -> list[np.ndarray]:
     return [np.where(surface_or_not, style**-2.0, meaning**-2.0) for style in PRIOR_SCALES for meaning in PRIOR_SCALES]
 
 
-def evidence_fit(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weights and covariance at the pair of prior scales with the greatest Laplace evidence."""
-    fits = [laplace(x[None], prior) for prior in priors(x.shape[1])]
-    _, weights, hessian = max(fits, key=lambda f: f[0][0])
-    return weights[0], np.linalg.inv(hessian[0])
+def best_prior(x: np.ndarray) -> np.ndarray:
+    """The precisions at the pair of prior scales with the greatest Laplace evidence for the newest votes."""
+    return max(priors(x.shape[1]), key=lambda prior: laplace(x[None, -NEWEST // 2 :], prior)[0][0])
 
 
-def laplace(x: np.ndarray, prior: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def laplace(
+    x: np.ndarray, prior: np.ndarray, counts: np.ndarray | float = 1.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(log evidence, mode, Hessian), each with the leading axis of x (b, n, d), of logistic regression with precision
-    `prior` (d,) on b data sets, by Newton's method."""
+    `prior` (d,) on b data sets, by Newton's method. `counts` (n,) says how much each row counts."""
     w, transposed = np.zeros((len(x), x.shape[2])), x.transpose(0, 2, 1)
     for _ in range(25):
         p = expit(times(x, w))
-        hessian = (transposed * (p * (1 - p))[:, None]) @ x + np.diag(prior)
-        step = np.linalg.solve(hessian, (times(transposed, 1 - p) - prior * w)[..., None])[..., 0]
+        hessian = (transposed * (counts * p * (1 - p))[:, None]) @ x + np.diag(prior)
+        step = np.linalg.solve(hessian, (times(transposed, counts * (1 - p)) - prior * w)[..., None])[..., 0]
         w = w + step
         if np.abs(step).max() < 1e-4:
             break
-    log_posterior = log_expit(times(x, w)).sum(-1) - 0.5 * (prior * w * w).sum(-1)
+    log_posterior = (counts * log_expit(times(x, w))).sum(-1) - 0.5 * (prior * w * w).sum(-1)
     return log_posterior + 0.5 * np.log(prior).sum() - 0.5 * np.linalg.slogdet(hessian)[1], w, hessian
 
 

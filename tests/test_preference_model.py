@@ -1,0 +1,39 @@
+"""The preference model at scale: a refit after one vote, and raters who cannot be predicted from themselves."""
+
+import random
+import time
+
+from kdloop.pairs import Example
+from kdloop.raters import preference_model
+from storage.conversations import Completion, as_prompt
+
+WORDS = ["bread", "river", "cloud", "music", "garden", "winter", "letter", "stone", "market", "window", "story"]
+
+
+def vote(i, rater="ann", likes_short=True):
+    """A choice between one of 200 short and one of 200 long texts."""
+    draw = random.Random(i % 200)
+    short, long = (Completion(f"{i}{n}", "t", "student", 1, " ".join(draw.choices(WORDS, k=n)) + ".") for n in (6, 18))
+    chosen, rejected = (short, long) if likes_short else (long, short)
+    return Example(as_prompt(f"Tell me of {draw.choice(WORDS)}"), chosen, rejected, f"c{i}", (str(i),), rater=rater)
+
+
+def test_one_more_vote_at_ten_thousand_is_fitted_in_a_second():
+    votes = [vote(i) for i in range(10_000)]
+    preference_model.fit(votes)
+    begun = time.process_time()
+    model = preference_model.fit([*votes, vote(10_000)])
+    seconds = time.process_time() - begun
+    assert model.skill.proven and seconds < 1.0, seconds
+
+
+def test_a_rater_who_is_a_coin_counts_less_and_one_with_another_taste_does_not():
+    flips = [True, False] * 40
+    random.Random(1).shuffle(flips)
+    steady = [vote(i) for i in range(80)]
+    coin = [vote(i, "bob", flip) for i, flip in enumerate(flips)]
+    contrary = [vote(i, "eve", likes_short=False) for i in range(80)]
+    reliability = preference_model.fit([*steady, *coin]).reliability
+    assert reliability["ann"] == 1 and reliability["bob"] < 0.5, reliability
+    assert preference_model.fit(steady).reliability == {"ann": 1.0}
+    assert min(preference_model.fit([*steady, *contrary]).reliability.values()) > 0.9
