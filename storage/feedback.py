@@ -83,16 +83,17 @@ def retract(db: Path, rater: str, channel: str, completion_id: str) -> int:
         ).rowcount
 
 
-def live_feedback(db: Path, round_id: int | None = None) -> list[Feedback]:
-    """All feedback that stands, oldest first: people's, and the AI feedback that `round_id` elicited."""
+def live_feedback(db: Path, round_id: int | None = None, newest: int | None = None) -> list[Feedback]:
+    """Feedback that stands, oldest first: people's `newest` (None: all), and the AI feedback of `round_id`."""
+    columns = f"{', '.join('f.' + f for f in COLUMNS)}, t.conversation_id, f.round_id, f.rowid"
+    rows = f"select {columns} from feedback f join turns t on t.id = f.turn_id where f.retracted_at is null and"
     with connect(db) as c:
-        rows = c.execute(
-            f"select {', '.join('f.' + f for f in COLUMNS)}, t.conversation_id, f.round_id from feedback f "
-            "join turns t on t.id = f.turn_id where f.retracted_at is null "
-            "and (f.source = 'human' or f.round_id = ?) order by f.created_at, f.rowid",
-            [round_id],
+        found = c.execute(
+            f"select * from ({rows} f.source = 'human' order by f.created_at desc, f.rowid desc limit ?2) "
+            f"union all select * from ({rows} f.round_id = ?1 and f.source <> 'human') order by created_at, rowid",
+            [round_id, -1 if newest is None else newest],
         ).fetchall()
-    return [Feedback(*r) for r in rows]
+    return [Feedback(*tuple(r)[:-1]) for r in found]
 
 
 def thumbs(db: Path, rater: str, conversation_id: str) -> dict[str, bool]:
@@ -109,13 +110,7 @@ def thumbs(db: Path, rater: str, conversation_id: str) -> dict[str, bool]:
 def count_votes(db: Path) -> tuple[int, int]:
     """(people's votes that stand, those among them that no finished round has used)."""
     with connect(db) as c:
-        return tuple(
-            c.execute(
-                "select count(*), count(*) filter (where id not in (select feedback_id from round_feedback "
-                "join rounds on rounds.id = round_id where status in ('promoted', 'rejected'))) "
-                "from feedback where source = 'human' and retracted_at is null"
-            ).fetchone()
-        )
+        return tuple(c.execute("select coalesce(sum(live), 0), coalesce(sum(fresh), 0) from vote_counts").fetchone())
 
 
 @dataclass(frozen=True)
@@ -150,23 +145,13 @@ def ai_choices(db: Path, rater: str, id: str | None = None) -> list[AIChoice]:
 def votes_by_hour(db: Path) -> list[tuple[str, int]]:
     """(hour as "2026-01-31T15", people's votes that stand) in order; hours without any are left out."""
     with connect(db) as c:
-        rows = c.execute(
-            "select substr(created_at, 1, 13), count(*) from feedback "
-            "where source = 'human' and retracted_at is null group by 1 order by 1"
-        ).fetchall()
-    return [tuple(r) for r in rows]
+        return [tuple(r) for r in c.execute("select hour, live from vote_counts where live > 0 order by hour")]
 
 
-def duels(db: Path) -> list[tuple[int, int, float]]:
-    """(checkpoint, other checkpoint, 1 where the first was chosen, 0.5 for a tie) of people's choices between two."""
+def duels(db: Path) -> list[tuple[int, int, float, int]]:
+    """(checkpoint, other checkpoint, 1 where the first was chosen or 0.5 for a tie, how often) of people's choices."""
     with connect(db) as c:
-        rows = c.execute(
-            "select a.checkpoint_id, b.checkpoint_id, coalesce(f.score, 1.0) from feedback f "
-            "join completions a on a.id = f.chosen_id join completions b on b.id = f.rejected_id "
-            "where f.channel = 'choice' and f.source = 'human' and f.retracted_at is null "
-            "and a.checkpoint_id <> b.checkpoint_id order by f.created_at"
-        ).fetchall()
-    return [tuple(r) for r in rows]
+        return [tuple(r) for r in c.execute("select * from duel_counts where n > 0 order by 1, 2, 3")]
 
 
 def edits(db: Path, rater: str, completion_id: str) -> dict[str, str]:
