@@ -64,7 +64,7 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, state: g
     panel = rating.panel()
     gr.Markdown(CONSENT, elem_classes="kd-head", elem_id="consent")
 
-    pending, once = gr.State(""), {"concurrency_id": "gen", "concurrency_limit": 1, **PRIVATE}
+    pending, once = gr.State(""), {"concurrency_id": "gen", "concurrency_limit": serving.base.at_once, **PRIVATE}
     sent = box.submit(begin, [box, state], [box, pending], concurrency_limit=None, **PRIVATE)
     reply = named(partial(stream, settings, serving, supervisor), "reply")
     answer = sent.success(reply, [pending, state], [bot, state, pending, compare], **once)
