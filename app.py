@@ -8,9 +8,9 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from kdloop.settings import Settings
-from kdloop.student.base import NoStudent, find_student
+from kdloop.student.base import NoStudent
+from kdloop.student.engines import open_engine
 from kdloop.student.serving import Serving
-from kdloop.student.transformers import TransformersEngine
 from kdloop.supervisor import Supervisor
 from storage import checkpoints, conversations, snapshots
 from storage.database import NewerDatabase, open_database
@@ -26,7 +26,7 @@ def main() -> int:
         checkpoints.ensure_base(settings.db)
         conversations.close_open_completions(settings.db)
         print(f"kdloop: data in {settings.home}; loading the student", flush=True)
-        serving = Serving(settings.db, lambda: TransformersEngine(find_student(settings.student, settings.home)))
+        serving = Serving(settings.db, lambda: open_engine(settings))
         serving.current()
     except (NoStudent, NewerDatabase, snapshots.DamagedSnapshot) as error:
         print(f"kdloop cannot start. {error}", file=sys.stderr)

@@ -64,21 +64,21 @@ def names(db: Path, left_id: str, right_id: str, person: str) -> tuple[str, str]
 def standings(db: Path) -> list[Standing]:
     """Bradley-Terry scores (Bradley & Terry 1952) of all versions that met, the base at 0; a unit Gaussian prior."""
     games = feedback.duels(db)
-    versions = sorted({id for a, b, _ in games for id in (a, b)})
+    versions = sorted({id for a, b, *_ in games for id in (a, b)})
     if len(versions) < 2:
         return []
     known = {k.id: k.name for k in checkpoints.lineage(db)}
     x = np.zeros((len(games), len(versions)))
-    for row, (a, b, _) in zip(x, games, strict=True):
+    for row, (a, b, *_) in zip(x, games, strict=True):
         row[versions.index(a)], row[versions.index(b)] = 1, -1
-    won = np.array([score for *_, score in games])
+    won, times = np.array([game[2:] for game in games]).T
     w = np.zeros(len(versions))
     for _ in range(50):
         p = 1 / (1 + np.exp(-x @ w))
-        hessian = (x.T * (p * (1 - p))) @ x + np.eye(len(versions))
-        w = w + np.linalg.solve(hessian, x.T @ (won - p) - w)
+        hessian = (x.T * (times * p * (1 - p))) @ x + np.eye(len(versions))
+        w = w + np.linalg.solve(hessian, x.T @ (times * (won - p)) - w)
     error = 1.96 * np.sqrt(np.diag(np.linalg.inv(hessian)))
-    n = np.abs(x).sum(0)
+    n = times @ np.abs(x)
     rows = [
         Standing(known[id], float(w[i] - w[0]), float(w[i] - w[0] - error[i]), float(w[i] - w[0] + error[i]), int(n[i]))
         for i, id in enumerate(versions)

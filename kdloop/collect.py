@@ -80,10 +80,10 @@ def critique(db: Path, person: str, completion_id: str, text: str, reasons: tupl
 
 
 def lessons(db: Path, person: str) -> list[AIChoice]:
-    """AI choices for this person to check, the most useful first; on the packs' prompts only: what others asked is
-    theirs."""
+    """AI choices for this person to check, disputed ones first, then the least sure; on the packs' prompts only: what
+    others asked is theirs."""
     public = set(packs.prompts("general", "train"))
-    return [a for a in feedback.ai_choices(db, person) if a.question in public]
+    return sorted((a for a in feedback.ai_choices(db, person) if a.question in public), key=lambda a: not a.disputed)
 
 
 def review(db: Path, person: str, ai_choice_id: str, choice: str) -> str:

@@ -21,7 +21,7 @@ def export(db: Path, format: str, path: Path) -> int:
     """
     if format not in FORMATS:
         raise ValueError(f"Unknown format {format!r}; there are {', '.join(FORMATS)}")
-    split, n = from_feedback(db), 0
+    split, n = from_feedback(db, newest=None), 0
     with path.open("w", encoding="utf-8") as file:
         for part, examples in (("train", split.train), ("held_out", split.held_out)):
             free = (e for e in examples if not any(k.restricted for k in e.completions))

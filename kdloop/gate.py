@@ -22,6 +22,7 @@ from storage.conversations import Message, as_prompt
 SIGN_P = 0.025  # a candidate that is no better passes so rarely
 MIN_DECIDED = 12
 MIN_HELD_OUT_PAIRS = 20
+MAX_HELD_OUT_PAIRS = 64  # the newest: each costs two completions scored by two engines
 CLEAR = 0.1  # |p - 1/2| below this is a tie
 NLL_RISE = 0.05
 DISPLACEMENT = -0.15  # nats a token that the chosen completions may lose
@@ -150,7 +151,7 @@ def decide(
         *text_guards(new, old, [e.chosen for e in split.train if e.chosen]),
         *topic_guards([p[-1]["content"] for p in prompts], new, old),
         anchor_guard(candidate, base, prompts[-ANCHORS:], anchors[-ANCHORS:]),
-        *displacement_guard(candidate, champion, [e for e in split.held_out if e.is_pair]),
+        *displacement_guard(candidate, champion, held_out_pairs(split)),
     )
     examples = [
         {"prompt": p[-1]["content"], "before": before.text, "after": after.text}
@@ -200,9 +201,13 @@ def by_rater(rater: PreferenceModel, prompts: list[list[Message]], new: list[Sam
 
 def by_margin(split: Split, candidate: Engine, champion: Engine) -> Outcomes:
     """Per held-out pair: does the candidate prefer the chosen completion more than the champion does?"""
-    pairs = [e for e in split.held_out if e.is_pair]
+    pairs = held_out_pairs(split)
     gains = [margin(candidate, e) - margin(champion, e) for e in pairs]
     return Outcomes(sum(g > 0 for g in gains), sum(g < 0 for g in gains), sum(g == 0 for g in gains))
+
+
+def held_out_pairs(split: Split) -> list[Example]:
+    return [e for e in split.held_out if e.is_pair][-MAX_HELD_OUT_PAIRS:]
 
 
 def margin(engine: Engine, e: Example) -> float:

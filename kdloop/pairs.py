@@ -17,6 +17,7 @@ from storage.feedback import Feedback
 
 HELD_OUT_SHARE = 0.2
 NEAR = 0.95  # pairs whose words agree more than this teach nothing but noise
+NEWEST = 2000  # people's votes that a round reads: its training takes 64 of them, and its memory stays the same
 STAR_MARGIN = 0.25  # two completions of one turn make a pair when their stars differ by at least one of four steps
 
 
@@ -65,16 +66,18 @@ def is_held_out(conversation: str) -> bool:
     return int.from_bytes(digest[:8], "big") / 2**64 < HELD_OUT_SHARE
 
 
-def from_feedback(db: Path, round_id: int | None = None, pack: str = "general") -> Split:
-    """All live feedback of people, and the AI feedback of `round_id`, as examples.
+def from_feedback(db: Path, round_id: int | None = None, pack: str = "general", newest: int | None = NEWEST) -> Split:
+    """People's live feedback (at most the `newest`; None for all), and the AI feedback of `round_id`, as examples.
 
     No prompt of the training part is one that a person's held-out conversation, or a pack, holds out: this is the one
     way into training, whatever source wrote the row.
     """
-    rows = feedback_rows.live_feedback(db, round_id)
+    rows = feedback_rows.live_feedback(db, round_id, newest)
     completions, prompts = completions_and_turns(db, [r.turn_id for r in rows])
     examples = [e for e in (example(r, completions, prompts) for r in rows) if e]
+    read = sum(r.source == "human" for r in rows)
     dropped = Counter({"ties": sum(r.score == 0.5 and r.rejected_id is not None for r in rows)})
+    dropped += Counter({"older votes": feedback_rows.count_votes(db)[0] - read})
     examples = with_rankings(without_contradictions([*examples, *star_pairs(rows, completions, prompts)], dropped))
     held_out = [e for e in examples if is_held_out(e.conversation)]
     asked, packed = {key(e.prompt) for e in held_out}, packs.held_out(*{"general", pack})

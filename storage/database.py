@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
+from storage.scale import SCALE
+
 BUSY_SECONDS = 15
 
 
@@ -53,10 +55,17 @@ def also_allow(c: sqlite3.Connection, table: str, known: str, new: str) -> None:
     c.execute("pragma writable_schema = off")
 
 
+def scale_tables(c: sqlite3.Connection) -> None:
+    """Indexes for every query of the page, and counts that triggers keep, so that a million votes are never scanned."""
+    for statement in SCALE.split(";;\n"):
+        c.execute(statement)
+
+
 MIGRATIONS = [
     m001_initial,
     m002_raters_and_audit,
     knowledge_tables,
+    scale_tables,
 ]  # append only; `pragma user_version` counts those that were applied
 
 

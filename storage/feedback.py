@@ -39,7 +39,7 @@ class Feedback:
     weight: float = 1.0  # of the rater's word, see people.py
 
 
-UNBLOCKED = "rater not in (select person from raters where weight = 0)"
+BLOCKED = "select person from raters where weight = 0"
 
 
 def add_feedback(
@@ -94,17 +94,21 @@ def retract(db: Path, rater: str, channel: str, completion_id: str) -> int:
         ).rowcount
 
 
-def live_feedback(db: Path, round_id: int | None = None) -> list[Feedback]:
-    """All feedback that stands, oldest first: people's, unless blocked, and the AI feedback of `round_id`."""
+def live_feedback(db: Path, round_id: int | None = None, newest: int | None = None) -> list[Feedback]:
+    """Feedback that stands, oldest first: people's `newest` (None: all) unless blocked, and the AI's of `round_id`."""
+    columns = ", ".join("f." + f for f in COLUMNS + WORDS)
+    rows = (
+        f"select {columns}, t.conversation_id, f.round_id, coalesce(r.weight, 1), f.rowid from feedback f "
+        "join turns t on t.id = f.turn_id left join raters r on r.person = f.rater "
+        "where f.retracted_at is null and coalesce(r.weight, 1) > 0 and"
+    )
     with connect(db) as c:
-        rows = c.execute(
-            f"select {', '.join('f.' + f for f in COLUMNS + WORDS)}, t.conversation_id, f.round_id, "
-            "coalesce(r.weight, 1) from feedback f join turns t on t.id = f.turn_id "
-            "left join raters r on r.person = f.rater where f.retracted_at is null and coalesce(r.weight, 1) > 0 "
-            "and (f.source = 'human' or f.round_id = ?) order by f.created_at, f.rowid",
-            [round_id],
+        found = c.execute(
+            f"select * from ({rows} f.source = 'human' order by f.created_at desc, f.rowid desc limit ?2) "
+            f"union all select * from ({rows} f.round_id = ?1 and f.source <> 'human') order by created_at, rowid",
+            [round_id, -1 if newest is None else newest],
         ).fetchall()
-    return [Feedback(*r) for r in rows]
+    return [Feedback(*tuple(r)[:-1]) for r in found]
 
 
 def thumbs(db: Path, rater: str, conversation_id: str) -> dict[str, bool]:
@@ -119,13 +123,13 @@ def thumbs(db: Path, rater: str, conversation_id: str) -> dict[str, bool]:
 
 
 def count_votes(db: Path) -> tuple[int, int]:
-    """(people's votes that stand, those among them that no finished round has used)."""
+    """(people's votes that stand, those among them that came after the last finished round began)."""
     with connect(db) as c:
         return tuple(
             c.execute(
-                "select count(*), count(*) filter (where id not in (select feedback_id from round_feedback "
-                "join rounds on rounds.id = round_id where status in ('promoted', 'rejected'))) "
-                f"from feedback where source = 'human' and retracted_at is null and {UNBLOCKED}"
+                "select (select coalesce(sum(live), 0) from vote_counts) - count(*), "
+                "(select coalesce(sum(fresh), 0) from vote_counts) - count(*) filter (where not used) "
+                f"from feedback where source = 'human' and retracted_at is null and rater in ({BLOCKED})"
             ).fetchone()
         )
 
@@ -146,8 +150,7 @@ class AIChoice:
 
 
 def ai_choices(db: Path, rater: str, id: str | None = None) -> list[AIChoice]:
-    """AI choices that `rater` has not checked yet: those that people dispute, then the least sure; or the one with
-    that id."""
+    """AI choices that `rater` has not checked yet, the least sure first; or the one with that id."""
     with connect(db) as c:
         rows = c.execute(
             "select f.id, f.turn_id, f.chosen_id, f.rejected_id, json_extract(t.prompt, '$[#-1].content'), a.text, "
@@ -157,7 +160,7 @@ def ai_choices(db: Path, rater: str, id: str | None = None) -> list[AIChoice]:
             "join completions a on a.id = f.chosen_id join completions b on b.id = f.rejected_id "
             "where f.source <> 'human' and f.retracted_at is null and (?1 is null or f.id = ?1) and not exists "
             "(select 1 from feedback h where h.turn_id = f.turn_id and h.rater = ?2 and h.retracted_at is null) "
-            "order by 9 desc, abs(coalesce(f.score, 1) - 0.5), f.id limit 300",
+            "order by abs(coalesce(f.score, 1) - 0.5), f.id limit 300",
             [id, rater],
         ).fetchall()
     return [AIChoice(*r) for r in rows]
@@ -166,23 +169,19 @@ def ai_choices(db: Path, rater: str, id: str | None = None) -> list[AIChoice]:
 def votes_by_hour(db: Path) -> list[tuple[str, int]]:
     """(hour as "2026-01-31T15", people's votes that stand) in order; hours without any are left out."""
     with connect(db) as c:
-        rows = c.execute(
-            "select substr(created_at, 1, 13), count(*) from feedback "
-            "where source = 'human' and retracted_at is null group by 1 order by 1"
-        ).fetchall()
-    return [tuple(r) for r in rows]
+        return [tuple(r) for r in c.execute("select hour, live from vote_counts where live > 0 order by hour")]
 
 
-def duels(db: Path) -> list[tuple[int, int, float]]:
-    """(checkpoint, other checkpoint, 1 where the first was chosen, 0.5 for a tie) of people's choices between two."""
+def duels(db: Path) -> list[tuple[int, int, float, int]]:
+    """(checkpoint, other checkpoint, 1 where the first was chosen or 0.5 for a tie, how often) of people's choices."""
     with connect(db) as c:
         rows = c.execute(
-            "select a.checkpoint_id, b.checkpoint_id, coalesce(f.score, 1.0) from feedback f "
-            "join completions a on a.id = f.chosen_id join completions b on b.id = f.rejected_id "
-            "where f.channel = 'choice' and f.source = 'human' and f.retracted_at is null "
-            f"and a.checkpoint_id <> b.checkpoint_id and {UNBLOCKED} order by f.created_at"
+            "select d.chosen_by, d.rejected_by, d.score, d.n - (select count(*) from feedback f where f.chosen_by = "
+            "d.chosen_by and f.rejected_by = d.rejected_by and coalesce(f.score, 1) = d.score and f.channel = 'choice' "
+            f"and f.source = 'human' and f.retracted_at is null and f.rater in ({BLOCKED})) "
+            "from duel_counts d order by 1, 2, 3"
         ).fetchall()
-    return [tuple(r) for r in rows]
+    return [tuple(r) for r in rows if r[3] > 0]
 
 
 def edits(db: Path, rater: str, completion_id: str) -> dict[str, str]:

@@ -33,8 +33,8 @@ def erase(db: Path, person: str) -> list[int]:
             f"join feedback f on f.id = r.feedback_id where f.rater = ?1 or f.turn_id in {OWN}"
         )
         affected = c.execute(
-            f"with recursive touched(id) as ({trained} union select k.id from checkpoints k join touched t "
-            "on k.parent_id = t.id) select id from touched order by id",
+            f"with recursive touched(id) as ({trained} union select k.id from checkpoints k join touched "
+            "on k.parent_id = touched.id) select id from touched order by id",
             [person],
         ).fetchall()
         c.execute("delete from feedback where rater = ?", [person])

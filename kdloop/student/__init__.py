@@ -45,6 +45,11 @@ class PromptTooLong(ValueError):
 
 
 class Engine(Protocol):
+    name: str  # its key in ENGINES
+    tokenizer: object  # the student's own, with its chat template
+    source: str  # the base student's model directory or Hub name: what training starts from
+    at_once: int  # completions that it decodes together: so many people can chat at the same time
+
     def stream(self, prompt: list[Message], sampling: Sampling, seed: int, stop: Event) -> Iterator[str | Sample]:
         """Yield the text so far, again and again, and at last the Sample. `stop` ends it at the next token."""
 

@@ -26,10 +26,15 @@ def find_student(student: str, home: Path) -> str:
     """
     if student and Path(student).is_dir():
         return student
-    wheel = importlib.util.find_spec(EMBEDDED_WHEEL)
-    if not student and wheel:
-        return str(convert(next(Path(wheel.origin).parent.glob("*.gguf")), home / "student"))
+    if gguf := embedded_gguf(student):
+        return str(convert(gguf, home / "student"))
     return download(student or HUB_STUDENT)
+
+
+def embedded_gguf(student: str) -> Path | None:
+    """The GGUF that `find_student` converts, if it does: llama.cpp reads it as it is."""
+    wheel = None if student else importlib.util.find_spec(EMBEDDED_WHEEL)
+    return wheel and next(Path(wheel.origin).parent.glob("*.gguf"))
 
 
 def download(name: str) -> str:

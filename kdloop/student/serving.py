@@ -16,7 +16,9 @@ from storage.conversations import as_prompt
 
 PROBE = as_prompt("What should I do on a rainy Sunday?")
 PROBE_COMPLETION = ("Read a book, bake bread, or call a friend you have not seen for a while.", True)
-TOLERANCE = 0.02  # nats a token, mean; another checkpoint differs by more, the same one by rounding only
+# Nats a token, mean. Rounds publish by the transformers engine; llama.cpp, which rounds activations to 8 bits, is 0.08
+# to 0.09 off on the same checkpoint, and 0.35 to 0.68 on another one.
+TOLERANCE = {"transformers": 0.02, "llamacpp": 0.2}
 
 
 class WrongWeights(Exception):
@@ -60,5 +62,5 @@ def check(engine: Engine, checkpoint: Checkpoint) -> None:
     """Raises WrongWeights when the engine's fingerprint is not the published one."""
     published, found = checkpoint.metrics["fingerprint"], fingerprint(engine)
     distance = sum(abs(a - b) for a, b in zip(published, found, strict=True)) / len(published)
-    if distance > TOLERANCE:
+    if distance > TOLERANCE[engine.name]:
         raise WrongWeights(f"{checkpoint.name} was loaded, but its log-probabilities are off by {distance:.3f} nats")

@@ -64,6 +64,9 @@ class SeededSampler:
 class TransformersEngine:
     """See kdloop.student.Engine. `source` is a model directory or a Hub name."""
 
+    name = "transformers"
+    at_once = 1  # streams: `complete` batches BATCH
+
     def __init__(self, source: str, adapter: Path | None = None):
         self.source = source
         self.device, dtype = device_and_dtype()

@@ -39,7 +39,7 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor) -> None:
     def leaderboard() -> list[dict]:
         return [s.__dict__ for s in arena.standings(settings.db)]
 
-    gr.api(chat, concurrency_id="gen", concurrency_limit=1)
+    gr.api(chat, concurrency_id="gen", concurrency_limit=serving.base.at_once)
     for function in (feedback, status, metrics, leaderboard):
         gr.api(function)
 

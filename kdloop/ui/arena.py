@@ -51,7 +51,7 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, state: g
     back = gr.Button(t("Undo this vote"), size="sm", visible=False)
     fight = named(partial(duel, settings, serving, supervisor), "duel")
     outputs = [*boxes, *votes, reveal, back, state]
-    once = {"concurrency_id": "gen", "concurrency_limit": 1, **PRIVATE}
+    once = {"concurrency_id": "gen", "concurrency_limit": serving.base.at_once, **PRIVATE}
     prompt.submit(fight, [prompt, state], outputs, **once)
     surprise.click(pick, None, prompt, queue=False, **PRIVATE).then(fight, [prompt, state], outputs, **once)
     for button, value in zip(votes, VOTES.values(), strict=True):

@@ -73,7 +73,7 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, who: gr.
     gr.Markdown(t(CONSENT), elem_classes="kd-head", elem_id="consent")
 
     pending = gr.State("")
-    once = {"concurrency_id": "gen", "concurrency_limit": 1, **PRIVATE}
+    once = {"concurrency_id": "gen", "concurrency_limit": serving.base.at_once, **PRIVATE}
     once |= {"show_progress": "minimal", "show_progress_on": head}  # the place in the queue, while others are answered
     sent = box.submit(on_send, [box, who, state], [box, pending, who, state], concurrency_limit=None, **PRIVATE)
     reply = named(partial(stream, settings, serving, supervisor), "reply")

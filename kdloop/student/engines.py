@@ -1,0 +1,50 @@
+"""ENGINES: what computes the tokens of a chat. An engine is one file and one entry here.
+
+A round and `simulate` sample whole batches, where the transformers engine is the faster one on a CPU (docs/log.md).
+"""
+
+import importlib.util
+
+from kdloop.settings import Settings
+from kdloop.student import Engine
+from kdloop.student.base import embedded_gguf, find_student
+
+CHATS = 8  # completions at once; the rest wait
+
+
+def transformers(settings: Settings) -> Engine:
+    from kdloop.student.transformers import TransformersEngine
+
+    return TransformersEngine(find_student(settings.student, settings.home))
+
+
+def llamacpp(settings: Settings) -> Engine:
+    from kdloop.student.llamacpp import LlamaCppEngine
+
+    gguf = embedded_gguf(settings.student)
+    if gguf is None:
+        raise ValueError("KDLOOP_ENGINE=llamacpp needs the embedded student: leave KDLOOP_STUDENT empty")
+    return LlamaCppEngine(find_student(settings.student, settings.home), gguf, settings.context_tokens, CHATS)
+
+
+ENGINES = {"transformers": transformers, "llamacpp": llamacpp}
+
+
+def choose(settings: Settings) -> str:
+    """The engine's name; "auto" takes llama.cpp on a CPU where the embedded GGUF and the wheel are.
+
+    Raises ValueError for a name that is none.
+    """
+    if settings.engine in ENGINES:
+        return settings.engine
+    if settings.engine != "auto":
+        raise ValueError(f"KDLOOP_ENGINE={settings.engine!r}; there are: auto, {', '.join(ENGINES)}")
+    import torch
+
+    wheel = importlib.util.find_spec("xllamacpp")
+    return "llamacpp" if wheel and embedded_gguf(settings.student) and not torch.cuda.is_available() else "transformers"
+
+
+def open_engine(settings: Settings) -> Engine:
+    """The untrained student; its checkpoints are loaded from it. Raises NoStudent where no student can be reached."""
+    return ENGINES[choose(settings)](settings)

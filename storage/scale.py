@@ -1,0 +1,83 @@
+"""The migration after which what a page asks stays quick at a million votes.
+
+An index for every question that a page asks, and two small tables of counts instead of scans: votes by hour, and duels
+by who met whom. Triggers keep the counts, so that whatever adds, retracts or erases feedback cannot forget them.
+`used`: the row was there when a round that has finished began (whether or not that round trained on it: what it left
+out would else start rounds for ever); `chosen_by`, `rejected_by`: the checkpoints that wrote the two completions, kept
+in the row because an erasure deletes the completions first.
+"""
+
+SCALE = """
+alter table feedback add column used integer not null default 0;;
+alter table feedback add column chosen_by integer;;
+alter table feedback add column rejected_by integer;;
+create index feedback_rater on feedback(rater);;
+create index feedback_chosen on feedback(chosen_id);;
+create index feedback_rejected on feedback(rejected_id);;
+create index feedback_unsure on feedback(abs(coalesce(score, 1) - 0.5), id)
+  where source <> 'human' and retracted_at is null;;
+create index feedback_round on feedback(round_id, created_at) where round_id is not null and retracted_at is null;;
+create index completions_open on completions(status) where status = 'open';;
+create index rounds_status on rounds(status);;
+create table vote_counts (
+  hour text primary key,
+  live integer not null,
+  fresh integer not null
+) without rowid;;
+create table duel_counts (
+  chosen_by integer not null,
+  rejected_by integer not null,
+  score real not null,
+  n integer not null,
+  primary key (chosen_by, rejected_by, score)
+) without rowid;;
+update feedback set
+  chosen_by = (select checkpoint_id from completions where id = chosen_id),
+  rejected_by = (select checkpoint_id from completions where id = rejected_id);;
+create index feedback_fresh on feedback(created_at) where used = 0;;
+update feedback set used = 1
+  where created_at <= (select max(created_at) from rounds where status in ('promoted', 'rejected'));;
+insert into vote_counts select substr(created_at, 1, 13), count(*), count(*) filter (where not used)
+  from feedback where source = 'human' and retracted_at is null group by 1;;
+insert into duel_counts select chosen_by, rejected_by, coalesce(score, 1), count(*) from feedback
+  where channel = 'choice' and source = 'human' and retracted_at is null and chosen_by <> rejected_by group by 1, 2, 3;;
+create trigger round_uses_feedback after update of status on rounds when new.status in ('promoted', 'rejected') begin
+  update feedback set used = 1 where used = 0 and created_at <= new.created_at;
+end;;
+create trigger feedback_authors after insert on feedback begin
+  update feedback set
+    chosen_by = (select checkpoint_id from completions where id = new.chosen_id),
+    rejected_by = (select checkpoint_id from completions where id = new.rejected_id)
+  where id = new.id;
+end;;
+create trigger vote_added after insert on feedback when new.source = 'human' and new.retracted_at is null begin
+  insert into vote_counts values (substr(new.created_at, 1, 13), 1, 1)
+    on conflict (hour) do update set live = live + 1, fresh = fresh + 1;
+end;;
+create trigger vote_changed after update of used, retracted_at on feedback when new.source = 'human' begin
+  update vote_counts set
+    live = live + (new.retracted_at is null) - (old.retracted_at is null),
+    fresh = fresh + (new.retracted_at is null and not new.used) - (old.retracted_at is null and not old.used)
+  where hour = substr(new.created_at, 1, 13);
+end;;
+create trigger vote_erased after delete on feedback when old.source = 'human' and old.retracted_at is null begin
+  update vote_counts set live = live - 1, fresh = fresh - (not old.used) where hour = substr(old.created_at, 1, 13);
+end;;
+create trigger duel_added after update of rejected_by on feedback
+  when new.channel = 'choice' and new.source = 'human' and new.retracted_at is null and old.rejected_by is null
+    and new.chosen_by <> new.rejected_by begin
+  insert into duel_counts values (new.chosen_by, new.rejected_by, coalesce(new.score, 1), 1)
+    on conflict (chosen_by, rejected_by, score) do update set n = n + 1;
+end;;
+create trigger duel_retracted after update of retracted_at on feedback
+  when new.channel = 'choice' and new.source = 'human' and new.chosen_by <> new.rejected_by
+    and old.retracted_at is null and new.retracted_at is not null begin
+  update duel_counts set n = n - 1 where chosen_by = new.chosen_by and rejected_by = new.rejected_by
+    and score = coalesce(new.score, 1);
+end;;
+create trigger duel_erased after delete on feedback
+  when old.channel = 'choice' and old.source = 'human' and old.chosen_by <> old.rejected_by
+    and old.retracted_at is null begin
+  update duel_counts set n = n - 1 where chosen_by = old.chosen_by and rejected_by = old.rejected_by
+    and score = coalesce(old.score, 1);
+end"""

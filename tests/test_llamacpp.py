@@ -1,0 +1,220 @@
+"""The llama.cpp engine against the transformers one, on the real student.
+
+Over Q4_1 weights llama.cpp rounds activations to 8 bits, which changes near-ties: what must be equal to the token is
+therefore compared over the same weights written as 16-bit floats, where nothing is rounded so.
+"""
+
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from threading import Event, Thread
+
+import gguf
+import numpy as np
+import pytest
+import torch
+
+from kdloop import chat, packs
+from kdloop.methods.lora import trainable_student
+from kdloop.settings import Settings
+from kdloop.student import Sampling
+from kdloop.student.base import embedded_gguf
+from kdloop.student.engines import choose, open_engine
+from kdloop.student.gguf import NotConvertible, write_adapter
+from kdloop.student.llamacpp import LlamaCppEngine
+from kdloop.student.serving import Serving, WrongWeights, check, fingerprint
+from kdloop.student.transformers import TransformersEngine
+from storage import checkpoints, conversations, rounds
+from storage.conversations import as_prompt
+from storage.database import open_database
+
+pytestmark = pytest.mark.slow
+QUESTIONS = packs.prompts("general", "heldout")
+STORY = as_prompt("Tell me a long story about the sea.")
+
+
+@pytest.fixture(scope="module")
+def llama(student_home):
+    return open_engine(Settings(home=student_home, engine="llamacpp"))
+
+
+@pytest.fixture(scope="module")
+def reference(student_home):
+    return TransformersEngine(str(student_home / "student"))
+
+
+@pytest.fixture(scope="module")
+def exact(student_home, tmp_path_factory):
+    """The engine over the embedded GGUF with its weights as 16-bit floats."""
+    file = tmp_path_factory.mktemp("exact") / "F16.gguf"
+    read, write = gguf.GGUFReader(embedded_gguf("")), gguf.GGUFWriter(file, "llama")
+    for key, field in read.fields.items():
+        if not key.startswith("GGUF.") and key != "general.architecture":
+            kind, *sub = field.types[0], *field.types[1:][-1:]
+            write.add_key_value(key, field.contents(), kind, *sub)
+    for t in read.tensors:
+        weights = gguf.quants.dequantize(t.data, t.tensor_type)
+        write.add_tensor(t.name, weights.astype(np.float16) if weights.ndim > 1 else weights)
+    for part in (write.write_header_to_file, write.write_kv_data_to_file, write.write_tensors_to_file, write.close):
+        part()
+    return LlamaCppEngine(str(student_home / "student"), file, 512, 4)
+
+
+@pytest.fixture(scope="module")
+def adapter(student_home, tmp_path_factory):
+    """A LoRA adapter of random weights, strong enough to change what the student says."""
+    directory = tmp_path_factory.mktemp("adapter")
+    model = trainable_student(str(student_home / "student"), None, torch.float32, seed=1)
+    for name, weights in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weights, std=0.02)
+    model.save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def adapted(llama, adapter):
+    return llama.load(adapter)
+
+
+def greedy(engine, n, tokens=24):
+    return [
+        s.text for s in engine.complete(list(map(as_prompt, QUESTIONS[:n])), Sampling(tokens, temperature=0), [1] * n)
+    ]
+
+
+def test_auto_is_llamacpp_for_the_embedded_student_on_a_cpu_only(student_home):
+    embedded = Settings(home=student_home)
+    assert choose(embedded) == ("transformers" if torch.cuda.is_available() else "llamacpp")
+    assert choose(replace(embedded, student=str(student_home / "student"))) == "transformers"
+    with pytest.raises(ValueError, match="there are: auto, transformers, llamacpp"):
+        choose(replace(embedded, engine="vllm"))
+    with pytest.raises(ValueError, match="needs the embedded student"):
+        open_engine(replace(embedded, student="some/model", engine="llamacpp"))
+
+
+def test_greedy_texts_are_those_of_transformers(exact, reference):
+    ours, theirs = greedy(exact, 20), greedy(reference, 20)
+    assert sum(a == b for a, b in zip(ours, theirs, strict=True)) >= 19
+
+
+def test_an_adapter_says_what_peft_says_and_not_what_the_base_says(exact, reference, adapter):
+    ours, theirs = greedy(exact.load(adapter), 8), greedy(reference.load(adapter), 8)
+    assert sum(a == b for a, b in zip(ours, theirs, strict=True)) >= 7
+    assert sum(a == b for a, b in zip(ours, greedy(exact, 8), strict=True)) <= 1
+
+
+def test_log_probabilities_are_those_of_transformers_token_by_token(exact, llama, reference):
+    prompts = list(map(as_prompt, QUESTIONS[:4]))
+    completions = [("Boil it for seven minutes.", True), ("I would not, zebra 7!", False), ("", True), ("", False)]
+    scores = [engine.logprobs(prompts, completions) for engine in (reference, exact, llama)]
+    assert all([len(tail) for tail in s] == [len(tail) for tail in scores[0]] for s in scores) and scores[1][3] == []
+    theirs, ours, rounded = (np.concatenate(s) for s in scores)
+    assert np.abs(ours - theirs).max() < 0.05
+    assert np.abs(rounded - theirs).mean() < 0.1
+
+
+def test_a_seed_gives_the_same_completion_alone_in_a_batch_and_streamed(llama):
+    prompts, sampling = list(map(as_prompt, QUESTIONS[:12])), Sampling(24, temperature=0.8)
+    batch = llama.complete(prompts, sampling, list(range(12)))
+    for i in (0, 5, 11):
+        (alone,) = llama.complete(prompts[i : i + 1], sampling, [i])
+        *growing, streamed = llama.stream(prompts[i], sampling, i, Event())
+        assert alone.text == streamed.text == batch[i].text
+        assert growing[-1].strip() == streamed.text and streamed.first_token_seconds > 0
+        assert alone.completion_tokens == streamed.completion_tokens == batch[i].completion_tokens
+    assert llama.complete(prompts[:1], sampling, [99])[0].text != batch[0].text
+
+
+def test_a_completion_is_finished_or_cut_and_counts_its_tokens(llama, reference):
+    (short,), (long,) = (llama.complete([as_prompt("Say yes.")], Sampling(n, temperature=0), [1]) for n in (200, 3))
+    assert short.status == "finished" and (long.status, long.completion_tokens) == ("cut", 3)
+    assert short.completion_tokens == len(reference.tokenizer(short.text)["input_ids"])
+
+
+def test_stop_ends_the_stream_within_two_tokens_and_frees_its_slot(llama):
+    stop, seen = Event(), []
+    for piece in llama.stream(STORY, Sampling(400), 1, stop):
+        seen.append(piece)
+        if len(seen) == 3:
+            stop.set()
+    assert seen[-1].status == "stopped" and seen[-1].completion_tokens <= 5
+    for _ in range(2 * llama.at_once):
+        reply = llama.stream(STORY, Sampling(400), 1, Event())
+        next(reply)
+        reply.close()
+    assert llama.complete([as_prompt("Say yes.")], Sampling(8), [1])[0].text
+
+
+def test_four_people_are_answered_at_the_same_time(llama):
+    def talk(i):
+        *_, last = llama.stream(as_prompt(QUESTIONS[i]), Sampling(32, temperature=0.8), i, Event())
+        return last
+
+    with ThreadPoolExecutor(4) as people:
+        together = list(people.map(talk, range(4)))
+    assert [s.text for s in together] == [talk(i).text for i in range(4)]
+    assert max(s.first_token_seconds for s in together) < min(s.seconds for s in together), (
+        "nobody waits for another's end"
+    )
+
+
+def test_a_swap_leaves_the_reply_in_flight_alone(tmp_path, llama, reference, adapter):
+    settings = Settings(home=tmp_path, max_tokens=60)
+    checkpoints.ensure_base(open_database(settings.db))
+    serving = Serving(settings.db, lambda: llama)
+    before = say(settings, serving)
+    first = next(before)
+    promote(settings.db, adapter, reference)
+    loading = Thread(target=serving.current)
+    loading.start()
+    *_, last = before
+    loading.join()
+    assert first.checkpoint.version == last.checkpoint.version == 0 and last.status in ("finished", "cut")
+    *_, after = say(settings, serving)
+    assert after.checkpoint.version == 1 and after.text
+    assert serving.current()[0].logprobs([STORY], [("The sea.", True)]) != llama.logprobs([STORY], [("The sea.", True)])
+
+
+def say(settings, serving):
+    conversation = conversations.start_conversation(settings.db, "ann")
+    return chat.say(settings, serving, conversation, "ann", "Tell me a story", Event())
+
+
+def promote(db, adapter, engine):
+    """Publish the adapter as a round would, and promote it."""
+    round = rounds.start_round(db, requested="auto", seed=1, started_by="test", owner="me")
+    metrics = {"fingerprint": fingerprint(engine.load(adapter))}
+
+    def save(directory: Path):
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            (directory / name).write_bytes((adapter / name).read_bytes())
+
+    candidate = checkpoints.publish(db, round.id, save, parent_id=1, method="dpo", seed=1, metrics=metrics)
+    return checkpoints.promote(db, candidate.id, round.id)
+
+
+def test_what_a_round_published_is_recognised_and_other_weights_are_refused(
+    tmp_path, llama, adapted, reference, adapter
+):
+    db = open_database(tmp_path / "kdloop.db")
+    checkpoints.ensure_base(db)
+    published = promote(db, adapter, reference)
+    check(adapted, published)
+    with pytest.raises(WrongWeights):
+        check(llama, published)
+
+
+def test_what_a_gguf_adapter_cannot_hold_is_refused(tmp_path, student_home, adapter):
+    other, dora = tmp_path / "other", tmp_path / "dora"
+    other.mkdir()
+    (other / "config.json").write_text(json.dumps({"model_type": "gemma3"}))
+    with pytest.raises(NotConvertible, match="gemma3"):
+        write_adapter(adapter, other, tmp_path / "x.gguf")
+    shutil.copytree(adapter, dora)
+    config = json.loads((dora / "adapter_config.json").read_text()) | {"use_dora": True}
+    (dora / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(NotConvertible, match="use_dora"):
+        write_adapter(dora, student_home / "student", tmp_path / "x.gguf")
