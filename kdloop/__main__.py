@@ -1,4 +1,4 @@
-"""python -m kdloop serve | simulate | round | measure | calibrate | export | backup | restore | doctor"""
+"""python -m kdloop serve | simulate | round | measure | calibrate | export | backup | restore | bench | doctor"""
 
 import argparse
 import sys
@@ -37,6 +37,9 @@ def main(argv: list[str] | None = None) -> int:
     out.add_argument("--out", type=Path, required=True)
     for name, text in (("backup", "write a snapshot"), ("restore", "fill an empty home from the latest snapshot")):
         commands.add_parser(name, help=text).add_argument("target", help="a folder, or hf://datasets/OWNER/NAME")
+    measure = commands.add_parser("bench", help="measure against baselines in the same run")
+    measure.add_argument("figures", nargs="*", metavar="FIGURE", help="which; all of them where none is named")
+    measure.add_argument("--json", help="write the figures to this file")
     commands.add_parser("doctor", help="say what this installation would use")
     args = parser.parse_args(argv)
     try:
@@ -133,6 +136,13 @@ def restore(args) -> int:
     return 0 if name else 1
 
 
+def bench(args) -> int:
+    from kdloop import bench as benchmark
+
+    benchmark.run(args.figures, args.json)
+    return 0
+
+
 def doctor(args) -> int:
     from kdloop.student.base import find_student
     from kdloop.student.engines import choose
@@ -146,7 +156,7 @@ def doctor(args) -> int:
     return 0
 
 
-COMMANDS = {f.__name__: f for f in (serve, simulate, measure, calibrate, export, backup, restore, doctor)} | {
+COMMANDS = {f.__name__: f for f in (serve, simulate, measure, calibrate, export, backup, restore, bench, doctor)} | {
     "round": run_round
 }
 

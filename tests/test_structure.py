@@ -29,6 +29,7 @@ ORDER = [
     "supervisor",
     "measure",
     "simulate",
+    "bench",
     "ui",
     "__main__",
 ]  # a module imports from its left only

@@ -32,7 +32,11 @@ class LlamaCppError(RuntimeError):
 
 
 class LlamaCppEngine:
-    """See kdloop.student.Engine. `source` is the model directory that was converted from `gguf`."""
+    """See kdloop.student.Engine. `source` is the model directory that was converted from `gguf`.
+
+    A seed repeats a completion but for near-ties: what else is decoded at the time changes the rounding. Comparisons by
+    common random numbers, a round's, are the transformers engine's.
+    """
 
     name = "llamacpp"
 

@@ -1,0 +1,119 @@
+"""The database: votes by many writers, the page's questions and a round's reading at 10^3 to 10^6 votes."""
+
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from kdloop import arena, collect, pairs
+from kdloop.bench import Figure
+from storage import checkpoints, conversations, feedback
+from storage.conversations import as_prompt
+from storage.database import open_database
+from storage.synthetic import fill
+
+WRITERS, VOTES = 50, 20  # so many writers, so many votes each
+SIZES = (1_000, 10_000, 100_000, 1_000_000)
+ASKED = 20  # times, each question
+QUESTIONS = {
+    "votes so far": lambda db, at: feedback.count_votes(db),
+    "votes by hour": lambda db, at: feedback.votes_by_hour(db),
+    "standings": lambda db, at: arena.standings(db),
+    "past conversations": lambda db, at: conversations.find_conversations(db, f"person {at}"),
+    "a conversation": lambda db, at: conversations.history(db, f"v{at}", f"person {at}"),
+    "its thumbs": lambda db, at: feedback.thumbs(db, f"person {at}", f"v{at}"),
+    "what to teach": lambda db, at: feedback.ai_choices(db, f"person {at}"),
+    "a vote": lambda db, at: collect.thumb(db, f"person {at}", f"a{at}", True),
+    "its undo": lambda db, at: feedback.retract(db, f"person {at}", "thumb", f"a{at}"),
+}
+
+
+def new_database(home: str) -> Path:
+    db = open_database(Path(home) / "kdloop.db")
+    checkpoints.ensure_base(db)
+    return db
+
+
+def votes() -> Iterator[Figure]:
+    """The slowest of a hundred votes, 50 people voting without a pause, against one person alone; none may be lost."""
+    with tempfile.TemporaryDirectory() as home:
+        db = new_database(home)
+        alone, together = vote_times(db, 1), vote_times(db, WRITERS)
+        cast, lost = len(together), len(together) + len(alone) - feedback.count_votes(db)[0]
+        name = f"vote p99, {WRITERS} writers ÷ 1 ({lost} of {cast} lost)"
+        yield Figure(name, p(together, 99), p(alone, 99), "ms", p(together, 99) / p(alone, 99), n=cast)
+
+
+def vote_times(db: Path, writers: int) -> list[float]:
+    """Milliseconds of each vote."""
+    base = checkpoints.serving(db).id
+
+    def write(person: str) -> list[float]:
+        out = []
+        for i in range(VOTES):
+            turn = conversations.add_turn(db, conversations.start_conversation(db, person, "?"), as_prompt(f"{i}?"))
+            id = conversations.add_completion(db, turn.id, "student", text="!", checkpoint_id=base)
+            begun = time.monotonic()
+            collect.thumb(db, person, id, True)
+            out.append(1000 * (time.monotonic() - begun))
+        return out
+
+    with ThreadPoolExecutor(writers) as pool:
+        return [t for times in pool.map(write, [f"writer {writers} {i}" for i in range(writers)]) for t in times]
+
+
+def pages() -> Iterator[Figure]:
+    """The slowest question of the page at each size, against the same question at the smallest."""
+    with tempfile.TemporaryDirectory() as home:
+        db, first = new_database(home), {}
+        for size in SIZES:
+            fill(db, size, [1])
+            times = {name: ask(db, question) for name, question in QUESTIONS.items()}
+            first = first or times
+            slow = max(times, key=times.get)
+            ratio = times[slow] / first[slow]
+            yield Figure(f"page p95 at {size} votes: {slow}", times[slow], first[slow], "ms", ratio, n=ASKED)
+
+
+def ask(db: Path, question) -> float:
+    """p95 in milliseconds."""
+    out = []
+    for i in range(ASKED):
+        begun = time.monotonic()
+        question(db, i)
+        out.append(1000 * (time.monotonic() - begun))
+    return p(out, 95)
+
+
+def p(values: list[float], percent: int) -> float:
+    return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
+
+
+def examples() -> Iterator[Figure]:
+    """A round's reading of the votes: seconds and memory at 10^6 against 10^5."""
+    with tempfile.TemporaryDirectory() as home:
+        db, found = new_database(home), []
+        for size in SIZES[-2:]:
+            fill(db, size, [1])
+            found.append([statistics.median(values) for values in zip(*(read(db) for _ in range(5)), strict=True)])
+        (small, small_mib), (large, large_mib) = found
+        yield Figure("examples from 10^6 ÷ 10^5 votes", large, small, "s", large / small, "<= 12")
+        yield Figure("their memory, 10^6 ÷ 10^5 votes", large_mib, small_mib, "MiB", large_mib / small_mib, "<= 1.1")
+
+
+def read(db: Path) -> tuple[float, float]:
+    """(seconds, peak MiB) in a process of its own."""
+    code = "import sys, pathlib, kdloop.bench.data as d; print(*d.read_here(pathlib.Path(sys.argv[1])))"
+    out = subprocess.run([sys.executable, "-c", code, str(db)], check=True, stdout=subprocess.PIPE, text=True).stdout
+    return tuple(map(float, out.split()))
+
+
+def read_here(db: Path) -> tuple[float, float]:
+    begun = time.monotonic()
+    pairs.from_feedback(db)
+    return time.monotonic() - begun, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

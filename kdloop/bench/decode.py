@@ -1,0 +1,151 @@
+"""Decoding and time to first token: the app's engine against a llama-server and against transformers' `generate`."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from threading import Event
+from urllib.request import Request, urlopen
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from kdloop import packs
+from kdloop.bench import Figure, in_turns
+from kdloop.settings import Settings
+from kdloop.student import Engine, Sample, Sampling
+from kdloop.student.base import embedded_gguf
+from kdloop.student.engines import CHATS, choose, open_engine
+from kdloop.student.prompts import prompt_ids
+from storage.conversations import Message, as_prompt
+
+TOKENS = 64
+SERVER = """
+import sys, xllamacpp
+p = xllamacpp.CommonParams()
+path, slots, context = sys.argv[1:]
+p.model.path, p.n_parallel, p.n_ctx, p.verbosity = path, int(slots), int(slots) * int(context), -1
+server = xllamacpp.Server(p)
+print(server.listening_address, flush=True)
+sys.stdin.read()"""
+GREEDY = Sampling(TOKENS, temperature=0)
+
+
+@cache
+def engine() -> Engine:
+    settings = Settings.from_environment()
+    if choose(settings) != "llamacpp":
+        raise ValueError("The decoding figures are llama.cpp's: KDLOOP_ENGINE=llamacpp, and the embedded student")
+    return open_engine(settings)
+
+
+@cache
+def model(dtype: torch.dtype):
+    return AutoModelForCausalLM.from_pretrained(engine().source, dtype=dtype).eval()
+
+
+def prompts(n: int, turn: int) -> list[list[Message]]:
+    """Other prompts each turn, so that no prompt cache answers."""
+    questions = packs.prompts("general", "heldout")
+    return [as_prompt(questions[(turn * n + i) % len(questions)]) for i in range(n)]
+
+
+def decode() -> Iterator[Figure]:
+    """Tokens a second, prompts included, as people get them."""
+    with llama_server() as address:
+        for batch, least in ((1, ">= 0.95"), (8, "")):
+            ours, theirs = in_turns(lambda i, b=batch: streams(b, i), lambda i, b=batch: posts(address, b, i))
+            yield Figure(f"decode batch {batch} ÷ llama-server", ours, theirs, "tok/s", ours / theirs, least)
+    for dtype, least in ((torch.bfloat16, ">= 4"), (torch.float32, "")):
+        for batch in (1, 8):
+            ours, theirs = in_turns(lambda i, b=batch: streams(b, i), lambda i, b=batch, d=dtype: generates(d, b, i))
+            name = f"decode batch {batch} ÷ transformers {str(dtype).removeprefix('torch.')}"
+            yield Figure(name, ours, theirs, "tok/s", ours / theirs, least if batch == 1 else "")
+
+
+def first_token() -> Iterator[Figure]:
+    """Milliseconds from the question to the first token, one person, a new conversation."""
+    with llama_server() as address:
+        ours, theirs = in_turns(first_streamed, lambda i: first_posted(address, i))
+        yield Figure("first token ÷ llama-server", ours, theirs, "ms", ours / theirs)
+    ours, theirs = in_turns(first_streamed, first_generated)
+    yield Figure("first token ÷ transformers float32", ours, theirs, "ms", ours / theirs)
+
+
+def streams(batch: int, turn: int) -> float:
+    begun = time.monotonic()
+    with ThreadPoolExecutor(batch) as pool:
+        samples = list(pool.map(streamed, prompts(batch, turn)))
+    return sum(s.completion_tokens for s in samples) / (time.monotonic() - begun)
+
+
+def streamed(prompt: list[Message], sampling: Sampling = GREEDY) -> Sample:
+    *_, last = engine().stream(prompt, sampling, 1, Event())
+    return last
+
+
+def first_streamed(turn: int) -> float:
+    return 1000 * streamed(prompts(1, turn)[0], Sampling(2, temperature=0)).first_token_seconds
+
+
+def generates(dtype: torch.dtype, batch: int, turn: int, tokens: int = TOKENS) -> float:
+    """As a user would call it: one padded batch, greedy."""
+    tokenizer = engine().tokenizer
+    tokenizer.padding_side = "left"
+    begun = time.monotonic()
+    ids = [prompt_ids(tokenizer, p) for p in prompts(batch, turn)]
+    inputs = tokenizer.pad({"input_ids": ids}, return_tensors="pt")
+    out = model(dtype).generate(**inputs, max_new_tokens=tokens, do_sample=False)
+    new = out[:, inputs["input_ids"].size(1) :]
+    return float((new != tokenizer.pad_token_id).sum()) / (time.monotonic() - begun)
+
+
+def first_generated(turn: int) -> float:
+    begun = time.monotonic()
+    generates(torch.float32, 1, turn, tokens=1)
+    return 1000 * (time.monotonic() - begun)
+
+
+@contextmanager
+def llama_server() -> Iterator[str]:
+    """The same wheel's HTTP server in a process of its own; its address."""
+    gguf, settings = embedded_gguf(""), Settings.from_environment()
+    child = subprocess.Popen(
+        [sys.executable, "-c", SERVER, str(gguf), str(CHATS), str(settings.context_tokens)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield child.stdout.readline().strip()
+    finally:
+        child.stdin.close()
+        child.wait(30)
+
+
+def posts(address: str, batch: int, turn: int) -> float:
+    begun = time.monotonic()
+    with ThreadPoolExecutor(batch) as pool:
+        tokens = list(pool.map(lambda p: posted(address, p, TOKENS)[0], prompts(batch, turn)))
+    return sum(tokens) / (time.monotonic() - begun)
+
+
+def first_posted(address: str, turn: int) -> float:
+    return 1000 * posted(address, prompts(1, turn)[0], 2)[1]
+
+
+def posted(address: str, prompt: list[Message], tokens: int) -> tuple[int, float]:
+    """(tokens, seconds to the first one) of a streamed completion over HTTP."""
+    asked = {"prompt": prompt_ids(engine().tokenizer, prompt), "n_predict": tokens, "temperature": 0, "stream": True}
+    begun, first, last = time.monotonic(), 0.0, {}
+    post = Request(f"{address}/completion", json.dumps(asked).encode(), {"Content-Type": "application/json"})
+    with urlopen(post) as lines:
+        for line in lines:
+            if line.startswith(b"data: "):
+                first = first or time.monotonic() - begun
+                last = json.loads(line[6:])
+    return last["tokens_predicted"], first

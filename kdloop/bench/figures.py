@@ -1,0 +1,13 @@
+"""The figures, in one literal dict."""
+
+from kdloop.bench import chatting, data, decode, sampling
+
+FIGURES = {
+    "decode": decode.decode,
+    "first_token": decode.first_token,
+    "sampling": sampling.sampling,
+    "swap": chatting.swap,
+    "votes": data.votes,
+    "pages": data.pages,
+    "examples": data.examples,
+}
