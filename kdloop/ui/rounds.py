@@ -5,6 +5,7 @@ from functools import partial
 import gradio as gr
 import pandas as pd
 
+from kdloop import recipes
 from kdloop.settings import Settings
 from kdloop.supervisor import Supervisor, log_file
 from kdloop.ui.session import LOCAL, PRIVATE, TABLE, allowed, named, refusal, refused
@@ -19,6 +20,9 @@ def build(settings: Settings, supervisor: Supervisor, state: gr.State) -> gr.Tim
         loss_table(settings), x="step", y="loss", title=t("Training loss of the latest round"), height=220
     )
     with gr.Row():
+        recipe = gr.Dropdown(
+            [(t("People's votes"), ""), *recipes.names()], value="", label=t("Recipe"), elem_id="recipe"
+        )
         start, cancel = gr.Button(t("Start a round now"), variant="primary"), gr.Button(t("Cancel the round"))
     history = gr.Dataframe(
         history_table(settings),
@@ -40,9 +44,9 @@ def build(settings: Settings, supervisor: Supervisor, state: gr.State) -> gr.Tim
     refresh = named(partial(everything, settings), "refresh")
     timer = gr.Timer(2, active=False)
     timer.tick(refresh, None, outputs, queue=False, **PRIVATE)
-    for button, act in ((start, start_round), (cancel, cancel_round)):
+    for button, act, inputs in ((start, start_round, [recipe, state]), (cancel, cancel_round, state)):
         handler = named(partial(act, settings, supervisor), act.__name__)
-        button.click(handler, state, None, concurrency_limit=None, **PRIVATE).then(
+        button.click(handler, inputs, None, concurrency_limit=None, **PRIVATE).then(
             refresh, None, outputs, queue=False, **PRIVATE
         )
     return timer
@@ -118,13 +122,16 @@ def history_table(settings: Settings) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["round", "status", "method", "from", "to", "examples", "verdict"])
 
 
-def start_round(settings: Settings, supervisor: Supervisor, state: dict) -> None:
+def start_round(settings: Settings, supervisor: Supervisor, recipe: str, state: dict) -> None:
     who = allowed(settings, state)
     try:
-        started = supervisor.start(settings.method)
-    except RoundRunning as error:
+        known = recipe in recipes.names()  # never a file that a visitor names
+        started = supervisor.start(
+            "auto" if known else settings.method, recipe=recipes.load(recipe).as_dict() if known else None
+        )
+    except (RoundRunning, ValueError) as error:
         raise refusal(error) from error
-    audit.record(settings.db, who, "started a round", str(started.id))
+    audit.record(settings.db, who, "started a round", f"{started.id} {recipe or ''}".strip())
     gr.Info(tell("Round {id} has started", id=started.id))
 
 
