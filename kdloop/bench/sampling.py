@@ -5,11 +5,13 @@ from collections.abc import Iterator
 
 from kdloop import packs
 from kdloop.bench import Figure, in_turns
-from kdloop.knowledge.self_knowledge import CHUNK, SPREAD, N
+from kdloop.knowledge.self_knowledge import SPREAD, N
 from kdloop.settings import Settings
 from kdloop.student import Engine, Sampling
 from kdloop.student.engines import ENGINES
 from storage.conversations import as_prompt
+
+PROMPTS = 16
 
 
 def sampling() -> Iterator[Figure]:
@@ -22,7 +24,7 @@ def sampling() -> Iterator[Figure]:
 
 
 def drawn(settings: Settings, engine: Engine, turn: int) -> float:
-    questions = packs.prompts("general", "train")[turn * CHUNK :][:CHUNK]
+    questions = packs.prompts("general", "train")[turn * PROMPTS :][:PROMPTS]
     asked, begun = [as_prompt(q) for q in questions for _ in range(N)], time.monotonic()
     engine.complete(asked, Sampling(settings.round_max_tokens, temperature=SPREAD), list(range(len(asked))))
     return len(asked) / (time.monotonic() - begun)

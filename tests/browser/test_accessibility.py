@@ -3,7 +3,7 @@
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from pages import ask
-from test_people import open_tab
+from test_visits import open_tab
 
 pytestmark = pytest.mark.slow
 

@@ -4,7 +4,7 @@ import httpx
 import pytest
 from pages import eventually, opened, running, send
 from playwright.sync_api import expect
-from test_people import open_tab
+from test_visits import open_tab
 
 from storage import conversations, snapshots
 from storage.database import open_database

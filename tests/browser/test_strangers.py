@@ -7,7 +7,7 @@ import httpx
 import pytest
 from pages import HOSTILE, PRIVATE, eventually, opened
 from playwright.sync_api import expect
-from test_people import open_tab
+from test_visits import open_tab
 
 from storage import audit, feedback, people
 from storage.database import connect
