@@ -29,7 +29,7 @@ def test_two_answers_grow_in_step_and_only_the_vote_tells_who_wrote_them(setting
     assert arena.names(settings.db, left.completion_id, right.completion_id, "ann") == ("v0", "v0")
     with pytest.raises(UnknownRow):
         arena.names(settings.db, left.completion_id, right.completion_id, "bob")
-    with pytest.raises(ValueError, match="Type a prompt"):
+    with pytest.raises(ValueError, match="Type a message"):
         next(arena.duel(settings, serving, "ann", "  ", Event()))
 
 

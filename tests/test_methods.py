@@ -278,14 +278,15 @@ def test_half_baked_is_half_of_the_way(tiny_student):
 
 
 def test_a_round_tells_its_method_what_the_settings_say(db):
+    from kdloop import recipes
     from kdloop.round import plan_of
     from kdloop.settings import Settings
     from storage import rounds
 
     one = rounds.start_round(db, requested="jsd", seed=3, started_by="test", owner="test")
-    plan = plan_of(Settings(teacher_models="a/b,c", bake="Be brief.", round_max_tokens=5), one, None, 32)
+    plan = plan_of(Settings(teacher_models="a/b,c", bake="Be brief.", round_max_tokens=5), one, None, recipes.VOTES, 28)
     assert plan == Plan(3, epochs=2, max_tokens=5, teachers=("a/b", "c"), system="Be brief.")
-    assert plan_of(Settings(), one, None, 64).teachers == ()
+    assert plan_of(Settings(), one, None, recipes.VOTES, 64).teachers == ()
 
 
 def test_the_page_of_the_methods_is_up_to_date():
