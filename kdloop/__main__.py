@@ -145,13 +145,12 @@ def bench(args) -> int:
 
 def doctor(args) -> int:
     from kdloop.student.base import find_student
-    from kdloop.student.engines import choose
     from kdloop.student.transformers import device_and_dtype
 
     settings = Settings.from_environment()
     print(f"home     {settings.home}")
     print(f"student  {find_student(settings.student, settings.home)}")
-    print(f"engine   {choose(settings)}")
+    print(f"engine   {settings.engine}")
     print("device   {}, {}".format(*device_and_dtype()))
     return 0
 

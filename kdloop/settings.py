@@ -16,7 +16,7 @@ class Settings:
     student: str = (
         ""  # "" = the embedded one where its wheel is installed, else HUB_STUDENT; or org/name; or a directory
     )
-    engine: str = "auto"  # llamacpp on a CPU with the embedded student, else transformers; or one of the two
+    engine: str = "transformers"  # what answers in the chat; or llamacpp, several times faster and less exact
     host: str = "127.0.0.1"
     port: int = 7860
     max_tokens: int = 256  # of a chat completion

@@ -21,7 +21,7 @@ from kdloop.methods.lora import trainable_student
 from kdloop.settings import Settings
 from kdloop.student import Sampling
 from kdloop.student.base import embedded_gguf
-from kdloop.student.engines import choose, open_engine
+from kdloop.student.engines import open_engine
 from kdloop.student.gguf import NotConvertible, write_adapter
 from kdloop.student.llamacpp import LlamaCppEngine
 from kdloop.student.serving import Serving, WrongWeights, check, fingerprint
@@ -85,14 +85,12 @@ def greedy(engine, n, tokens=24):
     ]
 
 
-def test_auto_is_llamacpp_for_the_embedded_student_on_a_cpu_only(student_home):
-    embedded = Settings(home=student_home)
-    assert choose(embedded) == ("transformers" if torch.cuda.is_available() else "llamacpp")
-    assert choose(replace(embedded, student=str(student_home / "student"))) == "transformers"
-    with pytest.raises(ValueError, match="there are: auto, transformers, llamacpp"):
-        choose(replace(embedded, engine="vllm"))
-    with pytest.raises(ValueError, match="needs the embedded student"):
-        open_engine(replace(embedded, student="some/model", engine="llamacpp"))
+def test_an_engine_is_chosen_by_name_and_llamacpp_needs_the_embedded_student(student_home):
+    settings = Settings(home=student_home)
+    with pytest.raises(ValueError, match="there are: transformers, llamacpp"):
+        open_engine(replace(settings, engine="vllm"))
+    with pytest.raises(ValueError, match="leave KDLOOP_STUDENT empty"):
+        open_engine(replace(settings, engine="llamacpp", student=str(student_home / "student")))
 
 
 def test_greedy_texts_are_those_of_transformers(exact, reference):

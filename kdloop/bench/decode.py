@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from threading import Event
 from urllib.request import Request, urlopen
@@ -19,7 +20,7 @@ from kdloop.bench import Figure, in_turns
 from kdloop.settings import Settings
 from kdloop.student import Engine, Sample, Sampling
 from kdloop.student.base import embedded_gguf
-from kdloop.student.engines import CHATS, choose, open_engine
+from kdloop.student.engines import CHATS, open_engine
 from kdloop.student.prompts import prompt_ids
 from storage.conversations import Message, as_prompt
 
@@ -37,10 +38,7 @@ GREEDY = Sampling(TOKENS, temperature=0)
 
 @cache
 def engine() -> Engine:
-    settings = Settings.from_environment()
-    if choose(settings) != "llamacpp":
-        raise ValueError("The decoding figures are llama.cpp's: KDLOOP_ENGINE=llamacpp, and the embedded student")
-    return open_engine(settings)
+    return open_engine(replace(Settings.from_environment(), engine="llamacpp"))
 
 
 @cache

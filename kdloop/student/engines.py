@@ -3,8 +3,6 @@
 A round and `simulate` sample whole batches, where the transformers engine is the faster one on a CPU (docs/log.md).
 """
 
-import importlib.util
-
 from kdloop.settings import Settings
 from kdloop.student import Engine
 from kdloop.student.base import embedded_gguf, find_student
@@ -30,21 +28,9 @@ def llamacpp(settings: Settings) -> Engine:
 ENGINES = {"transformers": transformers, "llamacpp": llamacpp}
 
 
-def choose(settings: Settings) -> str:
-    """The engine's name; "auto" takes llama.cpp on a CPU where the embedded GGUF and the wheel are.
-
-    Raises ValueError for a name that is none.
-    """
-    if settings.engine in ENGINES:
-        return settings.engine
-    if settings.engine != "auto":
-        raise ValueError(f"KDLOOP_ENGINE={settings.engine!r}; there are: auto, {', '.join(ENGINES)}")
-    import torch
-
-    wheel = importlib.util.find_spec("xllamacpp")
-    return "llamacpp" if wheel and embedded_gguf(settings.student) and not torch.cuda.is_available() else "transformers"
-
-
 def open_engine(settings: Settings) -> Engine:
-    """The untrained student; its checkpoints are loaded from it. Raises NoStudent where no student can be reached."""
-    return ENGINES[choose(settings)](settings)
+    """The untrained student; its checkpoints are loaded from it. Raises NoStudent where no student can be reached, and
+    ValueError for an engine that is none."""
+    if settings.engine not in ENGINES:
+        raise ValueError(f"KDLOOP_ENGINE={settings.engine!r}; there are: {', '.join(ENGINES)}")
+    return ENGINES[settings.engine](settings)
