@@ -30,11 +30,19 @@ def public_app(student, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def browser():
+def chromium():
     assert CHROMIUM, "The browser tests need Chromium: apt-get install chromium, or set KDLOOP_CHROMIUM"
     with sync_playwright() as p:
-        chromium = p.chromium.launch(
+        started = p.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
         )
-        yield chromium
-        chromium.close()
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def browser(chromium):
+    """Its pages are closed after the test: left open, they would poll their apps and slow all that follows."""
+    yield chromium
+    for context in chromium.contexts:
+        context.close()
