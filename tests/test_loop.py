@@ -9,7 +9,7 @@ from threading import Event
 
 import pytest
 
-from kdloop import chat, collect, packs
+from kdloop import chat, collect, packs, recipes
 from kdloop.settings import Settings
 from kdloop.student import Sampling
 from kdloop.student.prompts import fit, prompt_ids
@@ -102,7 +102,7 @@ def test_chat_votes_round_gate_and_what_serves_next(settings, engine):
 def test_a_killed_trainer_fails_the_round_and_nothing_else(settings, engine, phase):
     vote_thumbs(settings, engine, 24)
     supervisor = Supervisor(replace(settings, round_votes=20))
-    started = supervisor.start()
+    started = supervisor.start(recipe=replace(recipes.VOTES, prompts=4, passes=6).as_dict())
     deadline = time.monotonic() + 240
     while rounds.get_round(settings.db, started.id).status != phase and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -58,7 +58,7 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor) -> gr.Bl
             with gr.Tab(t("Learning"), id="learning") as curve_tab:
                 curve = learning.build(settings)
             with gr.Tab(t("Rounds"), id="rounds") as rounds_tab:
-                timer = rounds.build(settings, supervisor, state)
+                live = rounds.build(settings, supervisor, state)
             with gr.Tab(t("Models"), id="models") as models_tab:
                 versions = models.build(settings, serving, state)
             with gr.Tab(t("Admin"), id="admin") as admin_tab:
@@ -66,6 +66,7 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor) -> gr.Bl
         for tab, parts_of, name in (
             (teach_tab, lessons, "lessons"),
             (curve_tab, curve, "learning"),
+            (rounds_tab, live, "refresh"),
             (models_tab, versions, "models"),
             (admin_tab, owner, "admin"),
         ):
@@ -73,8 +74,11 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor) -> gr.Bl
             tab.select(opened, parts_of.get("inputs"), parts_of["outputs"], queue=False, **session.PRIVATE)
         api.build(settings, serving, supervisor)
         sidebar.connect(settings, state, side, parts)
-        tabs.select(lambda: gr.Timer(active=False), None, timer, queue=False, **session.PRIVATE)
-        rounds_tab.select(lambda: gr.Timer(active=True), None, timer, queue=False, **session.PRIVATE)
+
+        def watch(opened: gr.SelectData):  # one event decides: two, of the tab and of its neighbours, would race
+            return gr.Timer(active=tabs.children[opened.index] is rounds_tab)
+
+        tabs.select(watch, None, live["timer"], queue=False, **session.PRIVATE)
         demo.load(None, js=arena.KEYS)
         demo.load(None, js=PLOTS)
         known = demo.load(session.loader(settings), who, [who, state], queue=False, **session.PRIVATE)

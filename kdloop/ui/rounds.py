@@ -14,7 +14,7 @@ from storage import audit, checkpoints, feedback, rounds
 from storage.rounds import Round, RoundRunning
 
 
-def build(settings: Settings, supervisor: Supervisor, state: gr.State) -> gr.Timer:
+def build(settings: Settings, supervisor: Supervisor, state: gr.State) -> dict:
     status = gr.Markdown(live(settings), elem_id="live")
     losses = gr.LinePlot(
         loss_table(settings), x="step", y="loss", title=t("Training loss of the latest round"), height=220
@@ -49,7 +49,7 @@ def build(settings: Settings, supervisor: Supervisor, state: gr.State) -> gr.Tim
         button.click(handler, inputs, None, concurrency_limit=None, **PRIVATE).then(
             refresh, None, outputs, queue=False, **PRIVATE
         )
-    return timer
+    return {"fill": refresh, "outputs": outputs, "timer": timer}
 
 
 def everything(settings: Settings):
