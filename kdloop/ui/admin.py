@@ -10,6 +10,7 @@ import pandas as pd
 
 from kdloop import exports
 from kdloop.settings import Settings
+from kdloop.student.base import licence
 from kdloop.ui import raters
 from kdloop.ui.session import LOCAL, PRIVATE, TABLE, allowed, named, refusal, refused, sign_in
 from kdloop.ui.words import t, tell
@@ -129,7 +130,9 @@ def push_dataset(settings: Settings, repo: str, state: dict) -> None:
     if str(repo or "").count("/") != 1:
         raise refused("Name the dataset as OWNER/NAME")
     try:
-        written = exports.publish(settings.db, snapshots.HubDataset(repo.strip()))
+        written = exports.publish(
+            settings.db, snapshots.HubDataset(repo.strip()), licence(settings.student, settings.home)
+        )
     except (OSError, ValueError) as error:  # no token, no access, not reachable
         raise refusal(error) from error
     audit.record(settings.db, who, "pushed the dataset", repo)

@@ -2,6 +2,7 @@
 
 from html import escape
 
+from kdloop.ui.words import tell
 from storage.checkpoints import Checkpoint
 from storage.rounds import Round
 
@@ -20,11 +21,11 @@ def picture(known: list[Checkpoint], played: dict[int, Round]) -> str:
     at = {k.id: RADIUS + 16 + STEP * i for i, k in enumerate(shown)}
     arcs = "".join(arc(at[k.parent_id], at[k.id]) for k in shown if k.parent_id in at)
     nodes = "".join(node(k, at[k.id], played.get(k.round_id)) for k in shown)
-    told = "; ".join(f"{k.name} {k.status}" for k in shown)
-    width = STEP * len(shown) + RADIUS
+    told = escape("; ".join(f"{k.name} {tell(k.status)}" for k in shown))
+    label, width = tell("Lineage"), STEP * len(shown) + RADIUS
     return (
-        f'<div class="kd-lineage" tabindex="0" role="region" aria-label=t("Lineage")><svg width="{width}" '
-        f'height="{HEIGHT}" role="img" aria-label=t("{escape(told)}")>{arcs}{nodes}</svg></div>'
+        f'<div class="kd-lineage" tabindex="0" role="region" aria-label="{label}"><svg width="{width}" '
+        f'height="{HEIGHT}" role="img" aria-label="{told}">{arcs}{nodes}</svg></div>'
     )
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import gradio as gr
 import pandas as pd
 
-from kdloop import exports
+from kdloop import cards, exports
 from kdloop.settings import Settings
-from kdloop.student.base import find_student
+from kdloop.student.base import find_student, licence
 from kdloop.student.serving import Serving, WrongWeights
 from kdloop.ui import lineage
 from kdloop.ui.session import PRIVATE, TABLE, allowed, named, refusal, refused
@@ -18,8 +18,7 @@ from kdloop.ui.words import t, tell
 from storage import audit, checkpoints, rounds
 from storage.checkpoints import BrokenCheckpoint, Checkpoint
 
-COLUMNS = ["version", "status", "from", "method", "examples", "of them AI", "verdict", "promoted", "licence"]
-LICENCE = "apache-2.0 (the base student's)"
+COLUMNS = ["version", "status", "from", "method", "examples", "of them AI", "verdict", "promoted"]
 FORMS = {"LoRA adapter (PEFT)": "adapter", "Merged weights (transformers, about 270 MB)": "merged"}
 
 
@@ -29,18 +28,21 @@ def build(settings: Settings, serving: Serving, state: gr.State) -> dict:
         versions(settings),
         label=t("Versions"),
         **TABLE,
-        column_widths=[110, 100, 80, 100, 120, 110, 420, 170, 170],
+        column_widths=[110, 100, 80, 100, 120, 110, 480, 170],
     )
     with gr.Row():
         chosen = gr.Dropdown(choices(settings), label=t("Version"), elem_id="version")
         form = gr.Dropdown([(t(label), form) for label, form in FORMS.items()], value="adapter", label=t("Download as"))
         file = gr.DownloadButton(t("Download it"))
+    with gr.Accordion(t("Model card: what it learned from, whose words, which licence"), open=False):
+        card = gr.Markdown(elem_id="card")
     with gr.Row():
         ask = gr.Button(t("Serve this version…"))
         sure = gr.Button(t("Yes, it answers from now on"), variant="stop", visible=False)
     outputs = [drawn, table, chosen]
     fetch = named(partial(download, settings), "download_version")
     file.click(fetch, [chosen, form, state], file, concurrency_limit=1, **PRIVATE)
+    chosen.change(named(partial(model_card, settings), "model_card"), chosen, card, queue=False, **PRIVATE)
     ask.click(lambda: gr.Button(visible=True), None, sure, queue=False, **PRIVATE)
     act = named(partial(serve, settings, serving), "serve_version")
     sure.click(act, [chosen, state], [sure, *outputs], concurrency_limit=None, **PRIVATE)
@@ -72,7 +74,7 @@ def versions(settings: Settings) -> pd.DataFrame:
         n, ai = (r.counts.get("train", ""), r.counts.get("ai", "")) if r else ("", "")
         why = (r.verdict or {}).get("reason", "") if r else "the student as it came"
         parent, when = names.get(k.parent_id, ""), (k.promoted_at or "")[:16]
-        rows.append((k.name, k.status, parent, k.method or "", n, ai, why, when, LICENCE))
+        rows.append((k.name, k.status, parent, k.method or "", n, ai, why, when))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -81,6 +83,15 @@ def find(settings: Settings, id) -> Checkpoint:
         if k.id == id:
             return k
     raise refused("Choose a version first")
+
+
+def model_card(settings: Settings, id) -> str:
+    """Without its front matter, which is for the Hub."""
+    return written(settings, find(settings, id)).split("---\n", 2)[2]
+
+
+def written(settings: Settings, k: Checkpoint) -> str:
+    return cards.of_version(settings.db, k, settings.student, licence(settings.student, settings.home))
 
 
 def download(settings: Settings, id, form: str, state: dict) -> str:
@@ -94,11 +105,13 @@ def download(settings: Settings, id, form: str, state: dict) -> str:
         raise refused("v0 is the base student: it has no adapter")
     audit.record(settings.db, who, f"downloaded the {form}", k.name)
     name = str(Path(tempfile.mkdtemp()) / f"kdloop-{k.name.replace(' ', '-')}-{form}")
-    if form == "adapter":
-        return shutil.make_archive(name, "zip", adapter)
-    with tempfile.TemporaryDirectory() as merged:
-        exports.merge(find_student(settings.student, settings.home), adapter, Path(merged))
-        return shutil.make_archive(name, "zip", merged)
+    with tempfile.TemporaryDirectory() as directory:
+        if form == "adapter":
+            shutil.copytree(adapter, directory, dirs_exist_ok=True)
+        else:
+            exports.merge(find_student(settings.student, settings.home), adapter, Path(directory))
+        (Path(directory) / "README.md").write_text(written(settings, k), encoding="utf-8")
+        return shutil.make_archive(name, "zip", directory)
 
 
 def serve(settings: Settings, serving: Serving, id, state: dict):

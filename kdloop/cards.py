@@ -1,0 +1,128 @@
+"""Model and dataset cards: what a version learned from, whose words those were and under which licence, how it was
+judged. In the Hub's format, so that a download can be pushed as it is."""
+
+from collections import Counter
+from pathlib import Path
+
+from huggingface_hub import DatasetCardData, ModelCardData
+
+from kdloop.pairs import from_feedback
+from kdloop.student.base import HUB_STUDENT
+from storage import checkpoints, rounds
+from storage.checkpoints import Checkpoint, Source
+
+
+def of_version(db: Path, k: Checkpoint, student: str, licence: str) -> str:
+    """The model card of a checkpoint; `student` as in Settings, `licence` of the base student."""
+    sources = checkpoints.sources(db, k)
+    bound = licence if licence and not any(s.restricted for s in sources) else "other"
+    data = ModelCardData(
+        base_model=student or HUB_STUDENT,
+        license=bound,
+        library_name="peft",
+        pipeline_tag="text-generation",
+        tags=["kdloop", *filter(None, [k.method])],
+    )
+    return CARD.format(
+        data=data.to_yaml(),
+        name=k.name,
+        student=student or HUB_STUDENT,
+        licence=licence or "not stated by its card",
+        parents=" → ".join(p.name for p in checkpoints.ancestors(db, k)),
+        sources=table(sources),
+        terms=terms(sources),
+        verdict=verdict(db, k),
+    )
+
+
+def table(sources: list[Source]) -> str:
+    if not sources:
+        return "Nothing yet: this is the base student as it came."
+    rows = [f"| {s.writer} | {s.licence or '–'} | {s.judged_by} | {s.completions} |" for s in sources]
+    return "\n".join(["| written by | licence | judged by | completions |", "|---|---|---|---|", *rows])
+
+
+def terms(sources: list[Source]) -> str:
+    restricted = sorted({s.writer for s in sources if s.restricted})
+    if not restricted:
+        return "No author's terms forbid to train other models on these completions."
+    return (
+        f"**The terms of {', '.join(restricted)} forbid to train other models on its completions.** The owner has "
+        "confirmed the right to do so; whoever uses this model needs it too."
+    )
+
+
+def verdict(db: Path, k: Checkpoint) -> str:
+    if not k.round_id:
+        return "Not judged: every version is compared with this one."
+    said = rounds.get_round(db, k.round_id).verdict
+    if not said:
+        return "Not judged."
+    guards = "\n".join(f"| {name} | {g['value']:.3g} | {g['limit']} |" for name, g in said["guards"].items())
+    judged = f"{said['reason']}\n\nJudged by: {said.get('judged_by', '')}; n = {said['n']}."
+    return f"{judged}\n\n| guard | value | limit |\n|---|---|---|\n{guards}" if guards else judged
+
+
+CARD = """---
+{data}
+---
+
+# {name} of a kdloop student
+
+A LoRA adapter (or the merged weights) of {student}, whose licence is: {licence}. Trained by
+[kdloop](https://arxiv.org/abs/2402.13116)'s loop on what people, teachers and AI raters said about its completions.
+
+Line: {parents}
+
+## What it learned from
+
+{sources}
+
+{terms}
+
+## How it was judged
+
+{verdict}
+"""
+
+
+def of_dataset(db: Path, written: dict[str, int], licence: str) -> str:
+    """The dataset card: configurations that `load_dataset` reads, who wrote what; `written` is format -> rows."""
+    split = from_feedback(db)
+    free = [e for e in [*split.train, *split.held_out] if not any(k.restricted for k in e.completions)]
+    authors = Counter((k.name or k.author, k.licence) for e in free for k in e.completions)
+    wrote = [f"| {who} | {under or '–'} | {n} |" for (who, under), n in sorted(authors.items())]
+    data = DatasetCardData(
+        tags=["kdloop", "preference", "dpo", "kto", "sft"],
+        configs=[{"config_name": name, "data_files": f"{name}.jsonl"} for name in written],
+    )
+    return DATASET.format(
+        data=data.to_yaml(),
+        counts="\n".join(f"| `{name}` | {n} |" for name, n in written.items()),
+        wrote="\n".join(wrote) or "| nobody yet | – | 0 |",
+        left=len(split.train) + len(split.held_out) - len(free),
+        licence=licence or "not stated",
+    )
+
+
+DATASET = """---
+{data}
+---
+
+# Feedback collected by kdloop
+
+People chatted with a small student model and said which completion was better. Each row is in TRL's conversational
+format; `split` says what was held out from training. No person's id is in it, but people may have written about
+themselves: read it before you make it public.
+
+| configuration | rows |
+|---|---|
+{counts}
+
+| written by | licence | completions |
+|---|---|---|
+{wrote}
+
+The student's own completions are under its licence ({licence}), people's texts under whatever they agreed to when they
+wrote them. Left out, because an author's terms forbid to train other models on them: {left} examples.
+"""
