@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from kdloop import packs
+from kdloop import confidence, packs
 from kdloop.gate import Outcomes
 from kdloop.packs import Task
 from kdloop.raters import verifiers
@@ -22,11 +22,13 @@ from storage.conversations import as_prompt
 
 @dataclass(frozen=True)
 class Report:
-    """`rows` are (task, base's completion, champion's completion), greedy."""
+    """`rows` are (task, base's completion, champion's completion), greedy; `sure` are the champion's mean token
+    log-probabilities of its own."""
 
     pack: str
     champion: str
     rows: list[tuple[Task, Sample, Sample]]
+    sure: list[float]
 
     def right(self, side: int) -> list[bool]:
         return [verifiers.passed(r[0], r[side].text) for r in self.rows]
@@ -43,6 +45,13 @@ class Report:
         low, high = self.outcomes.ci95
         return (self.outcomes.wins - self.outcomes.losses) / len(self.rows), 2 * low - 1, 2 * high - 1
 
+    @property
+    def confidence(self) -> dict:
+        """Does the champion know when it is right? Its error rate where the least sure answers are left out."""
+        fitted = confidence.fit(self.sure, self.right(2))
+        errors = {f"{share:.0%}": error for share, error in confidence.risk(self.sure, self.right(2))}
+        return {"auroc": fitted.auroc, "p_value": fitted.p_value, "error where so many are left out": errors}
+
     def as_dict(self) -> dict:
         accuracy = [sum(self.right(side)) / len(self.rows) for side in (1, 2)]
         return {
@@ -54,6 +63,7 @@ class Report:
             "ci95": list(self.difference[1:]),
             "only champion right": self.outcomes.wins,
             "only base right": self.outcomes.losses,
+            "confidence": self.confidence,
         }
 
 
@@ -67,8 +77,11 @@ def against_base(settings: Settings, pack: str, n: int) -> Report:
     adapter = checkpoints.adapter_dir(settings.db, champion)
     sampling = Sampling(packs.load(pack).max_tokens or settings.round_max_tokens, temperature=0.0)
     old = complete(base, tasks, sampling)
-    new = complete(base.load(adapter), tasks, sampling) if adapter else old
-    return Report(pack, champion.name, list(zip(tasks, old, new, strict=True)))
+    engine = base.load(adapter) if adapter else base
+    new = complete(engine, tasks, sampling) if adapter else old
+    logprobs = engine.logprobs([as_prompt(t.prompt) for t in tasks], [k.said for k in new])
+    sure = [sum(row) / len(row) for row in logprobs]
+    return Report(pack, champion.name, list(zip(tasks, old, new, strict=True)), sure)
 
 
 def complete(engine: Engine, tasks: list[Task], sampling: Sampling) -> list[Sample]:
@@ -77,10 +90,12 @@ def complete(engine: Engine, tasks: list[Task], sampling: Sampling) -> list[Samp
 
 def table(report: Report) -> str:
     r = report.as_dict()
+    errors = ", ".join(f"{k} {v:.2f}" for k, v in r["confidence"]["error where so many are left out"].items())
     return (
         f"{r['pack']}, {r['n']} held-out prompts: {r['champion']} {r['accuracy']['champion']:.3f}, base "
         f"{r['accuracy']['base']:.3f}, difference {r['difference']:+.3f} (95 % interval {r['ci95'][0]:+.3f} to "
-        f"{r['ci95'][1]:+.3f}; {r['only champion right']} only it has right, {r['only base right']} only the base)"
+        f"{r['ci95'][1]:+.3f}; {r['only champion right']} only it has right, {r['only base right']} only the base)\n"
+        f"Its confidence: AUROC {r['confidence']['auroc']:.2f}; error rate where so many answers are left out: {errors}"
     )
 
 

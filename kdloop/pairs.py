@@ -79,7 +79,7 @@ def from_feedback(db: Path, round_id: int | None = None, pack: str = "general", 
     dropped = Counter({"ties": sum(r.score == 0.5 and r.rejected_id is not None for r in rows)})
     dropped += Counter({"older votes": feedback_rows.count_votes(db)[0] - read})
     examples = with_rankings(without_contradictions([*examples, *star_pairs(rows, completions, prompts)], dropped))
-    held_out = [e for e in examples if is_held_out(e.conversation)]
+    held_out = [e for e in examples if is_held_out(e.conversation) and e.source == "human"]
     asked, packed = {key(e.prompt) for e in held_out}, packs.held_out(*{"general", pack})
     train = []
     for e in examples:

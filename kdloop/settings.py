@@ -26,6 +26,7 @@ class Settings:
     idle_minutes: float = 0  # also start one after so long without a chat turn, if there is any new vote; 0 = never
     method: str = "auto"
     teachers: str = ""  # a TOML file of [[teacher]]s (raters/teacher.py); "" = none: nothing leaves this machine
+    delegate_below: float = 0  # a teacher answers where the student's calibrated confidence is lower; 0 = never
     teacher_models: str = ""  # directories or Hub names, by commas, of white-box teachers; "" = the untrained student
     bake: str = ""  # the system prompt that the method `bake` turns into weights
     gate_prompts: int = 64

@@ -112,15 +112,15 @@ def turn(db: Path, id: str) -> Turn:
 
 
 def history(db: Path, conversation_id: str, person: str) -> list[tuple[Turn, Completion]]:
-    """The turns of a conversation in order, each with the student completion that the person chose, or else the last;
-    failed ones are left out."""
+    """The turns of a conversation in order, each with the completion that the person chose, or else the last (a
+    teacher's, where one answered instead of the student); failed ones are left out."""
     with connect(db) as c:
         owner = c.execute("select person from conversations where id = ?", [conversation_id]).fetchone()
         if owner is None or owner[0] != person:
             raise UnknownRow(f"No conversation {conversation_id!r} of yours: start a new one")
         rows = c.execute(
             f"select t.id, t.conversation_id, t.prompt, {COMPLETION} from turns t join completions k on k.id = "
-            "(select id from completions where turn_id = t.id and author = 'student' and status <> 'failed' "
+            "(select id from completions where turn_id = t.id and author <> 'human' and status <> 'failed' "
             f" order by {CHOSEN} desc, created_at desc, rowid desc limit 1) "
             "where t.conversation_id = ? order by t.position",
             [conversation_id],

@@ -61,11 +61,17 @@ def scale_tables(c: sqlite3.Connection) -> None:
         c.execute(statement)
 
 
+def confidence_column(c: sqlite3.Connection) -> None:
+    """How likely the student found its own completion: nats a token."""
+    c.execute("alter table completions add column logprob real")
+
+
 MIGRATIONS = [
     m001_initial,
     m002_raters_and_audit,
     knowledge_tables,
     scale_tables,
+    confidence_column,
 ]  # append only; `pragma user_version` counts those that were applied
 
 

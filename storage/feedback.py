@@ -95,7 +95,8 @@ def retract(db: Path, rater: str, channel: str, completion_id: str) -> int:
 
 
 def live_feedback(db: Path, round_id: int | None = None, newest: int | None = None) -> list[Feedback]:
-    """Feedback that stands, oldest first: people's `newest` (None: all) unless blocked, and the AI's of `round_id`."""
+    """Feedback that stands, oldest first: people's `newest` (None: all) unless blocked, the AI's of `round_id`,
+    and teachers' answers that were given in the chat (kdloop.delegation)."""
     columns = ", ".join("f." + f for f in COLUMNS + WORDS)
     rows = (
         f"select {columns}, t.conversation_id, f.round_id, coalesce(r.weight, 1), f.rowid from feedback f "
@@ -105,10 +106,23 @@ def live_feedback(db: Path, round_id: int | None = None, newest: int | None = No
     with connect(db) as c:
         found = c.execute(
             f"select * from ({rows} f.source = 'human' order by f.created_at desc, f.rowid desc limit ?2) "
-            f"union all select * from ({rows} f.round_id = ?1 and f.source <> 'human') order by created_at, rowid",
+            f"union all select * from ({rows} f.round_id = ?1 and f.source <> 'human') "
+            f"union all select * from ({rows} f.round_id is null and f.source = 'teacher') order by created_at, rowid",
             [round_id, -1 if newest is None else newest],
         ).fetchall()
     return [Feedback(*tuple(r)[:-1]) for r in found]
+
+
+def rated_logprobs(db: Path, newest: int = 1000) -> tuple[list[float], list[bool]]:
+    """Mean token log-probabilities of student completions that people rated, and whether they liked them."""
+    with connect(db) as c:
+        rows = c.execute(
+            "select k.logprob, k.id = f.chosen_id from feedback f join completions k on k.id in (f.chosen_id, "
+            "f.rejected_id) where f.source = 'human' and f.score is null and f.retracted_at is null "
+            "and k.logprob is not null order by f.created_at desc limit ?",
+            [newest],
+        ).fetchall()
+    return [r[0] for r in rows], [bool(r[1]) for r in rows]
 
 
 def thumbs(db: Path, rater: str, conversation_id: str) -> dict[str, bool]:

@@ -3,11 +3,13 @@
 import time
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from threading import Event
 
 import gradio as gr
 
-from kdloop import chat, collect
+from kdloop import chat, collect, delegation
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
 from kdloop.supervisor import Supervisor
@@ -26,6 +28,8 @@ CONSENT = (
     "A copy, or its deletion: *Your data* in the sidebar."
 )
 
+ELSEWHERE = "Where the student is not sure, your messages go to a teacher, who answers instead:"
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -34,6 +38,7 @@ class Parts:
     bot: gr.Chatbot
     compare: gr.Column
     head: gr.Markdown
+    authors: gr.Markdown
     answered: gr.events.Dependency
 
 
@@ -60,6 +65,7 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, who: gr.
         examples=[{"text": t} for t in EXAMPLES],
         placeholder=t("### Ask the student something\nRate its answer with the thumbs, or edit it into a better one."),
     )
+    authors = gr.Markdown(elem_classes="kd-head", elem_id="authors")
     compare = rating.comparison()
     box = gr.Textbox(
         label=t("Message"),
@@ -71,6 +77,8 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, who: gr.
     )
     panel = rating.panel()
     gr.Markdown(t(CONSENT), elem_classes="kd-head", elem_id="consent")
+    if teachers := delegation.asked_for(settings):
+        gr.Markdown(f"{t(ELSEWHERE)} {', '.join(x.name for x in teachers.all)}", elem_classes="kd-head")
 
     pending = gr.State("")
     once = {"concurrency_id": "gen", "concurrency_limit": serving.base.at_once, **PRIVATE}
@@ -81,22 +89,26 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, who: gr.
     again = named(partial(retry, settings, serving, supervisor), "retry")
     tried = bot.retry(again, state, [bot, state, *compare.outputs], **once)
     answered = answer.then(ready, None, box, queue=False, **PRIVATE)
+    wrote = named(partial(written_by, settings), "written_by")
     box.stop(None, None, None, cancels=[answer, tried]).then(ready, None, box, queue=False, **PRIVATE)
     bot.example_select(pick, None, box, queue=False, **PRIVATE)
 
     show = named(partial(header, settings), "header")
     said = [bot.like(on_like, state, None, concurrency_limit=None, **PRIVATE)]
     said.append(bot.edit(on_edit, state, bot, concurrency_limit=None, **PRIVATE))
+    chose = []
     chosen = named(partial(going_on, settings), "going_on")
     for button, choice in zip(compare.votes, rating.COMPARED.values(), strict=True):
         vote = named(partial(rating.prefer, settings, choice), "prefer")
         voted = button.click(vote, state, [state, *compare.outputs], concurrency_limit=None, **PRIVATE)
-        said.append(voted.success(chosen, state, bot, queue=False, **PRIVATE))
-    said += rating.connect(settings, state, panel)
+        chose.append(voted.success(chosen, state, bot, queue=False, **PRIVATE))
+    said += [*chose, *rating.connect(settings, state, panel)]
+    for event in (answered, tried, *chose):
+        event.then(wrote, state, authors, queue=False, **PRIVATE)
     for event in said:
         event.then(show, None, head, queue=False, **PRIVATE)
     gr.Timer(5).tick(show, None, head, queue=False, **PRIVATE)
-    return Parts(bot, compare.group, head, answered)
+    return Parts(bot, compare.group, head, authors, answered)
 
 
 def header(settings: Settings) -> str:
@@ -142,7 +154,7 @@ def stream(settings: Settings, serving: Serving, supervisor: Supervisor, text: s
 
 def one(settings: Settings, serving: Serving, conversation: str, me: str, text: str, stop: Event):
     """(messages to show, what can be compared, the comparison's parts), of a single completion."""
-    for reply in frames(chat.say(settings, serving, conversation, me, text, stop)):
+    for reply in frames(delegation.say(settings, serving, conversation, me, text, stop)):
         yield exchange(text, reply.text, reply.completion_id), None, rating.nothing_to_compare()
 
 
@@ -195,6 +207,19 @@ def transcript(settings: Settings, me: str, conversation: str) -> list[dict]:
 def going_on(settings: Settings, state: dict) -> list[dict]:
     """The conversation as it goes on, after a choice between two completions."""
     return transcript(settings, person(state), state["conversation"]) if state.get("conversation") else []
+
+
+def written_by(settings: Settings, state: dict) -> str:
+    """Who wrote which answers of the open conversation: "answer 1–3: student v0 · answer 4: teacher tess" """
+    if not state.get("conversation"):
+        return ""
+    names = {k.id: k.name for k in checkpoints.lineage(settings.db)}
+    pairs = conversations.history(settings.db, state["conversation"], person(state))
+    told = {"student": tell("student"), "teacher": tell("teacher, as the student was not sure:")}
+    answers = enumerate((f"{told[k.author]} {names.get(k.checkpoint_id, k.name)}" for _, k in pairs), start=1)
+    runs = [(name, [i for i, _ in run]) for name, run in groupby(answers, key=itemgetter(1))]
+    spans = [(f"{at[0]}–{at[-1]}" if len(at) > 1 else str(at[0]), name) for name, at in runs]
+    return " · ".join(f"{tell('answer')} {at}: {who}" for at, who in spans)
 
 
 def restored(settings: Settings, me: str, conversation: str) -> gr.Chatbot:

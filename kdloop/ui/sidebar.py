@@ -42,13 +42,17 @@ def connect(settings: Settings, state: gr.State, side: dict, parts: chat.Parts) 
     listed = named(partial(titles, settings), "titles")
     shown = [parts.bot, state, parts.compare, side["past"]]
     opened = named(partial(load, settings), "open_conversation")
-    side["past"].input(opened, [side["past"], state], shown[:3], concurrency_limit=None, **PRIVATE)
+    changed = [side["past"].input(opened, [side["past"], state], shown[:3], concurrency_limit=None, **PRIVATE)]
     for event in (side["fresh"].click, parts.bot.clear):
-        event(new, state, shown, queue=False, **PRIVATE)
+        changed.append(event(new, state, shown, queue=False, **PRIVATE))
     side["search"].change(listed, [side["search"], state], side["past"], queue=False, **PRIVATE)
     parts.answered.then(listed, [side["search"], state], side["past"], queue=False, **PRIVATE)
     forget = named(partial(erase, settings), "erase")
-    side["erase"].click(forget, [side["sure"], state], [*shown, side["sure"]], concurrency_limit=None, **PRIVATE)
+    erased = [*shown, side["sure"]]
+    changed.append(side["erase"].click(forget, [side["sure"], state], erased, concurrency_limit=None, **PRIVATE))
+    wrote = named(partial(chat.written_by, settings), "written_by")
+    for event in changed:
+        event.then(wrote, state, parts.authors, queue=False, **PRIVATE)
 
 
 def titles(settings: Settings, search: str, state: dict) -> gr.Radio:
