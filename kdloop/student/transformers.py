@@ -12,17 +12,15 @@ from threading import Event
 import torch
 from peft import PeftModel
 from torch.nn.functional import pad
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    Cache,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer, Cache
+from transformers.cache_utils import DynamicLayer
 
 from kdloop.student import Sample, Sampling
 from kdloop.student.prompts import completion_ids, prompt_ids
 from storage.conversations import Message
 
 KEEP = 7 / 8  # finished rows stay until they are more than this leaves: leaving copies the cache
+ROOM = 32  # tokens that a KV cache can take up before it is copied
 READ = 16  # prompts read at once
 BATCH = 64  # beyond this the KV cache of a 135M model no longer helps a CPU's throughput
 
@@ -59,6 +57,37 @@ class SeededSampler:
 
     def keep(self, rows: list[int]) -> None:
         self.generators = [self.generators[i] for i in rows]
+
+
+class RoomyLayer(DynamicLayer):
+    """A KV cache in which a step writes its own token; the parent copies all that came before, at each step."""
+
+    @classmethod
+    def of(cls, layer):
+        """The same cache; those of other kinds (sliding windows) stay as they are."""
+        if type(layer) is not DynamicLayer:
+            return layer
+        roomy = cls()
+        roomy.lazy_initialization(layer.keys, layer.values)
+        roomy.keys, roomy.values = layer.keys, layer.values
+        return roomy
+
+    def update(self, keys: torch.Tensor, values: torch.Tensor, *args, **kwargs) -> tuple[torch.Tensor, torch.Tensor]:
+        self.keys, self.values = appended(self.keys, keys), appended(self.values, values)
+        return self.keys, self.values
+
+
+def appended(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+    """(B, heads, n, d) and (B, heads, m, d) -> (B, heads, n + m, d), in the memory of `old` where it ends in room."""
+    b, heads, n, d = old.shape
+    total = n + new.size(2)
+    if old.stride(1) < total * d:
+        room = old.new_empty(b, heads, total + ROOM, d)
+        room[:, :, :n] = old
+        old = room[:, :, :n]
+    grown = old.as_strided((b, heads, total, d), old.stride(), old.storage_offset())
+    grown[:, :, n:] = new
+    return grown
 
 
 class TransformersEngine:
@@ -147,6 +176,7 @@ class TransformersEngine:
             group = [cache.layers[number] for cache in caches]
             layer.keys = torch.cat([pad(k.keys, (0, 0, width - k.keys.size(2), 0)) for k in group])
             layer.values = torch.cat([pad(k.values, (0, 0, width - k.values.size(2), 0)) for k in group])
+        caches[0].layers = [RoomyLayer.of(layer) for layer in caches[0].layers]
         mask = torch.cat([pad(mask, (width - mask.size(1), 0)) for mask in masks])
         return torch.cat(logits), mask, caches[0]
 
