@@ -125,6 +125,7 @@ def plan_of(settings: Settings, round: Round, rater: PreferenceModel | None, rec
     return Plan(
         round.seed,
         epochs=min(3, recipe.passes / examples),
+        learning_rate=recipe.learning_rate,
         max_tokens=settings.round_max_tokens,
         teachers=tuple(filter(None, settings.teacher_models.split(","))),
         system=settings.bake,

@@ -3,6 +3,7 @@
 about, pack, method            which prompts, and which of METHODS ("auto" chooses by what was elicited)
 [[knowledge]] source = NAME    one or more of KNOWLEDGE, with its options
 prompts, examples              how many prompts are asked, how many examples are trained on at most
+passes, learning_rate          how many examples a training sees, and the peak of its learning rate
 select                         which examples, where there are more: ifd or coreset; else the newest
 start                          where training starts: champion, base, or auto (base while people's votes fit a round)
 """
@@ -29,6 +30,7 @@ class Recipe:
     prompts: int = 32
     examples: int = 64
     passes: int = 56  # examples seen in a training: fewer are seen more often, up to three times
+    learning_rate: float = 3e-4  # the peak
     start: str = "auto"
     select: str = ""  # "" is the newest first; else one of SELECTIONS
 
@@ -48,7 +50,14 @@ class Recipe:
         return asdict(self)
 
 
-VOTES = Recipe("votes", "People's votes, multiplied by the preference model.", knowledge=({"source": "best_of_n"},))
+VOTES = Recipe(
+    "votes",
+    "People's votes, multiplied by the preference model.",
+    knowledge=({"source": "best_of_n"},),
+    prompts=24,
+    passes=48,
+    learning_rate=6e-4,  # six steps: at 3e-4 they ended far inside the trust region (docs/log.md)
+)
 
 
 def names() -> list[str]:
