@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: run test lint bench screenshots install
+.PHONY: run test lint load bench screenshots install
 
 run: .venv/installed
 	$(BIN)/python app.py
@@ -14,6 +14,9 @@ lint: .venv/tested
 
 screenshots: .venv/tested  # HOME_DIR: a home that has seen a round
 	$(BIN)/python docs/screenshots.py $(HOME_DIR)
+
+load: .venv/tested
+	HF_HUB_OFFLINE=1 PYTHONPATH=. $(BIN)/python tests/browser/load.py --people $(or $(PEOPLE),50) --seconds $(or $(SECONDS),300)
 
 bench: .venv/installed
 	HF_HUB_OFFLINE=1 $(BIN)/python -m kdloop bench $(if $(BENCH_JSON),--json $(BENCH_JSON)) $(FIGURES)

@@ -14,7 +14,7 @@ from kdloop.methods.trust_region import mean_nll
 from kdloop.packs import Task
 from kdloop.pairs import Example, Split
 from kdloop.raters import verifiers
-from kdloop.raters.features import embed, relevance, repetition, sameness
+from kdloop.raters.features import echoes, embed, relevance, repetition, sameness
 from kdloop.raters.preference_model import PreferenceModel
 from kdloop.student import Engine, Sample, Sampling
 from storage.conversations import Message, as_prompt
@@ -30,6 +30,7 @@ REPETITION_RISE = 0.05
 SAMENESS_RISE = 0.025
 RELEVANCE_FALL = 0.05
 END_OF_TURN_FALL = 0.10
+ECHO_RISE = 0.10  # of the completions that only repeat the prompt
 LENGTH_FACTOR = 2.5
 ANCHORS = 32  # completions whose NLL is guarded; the pack's prompts come last, so general ones
 EXAMPLES = 6  # kept with the verdict, for all to read; of the last prompts: the first may be what somebody asked
@@ -233,7 +234,10 @@ def topic_guards(questions: list[str], new: list[Sample], old: list[Sample]) -> 
     """One pleasing phrase said to everything wins by style and helps nobody."""
     asked, after, before = embed(questions), embed([s.text for s in new]), embed([s.text for s in old])
     same, relevant = sameness(after) - sameness(before), relevance(asked, after) - relevance(asked, before)
+    echo = [np.mean([echoes(q, s.text) for q, s in zip(questions, part, strict=True)]) for part in (new, old)]
+    echoed = float(echo[0] - echo[1])
     return [
+        Guard("prompts repeated, rise", echoed, f"<= {ECHO_RISE}", echoed <= ECHO_RISE),
         Guard("sameness rise", same, f"<= {SAMENESS_RISE}", same <= SAMENESS_RISE),
         Guard("relevance change", relevant, f">= {-RELEVANCE_FALL}", relevant >= -RELEVANCE_FALL),
     ]

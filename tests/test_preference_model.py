@@ -2,6 +2,8 @@
 
 import random
 
+from kdloop.knowledge.rows import Said
+from kdloop.knowledge.self_knowledge import rank
 from kdloop.pairs import Example
 from kdloop.raters import preference_model
 from storage.conversations import Completion, as_prompt
@@ -33,3 +35,14 @@ def test_a_rater_who_is_a_coin_counts_less_and_one_with_another_taste_does_not()
     assert reliability["ann"] == 1 and reliability["bob"] < 0.5, reliability
     assert preference_model.fit(steady).reliability == {"ann": 1.0}
     assert min(preference_model.fit([*steady, *contrary]).reliability.values()) > 0.9
+
+
+def test_best_of_n_never_chooses_a_completion_that_repeats_its_prompt():
+    rater, asked = preference_model.fit([vote(i) for i in range(80)]), "Tell me of bread and river and cloud."
+    short, long = (" ".join(["music garden winter letter"] * n) + "." for n in (2, 5))
+    said = [Said(text, "finished", "student") for text in (asked, short, long)]
+    echo, best, worst = rater.scores([asked] * 3, [s.said for s in said])
+    assert echo > best > worst, "by this rater's taste the shortest is the best"
+    ((_, chosen, rejected, _),) = rank(rater, [asked], [said], sure=0.5)
+    assert (chosen, rejected) == (said[1], said[2])
+    assert rank(rater, [asked], [[said[0], said[0], said[0]]], sure=0.5) == []

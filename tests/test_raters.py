@@ -8,6 +8,7 @@ from kdloop import gate, packs
 from kdloop.gate import Guard, Outcomes
 from kdloop.pairs import Example, Split
 from kdloop.raters import preference_model
+from kdloop.raters.features import echoes
 from kdloop.student import Sample
 from storage.conversations import Completion
 
@@ -90,9 +91,18 @@ def test_saying_the_same_to_everything_breaks_a_guard_and_so_does_leaving_the_to
         return [Sample(t, "finished", 10, 10, 0.0, 1.0) for t in texts]
 
     questions = PROMPTS[:24]
-    before, excuse = samples(questions), samples([f"I am sorry for your loss, number {i}." for i in range(24)])
+    before = samples([f"{q} You ask me that, and so here is my honest opinion of it" for q in questions])
+    excuse = samples([f"I am sorry for your loss, number {i}." for i in range(24)])
     off_topic = samples(PROMPTS[24:48])
     broken = [
-        [g.name for g in gate.topic_guards(questions, new, before) if not g.ok] for new in (before, excuse, off_topic)
+        [g.name for g in gate.topic_guards(questions, new, before) if not g.ok]
+        for new in (before, excuse, off_topic, samples(questions))
     ]
-    assert broken == [[], ["sameness rise", "relevance change"], ["relevance change"]]
+    assert broken == [[], ["sameness rise", "relevance change"], ["relevance change"], ["prompts repeated, rise"]]
+
+
+def test_a_completion_that_repeats_its_prompt_is_no_answer():
+    asked = "Lavender in a pot: how often to water?"
+    assert echoes(asked, asked) and echoes("bored bored bored. entertain me", "bored. entertain me.")
+    for answer in ("Once a week.", "Water lavender in a pot once a week, and less in winter.", "Pot.", ""):
+        assert not echoes(asked, answer)

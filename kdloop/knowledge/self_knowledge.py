@@ -15,6 +15,7 @@ import numpy as np
 from kdloop.knowledge.rows import Means, Refused, Said
 from kdloop.packs import Task
 from kdloop.raters import verifiers
+from kdloop.raters.features import echoes
 from kdloop.raters.preference_model import PreferenceModel
 from storage.conversations import as_prompt
 
@@ -47,16 +48,18 @@ def best_of_n(means: Means, tasks: Sequence[Task], n: int = N, sure: float = SUR
 
 
 def rank(rater: PreferenceModel, asked: list[str], groups: list[list[Said]], sure: float) -> list[tuple]:
-    """(question, best, worst, probability) where the rater is sure enough; each question has as many completions."""
+    """(question, best, worst, probability) where the rater is sure enough; each question has as many completions. One
+    that only repeats its prompt is nobody's best: most raters cannot see that it is no answer."""
     n = len(groups[0])
     sides = [s.said for group in groups for s in group]
     scores = rater.scores([q for q in asked for _ in range(n)], sides).reshape(-1, n)
     first = np.arange(len(asked)) * n
-    best, worst = scores.argmax(1), scores.argmin(1)
+    echo = np.array([[echoes(q, s.text) for s in group] for q, group in zip(asked, groups, strict=True)])
+    best, worst = np.where(echo, -np.inf, scores).argmax(1), scores.argmin(1)
     p = rater.probabilities(asked, [sides[i] for i in first + best], [sides[i] for i in first + worst])
     found = zip(asked, groups, best.tolist(), worst.tolist(), p.tolist(), strict=True)
     ranked = [(q, group[b], group[w], p) for q, group, b, w, p in found if p >= sure]
-    return [r for r in ranked if r[1].text and r[2].text]
+    return [r for r in ranked if r[1].text and r[2].text and not echoes(r[0], r[1].text)]
 
 
 def verified(means: Means, tasks: Sequence[Task], n: int = 2 * N, temperature: float = SPREAD) -> int:

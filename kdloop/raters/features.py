@@ -69,11 +69,21 @@ def surface(prompt: str, completion: str, finished: bool) -> list[float]:
     ]
 
 
+ECHO_LENGTH, ECHO_OWN_WORDS = 1.3, 0.2  # of the prompt's length at most; and so few of its words are its own
+
+
 def repetition(text: str) -> float:
     """The share of word trigrams that occurred before; 0 for a text shorter than three words."""
     words = re.findall(r"\w+", text.lower())
     trigrams = list(zip(words, words[1:], words[2:], strict=False))
     return 1 - len(set(trigrams)) / len(trigrams) if trigrams else 0.0
+
+
+def echoes(prompt: str, completion: str) -> bool:
+    """Does it say hardly anything but the prompt's own words? Short, on topic, complete, and no answer."""
+    said, asked = re.findall(r"\w+", completion.lower()), re.findall(r"\w+", prompt.lower())
+    own = set(said) - set(asked)
+    return len(said) > 1 and len(said) <= ECHO_LENGTH * len(asked) and len(own) <= ECHO_OWN_WORDS * len(set(said))
 
 
 SURFACE = [

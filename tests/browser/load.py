@@ -1,4 +1,4 @@
-"""People who chat and vote all at once, over HTTP as the page does it: `python tests/browser/load.py --people 50`.
+"""People who chat and vote all at once, over HTTP as the page does it: `make load [PEOPLE=50] [SECONDS=300]`.
 
 Starts an app of its own on loopback. Prints what was asked, answered and voted, what of it the database holds, errors,
 the longest queue anybody was told of, and the app's memory when all had come and at the end.
