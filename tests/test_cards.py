@@ -1,17 +1,24 @@
 """A card says whose completions a version learned from, under which terms, and how it was judged."""
 
+import zipfile
+
+import pytest
+import torch
 import yaml
 from huggingface_hub import ModelCard
 
 from kdloop import cards
+from kdloop.methods.lora import trainable_student
+from kdloop.settings import Settings
 from kdloop.student.base import licence
+from kdloop.ui import models
 from storage import checkpoints, conversations, feedback, rounds
 from storage.conversations import as_prompt
 
 VERDICT = {"reason": "Promoted: 41 wins, 9 losses.", "n": 64, "guards": {"length": {"value": 1.2, "limit": "<= 2.5"}}}
 
 
-def version(db, parent, name="", licence="", restricted=0):
+def version(db, parent, name="", licence="", restricted=0, save=lambda directory: (directory / "w").write_text("1")):
     """A child of `parent` that was trained on one pair, its chosen completion written by a teacher called `name`."""
     turn = conversations.add_turn(
         db, conversations.start_conversation(db, "ann"), as_prompt(f"Why does {name} like tall ships?")
@@ -28,9 +35,7 @@ def version(db, parent, name="", licence="", restricted=0):
     row = feedback.add_feedback(db, turn.id, rater="ann", channel="choice", chosen_id=theirs, rejected_id=mine)
     id = rounds.start_round(db, requested="dpo", seed=1, started_by="test", owner="me").id
     rounds.use_feedback(db, id, [row], [])
-    child = checkpoints.publish(
-        db, id, lambda d: (d / "w").write_text("1"), parent_id=parent.id, method="dpo", seed=1, metrics={}
-    )
+    child = checkpoints.publish(db, id, save, parent_id=parent.id, method="dpo", seed=1, metrics={})
     checkpoints.promote(db, child.id, id, verdict=VERDICT)
     rounds.release_lease(db, "me")
     return checkpoints.get_checkpoint(db, child.id)
@@ -63,3 +68,16 @@ def test_the_licence_is_what_the_students_own_card_says(tmp_path):
     assert licence(str(tmp_path), tmp_path) == ""
     (tmp_path / "README.md").write_text("---\nlicense: gemma\n---\n# A student\n")
     assert licence(str(tmp_path), tmp_path) == "gemma"
+
+
+@pytest.mark.parametrize(
+    ("form", "file"),
+    [("adapter", "adapter_model.safetensors"), ("gguf", "adapter.gguf"), ("merged", "model.safetensors")],
+)
+def test_a_download_holds_the_weights_and_the_card(db, tiny_student, form, file):
+    adapted = trainable_student(tiny_student, None, torch.float32, seed=1)
+    k = version(db, checkpoints.serving(db), name="open-teacher", licence="mit", save=adapted.save_pretrained)
+    settings = Settings(home=db.parent, student=tiny_student)
+    with zipfile.ZipFile(models.download(settings, k.id, form, {"person": "ann"})) as archive:
+        assert {file, "README.md"} <= set(archive.namelist())
+        assert "| open-teacher | mit | human | 1 |" in archive.read("README.md").decode()

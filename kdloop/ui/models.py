@@ -19,7 +19,11 @@ from storage import audit, checkpoints, rounds
 from storage.checkpoints import BrokenCheckpoint, Checkpoint
 
 COLUMNS = ["version", "status", "from", "method", "examples", "of them AI", "verdict", "promoted"]
-FORMS = {"LoRA adapter (PEFT)": "adapter", "Merged weights (transformers, about 270 MB)": "merged"}
+FORMS = {
+    "LoRA adapter (PEFT)": "adapter",
+    "LoRA adapter (GGUF, for llama.cpp)": "gguf",
+    "Merged weights (transformers, about 270 MB)": "merged",
+}
 
 
 def build(settings: Settings, serving: Serving, state: gr.State) -> dict:
@@ -105,13 +109,25 @@ def download(settings: Settings, id, form: str, state: dict) -> str:
         raise refused("v0 is the base student: it has no adapter")
     audit.record(settings.db, who, f"downloaded the {form}", k.name)
     name = str(Path(tempfile.mkdtemp()) / f"kdloop-{k.name.replace(' ', '-')}-{form}")
+    student = find_student(settings.student, settings.home)
     with tempfile.TemporaryDirectory() as directory:
         if form == "adapter":
             shutil.copytree(adapter, directory, dirs_exist_ok=True)
+        elif form == "gguf":
+            to_gguf(adapter, Path(student), Path(directory))
         else:
-            exports.merge(find_student(settings.student, settings.home), adapter, Path(directory))
+            exports.merge(student, adapter, Path(directory))
         (Path(directory) / "README.md").write_text(written(settings, k), encoding="utf-8")
         return shutil.make_archive(name, "zip", directory)
+
+
+def to_gguf(adapter: Path, student: Path, directory: Path) -> None:
+    from kdloop.student import gguf
+
+    try:
+        gguf.write_adapter(adapter, student, directory / "adapter.gguf")
+    except gguf.NotConvertible as error:
+        raise refusal(error) from error
 
 
 def serve(settings: Settings, serving: Serving, id, state: dict):

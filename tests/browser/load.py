@@ -1,7 +1,7 @@
 """People who chat and vote all at once, over HTTP as the page does it: `make load [PEOPLE=50] [SECONDS=300]`.
 
 Starts an app of its own on loopback. Prints what was asked, answered and voted, what of it the database holds, errors,
-the longest queue anybody was told of, and the app's memory when all had come and at the end.
+the longest queue anybody was told of, and the app's memory at each sixth of the time.
 """
 
 import argparse
@@ -81,13 +81,14 @@ def run(url: str, db: Path, process: psutil.Process, people: int, seconds: float
     threads = [threading.Thread(target=lambda: Person(url, seen).chat_and_vote(until)) for _ in range(people)]
     for thread in threads:
         thread.start()
-    time.sleep(seconds / 3)
-    early = process.memory_info().rss
+    memory = []
+    for _ in range(6):
+        time.sleep(seconds / 6)
+        memory.append(process.memory_info().rss // 2**20)
     for thread in threads:
         thread.join()
     stored = len(feedback.live_feedback(db)) - before
-    memory = {"MB after a third": early // 2**20, "MB at the end": process.memory_info().rss // 2**20}
-    return dict(seen) | {"votes stored": stored} | memory
+    return dict(seen) | {"votes stored": stored, "MB at each sixth": memory}
 
 
 def main() -> None:
