@@ -280,8 +280,9 @@ def test_a_round_tells_its_method_what_the_settings_say(db):
     from storage import rounds
 
     one = rounds.start_round(db, requested="jsd", seed=3, started_by="test", owner="test")
-    plan = plan_of(Settings(teacher_models="a/b,c", bake="Be brief.", round_max_tokens=5), one, None, recipes.VOTES, 28)
-    assert plan == Plan(3, epochs=2, max_tokens=5, teachers=("a/b", "c"), system="Be brief.")
+    recipe = replace(recipes.VOTES, passes=56, learning_rate=1e-4)
+    plan = plan_of(Settings(teacher_models="a/b,c", bake="Be brief.", round_max_tokens=5), one, None, recipe, 28)
+    assert plan == Plan(3, epochs=2, learning_rate=1e-4, max_tokens=5, teachers=("a/b", "c"), system="Be brief.")
     assert plan_of(Settings(), one, None, recipes.VOTES, 64).teachers == ()
 
 
