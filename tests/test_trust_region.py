@@ -21,6 +21,12 @@ def test_the_largest_scale_within_the_limit_is_found_in_few_tries(curvature):
     assert len(tried) <= trust_region.TRIES + 1
 
 
+def test_a_direction_that_helps_at_first_is_followed_until_it_hurts():
+    """As measured: the base's completions get likelier by 2 % at scale 1, and less likely beyond 2."""
+    scale, found = trust_region.line_search(lambda s: 0.024 * s**2 - 0.044 * s, 0.0, 0.02)
+    assert 2.1 < scale < 2.22 and found <= 0.02
+
+
 def test_a_direction_that_hurts_at_any_length_is_hardly_followed():
     scale, _ = trust_region.line_search(lambda s: 0.5 + s, 0.0, 0.03)
     assert scale < 0.05

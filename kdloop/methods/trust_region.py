@@ -22,7 +22,7 @@ from storage.conversations import Message, as_prompt
 ROUND_BUDGET = 0.02  # relative NLL rise that one round may add
 TOTAL_BUDGET = 0.04  # and all rounds together; the gate's guard stands at 0.05
 MAX_SCALE = 2.5
-TRIES = 3
+TRIES = 4
 ANCHORS = 24  # completions by the untrained student
 SAMENESS_RISE = 0.012  # of the mean cosine between completions; the gate's guard stands at twice that
 DRAW_BACK = 0.75
@@ -96,21 +96,30 @@ def budget(risen: float) -> float:
 def line_search(rise: Callable[[float], float], start: float, limit: float) -> tuple[float, float]:
     """(scale, its rise): the largest tried scale with rise(scale) <= limit. `start` is rise(0), the origin's.
 
-    The rise grows about with the square of the scale, which gives each next guess. Returns the smallest scale that was
-    tried where none is within the limit.
+    Each guess is where a parabola through what was tried meets the limit. Returns the smallest scale that was tried
+    where none is within the limit.
     """
-    good, bad, scale = None, None, 1.0
+    tried, scale, room = {}, 1.0, max(limit - start, 1e-4)
     for _ in range(TRIES):
-        found = rise(scale)
-        if found <= limit:
-            good = max(good or (0.0, start), (scale, found))
-            if scale == MAX_SCALE or limit - found < 0.1 * (limit - start):
-                break
-        else:
-            bad = min(bad or (MAX_SCALE, found), (scale, found))
-        if good and bad:  # between a convex curve's two points the chord lies above it: the guess is good again
-            scale = good[0] + max(0.2, (limit - good[1]) / (bad[1] - good[1])) * (bad[0] - good[0])
-        else:
-            growth = (max(limit - start, 1e-4) / max(found - start, 1e-4)) ** 0.5
-            scale = min(scale * (min(max(growth, 1.1), 2.5) if good else max(growth * 0.97, 0.1)), MAX_SCALE)
-    return good or bad
+        tried[scale] = rise(scale)
+        good = max((s for s, found in tried.items() if found <= limit), default=0.0)
+        bad = min((s for s in tried if s > good), default=None)
+        if good == MAX_SCALE or (good and limit - tried[good] < 0.1 * room):
+            break
+        if good and bad:
+            guess = 0.98 * meets((good, tried[good] - start), (bad, tried[bad] - start), room)
+            scale = min(max(guess, good + 0.1 * (bad - good)), bad - 0.05 * (bad - good))
+        else:  # one point is no curve: as if the rise were a square
+            growth = (room / max(tried[scale] - start, 1e-4)) ** 0.5
+            scale = min(scale * (max(growth, 1.1) if good else max(growth * 0.97, 0.1)), MAX_SCALE)
+    return (good, tried[good]) if good else min(tried.items())
+
+
+def meets(first: tuple[float, float], second: tuple[float, float], height: float) -> float:
+    """Where the parabola through the origin and two points reaches `height` > 0; the second point lies above it."""
+    (x1, y1), (x2, y2) = first, second
+    bend = (y2 / x2 - y1 / x1) / (x2 - x1)
+    slope = y1 / x1 - bend * x1
+    if bend <= 0:  # no convex curve: the chord
+        return x1 + (height - y1) / (y2 - y1) * (x2 - x1)
+    return (-slope + (slope**2 + 4 * bend * height) ** 0.5) / (2 * bend)
