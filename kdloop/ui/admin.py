@@ -11,7 +11,7 @@ import pandas as pd
 from kdloop import exports
 from kdloop.settings import Settings
 from kdloop.student.base import licence
-from kdloop.ui import raters
+from kdloop.ui import files, raters
 from kdloop.ui.session import LOCAL, PRIVATE, TABLE, allowed, named, refusal, refused, sign_in
 from kdloop.ui.words import t, tell
 from storage import audit, snapshots
@@ -59,12 +59,10 @@ def export_panel(settings: Settings, state: gr.State) -> None:
     with gr.Accordion(t("Export people's feedback"), open=False):
         with gr.Row():
             format = gr.Dropdown(list(exports.FORMATS), value="dpo", label=t("For the method"))
-            file = gr.DownloadButton(t("Export as JSONL"))
+            files.offer(t("Export as JSONL"), partial(download, settings), "export", [format, state])
         with gr.Row():
             repo = gr.Textbox(label=t("Private Hub dataset"), placeholder=t("OWNER/NAME"), max_length=100)
             push = gr.Button(t("Push all formats and a card there"))
-    fetch = named(partial(download, settings), "export")
-    file.click(fetch, [format, state], file, concurrency_limit=None, **PRIVATE)
     pushed = named(partial(push_dataset, settings), "push_dataset")
     push.click(pushed, [repo, state], None, concurrency_limit=1, **PRIVATE)
 

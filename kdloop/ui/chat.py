@@ -1,10 +1,9 @@
 """The Chat tab: streaming, stop, retry with "which is better?", thumbs, stars, reasons, and better answers."""
 
+import html
 import time
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
-from operator import itemgetter
 from threading import Event
 
 import gradio as gr
@@ -15,12 +14,14 @@ from kdloop.student.serving import Serving
 from kdloop.supervisor import Supervisor
 from kdloop.ui import rating, session
 from kdloop.ui.session import PRIVATE, REFUSED, named, paced, person, refusal, refused
+from kdloop.ui.transcript import assistant, completion_at, exchange, transcript, written_by
 from kdloop.ui.words import t, tell
 from storage import checkpoints, conversations, feedback
 from storage.conversations import as_prompt
 
 EXAMPLES = ["What should I cook with two eggs and rice?", "Explain tides to a child.", "Help me plan a quiet Sunday."]
 FRAME_SECONDS = 1 / 15
+STOPS_WITHIN = 3  # seconds
 AT_VOTES = "next round at {at} new votes ({new} so far)"
 WHICH = "*Two answers this time: which do you prefer?*"
 CONSENT = (
@@ -45,8 +46,8 @@ class Parts:
 def build(settings: Settings, serving: Serving, supervisor: Supervisor, who: gr.BrowserState, state: gr.State) -> Parts:
     know = session.loader(settings)
 
-    def on_send(text: str, token, state: dict, request: gr.Request):
-        return *begin(text), *((token, state) if state.get("person") else know(token, request))
+    def on_send(text: str, waiting: str, token, state: dict, request: gr.Request):
+        return *begin(text, waiting), *((token, state) if state.get("person") else know(token, request))
 
     def on_like(state: dict, event: gr.LikeData):  # Gradio finds event data by annotation, which a partial hides
         like(settings, state, event)
@@ -59,7 +60,7 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, who: gr.
         label=t("Chat with the student"),
         height="55vh",
         group_consecutive_messages=False,
-        editable="all",
+        editable="all",  # the student's text into a better one; one's own goes back into the message box
         buttons=["copy"],
         feedback_options=("Like", "Dislike"),
         examples=[{"text": t} for t in EXAMPLES],
@@ -83,27 +84,33 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, who: gr.
     pending = gr.State("")
     once = {"concurrency_id": "gen", "concurrency_limit": serving.base.at_once, **PRIVATE}
     once |= {"show_progress": "minimal", "show_progress_on": head}  # the place in the queue, while others are answered
-    sent = box.submit(on_send, [box, who, state], [box, pending, who, state], concurrency_limit=None, **PRIVATE)
+    sent = box.submit(
+        on_send, [box, pending, who, state], [box, pending, who, state], concurrency_limit=None, **PRIVATE
+    )
     reply = named(partial(stream, settings, serving, supervisor), "reply")
     answer = sent.success(reply, [pending, state], [bot, state, pending, *compare.outputs], **once)
     again = named(partial(retry, settings, serving, supervisor), "retry")
-    tried = bot.retry(again, state, [bot, state, *compare.outputs], **once)
-    answered = answer.then(ready, None, box, queue=False, **PRIVATE)
+    stoppable = bot.retry(busy, None, box, queue=False, **PRIVATE)
+    tried = stoppable.success(again, state, [bot, state, *compare.outputs], **once)
+    answered, retried = (event.then(ready, None, [box, pending], queue=False, **PRIVATE) for event in (answer, tried))
     wrote = named(partial(written_by, settings), "written_by")
-    box.stop(None, None, None, cancels=[answer, tried]).then(ready, None, box, queue=False, **PRIVATE)
+    cancelled = box.stop(None, None, None, cancels=[answer, tried])
+    give_back = named(partial(stopped, settings), "stopped")
+    halted = cancelled.then(give_back, [pending, state], [box, pending, bot, *compare.outputs], queue=False, **PRIVATE)
     bot.example_select(pick, None, box, queue=False, **PRIVATE)
 
     show = named(partial(header, settings), "header")
     said = [bot.like(on_like, state, None, concurrency_limit=None, **PRIVATE)]
-    said.append(bot.edit(on_edit, state, bot, concurrency_limit=None, **PRIVATE))
+    said.append(bot.edit(on_edit, state, [bot, box], concurrency_limit=None, **PRIVATE))
     chose = []
+    rated, undone = rating.connect(settings, state, panel)
     chosen = named(partial(going_on, settings), "going_on")
     for button, choice in zip(compare.votes, rating.COMPARED.values(), strict=True):
         vote = named(partial(rating.prefer, settings, choice), "prefer")
         voted = button.click(vote, state, [state, *compare.outputs], concurrency_limit=None, **PRIVATE)
         chose.append(voted.success(chosen, state, bot, queue=False, **PRIVATE))
-    said += [*chose, *rating.connect(settings, state, panel)]
-    for event in (answered, tried, *chose):
+    said += [*chose, rated, undone.then(chosen, state, bot, queue=False, **PRIVATE)]
+    for event in (answered, retried, halted, *chose):
         event.then(wrote, state, authors, queue=False, **PRIVATE)
     for event in said:
         event.then(show, None, head, queue=False, **PRIVATE)
@@ -124,28 +131,47 @@ def pick(event: gr.SelectData) -> str:
     return str(event.value.get("text", "")) if isinstance(event.value, dict) else ""
 
 
-def begin(text: str):
+def begin(text: str, waiting: str):
     if not (text or "").strip():
         raise refused("Type a message first")
+    if waiting:
+        raise refused("Your message before this one still waits for its answer")
     return gr.Textbox(value="", submit_btn=False, stop_btn=t("Stop")), text
 
 
+def busy():
+    return gr.Textbox(submit_btn=False, stop_btn=t("Stop"))
+
+
 def ready():
-    return gr.Textbox(submit_btn=t("Send"), stop_btn=False)
+    return gr.Textbox(submit_btn=t("Send"), stop_btn=False), ""
+
+
+def stopped(settings: Settings, waiting: str, state: dict):
+    """What was said so far stays; a message that nobody had begun to answer comes back into its box."""
+    deadline = time.monotonic() + STOPS_WITHIN
+    while rating.still_open(settings, state) and time.monotonic() < deadline:
+        time.sleep(0.05)  # the engine ends at its next token, and then writes down what it said
+    box = {"submit_btn": t("Send"), "stop_btn": False} | ({"value": waiting} if waiting else {})
+    return gr.Textbox(**box), "", going_on(settings, state), *rating.nothing_to_compare()
 
 
 def stream(settings: Settings, serving: Serving, supervisor: Supervisor, text: str, state: dict):
-    """The reply as it grows, at most 15 frames a second. Closing this generator (Stop, a closed tab) stops it."""
+    """The reply as it grows, at most 15 frames a second. Closing this generator (Stop, a closed tab) stops it.
+
+    `state` is the session's own: changed in place, so that what another event changes meanwhile is not undone.
+    """
     me, stop = paced(state, "messages"), Event()
     try:
         text = chat.worth_answering(text)
         conversation = state.get("conversation") or conversations.start_conversation(settings.db, me, text)
-        state = {**state, "conversation": conversation, "compared": None}
+        state.update(conversation=conversation, compared=None, choosing=False)
         past = transcript(settings, me, conversation)
         how = two if chat.is_time_to_compare(settings, me) else one
         with supervisor.yielding():
             for bot, compared, parts in how(settings, serving, conversation, me, text, stop):
-                yield [*past, *bot], {**state, "compared": compared, "choosing": how is two}, "", *parts
+                state.update(compared=compared, choosing=bool(compared))
+                yield [*past, *bot], state, "", *parts
     except REFUSED as error:
         raise refusal(error) from error
     finally:
@@ -179,9 +205,9 @@ def retry(settings: Settings, serving: Serving, supervisor: Supervisor, state: d
         with supervisor.yielding():
             for reply in frames(chat.retry(settings, serving, state["conversation"], me, stop)):
                 bot = [*past, assistant(reply.text, reply.completion_id)]
-                yield bot, {**state, "compared": None, "choosing": False}, *rating.nothing_to_compare()
-        parts = rating.side_by_side(former["content"], reply.text, True)
-        yield bot, {**state, "compared": (before, reply.completion_id), "choosing": False}, *parts
+                yield bot, state, *rating.nothing_to_compare()
+        state.update(compared=(before, reply.completion_id), choosing=False)
+        yield bot, state, *rating.side_by_side(former["content"], reply.text, True)
     except REFUSED as error:
         raise refusal(error) from error
     finally:
@@ -199,55 +225,9 @@ def frames(replies):
         yield last
 
 
-def transcript(settings: Settings, me: str, conversation: str) -> list[dict]:
-    pairs = conversations.history(settings.db, conversation, me)
-    return [m for turn, k in pairs for m in exchange(turn.prompt[-1]["content"], k.text, k.id)]
-
-
 def going_on(settings: Settings, state: dict) -> list[dict]:
     """The conversation as it goes on, after a choice between two completions."""
     return transcript(settings, person(state), state["conversation"]) if state.get("conversation") else []
-
-
-def written_by(settings: Settings, state: dict) -> str:
-    """Who wrote which answers of the open conversation: "answer 1–3: student v0 · answer 4: teacher tess" """
-    if not state.get("conversation"):
-        return ""
-    names = {k.id: k.name for k in checkpoints.lineage(settings.db)}
-    pairs = conversations.history(settings.db, state["conversation"], person(state))
-    told = {"student": tell("student"), "teacher": tell("teacher, as the student was not sure:")}
-    answers = enumerate((f"{told[k.author]} {names.get(k.checkpoint_id, k.name)}" for _, k in pairs), start=1)
-    runs = [(name, [i for i, _ in run]) for name, run in groupby(answers, key=itemgetter(1))]
-    spans = [(f"{at[0]}–{at[-1]}" if len(at) > 1 else str(at[0]), name) for name, at in runs]
-    return " · ".join(f"{tell('answer')} {at}: {who}" for at, who in spans)
-
-
-def restored(settings: Settings, me: str, conversation: str) -> gr.Chatbot:
-    """A past conversation with its thumbs."""
-    messages, given = transcript(settings, me, conversation), feedback.thumbs(settings.db, me, conversation)
-    ids = [m["metadata"]["id"] for m in messages if m["role"] == "assistant"]
-    return gr.Chatbot(value=messages, feedback_value=[{True: "Like", False: "Dislike"}.get(given.get(i)) for i in ids])
-
-
-def exchange(asked: str, text: str, completion_id: str) -> list[dict]:
-    return [*as_prompt(asked), assistant(text, completion_id)]
-
-
-def assistant(text: str, completion_id: str) -> dict:
-    return {"role": "assistant", "content": text or "…", "metadata": {"id": completion_id}}
-
-
-def completion_at(settings: Settings, state: dict, index) -> str:
-    """The completion's id by the position that the browser names, looked up in the database, not in what it posts."""
-    if not state.get("conversation"):
-        raise refused("This conversation is over: start a new one")
-    shown = transcript(settings, person(state), state["conversation"])
-    at = index[0] if isinstance(index, (list, tuple)) else index
-    if not isinstance(at, int) or not 0 <= at < len(shown) or shown[at]["role"] != "assistant":
-        raise refused("Only the student's completions can be rated or corrected")
-    if state.get("choosing") and at == len(shown) - 1:
-        raise refused("Choose between the two answers first")
-    return shown[at]["metadata"]["id"]
 
 
 def like(settings: Settings, state: dict, event: gr.LikeData) -> None:
@@ -259,11 +239,15 @@ def like(settings: Settings, state: dict, event: gr.LikeData) -> None:
 
 
 def edit(settings: Settings, state: dict, event: gr.EditData):
-    """The corrected text is stored as the person's; the chat goes on showing what the student wrote."""
+    """The corrected text is stored as the person's; the chat goes on showing what the student wrote. One's own message
+    goes back into the box, to be asked anew."""
     me = paced(state, "votes")
+    at = event.index[0] if isinstance(event.index, (list, tuple)) else event.index
+    if isinstance(at, int) and at % 2 == 0:  # people and student take turns
+        return going_on(settings, state), gr.Textbox(value=str(event.value))
     try:
         collect.edit(settings.db, me, completion_at(settings, state, event.index), str(event.value))
+        gr.Info(tell("Your correction is saved: the student will learn from it"))
     except REFUSED as error:
-        raise refusal(error) from error
-    gr.Info(tell("Your correction is saved: the student will learn from it. Undo is in the panel below"))
-    return going_on(settings, state)
+        gr.Warning(html.escape(str(error)))  # no error: the page must show again what is stored
+    return going_on(settings, state), gr.skip()

@@ -12,7 +12,7 @@ from kdloop import cards, exports
 from kdloop.settings import Settings
 from kdloop.student.base import find_student, licence
 from kdloop.student.serving import Serving, WrongWeights
-from kdloop.ui import lineage
+from kdloop.ui import files, lineage
 from kdloop.ui.session import PRIVATE, TABLE, allowed, named, refusal, refused
 from kdloop.ui.words import t, tell
 from storage import audit, checkpoints, rounds
@@ -37,15 +37,13 @@ def build(settings: Settings, serving: Serving, state: gr.State) -> dict:
     with gr.Row():
         chosen = gr.Dropdown(choices(settings), label=t("Version"), elem_id="version")
         form = gr.Dropdown([(t(label), form) for label, form in FORMS.items()], value="adapter", label=t("Download as"))
-        file = gr.DownloadButton(t("Download it"))
+        files.offer(t("Download it"), partial(download, settings), "download_version", [chosen, form, state], limit=1)
     with gr.Accordion(t("Model card: what it learned from, whose words, which licence"), open=False):
         card = gr.Markdown(elem_id="card")
     with gr.Row():
         ask = gr.Button(t("Serve this version…"))
         sure = gr.Button(t("Yes, it answers from now on"), variant="stop", visible=False)
     outputs = [drawn, table, chosen]
-    fetch = named(partial(download, settings), "download_version")
-    file.click(fetch, [chosen, form, state], file, concurrency_limit=1, **PRIVATE)
     chosen.change(named(partial(model_card, settings), "model_card"), chosen, card, queue=False, **PRIVATE)
     ask.click(lambda: gr.Button(visible=True), None, sure, queue=False, **PRIVATE)
     act = named(partial(serve, settings, serving), "serve_version")

@@ -77,14 +77,14 @@ def panel() -> dict:
     return {"stars": stars, "reasons": reasons, "words": words, "better": better, "save": save, "undo": undo}
 
 
-def connect(settings: Settings, state: gr.State, panel: dict) -> list:
-    """The events after which the header's counts have changed."""
+def connect(settings: Settings, state: gr.State, panel: dict) -> tuple:
+    """(saved, taken back): after either, the header's counts have changed."""
     inputs = [panel[k] for k in FIELDS]
     save, take_back = (named(partial(f, settings), f.__name__) for f in (rate, undo))
-    return [
+    return (
         panel["save"].click(save, [state, *inputs], inputs, concurrency_limit=None, **PRIVATE),
         panel["undo"].click(take_back, state, inputs, concurrency_limit=None, **PRIVATE),
-    ]
+    )
 
 
 def last_completion(settings: Settings, state: dict) -> str:
@@ -92,6 +92,12 @@ def last_completion(settings: Settings, state: dict) -> str:
     if not last:
         raise refused("No answer yet: type a message first")
     return last[1].id
+
+
+def still_open(settings: Settings, state: dict) -> bool:
+    """Is the last completion still being written?"""
+    last = state.get("conversation") and conversations.last_turn(settings.db, state["conversation"], person(state))
+    return bool(last) and last[1].status == "open"
 
 
 def prefer(settings: Settings, choice: str, state: dict):
@@ -103,7 +109,8 @@ def prefer(settings: Settings, choice: str, state: dict):
     except REFUSED as error:
         raise refusal(error) from error
     gr.Info(tell("Saved. A choice between two answers is the best lesson there is"))
-    return {**state, "compared": None, "choosing": False}, *nothing_to_compare()
+    state.update(compared=None, choosing=False)
+    return state, *nothing_to_compare()
 
 
 def rate(settings: Settings, state: dict, n, reasons, words, better):

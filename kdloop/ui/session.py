@@ -104,7 +104,8 @@ def sign_in(settings: Settings, token: str, state: dict) -> dict:
         raise refused("Set KDLOOP_ADMIN_TOKEN and start again to sign in as the owner")
     if not hmac.compare_digest(str(token or "").encode(), settings.admin_token.encode()):
         raise refused("Wrong admin token")
-    return {**state, "owner": "admin token"}
+    state["owner"] = "admin token"
+    return state
 
 
 def allowed(settings: Settings, state: dict) -> str:

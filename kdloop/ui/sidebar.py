@@ -8,7 +8,7 @@ from pathlib import Path
 import gradio as gr
 
 from kdloop.settings import Settings
-from kdloop.ui import chat
+from kdloop.ui import chat, files, transcript
 from kdloop.ui.session import PRIVATE, named, person, refusal, refused
 from kdloop.ui.words import t, tell
 from storage import checkpoints, conversations, people
@@ -31,10 +31,9 @@ def build(settings: Settings, state: gr.State) -> dict:
         )
         with gr.Accordion(t("Your data"), open=False):
             gr.Markdown(t(STORED))
-            copy = gr.DownloadButton(t("Download my data"), size="sm")
+            files.offer(t("Download my data"), partial(download, settings), "download", [state], "sm")
             sure = gr.Textbox(label=t("To delete, type: delete my data"), max_length=40)
             erase = gr.Button(t("Delete my data"), variant="stop", size="sm")
-    copy.click(named(partial(download, settings), "download"), state, copy, concurrency_limit=None, **PRIVATE)
     return {"fresh": fresh, "search": search, "past": past, "sure": sure, "erase": erase}
 
 
@@ -50,7 +49,7 @@ def connect(settings: Settings, state: gr.State, side: dict, parts: chat.Parts) 
     forget = named(partial(erase, settings), "erase")
     erased = [*shown, side["sure"]]
     changed.append(side["erase"].click(forget, [side["sure"], state], erased, concurrency_limit=None, **PRIVATE))
-    wrote = named(partial(chat.written_by, settings), "written_by")
+    wrote = named(partial(transcript.written_by, settings), "written_by")
     for event in changed:
         event.then(wrote, state, parts.authors, queue=False, **PRIVATE)
 
@@ -63,14 +62,21 @@ def titles(settings: Settings, search: str, state: dict) -> gr.Radio:
 
 def load(settings: Settings, id: str, state: dict):
     try:
-        bot = chat.restored(settings, person(state), str(id))
+        bot = transcript.restored(settings, person(state), str(id))
     except UnknownRow as error:
         raise refusal(error) from error
-    return bot, {**state, "conversation": id, "compared": None}, gr.Row(visible=False)
+    state.update(conversation=id, compared=None, choosing=False)
+    return bot, state, gr.Row(visible=False)
 
 
 def new(state: dict):
-    return [], {**state, "conversation": None, "compared": None}, gr.Row(visible=False), gr.Radio(value=None)
+    state.update(conversation=None, compared=None, choosing=False)
+    return nothing(), state, gr.Row(visible=False), gr.Radio(value=None)
+
+
+def nothing() -> gr.Chatbot:
+    """An empty chat, without the thumbs of the one before."""
+    return gr.Chatbot(value=[], feedback_value=[])
 
 
 def download(settings: Settings, state: dict) -> str:
@@ -86,4 +92,4 @@ def erase(settings: Settings, sure: str, state: dict):
     affected = people.erase(settings.db, person(state))
     names = [k.name for k in checkpoints.lineage(settings.db) if k.id in affected]
     gr.Info(tell("Deleted. Versions that had learned from it: {names}", names=", ".join(names) or "–"))
-    return [], {**state, "conversation": None}, gr.Row(visible=False), gr.Radio([], value=None), ""
+    return *new(state)[:3], gr.Radio([], value=None), ""
