@@ -24,7 +24,8 @@ TOTAL_BUDGET = 0.04  # and all rounds together; the gate's guard stands at 0.05
 MAX_SCALE = 2.5
 TRIES = 4
 ANCHORS = 24  # completions by the untrained student
-SAMENESS_RISE = 0.012  # of the mean cosine between completions; the gate's guard stands at twice that
+OPENINGS, OPENING_TOKENS = 64, 32  # what sameness is seen by: many beginnings tell more than few whole completions
+SAMENESS_RISE = 0.015  # of the mean cosine between openings; the gate's guard stands above
 DRAW_BACK = 0.75
 
 
@@ -34,8 +35,7 @@ def settle(model, start: dict[str, torch.Tensor], base: Engine, origin: Engine, 
     `start` holds the parameters before training, and `origin` is the engine that has them. Each scale is tried as it
     would serve: saved, merged, loaded. A scale is drawn back where the student begins to say the same to all prompts.
     """
-    prompts, samples = anchors(base, max_tokens)
-    completions = [s.said for s in samples]
+    prompts, completions = anchors(base, max_tokens)
     end, before = parameters(model), mean_nll(base, prompts, completions)
 
     def engine_at(scale: float) -> Engine:
@@ -47,26 +47,29 @@ def settle(model, start: dict[str, torch.Tensor], base: Engine, origin: Engine, 
     def rise(scale: float) -> float:
         return mean_nll(engine_at(scale), prompts, completions) / before - 1
 
-    def likeness(scale: float) -> float:
-        return sameness(embed([s.text for s in sample(engine_at(scale), prompts, max_tokens)]))
-
     risen = 0.0 if origin is base else mean_nll(origin, prompts, completions) / before - 1
     scale, found = line_search(rise, risen, budget(risen))
-    limit, tries = sameness(embed([s.text for s in samples])) + SAMENESS_RISE, 0
-    while tries < TRIES and likeness(scale) > limit:
+    limit, tries = likeness(base) + SAMENESS_RISE, 0
+    while tries < TRIES and likeness(engine_at(scale)) > limit:
         scale, tries = scale * DRAW_BACK, tries + 1
     found = rise(scale) if tries else found  # either way, the model is now at `scale`
     return {"step scale": scale, "anchor NLL rise": found, "drawn back": tries}
 
 
-def anchors(base: Engine, max_tokens: int) -> tuple[list[list[Message]], list[Sample]]:
+def anchors(base: Engine, max_tokens: int) -> tuple[list[list[Message]], list[tuple[str, bool]]]:
     """(prompts, completions) of the untrained student on prompts of the training pack."""
-    prompts = [as_prompt(q) for q in packs.prompts("general", "train")[:ANCHORS]]
-    return prompts, sample(base, prompts, max_tokens)
+    prompts, samples = sample(base, ANCHORS, max_tokens)
+    return prompts, [s.said for s in samples]
 
 
-def sample(engine: Engine, prompts: list[list[Message]], max_tokens: int) -> list[Sample]:
-    return engine.complete(prompts, Sampling(max_tokens), list(range(len(prompts))))
+def likeness(engine: Engine) -> float:
+    """Sameness of what the engine begins to say to different prompts."""
+    return sameness(embed([s.text for s in sample(engine, OPENINGS, OPENING_TOKENS)[1]]))
+
+
+def sample(engine: Engine, n: int, max_tokens: int) -> tuple[list[list[Message]], list[Sample]]:
+    prompts = [as_prompt(q) for q in packs.prompts("general", "train")[:n]]
+    return prompts, engine.complete(prompts, Sampling(max_tokens), list(range(n)))
 
 
 def mean_nll(engine: Engine, prompts: list[list[Message]], completions: list[tuple[str, bool]]) -> float:

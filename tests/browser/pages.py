@@ -38,17 +38,20 @@ def running(home: Path, **environment):
     with log.open("wb") as out:
         process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=env, stdout=out, stderr=subprocess.STDOUT)
     url = f"http://127.0.0.1:{port}"
-    for _ in range(240):
-        try:
-            httpx.get(url + "/healthz", timeout=1).raise_for_status()
-            break
-        except httpx.HTTPError:
-            time.sleep(0.5)
-    else:
-        pytest.fail(log.read_text())
-    yield url
-    process.terminate()
-    assert process.wait(30) == 0
+    try:
+        for _ in range(240):
+            try:
+                httpx.get(url + "/healthz", timeout=1).raise_for_status()
+                break
+            except httpx.HTTPError:
+                time.sleep(0.5)
+        else:
+            pytest.fail(log.read_text())
+        yield url
+    finally:  # a failed test's app would go on computing beside all that follow
+        process.terminate()
+        ended = process.wait(30)
+    assert ended == 0
 
 
 def fill_with_hostile_text(db: Path) -> None:
