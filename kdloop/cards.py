@@ -10,6 +10,7 @@ from kdloop.pairs import from_feedback
 from kdloop.student.base import HUB_STUDENT
 from storage import checkpoints, rounds
 from storage.checkpoints import Checkpoint, Source
+from storage.conversations import Completion
 
 
 def of_version(db: Path, k: Checkpoint, student: str, licence: str) -> str:
@@ -90,7 +91,7 @@ def of_dataset(db: Path, written: dict[str, int], licence: str) -> str:
     """The dataset card: configurations that `load_dataset` reads, who wrote what; `written` is format -> rows."""
     split = from_feedback(db)
     free = [e for e in [*split.train, *split.held_out] if not any(k.restricted for k in e.completions)]
-    authors = Counter((k.name or k.author, k.licence) for e in free for k in e.completions)
+    authors = Counter((writer(k), k.licence) for e in free for k in e.completions)
     wrote = [f"| {who} | {under or '–'} | {n} |" for (who, under), n in sorted(authors.items())]
     data = DatasetCardData(
         tags=["kdloop", "preference", "dpo", "kto", "sft"],
@@ -103,6 +104,11 @@ def of_dataset(db: Path, written: dict[str, int], licence: str) -> str:
         left=len(split.train) + len(split.held_out) - len(free),
         licence=licence or "not stated",
     )
+
+
+def writer(k: Completion) -> str:
+    """As in checkpoints.sources: never a person's id."""
+    return "people" if k.author == "human" else k.name or k.author
 
 
 DATASET = """---

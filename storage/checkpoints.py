@@ -186,12 +186,16 @@ class Source:
     completions: int
 
 
+# a human completion's name is its author's id, which no card may tell
+WRITER = "case when k.author = 'human' then 'people' when k.name <> '' then k.name else k.author end"
+
+
 def sources(db: Path, checkpoint: Checkpoint) -> list[Source]:
     """Whose completions are in a version, its ancestors' rounds included."""
     rounds = [k.round_id for k in ancestors(db, checkpoint) if k.round_id]
     with connect(db) as c:
         rows = c.execute(
-            "select case when k.name <> '' then k.name else k.author end as writer, k.licence, k.restricted, f.source, "
+            f"select {WRITER} as writer, k.licence, k.restricted, f.source, "
             "count(distinct k.id) from round_feedback u join feedback f on f.id = u.feedback_id "
             "join completions k on k.id in (f.chosen_id, f.rejected_id) "
             f"where u.part = 'train' and u.round_id in ({', '.join('?' * len(rounds))}) "

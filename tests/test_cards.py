@@ -18,13 +18,21 @@ from storage.conversations import as_prompt
 VERDICT = {"reason": "Promoted: 41 wins, 9 losses.", "n": 64, "guards": {"length": {"value": 1.2, "limit": "<= 2.5"}}}
 
 
-def version(db, parent, name="", licence="", restricted=0, save=lambda directory: (directory / "w").write_text("1")):
+def version(
+    db,
+    parent,
+    name="",
+    licence="",
+    restricted=0,
+    save=lambda directory: (directory / "w").write_text("1"),
+    author="teacher",
+):
     """A child of `parent` that was trained on one pair, its chosen completion written by a teacher called `name`."""
     turn = conversations.add_turn(
         db, conversations.start_conversation(db, "ann"), as_prompt(f"Why does {name} like tall ships?")
     )
     how = {
-        "author": "teacher",
+        "author": author,
         "text": f"Because {name} grew up beside a harbour and learned to sail there.",
         "name": name,
         "licence": licence,
@@ -61,6 +69,13 @@ def test_a_datasets_card_counts_what_may_leave_and_what_may_not(db):
     text = cards.of_dataset(db, {"dpo": 1}, "apache-2.0")
     assert yaml.safe_load(text.split("---")[1])["configs"] == [{"config_name": "dpo", "data_files": "dpo.jsonl"}]
     assert "| open-teacher | mit | 1 |" in text and "closed-teacher" not in text and ": 1 examples" in text
+
+
+def test_no_card_names_the_person_who_wrote_a_better_answer(db):
+    k = version(db, checkpoints.serving(db), name="c0ffee-of-ann", author="human")
+    model, dataset = cards.of_version(db, k, "", "apache-2.0"), cards.of_dataset(db, {"dpo": 1}, "apache-2.0")
+    assert "| people | – | human | 1 |" in model and "| people | – | 1 |" in dataset
+    assert "c0ffee" not in model + dataset
 
 
 def test_the_licence_is_what_the_students_own_card_says(tmp_path):
