@@ -19,20 +19,26 @@ from storage.database import NewerDatabase, open_database
 def main() -> int:
     settings = Settings.from_environment()
     try:
-        if settings.snapshots and not settings.db.exists():
-            restored = snapshots.restore(settings.db, snapshots.open_target(settings.snapshots))
-            print(f"kdloop: restored {restored}" if restored else "kdloop: no snapshot yet", flush=True)
+        restore(settings)
         open_database(settings.db)
         checkpoints.ensure_base(settings.db)
         conversations.close_open_completions(settings.db)
         print(f"kdloop: data in {settings.home}; loading the student", flush=True)
         serving = Serving(settings.db, lambda: open_engine(settings))
         serving.current()
-    except (NoStudent, NewerDatabase, snapshots.DamagedSnapshot) as error:
+    except (NoStudent, NewerDatabase, snapshots.DamagedSnapshot, snapshots.Unreachable) as error:
         print(f"kdloop cannot start. {error}", file=sys.stderr)
         return 1
     serve(settings, serving)
     return 0
+
+
+def restore(settings: Settings) -> None:
+    """An empty home gets the latest snapshot. Where nobody can say whether there is one the start fails: an empty app
+    would write its own snapshot over it."""
+    if settings.snapshots and not settings.db.exists():
+        restored = snapshots.restore(settings.db, snapshots.open_target(settings.snapshots))
+        print(f"kdloop: restored {restored}" if restored else "kdloop: no snapshot yet", flush=True)
 
 
 def serve(settings: Settings, serving: Serving) -> None:

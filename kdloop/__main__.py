@@ -123,14 +123,17 @@ def export(args) -> int:
 
 
 def backup(args) -> int:
-    print(f"Wrote {snapshots.take(Settings.from_environment().db, snapshots.open_target(args.target))}")
+    try:
+        print(f"Wrote {snapshots.take(Settings.from_environment().db, snapshots.open_target(args.target))}")
+    except snapshots.Unreachable as error:
+        raise ValueError(str(error)) from error
     return 0
 
 
 def restore(args) -> int:
     try:
         name = snapshots.restore(Settings.from_environment().db, snapshots.open_target(args.target))
-    except FileExistsError as error:
+    except (FileExistsError, snapshots.Unreachable) as error:
         raise ValueError(str(error)) from error
     print(f"Restored {name}" if name else f"No snapshot in {args.target}")
     return 0 if name else 1

@@ -66,12 +66,18 @@ def confidence_column(c: sqlite3.Connection) -> None:
     c.execute("alter table completions add column logprob real")
 
 
+def written_index(c: sqlite3.Connection) -> None:
+    """A person's better answers, which may lie in other conversations than theirs."""
+    c.execute("create index completions_written on completions(name) where author = 'human'")
+
+
 MIGRATIONS = [
     m001_initial,
     m002_raters_and_audit,
     knowledge_tables,
     scale_tables,
     confidence_column,
+    written_index,
 ]  # append only; `pragma user_version` counts those that were applied
 
 

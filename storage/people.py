@@ -1,15 +1,20 @@
 """A person's rights: a copy of what is stored about them, and its erasure. And how much each rater's word counts."""
 
+import json
+import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
+from storage import snapshots, teachers, traces
 from storage.database import connect, now, transaction
+from storage.rounds import RUNNING
 
 OWN = "(select t.id from turns t join conversations v on v.id = t.conversation_id where v.person = ?1)"
 TABLES = {
     "conversations": "select id, title, created_at from conversations where person = ?1",
     "turns": f"select id, conversation_id, position, prompt, created_at from turns where id in {OWN}",
-    "completions": f"select id, turn_id, author, text, status, created_at from completions where turn_id in {OWN}",
+    "completions": f"select id, turn_id, author, text, status, created_at from completions where turn_id in {OWN} "
+    "union select id, turn_id, author, text, status, created_at from completions where author = 'human' and name = ?1",
     "feedback": "select id, turn_id, chosen_id, rejected_id, score, channel, reason, critique, created_at, "
     "retracted_at from feedback where rater = ?1",
 }
@@ -22,27 +27,74 @@ def everything(db: Path, person: str) -> dict[str, list[dict]]:
 
 
 def erase(db: Path, person: str) -> list[int]:
-    """Delete a person's conversations and feedback for good; the ids of the checkpoints that learned from them.
+    """Delete a person's conversations, feedback and better answers for good, and what rounds and teachers were given of
+    their words; the ids of the checkpoints that learned from them.
 
     The weights of those checkpoints, and of what descends from them, keep a trace that no deletion of rows removes.
+    Older snapshots would bring the rows back: `snapshots.renew` makes them go.
     """
+    with connect(db) as c:
+        asked, wrote = traces.words_of(c, person)
+        turns = json.dumps(traces.in_rounds(c, person, asked, wrote))
+        calls = traces.in_calls(c, traces.Words.of(asked | wrote))
+    snapshots.owe(db)
     with transaction(db) as c:
         c.execute("pragma secure_delete = on")
-        trained = (
-            "select k.id from checkpoints k join round_feedback r on r.round_id = k.round_id and r.part = 'train' "
-            f"join feedback f on f.id = r.feedback_id where f.rater = ?1 or f.turn_id in {OWN}"
-        )
-        affected = c.execute(
-            f"with recursive touched(id) as ({trained} union select k.id from checkpoints k join touched "
-            "on k.parent_id = touched.id) select id from touched order by id",
-            [person],
-        ).fetchall()
-        c.execute("delete from feedback where rater = ?", [person])
-        c.execute("delete from raters where person = ?", [person])
-        c.execute("delete from conversations where person = ?", [person])
+        affected = learned_from(c, person, turns)
+        cancel_what_reads(c, person)
+        features = "select id from feedback where turn_id in (select value from json_each(?))"
+        sidecars = [db.parent / "features" / f"{id}.npz" for (id,) in c.execute(features, [turns])]
+        teachers.blank(c, calls)
+        delete_rows(c, person, turns)
+        forget_examples(c, asked)
+    for file in sidecars:
+        file.unlink(missing_ok=True)
     with connect(db) as c:
         c.execute("pragma wal_checkpoint(truncate)")  # deleted text would stay readable in the log
-    return [r[0] for r in affected]
+    return affected
+
+
+def learned_from(c: sqlite3.Connection, person: str, turns: str) -> list[int]:
+    """Checkpoints that were trained on a person's words and votes, and their descendants."""
+    trained = (
+        "select k.id from checkpoints k join round_feedback r on r.round_id = k.round_id and r.part = 'train' "
+        "join feedback f on f.id = r.feedback_id "
+        f"where f.rater = ?1 or f.turn_id in {OWN} or f.turn_id in (select value from json_each(?2))"
+    )
+    rows = c.execute(
+        f"with recursive touched(id) as ({trained} union select k.id from checkpoints k join touched "
+        "on k.parent_id = touched.id) select id from touched order by id",
+        [person, turns],
+    )
+    return [r[0] for r in rows]
+
+
+def cancel_what_reads(c: sqlite3.Connection, person: str) -> None:
+    """A round under way has read the votes: its candidate would learn what is deleted here."""
+    c.execute(
+        "update rounds set cancel_requested_at = ?, error = 'Somebody whose votes it had read deleted their data' "
+        f"where status in {RUNNING} and exists (select 1 from feedback where rater = ?)",
+        [now(), person],
+    )
+
+
+def delete_rows(c: sqlite3.Connection, person: str, turns: str) -> None:
+    of_rounds = "select conversation_id from turns where id in (select value from json_each(?))"
+    c.execute(f"delete from conversations where id in ({of_rounds})", [turns])
+    c.execute("delete from feedback where rater = ?", [person])
+    c.execute("delete from completions where author = 'human' and name = ?", [person])
+    c.execute("delete from raters where person = ?", [person])
+    c.execute("delete from conversations where person = ?", [person])
+
+
+def forget_examples(c: sqlite3.Connection, asked: set[str]) -> None:
+    """Of verdicts, which everybody may read."""
+    for id, text in c.execute("select id, verdict from rounds where verdict is not null").fetchall():
+        verdict = json.loads(text)
+        kept = [e for e in verdict.get("examples", []) if e["prompt"] not in asked]
+        if len(kept) < len(verdict.get("examples", [])):
+            said = json.dumps(verdict | {"examples": kept}, ensure_ascii=False)
+            c.execute("update rounds set verdict = ? where id = ?", [said, id])
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""Snapshots: one archive of the database and the living checkpoints, and `latest.json`, written last, that names it.
+"""Snapshots: one archive of the database, the living checkpoints and the signing key, and `latest.json`, written last,
+that names it.
 
 A target is a folder, or a private dataset repository of the Hugging Face Hub ("hf://datasets/OWNER/NAME"). For places
 whose disk does not outlive a restart, such as a Space: a start with an empty home restores the latest snapshot.
@@ -11,7 +12,8 @@ import shutil
 import sqlite3
 import tarfile
 import tempfile
-from contextlib import closing
+from contextlib import closing, contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Protocol
 
@@ -19,18 +21,28 @@ from storage.database import connect, now
 
 HUB = "hf://datasets/"
 LATEST = "latest.json"
+ARCHIVES = "kdloop-*.tar.gz"
 KEEP = 5  # archives in a folder
+SECRET = "secret"  # signs the ids in people's browsers: without it nobody could see or delete their data again
+OWED = "snapshots-owed"  # there was an erasure that older snapshots would undo
 
 
 class DamagedSnapshot(Exception):
     "The archive is not what was written, or its database is not sound"
 
 
+class Unreachable(OSError):
+    "The Hub does not answer, or does not let us in: whether it has a snapshot is not known"
+
+
 class Target(Protocol):
     def put(self, file: Path, name: str) -> None: ...
 
     def get(self, name: str, file: Path) -> bool:
-        """False when there is none of that name."""
+        """False when there is none of that name. Raises Unreachable where that cannot be known."""
+
+    def keep_only(self, name: str) -> None:
+        """Every other archive goes, for good."""
 
 
 class Folder:
@@ -42,7 +54,7 @@ class Folder:
         partial = self.path / f"{name}.partial"
         shutil.copyfile(file, partial)
         os.replace(partial, self.path / name)
-        for old in sorted(self.path.glob("kdloop-*.tar.gz"))[:-KEEP]:
+        for old in sorted(self.path.glob(ARCHIVES))[:-KEEP]:
             old.unlink()
 
     def get(self, name: str, file: Path) -> bool:
@@ -51,27 +63,55 @@ class Folder:
         shutil.copyfile(self.path / name, file)
         return True
 
+    def keep_only(self, name: str) -> None:
+        for old in self.path.glob(ARCHIVES):
+            if old.name != name:
+                old.unlink()
+
 
 class HubDataset:
     """Needs HF_TOKEN with write access; the repository is created private."""
 
-    def __init__(self, repo: str):
+    def __init__(self, repo: str, endpoint: str | None = None):
         from huggingface_hub import HfApi
 
-        self.repo, self.api = repo, HfApi()
+        self.repo, self.api = repo, HfApi(endpoint)
 
-    def put(self, file: Path, name: str) -> None:
-        self.api.create_repo(self.repo, repo_type="dataset", private=True, exist_ok=True)
-        self.api.upload_file(path_or_fileobj=file, path_in_repo=name, repo_id=self.repo, repo_type="dataset")
-
-    def get(self, name: str, file: Path) -> bool:
-        from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
+    @contextmanager
+    def answering(self):
+        from huggingface_hub.errors import HTTPError
 
         try:
-            shutil.copyfile(self.api.hf_hub_download(self.repo, name, repo_type="dataset"), file)
-        except (EntryNotFoundError, RepositoryNotFoundError):
-            return False
+            yield
+        except (OSError, HTTPError, RuntimeError) as error:  # RuntimeError: of Xet, which moves large files
+            raise Unreachable(f"{HUB}{self.repo}: {error}") from error
+
+    def put(self, file: Path, name: str) -> None:
+        with self.answering():
+            self.api.create_repo(self.repo, repo_type="dataset", private=True, exist_ok=True)
+            self.api.upload_file(path_or_fileobj=file, path_in_repo=name, repo_id=self.repo, repo_type="dataset")
+
+    def get(self, name: str, file: Path) -> bool:
+        """A copy of its own, never one of the Hub's cache, which may be of another day."""
+        from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundError
+
+        with self.answering(), tempfile.TemporaryDirectory() as directory:
+            try:
+                got = self.api.hf_hub_download(self.repo, name, repo_type="dataset", local_dir=directory)
+            except (RemoteEntryNotFoundError, RepositoryNotFoundError) as error:
+                if error.response.status_code == 404:  # 401 is said of every private repository to who has no token
+                    return False
+                raise
+            shutil.move(got, file)
         return True
+
+    def keep_only(self, name: str) -> None:
+        """Its history goes too: every commit of it would still give the older archives."""
+        with self.answering():
+            files = self.api.list_repo_files(self.repo, repo_type="dataset")
+            if old := [f for f in files if fnmatch(f, ARCHIVES) and f != name]:
+                self.api.delete_files(self.repo, old, repo_type="dataset", commit_message="Delete older snapshots")
+            self.api.super_squash_history(self.repo, repo_type="dataset")
 
 
 def open_target(address: str) -> Target:
@@ -88,7 +128,7 @@ def take(db: Path, target: Target) -> str:
         check(copy)
         with tarfile.open(archive, "w:gz") as tar:
             tar.add(copy, db.name)
-            for (path,) in living:
+            for path in (SECRET, *(path for (path,) in living)):
                 if (db.parent / path).exists():
                     tar.add(db.parent / path, path)
         name = f"kdloop-{now().replace(':', '').replace('+0000', 'Z')}.tar.gz"
@@ -99,10 +139,29 @@ def take(db: Path, target: Target) -> str:
     return name
 
 
+def owe(db: Path) -> None:
+    (db.parent / OWED).write_text(now())
+
+
+def owed(db: Path) -> bool:
+    return (db.parent / OWED).exists()
+
+
+def renew(db: Path, target: Target) -> str:
+    """After an erasure: a fresh snapshot, and all older ones go, whose restore would bring back what was deleted."""
+    since = (db.parent / OWED).read_text()
+    name = take(db, target)
+    target.keep_only(name)
+    if (db.parent / OWED).read_text() == since:  # no other erasure meanwhile
+        (db.parent / OWED).unlink()
+    return name
+
+
 def restore(db: Path, target: Target) -> str | None:
     """Fill an empty home with the latest snapshot; its archive's name, or None where there is none.
 
-    Raises FileExistsError where there is a database already, DamagedSnapshot for an archive that is not sound.
+    Raises FileExistsError where there is a database already, DamagedSnapshot for an archive that is not sound,
+    Unreachable where the target does not say whether it has one.
     """
     if db.exists():
         raise FileExistsError(f"{db} is there already: a restore never overwrites; move it away first")

@@ -1,6 +1,7 @@
 """What teachers were asked and said (so that nothing is paid for twice), and how far judges agree with people."""
 
 import json
+import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +45,15 @@ def record_call(db: Path, call: Call) -> None:
     with transaction(db) as c:
         if not c.execute("select 1 from calls where hash = ?", [call.hash]).fetchone():
             insert(c, "calls", **vars(call), created_at=now())
+
+
+def blank(c: sqlite3.Connection, rowids: list[int]) -> None:
+    """Forget what calls asked and were told: budgets still count them, and under another hash nobody finds them."""
+    c.executemany(
+        "update calls set hash = lower(hex(randomblob(16))), request = '{}', text = '', logprobs = null "
+        "where rowid = ?",
+        [(id,) for id in rowids],
+    )
 
 
 def usage(db: Path) -> dict[str, Usage]:

@@ -1,9 +1,16 @@
 """What a person may see and delete, and what the search in the sidebar finds."""
 
-import pytest
+import json
 
-from kdloop import collect
-from storage import checkpoints, conversations, feedback, people, rounds
+import pytest
+from parts import endpoint, means, teacher
+
+from kdloop import collect, packs
+from kdloop.knowledge import labeling, self_play
+from kdloop.knowledge.rows import Said
+from kdloop.packs import Task
+from storage import checkpoints, conversations, feedback, people, rounds, teachers
+from storage.database import connect
 
 
 def talk(db, person, question="How do tides work?"):
@@ -34,6 +41,97 @@ def test_erasure_leaves_nothing_and_names_what_had_learned(db):
     assert [f.rater for f in feedback.live_feedback(db)] == ["bob"]
     assert people.erase(db, "bob") == []
     assert b"By the Moon" not in db.read_bytes()
+
+
+ASKED = "How do I tell my sister Zoe\nthat I lost her cat?"
+PACKED = packs.prompts("general", "train")[0]
+
+
+def test_a_better_answer_to_what_a_round_asked_is_ones_own(db):
+    """A lesson of the Teach tab lies in a round's conversation."""
+    _, completion = talk(db, "round 1", PACKED)
+    turn = conversations.completion(db, completion).turn_id
+    worse = conversations.add_completion(db, turn, "student", text="No.", checkpoint_id=checkpoints.serving(db).id)
+    pair = {"chosen_id": completion, "rejected_id": worse}
+    lesson = feedback.add_feedback(db, turn, rater="own", channel="ranking", source="student", **pair)
+    collect.fix(db, "ann", lesson, "I, Ann of Aberdeen, say so.")
+    assert "Aberdeen" in str(people.everything(db, "ann")["completions"])
+    people.erase(db, "ann")
+    assert not any(people.everything(db, "ann").values())
+    assert b"Aberdeen" not in db.read_bytes()
+    assert conversations.completion(db, completion).text, "what the round wrote of a pack's prompt stays"
+
+
+def test_what_rounds_and_teachers_were_given_of_a_persons_words_goes_too(db):
+    """Asked plainly, in a template, in a debate and with a length: the rows of the pack's prompt stay."""
+    tasks = [Task(ASKED), Task(PACKED)]
+    with endpoint(lambda request: "She will forgive you for it.") as (url, _):
+        given = means(db, lambda p, seed: f"{seed}: it is 7", "general", [teacher(url, price_in=1e6, price_out=0)])
+        labeling.labels(given, tasks)
+        labeling.labels(given, tasks, template="step_by_step")
+        assert self_play.debate(given, tasks, keep=1.0) == 12
+        given.judge.compare([(t.prompt, "a", "b") for t in tasks])
+        talk(db, "ann", ASKED)
+        trained = publish(db, checkpoints.serving(db).id, [r.id for r in feedback.live_feedback(db, 1)])
+        spent = teachers.usage(db)["tess"]
+        assert people.erase(db, "ann") == [trained.id], "it learned from answers to what she asked"
+        assert b"Zoe" not in db.read_bytes() and b"lost her cat" not in db.read_bytes()
+        assert teachers.usage(db)["tess"] == spent, "what was paid is paid"
+        with connect(db) as c:
+            assert c.execute("select count(*) from calls where request = '{}'").fetchone()[0] == spent.calls / 2
+        labeling.labels(given, tasks)
+        assert teachers.usage(db)["tess"].calls == spent.calls + 1, "one answer was blanked, the other one is kept"
+    assert [sum(q in p for p in prompts(db)) for q in (PACKED, ASKED)] == [9, 1]
+
+
+def test_a_better_answer_is_found_where_a_round_has_put_it_beside_others(db):
+    _, completion = talk(db, "ann", ASKED)
+    collect.edit(db, "ann", completion, "Tell her in Aberdeen, face to face.")
+    given = means(db, lambda p, seed: "", "general")
+    given.write(PACKED, Said("[1] Tell her in Aberdeen, face to face.\n[2] No.", "finished", "human", {"name": "bob"}),
+                source="student", rater="mosaic")  # fmt: skip
+    people.erase(db, "ann")
+    assert b"Aberdeen" not in db.read_bytes() and prompts(db) == []
+
+
+def prompts(db):
+    with connect(db) as c:
+        return [json.loads(r[0])[-1]["content"] for r in c.execute("select prompt from turns order by rowid")]
+
+
+def test_a_word_that_all_say_erases_only_what_is_nothing_but_it(db):
+    hello = [talk(db, "round 1", f"Hello there{added}")[1] for added in ("", " Use about 40 words.", "\n\nBriefly.")]
+    _, other = talk(db, "round 1", "Hello there, how do tides work?")
+    talk(db, "ann", "Hello there")
+    people.erase(db, "ann")
+    for gone in hello:
+        with pytest.raises(conversations.UnknownRow):
+            conversations.completion(db, gone)
+    assert conversations.completion(db, other).text
+
+
+def test_what_another_person_has_judged_stays_theirs(db):
+    _, completion = talk(db, "round 1", PACKED)
+    turn = conversations.completion(db, completion).turn_id
+    feedback.add_feedback(db, turn, rater="bob", channel="choice", chosen_id=completion)
+    talk(db, "ann", PACKED)
+    people.erase(db, "ann")
+    assert [f.rater for f in feedback.live_feedback(db)] == ["bob"]
+
+
+def test_an_erasure_cancels_the_round_that_reads_it_and_clears_what_verdicts_show(db):
+    _, completion = talk(db, "ann", ASKED)
+    collect.thumb(db, "ann", completion, True)
+    shown = [{"prompt": q, "before": "", "after": ""} for q in (ASKED, PACKED)]
+    old = rounds.start_round(db, requested="auto", seed=1, started_by="test", owner="me").id
+    rounds.advance(db, old, "rejected", verdict={"passed": False, "reason": "", "examples": shown})
+    rounds.release_lease(db, "me")
+    running = rounds.start_round(db, requested="auto", seed=1, started_by="test", owner="me").id
+    people.erase(db, "bob")
+    assert not rounds.get_round(db, running).cancel_requested_at, "it has read nothing of his"
+    people.erase(db, "ann")
+    assert rounds.get_round(db, running).cancel_requested_at
+    assert [e["prompt"] for e in rounds.get_round(db, old).verdict["examples"]] == [PACKED]
 
 
 def publish(db, parent_id, rows):

@@ -1,0 +1,70 @@
+"""Where a person's words lie outside of their own conversations: rounds ask the student and teachers what people asked.
+
+Such copies carry no person's id, so they are found by their text.
+"""
+
+import json
+import re
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+BRIEF = 5  # words; what is shorter counts only as a line of its own: "why is it so" is in everybody's mouth
+ADDED = re.compile(r"^(\[[^\]]*\]|\d+\.)\s+| Use about \d+ words\.$")  # to a line, by knowledge sources
+ROUNDS = "v.person > 'round ' and v.person < 'round!'"  # whose conversations rounds have written
+
+
+@dataclass(frozen=True)
+class Words:
+    """Texts to look for: `lines` as whole lines, `passages` anywhere, however their white space was changed."""
+
+    lines: frozenset[str]
+    passages: tuple[str, ...]
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> "Words":
+        texts = {t.strip() for t in texts} - {""}
+        lines = frozenset(t for t in texts if len(t.split()) < BRIEF and "\n" not in t)
+        return cls(lines, tuple(" ".join(t.split()) for t in texts - lines))
+
+    def are_in(self, text: str) -> bool:
+        if self.lines and any(ADDED.sub("", line.strip()) in self.lines for line in text.splitlines()):
+            return True
+        flat = " ".join(text.split()) if self.passages else ""
+        return any(passage in flat for passage in self.passages)
+
+
+def words_of(c: sqlite3.Connection, person: str) -> tuple[set[str], set[str]]:
+    """(what a person asked, what they wrote as better answers)."""
+    asked = c.execute(
+        "select json_extract(t.prompt, '$[#-1].content') from turns t "
+        "join conversations v on v.id = t.conversation_id where v.person = ?",
+        [person],
+    )
+    wrote = c.execute("select text from completions where author = 'human' and name = ?", [person])
+    return {r[0] for r in asked}, {r[0] for r in wrote}
+
+
+def in_rounds(c: sqlite3.Connection, person: str, asked: set[str], wrote: set[str]) -> list[str]:
+    """Turns that rounds wrote with these words. What others have voted on stays: it is a pack's prompt, for people are
+    shown no other (kdloop.collect.lessons)."""
+    others = "select 1 from feedback f where f.turn_id = t.id and f.source = 'human' and f.rater <> ?"
+    turns = f"conversations v join turns t on t.conversation_id = v.id where {ROUNDS} and not exists ({others})"
+    said, better = Words.of(asked | wrote), Words.of(wrote)
+    found = [id for id, prompt in c.execute(f"select t.id, t.prompt from {turns}", [person]) if holds(said, prompt)]
+    if wrote:
+        texts = (
+            f"select k.turn_id, k.text, k.author, k.name from completions k where turn_id in (select t.id from {turns})"
+        )
+        found += [r[0] for r in c.execute(texts, [person]) if r[2:] != ("human", person) and better.are_in(r[1])]
+    return sorted(set(found))
+
+
+def holds(words: Words, messages: str) -> bool:
+    return any(words.are_in(m["content"]) for m in json.loads(messages))
+
+
+def in_calls(c: sqlite3.Connection, words: Words) -> list[int]:
+    """Rows of calls that asked a teacher with these words, or got them back."""
+    calls = c.execute("select rowid, json_extract(request, '$.messages'), text from calls where text <> ''")
+    return [id for id, messages, text in calls if holds(words, messages) or words.are_in(text)]
