@@ -19,11 +19,12 @@ from threading import Event, Lock, RLock, Thread
 import torch
 
 from kdloop.settings import Settings
+from kdloop.stopwatch import Stopwatch
 from kdloop.student.serving import Serving
 from storage import checkpoints, feedback, rounds
 from storage.database import new_id
 from storage.rounds import Round, RoundRunning
-from storage.snapshots import open_target, take
+from storage.snapshots import DamagedSnapshot, open_target, owed, renew, take
 
 TICK_SECONDS = 1.0
 RETRY_MINUTES = 10  # after a failed or cancelled round, before one starts by itself; doubles with each in a row
@@ -35,9 +36,10 @@ class Supervisor:
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{new_id()[:6]}"
         self.child: subprocess.Popen | None = None
         self.round: Round | None = None
-        self.begun = self.last_turn = time.monotonic()
+        self.stopwatch, self.last_turn = Stopwatch(), time.monotonic()
         self.stopping, self.lock = Event(), RLock()
         self.streaming, self.pace = 0, Lock()  # replies under way
+        self.saving, self.renew_at = Lock(), 0.0
 
     def start(
         self, requested: str = "auto", *, started_by: str = "hand", seed: int | None = None, recipe: dict | None = None
@@ -53,19 +55,29 @@ class Supervisor:
                 owner=self.owner,
                 recipe=recipe,
             )
-            log = log_file(self.settings, self.round.id)
-            log.parent.mkdir(parents=True, exist_ok=True)
-            with log.open("wb") as out:
-                self.child = subprocess.Popen(
-                    [sys.executable, "-m", "kdloop.trainer", str(self.round.id)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=out,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                    env=os.environ | self.settings.as_environment() | TRAINER_ENVIRONMENT,
-                )
-            self.begun = time.monotonic()
+            child = self.spawn(self.round)
+            self.stopwatch, self.child = Stopwatch(), child
             return self.round
+
+    def spawn(self, round: Round) -> subprocess.Popen:
+        log = log_file(self.settings, round.id)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("wb") as out:
+            return subprocess.Popen(
+                self.command(round),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=os.environ | self.settings.as_environment() | TRAINER_ENVIRONMENT | self.without_gpu(),
+            )
+
+    def command(self, round: Round) -> list[str]:
+        return [sys.executable, "-m", "kdloop.trainer", str(round.id)]
+
+    def without_gpu(self) -> dict[str, str]:
+        """A ZeroGPU belongs to visitors' requests: a round that saw it would wait for it in vain."""
+        return {"CUDA_VISIBLE_DEVICES": ""} if self.settings.zero_gpu else {}
 
     def tick(self) -> None:
         """Called every second: renew the lease, watch the child, start what is due."""
@@ -78,10 +90,12 @@ class Supervisor:
                 self.watch()
             elif reason := self.due():
                 self.start_if_free(reason)
+        self.renew_snapshots()
 
     @contextmanager
     def yielding(self):
-        """The round stands still while a reply streams: on a CPU the two would slow each other several times."""
+        """The round stands still while a reply streams: on a CPU the two would slow each other several times. Not for
+        ever: see Stopwatch."""
         self.last_turn = time.monotonic()
         self.replies(+1)
         try:
@@ -91,20 +105,30 @@ class Supervisor:
             self.replies(-1)
 
     def replies(self, change: int) -> None:
-        with self.pace, suppress(ProcessLookupError):  # not `lock`: a promotion is loaded under that one
+        with self.pace:  # not `lock`: a promotion is loaded under that one
             self.streaming += change
-            if (child := self.child) and child.poll() is None and not torch.cuda.is_available():
-                os.killpg(child.pid, signal.SIGSTOP if self.streaming else signal.SIGCONT)
+            self.stop_or_go()
+
+    def stop_or_go(self) -> None:
+        on_cpu = self.settings.zero_gpu or not torch.cuda.is_available()
+        if (child := self.child) and child.poll() is None and on_cpu:
+            still = bool(self.streaming) and self.stopwatch.may_stand
+            self.stopwatch.turn(still)
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGSTOP if still else signal.SIGCONT)
 
     def watch(self) -> None:
         db, id = self.settings.db, self.round.id
+        with self.pace:
+            self.stop_or_go()
+        known = rounds.get_round(db, id)
         if self.child.poll() is not None:
             lost = f"The trainer process ended with code {self.child.returncode}; see {log_file(self.settings, id)}"
             self.end("failed", lost)
-        elif rounds.get_round(db, id).cancel_requested_at:
-            self.end("cancelled", "Cancelled by hand")
-        elif time.monotonic() - self.begun > 60 * self.settings.round_timeout_minutes:
-            self.end("failed", f"Timed out after {self.settings.round_timeout_minutes:g} minutes")
+        elif known.cancel_requested_at:
+            self.end("cancelled", known.error or "Cancelled by hand")
+        elif self.stopwatch.ran > 60 * self.settings.round_timeout_minutes:
+            self.end("failed", f"Timed out after {self.settings.round_timeout_minutes:g} minutes of its own")
 
     def end(self, status: str, why: str) -> None:
         """Make sure that the process is gone, record the end unless the round has one, and follow a promotion."""
@@ -123,10 +147,19 @@ class Supervisor:
         """A target that cannot be reached costs a line in the log, not the app."""
         if not self.settings.snapshots:
             return
-        try:
-            print("kdloop: snapshot", take(self.settings.db, open_target(self.settings.snapshots)), flush=True)
-        except (OSError, ValueError) as error:  # HfHubHTTPError is an OSError
-            print(f"kdloop: no snapshot: {error}", file=sys.stderr, flush=True)
+        with self.saving:
+            try:
+                save = renew if owed(self.settings.db) else take
+                print("kdloop: snapshot", save(self.settings.db, open_target(self.settings.snapshots)), flush=True)
+            except (OSError, ValueError, DamagedSnapshot) as error:
+                self.renew_at = time.monotonic() + 60 * RETRY_MINUTES
+                print(f"kdloop: no snapshot: {error}", file=sys.stderr, flush=True)
+
+    def renew_snapshots(self) -> None:
+        """Soon after an erasure, beside a round that may be running: a snapshot of before would undo it."""
+        wanted = self.settings.snapshots and owed(self.settings.db) and time.monotonic() > self.renew_at
+        if wanted and not self.saving.locked():
+            Thread(target=self.snapshot, name="snapshot", daemon=True).start()
 
     def due(self) -> str | None:
         """Why a round should start now, if it should."""

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,23 +104,46 @@ def sha256(path: Path) -> str:
 
 
 def promote(db: Path, candidate_id: int, round_id: int | None = None, **round_values) -> Checkpoint:
-    """The candidate serves from now on and the former champion retires; the round's end is the same transaction."""
+    """The candidate serves from now on and the former champion retires; the round's end is the same transaction.
+
+    A round whose champion serves no more (an owner rolled back meanwhile), or that is being cancelled, ends rejected.
+    """
     with transaction(db) as c:
         status = c.execute("select status from checkpoints where id = ?", [candidate_id]).fetchone()[0]
         if status != "candidate":
             raise ValueError(f"Checkpoint {candidate_id} is {status}; only a candidate can be promoted")
-        version = c.execute("select max(version) + 1 from checkpoints").fetchone()[0]
-        c.execute("update checkpoints set status = 'retired' where status = 'serving'")
-        update(c, "checkpoints", candidate_id, status="serving", version=version, promoted_at=now())
-        if round_id:
-            update(c, "rounds", round_id, status="promoted", finished_at=now(), **round_values)
+        if why := round_id and overtaken(c, round_id):
+            verdict = round_values.get("verdict") or {}
+            round_values["verdict"] = verdict | {"passed": False, "reason": f"Rejected: {why}"}
+            end_rejected(c, candidate_id, round_id, round_values)
+        else:
+            version = c.execute("select max(version) + 1 from checkpoints").fetchone()[0]
+            c.execute("update checkpoints set status = 'retired' where status = 'serving'")
+            update(c, "checkpoints", candidate_id, status="serving", version=version, promoted_at=now())
+            if round_id:
+                update(c, "rounds", round_id, status="promoted", finished_at=now(), **round_values)
     return get_checkpoint(db, candidate_id)
+
+
+def overtaken(c: sqlite3.Connection, round_id: int) -> str:
+    """What happened during a round that its promotion would undo; "" for nothing."""
+    base, cancelled = c.execute("select base_id, cancel_requested_at from rounds where id = ?", [round_id]).fetchone()
+    if cancelled:
+        return "the round was to be cancelled when it ended"
+    id, version = c.execute("select id, version from checkpoints where status = 'serving'").fetchone()
+    if id == base:
+        return ""
+    return f"v{version} was made to serve during the round, and the candidate was compared with another champion"
 
 
 def reject(db: Path, candidate_id: int, round_id: int, **round_values) -> None:
     with transaction(db) as c:
-        update(c, "checkpoints", candidate_id, status="rejected")
-        update(c, "rounds", round_id, status="rejected", finished_at=now(), **round_values)
+        end_rejected(c, candidate_id, round_id, round_values)
+
+
+def end_rejected(c: sqlite3.Connection, candidate_id: int, round_id: int, round_values: dict) -> None:
+    update(c, "checkpoints", candidate_id, status="rejected")
+    update(c, "rounds", round_id, status="rejected", finished_at=now(), **round_values)
 
 
 def serve(db: Path, id: int) -> Checkpoint:

@@ -28,6 +28,20 @@ def test_a_migration_that_fails_leaves_the_old_schema(tmp_path, monkeypatch):
         assert not c.execute("select 1 from sqlite_master where name = 'half'").fetchone()
 
 
+def test_conversations_of_an_older_database_are_chats(tmp_path, monkeypatch):
+    monkeypatch.setattr("storage.database.MIGRATIONS", MIGRATIONS[:5])
+    db = open_database(tmp_path / "kdloop.db")
+    with transaction(db) as c:
+        c.execute("insert into conversations (id, person, title, created_at) values ('v', 'ann', 'Tides', '')")
+    monkeypatch.undo()
+    open_database(db)
+    conversations.add_turn(db, "v", [{"role": "user", "content": "hi"}])
+    conversations.add_turn(db, conversations.start_conversation(db, "ann", kind="duel"), [{"role": "user"}])
+    assert conversations.find_conversations(db, "ann") == [("v", "Tides")]
+    with pytest.raises(sqlite3.IntegrityError):
+        conversations.start_conversation(db, "ann", kind="quarrel")
+
+
 def test_two_serving_checkpoints_are_impossible(db):
     with pytest.raises(sqlite3.IntegrityError), transaction(db) as c:
         c.execute("insert into checkpoints (status, created_at) values ('serving', '')")
@@ -72,6 +86,22 @@ def test_promote_roll_back_and_lineage(db):
     assert checkpoints.serve(db, r.base_id).version == 0
     assert [c.status for c in checkpoints.lineage(db)] == ["serving", "retired"]
     assert checkpoints.lineage(db)[1].parent_id == checkpoints.lineage(db)[0].id
+
+
+def test_a_round_that_an_owners_hand_has_overtaken_ends_rejected(db):
+    won = {"verdict": {"passed": True, "reason": "Promoted: 9 wins"}}
+    first, k = candidate(db)
+    checkpoints.promote(db, k.id, first.id, **won)
+    second, better = candidate(db)
+    checkpoints.serve(db, first.base_id)
+    assert checkpoints.promote(db, better.id, second.id, **won).status == "rejected"
+    ended = rounds.get_round(db, second.id)
+    assert (checkpoints.serving(db).version, ended.status, ended.verdict["passed"]) == (0, "rejected", False)
+    assert "v0 was made to serve during the round" in ended.verdict["reason"]
+    third, k = candidate(db)
+    rounds.request_cancel(db, third.id)
+    assert checkpoints.promote(db, k.id, third.id, **won).status == "rejected"
+    assert checkpoints.serve(db, better.id).version == 2, "by hand it may still be promoted"
 
 
 def test_a_publish_that_breaks_leaves_no_candidate(db):

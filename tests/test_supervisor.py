@@ -1,0 +1,90 @@
+"""A round's process and those who chat meanwhile; what ends a round. The process is a real one that only counts."""
+
+import sys
+import time
+
+import pytest
+
+from kdloop import collect, stopwatch
+from kdloop.settings import Settings
+from kdloop.supervisor import Supervisor, log_file
+from storage import checkpoints, conversations, people, rounds, snapshots
+from storage.database import open_database
+
+COUNT = "import os, time\nprint(os.environ.get('CUDA_VISIBLE_DEVICES'), flush=True)\n"
+COUNT += "while True: time.sleep(0.02); print('.', end='', flush=True)"
+
+
+class Counting(Supervisor):
+    def command(self, round):
+        return [sys.executable, "-c", COUNT]
+
+    def counted(self, round) -> int:
+        return log_file(self.settings, round.id).read_text().count(".")
+
+
+@pytest.fixture
+def started(tmp_path, monkeypatch):
+    """(supervisor, round) of a process that has begun to count, and would time out after two seconds of its own."""
+    monkeypatch.setattr(stopwatch, "STILL_SECONDS", 0.5)
+    settings = Settings(home=tmp_path, round_timeout_minutes=2 / 60, snapshots=str(tmp_path / "snapshots"))
+    checkpoints.ensure_base(open_database(settings.db))
+    supervisor = Counting(settings)
+    round = supervisor.start()
+    deadline = time.monotonic() + 10
+    while not supervisor.counted(round) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    yield supervisor, round
+    supervisor.stop()
+
+
+def ticking(supervisor, seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and supervisor.child:
+        supervisor.tick()
+        time.sleep(0.05)
+
+
+def test_a_round_stands_still_for_chats_but_not_for_ever(started):
+    supervisor, round = started
+    with supervisor.yielding():
+        at = supervisor.counted(round)
+        ticking(supervisor, 0.4)
+        assert supervisor.counted(round) - at <= 2, "a reply has the computer for itself"
+        ticking(supervisor, 3.6)
+        assert supervisor.child, "of four seconds it ran one, which is no time-out of two"
+        assert 15 <= supervisor.counted(round) - at <= 100, "and it did run"
+    ticking(supervisor, 3)
+    assert "Timed out" in rounds.get_round(supervisor.settings.db, round.id).error
+
+
+def test_a_round_that_read_what_is_erased_ends_and_older_snapshots_go(started):
+    supervisor, round = started
+    db, folder = supervisor.settings.db, snapshots.Folder(supervisor.settings.home / "snapshots")
+    turn = conversations.add_turn(db, conversations.start_conversation(db, "ann"), [{"role": "user", "content": "x"}])
+    liked = conversations.add_completion(db, turn.id, "student", text="y", checkpoint_id=1)
+    collect.thumb(db, "ann", liked, True)
+    old = snapshots.take(db, folder)
+    people.erase(db, "ann")
+    ticking(supervisor, 2)
+    ended = rounds.get_round(db, round.id)
+    assert (ended.status, ended.error) == ("cancelled", "Somebody whose votes it had read deleted their data")
+    deadline = time.monotonic() + 10
+    while snapshots.owed(db) and time.monotonic() < deadline:
+        supervisor.tick()
+        time.sleep(0.05)
+    assert not snapshots.owed(db) and old not in [f.name for f in folder.path.iterdir()]
+
+
+@pytest.mark.parametrize(("zero_gpu", "seen"), [(True, ""), (False, "7")])
+def test_a_round_beside_a_zero_gpu_sees_no_gpu(tmp_path, monkeypatch, zero_gpu, seen):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    settings = Settings(home=tmp_path, zero_gpu=zero_gpu)
+    checkpoints.ensure_base(open_database(settings.db))
+    supervisor = Counting(settings)
+    round = supervisor.start()
+    deadline = time.monotonic() + 10
+    while "\n" not in (said := log_file(settings, round.id).read_text()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    supervisor.stop()
+    assert said.partition("\n")[0] == seen
