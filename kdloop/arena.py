@@ -12,6 +12,7 @@ from threading import Event
 import numpy as np
 
 from kdloop.chat import Reply, in_step, stream, worth_answering
+from kdloop.raters.preference_model import laplace
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
 from storage import checkpoints, conversations, feedback
@@ -21,7 +22,7 @@ from storage.conversations import as_prompt
 
 @dataclass(frozen=True)
 class Standing:
-    """Log-odds against the base with their 95 % interval; `n` choices, ties among them."""
+    """Log-odds against the base with the 95 % interval of this difference; `n` choices, ties among them."""
 
     name: str
     score: float
@@ -31,11 +32,13 @@ class Standing:
 
 
 def opponents(db: Path) -> list[Checkpoint]:
-    """Whom the champion may meet: itself (two samples), the version before, the base; what was pruned cannot."""
+    """Whom the champion may meet: itself (two samples), the version before, the base, and the newest candidate, which
+    the gate may have refused; what was pruned cannot."""
     champion = checkpoints.serving(db)
-    living = [k for k in checkpoints.lineage(db) if not k.pruned_at and k.version is not None]
-    before = [k for k in living if k.version < champion.version]
-    return list({k.id: k for k in (champion, *before[-1:], living[0])}.values())
+    living = [k for k in checkpoints.lineage(db) if not k.pruned_at]
+    versions, candidates = ([k for k in living if (k.version is None) is new] for new in (False, True))
+    before = [k for k in versions if k.version < champion.version]
+    return list({k.id: k for k in (champion, *before[-1:], versions[0], *candidates[-1:])}.values())
 
 
 def duel(
@@ -49,9 +52,8 @@ def duel(
     champion, opponent = serving.current(), serving.load(secrets.choice(opponents(settings.db)))
     sides = [champion, opponent]
     secrets.SystemRandom().shuffle(sides)
-    turn = conversations.add_turn(
-        settings.db, conversations.start_conversation(settings.db, person, question), as_prompt(question)
-    )
+    conversation = conversations.start_conversation(settings.db, person, question, kind="duel")
+    turn = conversations.add_turn(settings.db, conversation, as_prompt(question))
     yield from in_step([stream(settings, engine, checkpoint, turn, stop) for engine, checkpoint in sides])
 
 
@@ -64,23 +66,19 @@ def names(db: Path, left_id: str, right_id: str, person: str) -> tuple[str, str]
 def standings(db: Path) -> list[Standing]:
     """Bradley-Terry scores (Bradley & Terry 1952) of all versions that met, the base at 0; a unit Gaussian prior."""
     games = feedback.duels(db)
-    versions = sorted({id for a, b, *_ in games for id in (a, b)})
-    if len(versions) < 2:
+    if not games:
         return []
     known = {k.id: k.name for k in checkpoints.lineage(db)}
+    versions = sorted({min(known), *(id for a, b, *_ in games for id in (a, b))})  # the base first
     x = np.zeros((len(games), len(versions)))
     for row, (a, b, *_) in zip(x, games, strict=True):
         row[versions.index(a)], row[versions.index(b)] = 1, -1
     won, times = np.array([game[2:] for game in games]).T
-    w = np.zeros(len(versions))
-    for _ in range(50):
-        p = 1 / (1 + np.exp(-x @ w))
-        hessian = (x.T * (times * p * (1 - p))) @ x + np.eye(len(versions))
-        w = w + np.linalg.solve(hessian, x.T @ (times * (won - p)) - w)
-    error = 1.96 * np.sqrt(np.diag(np.linalg.inv(hessian)))
-    n = times @ np.abs(x)
-    rows = [
-        Standing(known[id], float(w[i] - w[0]), float(w[i] - w[0] - error[i]), float(w[i] - w[0] + error[i]), int(n[i]))
-        for i, id in enumerate(versions)
-    ]
-    return sorted(rows, key=lambda s: -s.score)
+    counts = np.concatenate([times * won, times * (1 - won)])
+    _, mode, hessian = laplace(np.concatenate([x, -x])[None], np.ones(len(versions)), counts)
+    score, covariance, n = mode[0] - mode[0, 0], np.linalg.inv(hessian[0]), times @ np.abs(x)
+    variance = np.diag(covariance) + covariance[0, 0] - 2 * covariance[0]  # of a score less the base's
+    error = 1.96 * np.sqrt(np.maximum(variance, 0))
+    rows = zip(versions, score.tolist(), error.tolist(), n.tolist(), strict=True)
+    standing = [Standing(known[id], s, s - e, s + e, int(met)) for id, s, e, met in rows]
+    return sorted(standing, key=lambda s: -s.score)

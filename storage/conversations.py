@@ -58,10 +58,11 @@ class Completion:
         return self.text, self.status == "finished"
 
 
-def start_conversation(db: Path, person: str, title: str = "", id: str | None = None) -> str:
+def start_conversation(db: Path, person: str, title: str = "", id: str | None = None, kind: str = "chat") -> str:
+    """`kind` is chat, or duel: one that is neither listed nor read back, as that would tell who wrote which answer."""
     id = id or new_id()
     with transaction(db) as c:
-        insert(c, "conversations", id=id, person=person, title=title[:80], created_at=now())
+        insert(c, "conversations", id=id, person=person, title=title[:80], kind=kind, created_at=now())
     return id
 
 
@@ -115,8 +116,8 @@ def history(db: Path, conversation_id: str, person: str) -> list[tuple[Turn, Com
     """The turns of a conversation in order, each with the completion that the person chose, or else the last (a
     teacher's, where one answered instead of the student); failed ones are left out."""
     with connect(db) as c:
-        owner = c.execute("select person from conversations where id = ?", [conversation_id]).fetchone()
-        if owner is None or owner[0] != person:
+        mine = "select 1 from conversations where id = ? and person = ? and kind = 'chat'"
+        if not c.execute(mine, [conversation_id, person]).fetchone():
             raise UnknownRow(f"No conversation {conversation_id!r} of yours: start a new one")
         rows = c.execute(
             f"select t.id, t.conversation_id, t.prompt, {COMPLETION} from turns t join completions k on k.id = "
@@ -129,11 +130,11 @@ def history(db: Path, conversation_id: str, person: str) -> list[tuple[Turn, Com
 
 
 def find_conversations(db: Path, person: str, search: str = "", limit: int = 40) -> list[tuple[str, str]]:
-    """(id, title) of a person's conversations that hold a turn, newest first; `search` looks in titles and messages."""
+    """(id, title) of a person's chats that hold a turn, newest first; `search` looks in titles and messages."""
     pattern = "%" + search.strip().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
     with connect(db) as c:
         rows = c.execute(
-            "select v.id, v.title from conversations v where v.person = ?1 and exists "
+            "select v.id, v.title from conversations v where v.person = ?1 and v.kind = 'chat' and exists "
             "(select 1 from turns t left join completions k on k.turn_id = t.id where t.conversation_id = v.id "
             " and (v.title like ?2 escape '\\' or t.prompt like ?2 escape '\\' or k.text like ?2 escape '\\')) "
             "order by v.created_at desc limit ?3",

@@ -71,6 +71,11 @@ def written_index(c: sqlite3.Connection) -> None:
     c.execute("create index completions_written on completions(name) where author = 'human'")
 
 
+def conversation_kind(c: sqlite3.Connection) -> None:
+    """A duel is a conversation that nobody may read before the vote: it would show who wrote which answer."""
+    c.execute("alter table conversations add column kind text not null default 'chat' check (kind in ('chat', 'duel'))")
+
+
 MIGRATIONS = [
     m001_initial,
     m002_raters_and_audit,
@@ -78,6 +83,7 @@ MIGRATIONS = [
     scale_tables,
     confidence_column,
     written_index,
+    conversation_kind,
 ]  # append only; `pragma user_version` counts those that were applied
 
 

@@ -30,7 +30,7 @@ def add(c, numbers: range, draw: random.Random, checkpoint_ids: list[int]) -> No
     rows = list(zip(numbers, times, strict=True))
     writers = [draw.choices(checkpoint_ids, k=2) if draw.random() < DUELS else checkpoint_ids[:1] * 2 for _ in rows]
     c.executemany(
-        "insert into conversations values (?, ?, ?, ?)",
+        "insert into conversations (id, person, title, created_at) values (?, ?, ?, ?)",
         [(f"v{i}", f"person {i % PEOPLE}", f"Number {i}", at) for i, at in rows],
     )
     c.executemany(

@@ -22,11 +22,14 @@ ABOUT = (
 KEYS = """
 () => { if (window.kdloopKeys) return; window.kdloopKeys = true;
   const names = {ArrowLeft: "left", ArrowRight: "right", ArrowUp: "tie", ArrowDown: "down"};
+  const shown = element => element && element.offsetParent && !element.disabled;
   document.addEventListener("keydown", e => {
-    if (["INPUT", "TEXTAREA"].includes(document.activeElement.tagName)) return;
-    if (document.activeElement.getAttribute("role") === "tab") return;
-    const buttons = ["vote", "teach"].map(tab => document.getElementById(`${tab}-${names[e.key]}`));
-    const button = buttons.find(b => b && b.offsetParent && !b.disabled);
+    const at = document.activeElement;
+    if (e.altKey || e.ctrlKey || e.metaKey || e.shiftKey || e.repeat) return;
+    if (["INPUT", "TEXTAREA"].includes(at.tagName) || at.getAttribute("role") === "tab") return;
+    const better = document.querySelector("#teach-better textarea");
+    if (e.key === "e" && shown(better)) { e.preventDefault(); better.focus(); }
+    const button = ["vote", "teach"].map(tab => document.getElementById(`${tab}-${names[e.key]}`)).find(shown);
     if (button) { e.preventDefault(); button.click(); }
   }); }
 """
@@ -56,9 +59,9 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, state: g
     surprise.click(pick, None, prompt, queue=False, **PRIVATE).then(fight, [prompt, state], outputs, **once)
     for button, value in zip(votes, VOTES.values(), strict=True):
         handler = named(partial(vote, settings, value), "vote")
-        button.click(handler, state, [*votes, reveal, back], concurrency_limit=None, **PRIVATE)
+        button.click(handler, state, [*votes, reveal, back, state], concurrency_limit=None, **PRIVATE)
     undone = named(partial(undo, settings), "undo_vote")
-    back.click(undone, state, [*votes, reveal, back], concurrency_limit=None, **PRIVATE)
+    back.click(undone, state, [reveal, back, state], concurrency_limit=None, **PRIVATE)
 
 
 def pick() -> str:
@@ -71,19 +74,14 @@ def buttons(on: bool) -> list:
 
 def duel(settings: Settings, serving: Serving, supervisor: Supervisor, question: str, state: dict):
     me, stop = paced(state, "messages"), Event()
+    state.update(duel=None, voted=None)
     try:
         with supervisor.yielding():
             for left, right in frames(arena.duel(settings, serving, me, question or "", stop)):
-                yield left.text or "…", right.text or "…", *buttons(False), "", gr.Button(visible=False), state
-        state = {**state, "duel": (left.completion_id, right.completion_id)}
-        yield (
-            left.text or "…",
-            right.text or "…",
-            *buttons(True),
-            tell("Which is better?"),
-            gr.Button(visible=False),
-            state,
-        )
+                yield left.text or "…", right.text or "…", *buttons(False), "", gr.Button(visible=False), gr.skip()
+        state["duel"] = (left.completion_id, right.completion_id)
+        texts = left.text or "…", right.text or "…"
+        yield *texts, *buttons(True), tell("Which is better?"), gr.Button(visible=False), state
     except REFUSED as error:
         raise refusal(error) from error
     finally:
@@ -91,28 +89,30 @@ def duel(settings: Settings, serving: Serving, supervisor: Supervisor, question:
 
 
 def vote(settings: Settings, value: str, state: dict):
-    pair = pending(state)
+    """One vote a pair: from then on its names are known, so it cannot be voted on again, after an undo neither."""
+    me, pair = paced(state, "votes"), state.pop("duel", None)
+    if not pair:
+        raise refused("No duel to vote on: type a prompt first")
     try:
-        collect.choose(settings.db, paced(state, "votes"), *pair, value)
+        collect.choose(settings.db, me, *pair, value)
     except REFUSED as error:
+        state["duel"] = pair
         raise refusal(error) from error
-    left, right = arena.names(settings.db, *pair, person(state))
+    state["voted"] = pair
+    left, right = arena.names(settings.db, *pair, me)
     told = tell(
         "You voted **{value}**. Left was **{left}**, right was **{right}**.", value=tell(value), left=left, right=right
     )
-    return *buttons(False), f"{told}\n\n{table(settings)}", gr.Button(visible=True)
+    return *buttons(False), f"{told}\n\n{table(settings)}", gr.Button(visible=True), state
 
 
 def undo(settings: Settings, state: dict):
-    for id in pending(state):
-        collect.undo(settings.db, person(state), "choice", id)
-    return *buttons(True), tell("Taken back. Which is better?"), gr.Button(visible=False)
-
-
-def pending(state: dict) -> tuple[str, str]:
-    if not state.get("duel"):
-        raise refused("No duel to vote on: type a prompt first")
-    return state["duel"]
+    me, pair = person(state), state.pop("voted", None)
+    if not pair:
+        raise refused("No vote to take back")
+    for id in pair:
+        collect.undo(settings.db, me, "choice", id)
+    return tell("Taken back: this vote counts for nothing. Start another duel."), gr.Button(visible=False), state
 
 
 def table(settings: Settings) -> str:
