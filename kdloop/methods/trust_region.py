@@ -21,8 +21,10 @@ from storage.conversations import Message, as_prompt
 
 ROUND_BUDGET = 0.02  # relative NLL rise that one round may add
 TOTAL_BUDGET = 0.04  # and all rounds together; the gate's guard stands at 0.05
-MAX_SCALE = 2.5
-TRIES = 4
+MAX_SCALE = 4.0
+FARTHER = 2.5  # times the scale before, at most, where nothing says yet how the rise bends
+TRIES = 5
+DRAWS = 3
 ANCHORS = 24  # completions by the untrained student
 OPENINGS, OPENING_TOKENS = 64, 32  # what sameness is seen by: many beginnings tell more than few whole completions
 SAMENESS_RISE = 0.015  # of the mean cosine between openings; the gate's guard stands above
@@ -50,7 +52,7 @@ def settle(model, start: dict[str, torch.Tensor], base: Engine, origin: Engine, 
     risen = 0.0 if origin is base else mean_nll(origin, prompts, completions) / before - 1
     scale, found = line_search(rise, risen, budget(risen))
     limit, tries = likeness(base) + SAMENESS_RISE, 0
-    while tries < TRIES and likeness(engine_at(scale)) > limit:
+    while tries < DRAWS and likeness(engine_at(scale)) > limit:
         scale, tries = scale * DRAW_BACK, tries + 1
     found = rise(scale) if tries else found  # either way, the model is now at `scale`
     return {"step scale": scale, "anchor NLL rise": found, "drawn back": tries}
@@ -114,7 +116,7 @@ def line_search(rise: Callable[[float], float], start: float, limit: float) -> t
             scale = min(max(guess, good + 0.1 * (bad - good)), bad - 0.05 * (bad - good))
         else:  # one point is no curve: as if the rise were a square
             growth = (room / max(tried[scale] - start, 1e-4)) ** 0.5
-            scale = min(scale * (max(growth, 1.1) if good else max(growth * 0.97, 0.1)), MAX_SCALE)
+            scale = min(scale * (min(max(growth, 1.1), FARTHER) if good else max(growth * 0.97, 0.1)), MAX_SCALE)
     return (good, tried[good]) if good else min(tried.items())
 
 

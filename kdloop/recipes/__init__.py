@@ -54,9 +54,10 @@ VOTES = Recipe(
     "votes",
     "People's votes, multiplied by the preference model.",
     knowledge=({"source": "best_of_n"},),
-    prompts=24,
-    passes=48,
-    learning_rate=6e-4,  # six steps: at 3e-4 they ended far inside the trust region (docs/log.md)
+    prompts=40,
+    examples=80,
+    passes=128,  # twice, at a low rate: the direction holds less noise of few steps, and can be followed further
+    learning_rate=2e-4,
 )
 
 
