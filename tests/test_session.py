@@ -1,12 +1,16 @@
 """Who is at the page, how fast, and who is its owner."""
 
+import os
 from types import SimpleNamespace
 
 import gradio as gr
 import pytest
 
 from kdloop.settings import Settings
-from kdloop.ui import session
+from kdloop.ui import rating, session, sidebar
+from storage import checkpoints, conversations
+from storage.conversations import as_prompt
+from storage.database import open_database
 
 VISITOR = gr.Request(client={"host": "203.0.113.9"}, headers={"x-forwarded-for": "10.0.0.1, 198.51.100.7"})
 
@@ -83,3 +87,33 @@ def test_the_hub_vouches_for_owners_on_a_space_only(tmp_path):
     assert session.loader(space)(None, VISITOR, SimpleNamespace(username="eve"))[1]["owner"] is None
     elsewhere = Settings(home=tmp_path, admins="ann")
     assert session.loader(elsewhere)(None, VISITOR, ann)[1]["owner"] is None
+
+
+def test_what_was_handed_over_is_gone_after_an_hour_and_what_others_wrote_is_not(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / "others").mkdir()
+    old, new = session.fresh_path("a.json"), session.fresh_path("b.json")
+    for path in (old, new, tmp_path / "others"):
+        path.is_dir() or path.write_text("x")
+    for path in (old.parent, tmp_path / "others"):
+        os.utime(path, (0, 0))
+    latest = session.fresh_path("b.json")
+    assert not old.parent.exists() and new.exists() and latest.parent != new.parent and (tmp_path / "others").exists()
+
+
+def test_copies_searches_and_undo_have_a_pace_too(tmp_path):
+    settings = Settings(home=tmp_path)
+    checkpoints.ensure_base(open_database(settings.db))
+    turn = conversations.add_turn(settings.db, conversations.start_conversation(settings.db, "carl"), as_prompt("x"))
+    conversations.add_completion(settings.db, turn.id, "student", text="y", checkpoint_id=1)
+    state = {"person": "carl", "conversation": turn.conversation_id}
+    for act, what in (
+        (lambda: sidebar.download(settings, state), "downloads"),
+        (lambda: sidebar.titles(settings, "x", state), "searches"),
+        (lambda: rating.undo(settings, state), "votes"),
+    ):
+        for _ in range(session.PER_MINUTE[what]):
+            act()
+        with pytest.raises(gr.Error, match=f"{what} a minute"):
+            act()
+    assert sidebar.titles(settings, "", state), "the list after each answer is no search"

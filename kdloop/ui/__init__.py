@@ -11,7 +11,7 @@ import gradio as gr
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
 from kdloop.supervisor import Supervisor
-from kdloop.ui import admin, api, arena, chat, learning, models, rounds, session, sidebar, teach
+from kdloop.ui import admin, api, arena, chat, consent, learning, models, rounds, session, sidebar, teach
 from kdloop.ui.words import I18N, t
 
 CSS = """
@@ -48,6 +48,7 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor) -> gr.Bl
         state = gr.State({})
         side = sidebar.build(settings, state)
         gr.Markdown(t("## kdloop\nChat with a small student. Your ratings are its next lesson."))
+        consent.build(settings)
         with gr.Tabs() as tabs:
             with gr.Tab(t("Chat"), id="chat"):
                 parts = chat.build(settings, serving, supervisor, who, state)

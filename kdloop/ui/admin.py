@@ -1,9 +1,7 @@
 """The Admin tab: sign in; raters; exports; snapshots; what owners did; the settings. Empty until an owner is there."""
 
-import tempfile
 from dataclasses import fields
 from functools import partial
-from pathlib import Path
 
 import gradio as gr
 import pandas as pd
@@ -12,7 +10,7 @@ from kdloop import exports
 from kdloop.settings import Settings
 from kdloop.student.base import licence
 from kdloop.ui import files, raters
-from kdloop.ui.session import LOCAL, PRIVATE, TABLE, allowed, named, refusal, refused, sign_in
+from kdloop.ui.session import LOCAL, PRIVATE, TABLE, allowed, fresh_path, named, paced, refusal, refused, sign_in
 from kdloop.ui.words import t, tell
 from storage import audit, snapshots
 
@@ -116,7 +114,8 @@ def table(settings: Settings) -> pd.DataFrame:
 
 def download(settings: Settings, format: str, state: dict) -> str:
     who = allowed(settings, state)
-    path = Path(tempfile.mkdtemp()) / f"kdloop-{format}.jsonl"
+    paced(state, "downloads")
+    path = fresh_path(f"kdloop-{format}.jsonl")
     n = exports.export(settings.db, format, path)
     audit.record(settings.db, who, f"exported {format}", f"{n} rows")
     gr.Info(tell("{n} rows", n=n))

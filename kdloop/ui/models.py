@@ -13,7 +13,7 @@ from kdloop.settings import Settings
 from kdloop.student.base import find_student, licence
 from kdloop.student.serving import Serving, WrongWeights
 from kdloop.ui import files, lineage
-from kdloop.ui.session import PRIVATE, TABLE, allowed, named, refusal, refused
+from kdloop.ui.session import PRIVATE, TABLE, allowed, fresh_path, named, paced, refusal, refused
 from kdloop.ui.words import t, tell
 from storage import audit, checkpoints, rounds
 from storage.checkpoints import BrokenCheckpoint, Checkpoint
@@ -45,6 +45,7 @@ def build(settings: Settings, serving: Serving, state: gr.State) -> dict:
         sure = gr.Button(t("Yes, it answers from now on"), variant="stop", visible=False)
     outputs = [drawn, table, chosen]
     chosen.change(named(partial(model_card, settings), "model_card"), chosen, card, queue=False, **PRIVATE)
+    chosen.change(lambda: gr.Button(visible=False), None, sure, queue=False, **PRIVATE)  # it was asked of another one
     ask.click(lambda: gr.Button(visible=True), None, sure, queue=False, **PRIVATE)
     act = named(partial(serve, settings, serving), "serve_version")
     sure.click(act, [chosen, state], [sure, *outputs], concurrency_limit=None, **PRIVATE)
@@ -97,8 +98,9 @@ def written(settings: Settings, k: Checkpoint) -> str:
 
 
 def download(settings: Settings, id, form: str, state: dict) -> str:
-    """The version's files as one zip. Gradio serves it from its own temporary folder and deletes it after a day."""
+    """The version's files as one zip."""
     who, k = allowed(settings, state), find(settings, id)
+    paced(state, "downloads")
     try:
         adapter = checkpoints.adapter_dir(settings.db, k)
     except BrokenCheckpoint as error:
@@ -106,7 +108,7 @@ def download(settings: Settings, id, form: str, state: dict) -> str:
     if adapter is None:
         raise refused("v0 is the base student: it has no adapter")
     audit.record(settings.db, who, f"downloaded the {form}", k.name)
-    name = str(Path(tempfile.mkdtemp()) / f"kdloop-{k.name.replace(' ', '-')}-{form}")
+    name = str(fresh_path(f"kdloop-{k.name.replace(' ', '-')}-{form}"))
     student = find_student(settings.student, settings.home)
     with tempfile.TemporaryDirectory() as directory:
         if form == "adapter":

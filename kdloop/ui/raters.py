@@ -6,9 +6,9 @@ import gradio as gr
 import pandas as pd
 
 from kdloop.settings import Settings
-from kdloop.ui.session import PRIVATE, TABLE, allowed, named, refusal, refused
+from kdloop.ui.session import PRIVATE, TABLE, allowed, erased, named, refusal, refused
 from kdloop.ui.words import t, tell
-from storage import audit, checkpoints, people
+from storage import audit, people
 
 COLUMNS = ["person", "votes", "last vote", "weight"]
 
@@ -64,7 +64,6 @@ def set_weight(settings: Settings, person: str, weight: float, state: dict):
 def erase(settings: Settings, person: str, state: dict):
     who, about = allowed(settings, state), chosen(settings, person)
     affected = people.erase(settings.db, about)
-    names = [k.name for k in checkpoints.lineage(settings.db) if k.id in affected]
     audit.record(settings.db, who, "erased a person's data", about[:8])
-    gr.Info(tell("Deleted. Versions that had learned from it: {names}", names=", ".join(names) or "–"))
+    gr.Info(erased(settings, affected))
     return gr.Button(visible=False), *fill(settings)

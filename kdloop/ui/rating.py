@@ -133,7 +133,7 @@ def rate(settings: Settings, state: dict, n, reasons, words, better):
 
 def undo(settings: Settings, state: dict):
     """Take back stars, choice, critique and corrections of the last completion."""
-    about, me = last_completion(settings, state), person(state)
+    about, me = last_completion(settings, state), paced(state, "votes")
     n = sum(collect.undo(settings.db, me, channel, about) for channel in ("stars", "choice", "critique", "edit"))
     gr.Info(tell("Votes taken back: {n}", n=n))
     return None, [], "", ""

@@ -4,9 +4,13 @@ import hashlib
 import hmac
 import html
 import secrets
+import shutil
+import tempfile
 import time
 from collections import defaultdict, deque
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from threading import Lock
 
 import gradio as gr
@@ -14,13 +18,16 @@ import gradio as gr
 from kdloop.settings import Settings
 from kdloop.student import PromptTooLong
 from kdloop.ui.words import tell
+from storage import checkpoints
 from storage.conversations import UnknownRow
 
 REFUSED = (ValueError, PromptTooLong, UnknownRow)  # what a domain function refuses, said to the person as it is
-PER_MINUTE = {"messages": 20, "votes": 60, "sign-ins": 5}
+PER_MINUTE = {"messages": 20, "votes": 60, "searches": 120, "downloads": 6, "erasures": 5, "sign-ins": 5}
 PEOPLE_BEHIND_ONE_ADDRESS = 4
 PACE: dict[tuple[str, str], deque] = defaultdict(deque)  # of this process only: a brake, not a record
 PACE_LOCK = Lock()
+WRITTEN = "kdloop-download-"  # where our files lie until Gradio has its own copy, which it deletes after a day
+KEEP_SECONDS = 3600
 LOCAL = ("127.0.0.1", "localhost", "::1")
 TABLE = {"interactive": False, "datatype": "str", "wrap": True}  # a gr.Dataframe to read
 PRIVATE = {"api_visibility": "private", "show_progress": "hidden"}
@@ -116,6 +123,24 @@ def allowed(settings: Settings, state: dict) -> str:
     if settings.host in LOCAL and not settings.admin_token:
         return "this computer"
     raise refused("Sign in as the owner first, on the Admin tab")
+
+
+def fresh_path(name: str) -> Path:
+    """A place for a file to hand over, which is gone after an hour."""
+    place = Path(tempfile.mkdtemp(prefix=WRITTEN))
+    for old in place.parent.glob(f"{WRITTEN}*"):
+        with suppress(FileNotFoundError):  # another request may remove it too
+            if time.time() - old.stat().st_mtime > KEEP_SECONDS:
+                shutil.rmtree(old, ignore_errors=True)
+    return place / name
+
+
+def erased(settings: Settings, affected: list[int]) -> str:
+    names = [k.name for k in checkpoints.lineage(settings.db) if k.id in affected]
+    said = tell("Deleted. Versions that had learned from it: {names}", names=", ".join(names) or "–")
+    if not settings.snapshots:
+        return said
+    return f"{said}. {tell('Now a snapshot without it is taken, and the older ones are deleted.')}"
 
 
 def named(function: partial, name: str) -> partial:

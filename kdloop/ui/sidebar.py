@@ -1,22 +1,21 @@
 """The sidebar: past conversations with search, and a person's rights over their data."""
 
 import json
-import tempfile
 from functools import partial
-from pathlib import Path
 
 import gradio as gr
 
 from kdloop.settings import Settings
 from kdloop.ui import chat, files, transcript
-from kdloop.ui.session import PRIVATE, named, person, refusal, refused
+from kdloop.ui.session import PRIVATE, erased, fresh_path, named, paced, person, refusal, refused
 from kdloop.ui.words import t, tell
-from storage import checkpoints, conversations, people
+from storage import conversations, people
 from storage.conversations import UnknownRow
 
 STORED = (
     "Stored: your messages, the answers, your ratings, under a random id kept in this browser. Used: to train the "
-    "student that answers here. Nothing else is recorded, nothing leaves this computer unless its owner exports it."
+    "student that answers here. Nothing else is recorded. Its owner can read and export it; above the tabs it says "
+    "where it is kept."
 )
 SURE = "delete my data"
 
@@ -55,7 +54,8 @@ def connect(settings: Settings, state: gr.State, side: dict, parts: chat.Parts) 
 
 
 def titles(settings: Settings, search: str, state: dict) -> gr.Radio:
-    found = conversations.find_conversations(settings.db, person(state), str(search or ""))
+    me = paced(state, "searches") if search else person(state)
+    found = conversations.find_conversations(settings.db, me, str(search or ""))
     info = None if found else tell("None found" if search else "None yet: what you ask appears here")
     return gr.Radio([(title or "…", id) for id, title in found], value=state.get("conversation"), info=info)
 
@@ -80,16 +80,14 @@ def nothing() -> gr.Chatbot:
 
 
 def download(settings: Settings, state: dict) -> str:
-    """Gradio serves the file from its own temporary folder and deletes it after a day."""
-    path = Path(tempfile.mkdtemp()) / "my-kdloop-data.json"
-    path.write_text(json.dumps(people.everything(settings.db, person(state)), indent=1, ensure_ascii=False))
+    me, path = paced(state, "downloads"), fresh_path("my-kdloop-data.json")
+    path.write_text(json.dumps(people.everything(settings.db, me), indent=1, ensure_ascii=False))
     return str(path)
 
 
 def erase(settings: Settings, sure: str, state: dict):
     if (sure or "").strip().lower() != SURE:
         raise refused('Type "{sure}" to delete everything you wrote here', sure=SURE)
-    affected = people.erase(settings.db, person(state))
-    names = [k.name for k in checkpoints.lineage(settings.db) if k.id in affected]
-    gr.Info(tell("Deleted. Versions that had learned from it: {names}", names=", ".join(names) or "–"))
+    affected = people.erase(settings.db, paced(state, "erasures"))
+    gr.Info(erased(settings, affected))
     return *new(state)[:3], gr.Radio([], value=None), ""
