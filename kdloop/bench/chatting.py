@@ -3,11 +3,12 @@
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 
 from kdloop.bench import Figure, in_turns
 from kdloop.bench.data import new_database
@@ -49,18 +50,19 @@ def swap() -> Iterator[Figure]:
 
 
 def to_the_other(settings: Settings, serving: Serving) -> None:
-    checkpoints.roll_back(settings.db, 1 - checkpoints.serving(settings.db).version)
-    serving.current()
+    now = checkpoints.serving(settings.db).id
+    checkpoints.serve(settings.db, next(k.id for k in checkpoints.lineage(settings.db) if k.id != now))
+    assert serving.current()[1].id != now
 
 
 def silence(engine: Engine, meanwhile: Callable, ended: list[str]) -> float:
     """The longest gap between two tokens, in milliseconds; `meanwhile` runs beside it from the tenth token on."""
-    heard, beside = [], Thread(target=meanwhile)
+    heard, beside = [], ThreadPoolExecutor(1)
     for piece in engine.stream(as_prompt("Tell me a long story about the sea."), Sampling(160), 3, Event()):
         heard.append((time.monotonic(), piece))
         if len(heard) == 10:
-            beside.start()
-    beside.join()
+            done = beside.submit(meanwhile)
+    done.result()  # raises what went wrong there
     ended.append(heard[-1][1].status)
     return 1000 * max(after[0] - before[0] for before, after in pairwise(heard))
 

@@ -2,16 +2,17 @@
 one that it began with, and the next reply takes the new one.
 
 After each swap a fingerprint (log-probabilities of a fixed text, recorded when the checkpoint was published) proves
-that the new weights answer; on a mismatch the old engine goes on serving.
+that the new weights answer; on a mismatch, or where the files are damaged, the old engine goes on serving.
 """
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
 
 from kdloop.student import Engine
 from storage import checkpoints
-from storage.checkpoints import Checkpoint
+from storage.checkpoints import BrokenCheckpoint, Checkpoint
 from storage.conversations import as_prompt
 
 PROBE = as_prompt("What should I do on a rainy Sunday?")
@@ -37,17 +38,33 @@ class Serving:
         self.lock = Lock()
         self.base = base()
         self.now: tuple[Engine, Checkpoint] | None = None
+        self.unfit: set[int] = set()  # checkpoints that could not be loaded: not tried again at each reply
 
     def current(self) -> tuple[Engine, Checkpoint]:
-        """The engine and the checkpoint that answer from now on; loads them when the database names another one."""
+        """The engine and the checkpoint that answer from now on. Loads them when the database names another one; who
+        asks meanwhile gets the one before."""
         serving = checkpoints.serving(self.db)
         now = self.now
-        if now and now[1].id == serving.id:
+        if now and (now[1].id == serving.id or serving.id in self.unfit):
             return now
-        with self.lock:
+        if not self.lock.acquire(blocking=now is None):
+            return now
+        try:
             if not self.now or self.now[1].id != serving.id:
-                self.now = self.load(serving)
+                self.now = self.follow(serving)
             return self.now
+        finally:
+            self.lock.release()
+
+    def follow(self, serving: Checkpoint) -> tuple[Engine, Checkpoint]:
+        """The checkpoint that the database names; where it cannot answer, what answered before, or the base."""
+        try:
+            return self.load(serving)
+        except (BrokenCheckpoint, WrongWeights) as error:
+            self.unfit.add(serving.id)
+            goes_on = self.now or (self.base, checkpoints.lineage(self.db)[0])
+            print(f"kdloop: {goes_on[1].name} answers instead of {serving.name}: {error}", file=sys.stderr, flush=True)
+            return goes_on
 
     def load(self, checkpoint: Checkpoint) -> tuple[Engine, Checkpoint]:
         adapter = checkpoints.adapter_dir(self.db, checkpoint)

@@ -1,0 +1,94 @@
+"""The champion in memory: what answers while another is loaded, and when one cannot be."""
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
+import pytest
+import torch
+
+from kdloop.methods.lora import trainable_student
+from kdloop.student.serving import Serving, fingerprint
+from kdloop.student.transformers import TransformersEngine
+from storage import checkpoints, rounds
+from storage.database import open_database
+
+
+@pytest.fixture
+def db(tmp_path):
+    db = open_database(tmp_path / "kdloop.db")
+    checkpoints.ensure_base(db)
+    return db
+
+
+@pytest.fixture(scope="module")
+def base(tiny_student):
+    return TransformersEngine(tiny_student)
+
+
+def promoted(db, base, seed=1):
+    """A checkpoint whose weights differ from the base's."""
+    model, metrics = trainable_student(base.source, None, torch.float32, seed), {}
+    for name, weights in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weights, std=0.3)
+
+    def save(directory):
+        model.save_pretrained(directory)
+        metrics["fingerprint"] = fingerprint(base.load(directory))
+
+    round = rounds.start_round(db, requested="auto", seed=seed, started_by="test", owner="test")
+    k = checkpoints.publish(db, round.id, save, parent_id=1, method="dpo", seed=seed, metrics=metrics)
+    rounds.release_lease(db, "test")
+    return checkpoints.promote(db, k.id)
+
+
+def damage(db, k):
+    (checkpoints.adapter_dir(db, k) / "adapter_model.safetensors").write_bytes(b"not these")
+
+
+def test_a_damaged_champion_leaves_the_one_before_answering(db, base):
+    serving = Serving(db, lambda: base)
+    first = promoted(db, base)
+    assert serving.current()[1].id == first.id and fingerprint(serving.current()[0]) != fingerprint(base)
+    damage(db, promoted(db, base, seed=2))
+    engine, checkpoint = serving.current()
+    assert checkpoint.id == first.id and fingerprint(engine) == first.metrics["fingerprint"]
+
+
+def test_an_app_whose_champion_is_damaged_starts_with_the_base_and_follows_a_roll_back(db, base, capsys):
+    first = promoted(db, base)
+    damage(db, second := promoted(db, base, seed=2))
+    serving = Serving(db, lambda: base)
+    assert serving.current()[1].version == 0
+    assert f"v0 answers instead of {second.name}" in capsys.readouterr().err
+    checkpoints.serve(db, first.id)
+    assert serving.current()[1].id == first.id
+
+
+def test_weights_that_are_not_the_published_ones_do_not_answer(db, base):
+    k = promoted(db, base)
+    with checkpoints.transaction(db) as c:
+        checkpoints.update(c, "checkpoints", k.id, metrics={"fingerprint": [-1.0] * len(k.metrics["fingerprint"])})
+    assert Serving(db, lambda: base).current()[1].version == 0
+
+
+def test_who_asks_while_a_champion_is_loaded_does_not_wait(db, base):
+    begun, go = Event(), Event()
+
+    class Slow:
+        source, name, tokenizer = base.source, base.name, base.tokenizer
+
+        def load(self, adapter):
+            begun.set()
+            go.wait(30)
+            return base.load(adapter)
+
+    serving = Serving(db, Slow)
+    serving.current()
+    k = promoted(db, base)
+    with ThreadPoolExecutor(1) as beside:
+        loading = beside.submit(serving.current)
+        begun.wait(30)
+        assert serving.current()[1].version == 0
+        go.set()
+        assert loading.result()[1].id == k.id == serving.current()[1].id
