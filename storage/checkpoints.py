@@ -199,6 +199,17 @@ def trained_on(db: Path, checkpoint: Checkpoint) -> list[str]:
     return [r[0] for r in rows]
 
 
+def votes_behind(db: Path, checkpoint: Checkpoint) -> int:
+    """People's votes that the checkpoint and its ancestors were trained on."""
+    rounds = [k.round_id for k in ancestors(db, checkpoint) if k.round_id]
+    with connect(db) as c:
+        return c.execute(
+            "select count(distinct f.id) from round_feedback u join feedback f on f.id = u.feedback_id "
+            f"where u.part = 'train' and f.source = 'human' and u.round_id in ({', '.join('?' * len(rounds))})",
+            rounds,
+        ).fetchone()[0]
+
+
 @dataclass(frozen=True)
 class Source:
     """Completions that a version and its ancestors were trained on: of one writer, judged by one kind of rater."""

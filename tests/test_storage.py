@@ -88,6 +88,17 @@ def test_promote_roll_back_and_lineage(db):
     assert checkpoints.lineage(db)[1].parent_id == checkpoints.lineage(db)[0].id
 
 
+def test_a_version_has_learned_from_its_own_lines_votes_only(db):
+    turn = conversations.add_turn(db, conversations.start_conversation(db, "ann"), [{"role": "user", "content": "hi"}])
+    said = conversations.add_completion(db, turn.id, "student", text="hello", checkpoint_id=1)
+    liked = feedback.add_feedback(db, turn.id, rater="ann", channel="thumb", chosen_id=said)
+    machine = feedback.add_feedback(db, turn.id, rater="m", channel="ranking", chosen_id=said, source="verifier")
+    r, k = candidate(db)
+    rounds.use_feedback(db, r.id, [liked, machine], [])
+    assert checkpoints.votes_behind(db, k) == 1
+    assert checkpoints.votes_behind(db, checkpoints.serving(db)) == 0, "read by a round, but not by what serves"
+
+
 def test_a_round_that_an_owners_hand_has_overtaken_ends_rejected(db):
     won = {"verdict": {"passed": True, "reason": "Promoted: 9 wins"}}
     first, k = candidate(db)

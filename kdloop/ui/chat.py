@@ -121,8 +121,9 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, who: gr.
 def header(settings: Settings) -> str:
     """ "student vN · learned from M votes · next round at K" """
     serving = checkpoints.serving(settings.db)
-    total, new = feedback.count_votes(settings.db)
-    votes = tell("student **{name}** · learned from **{n}** votes", name=serving.name, n=total - new)
+    _, new = feedback.count_votes(settings.db)
+    n = checkpoints.votes_behind(settings.db, serving)
+    votes = tell("student **{name}** · learned from **{n}** votes", name=serving.name, n=n)
     plan = tell(AT_VOTES if settings.round_votes else "rounds by hand", at=settings.round_votes, new=new)
     return f"{votes} · {plan}"
 
