@@ -82,29 +82,31 @@ def critique(db: Path, person: str, completion_id: str, text: str, reasons: tupl
 def lessons(db: Path, person: str) -> list[AIChoice]:
     """AI choices for this person to check, disputed ones first, then the least sure; on the packs' prompts only: what
     others asked is theirs."""
-    public = set(packs.prompts("general", "train"))
-    return sorted((a for a in feedback.ai_choices(db, person) if a.question in public), key=lambda a: not a.disputed)
+    return feedback.ai_choices(db, person, packs.prompts("general", "train"))
 
 
 def review(db: Path, person: str, ai_choice_id: str, choice: str) -> str:
     """A person's own choice between the two completions that an AI rater compared: "left" is what the AI chose."""
     if choice not in ("left", "right", "tie"):
         raise ValueError(f"Choice {choice!r}; one of left, right, tie")
-    found = feedback.ai_choices(db, person, ai_choice_id)
-    if not found:
-        raise ValueError("This pair is checked already: take the next one")
-    return prefer(db, person, found[0].turn_id, found[0].chosen_id, found[0].rejected_id, choice)
+    about = unchecked(db, person, ai_choice_id)
+    return prefer(db, person, about.turn_id, about.chosen_id, about.rejected_id, choice)
 
 
 def fix(db: Path, person: str, ai_choice_id: str, text: str) -> str:
     """A better completion, written by a person, than both that an AI rater compared."""
-    found, text = feedback.ai_choices(db, person, ai_choice_id), words(text, "A correction")
-    if not found:
-        raise ValueError("This pair is checked already: take the next one")
-    better = conversations.add_completion(db, found[0].turn_id, "human", text=text, name=person)
+    about, text = unchecked(db, person, ai_choice_id), words(text, "A correction")
+    better = conversations.add_completion(db, about.turn_id, "human", text=text, name=person)
     return feedback.add_feedback(
-        db, found[0].turn_id, rater=person, channel="edit", chosen_id=better, rejected_id=found[0].chosen_id
+        db, about.turn_id, rater=person, channel="edit", chosen_id=better, rejected_id=about.chosen_id
     )
+
+
+def unchecked(db: Path, person: str, ai_choice_id: str) -> AIChoice:
+    about = feedback.ai_choice(db, person, ai_choice_id)
+    if not about:
+        raise ValueError("This pair is checked already: take the next one")
+    return about
 
 
 def prefer(db: Path, person: str, turn_id: str, left_id: str, right_id: str, choice: str) -> str:

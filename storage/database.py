@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
-from storage.scale import SCALE
+from storage.scale import DISPUTES, SCALE
 
 BUSY_SECONDS = 15
 
@@ -76,6 +76,12 @@ def conversation_kind(c: sqlite3.Connection) -> None:
     c.execute("alter table conversations add column kind text not null default 'chat' check (kind in ('chat', 'duel'))")
 
 
+def disputes(c: sqlite3.Connection) -> None:
+    """Which AI choices people dispute, so that the queue of the Teach tab is read in its order and never sorted."""
+    for statement in DISPUTES.split(";;\n"):
+        c.execute(statement)
+
+
 MIGRATIONS = [
     m001_initial,
     m002_raters_and_audit,
@@ -84,6 +90,7 @@ MIGRATIONS = [
     confidence_column,
     written_index,
     conversation_kind,
+    disputes,
 ]  # append only; `pragma user_version` counts those that were applied
 
 

@@ -12,6 +12,7 @@
 AI feedback is the same rows with another `source`: teacher, judge, verifier, preference_model, or the student itself.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,6 +95,13 @@ def retract(db: Path, rater: str, channel: str, completion_id: str) -> int:
         ).rowcount
 
 
+def take_back(db: Path, rater: str, id: str) -> bool:
+    """Retract one statement of `rater`; False where there is none of theirs that stands."""
+    with transaction(db) as c:
+        query = "update feedback set retracted_at = ? where id = ? and rater = ? and retracted_at is null"
+        return c.execute(query, [now(), id, rater]).rowcount == 1
+
+
 def live_feedback(db: Path, round_id: int | None = None, newest: int | None = None) -> list[Feedback]:
     """Feedback that stands, oldest first: people's `newest` (None: all) unless blocked, the AI's of `round_id`,
     and teachers' answers that were given in the chat (kdloop.delegation)."""
@@ -160,24 +168,35 @@ class AIChoice:
     chosen: str
     rejected: str
     probability: float
-    disputed: bool  # a person has chosen the other one
+    disputed: bool  # somebody has chosen the other one
 
 
-def ai_choices(db: Path, rater: str, id: str | None = None) -> list[AIChoice]:
-    """AI choices that `rater` has not checked yet, the least sure first; or the one with that id."""
+UNCHECKED = (  # by the rater ?1; + keeps SQLite from going through all that the rater ever said
+    "select f.id, f.turn_id, f.chosen_id, f.rejected_id, json_extract(t.prompt, '$[#-1].content') as question, a.text, "
+    "b.text, coalesce(f.score, 1), f.disputed > 0 from feedback f join turns t on t.id = f.turn_id "
+    "join completions a on a.id = f.chosen_id join completions b on b.id = f.rejected_id "
+    "where f.source <> 'human' and f.retracted_at is null and not exists "
+    "(select 1 from feedback h where h.turn_id = f.turn_id and +h.rater = ?1 and h.retracted_at is null) and "
+)
+
+
+def ai_choices(db: Path, rater: str, questions: list[str] | None = None, limit: int = 300) -> list[AIChoice]:
+    """AI choices that `rater` has not checked yet: disputed ones first, then the least sure; on these questions only,
+    or on any."""
     with connect(db) as c:
         rows = c.execute(
-            "select f.id, f.turn_id, f.chosen_id, f.rejected_id, json_extract(t.prompt, '$[#-1].content'), a.text, "
-            "b.text, coalesce(f.score, 1), exists (select 1 from feedback d where d.turn_id = f.turn_id "
-            " and d.source = 'human' and d.chosen_id = f.rejected_id and d.retracted_at is null) "
-            "from feedback f join turns t on t.id = f.turn_id "
-            "join completions a on a.id = f.chosen_id join completions b on b.id = f.rejected_id "
-            "where f.source <> 'human' and f.retracted_at is null and (?1 is null or f.id = ?1) and not exists "
-            "(select 1 from feedback h where h.turn_id = f.turn_id and h.rater = ?2 and h.retracted_at is null) "
-            "order by abs(coalesce(f.score, 1) - 0.5), f.id limit 300",
-            [id, rater],
+            f"{UNCHECKED} (?2 is null or question in (select value from json_each(?2))) "
+            "order by f.disputed desc, abs(coalesce(f.score, 1) - 0.5), f.id limit ?3",
+            [rater, None if questions is None else json.dumps(questions), limit],
         ).fetchall()
     return [AIChoice(*r) for r in rows]
+
+
+def ai_choice(db: Path, rater: str, id: str) -> AIChoice | None:
+    """The one with this id; None where there is none that `rater` has not checked yet."""
+    with connect(db) as c:
+        row = c.execute(f"{UNCHECKED} f.id = ?2", [rater, id]).fetchone()
+    return row and AIChoice(*row)
 
 
 def votes_by_hour(db: Path) -> list[tuple[str, int]]:

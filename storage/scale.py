@@ -4,7 +4,8 @@ An index for every question that a page asks, and two small tables of counts ins
 by who met whom. Triggers keep the counts, so that whatever adds, retracts or erases feedback cannot forget them.
 `used`: the row was there when a round that has finished began (whether or not that round trained on it: what it left
 out would else start rounds for ever); `chosen_by`, `rejected_by`: the checkpoints that wrote the two completions, kept
-in the row because an erasure deletes the completions first.
+in the row because an erasure deletes the completions first. `disputed`: how many people have chosen what an AI rater
+rejected; the queue of the Teach tab is read in the order of an index on it.
 """
 
 SCALE = """
@@ -80,4 +81,25 @@ create trigger duel_erased after delete on feedback
     and old.retracted_at is null begin
   update duel_counts set n = n - 1 where chosen_by = old.chosen_by and rejected_by = old.rejected_by
     and score = coalesce(old.score, 1);
+end"""
+
+DISPUTES = """
+alter table feedback add column disputed integer not null default 0;;
+update feedback set disputed = (select count(*) from feedback d where d.chosen_id = feedback.rejected_id
+    and d.source = 'human' and d.score is null and d.retracted_at is null)
+  where source <> 'human' and rejected_id is not null;;
+drop index feedback_unsure;;
+create index feedback_unsure on feedback(disputed desc, abs(coalesce(score, 1) - 0.5), id)
+  where source <> 'human' and retracted_at is null;;
+create trigger dispute_added after insert on feedback
+  when new.source = 'human' and new.score is null and new.retracted_at is null and new.chosen_id is not null begin
+  update feedback set disputed = disputed + 1 where rejected_id = new.chosen_id and source <> 'human';
+end;;
+create trigger dispute_retracted after update of retracted_at on feedback
+  when new.source = 'human' and new.score is null and old.retracted_at is null and new.retracted_at is not null begin
+  update feedback set disputed = disputed - 1 where rejected_id = new.chosen_id and source <> 'human';
+end;;
+create trigger dispute_erased after delete on feedback
+  when old.source = 'human' and old.score is null and old.retracted_at is null and old.chosen_id is not null begin
+  update feedback set disputed = disputed - 1 where rejected_id = old.chosen_id and source <> 'human';
 end"""

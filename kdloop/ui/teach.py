@@ -17,6 +17,7 @@ from storage import feedback
 
 EMPTY = "Nothing to check yet. After the first round, the pairs that the AI rater was least sure of wait here."
 DISPUTED = "Somebody disagrees with the AI rater here."
+BETTER = "Neither? Write a better answer (key E; Shift+Enter saves)"
 VOTES = {"← Left is better": "left", "Right is better →": "right", "↑ Equally good": "tie", "↓ Skip": "skip"}
 
 
@@ -31,14 +32,17 @@ def build(settings: Settings, state: gr.State) -> dict:
                 gr.Button(t(label), elem_id=f"teach-{'down' if value == 'skip' else value}")
                 for label, value in VOTES.items()
             ]
-        better = gr.Textbox(label=t("Neither? Write a better answer"), lines=2, max_length=collect.MAX_CHARACTERS)
+        better = gr.Textbox(label=t(BETTER), lines=2, max_length=collect.MAX_CHARACTERS, elem_id="teach-better")
         save = gr.Button(t("Save the better answer"), size="sm")
-    outputs = [status, lesson, question, *sides, better, state]
+    back = gr.Button(t("Undo the last vote"), size="sm", visible=False)
+    outputs = [status, lesson, question, *sides, better, back, state]
     for button, value in zip(buttons, VOTES.values(), strict=True):
         act = named(partial(vote, settings, value), "teach")
         button.click(act, state, outputs, concurrency_limit=None, **PRIVATE)
     fixed = named(partial(fix, settings), "fix")
-    save.click(fixed, [better, state], outputs, concurrency_limit=None, **PRIVATE)
+    for event in (save.click, better.submit):
+        event(fixed, [better, state], outputs, concurrency_limit=None, **PRIVATE)
+    back.click(named(partial(undo, settings), "undo_teach"), state, outputs, concurrency_limit=None, **PRIVATE)
     return {"inputs": state, "outputs": outputs, "fill": partial(fill, settings)}
 
 
@@ -46,15 +50,16 @@ def fill(settings: Settings, state: dict, said: str = ""):
     """Show the pair most worth checking that this person has neither checked nor skipped."""
     skipped = state.get("skipped", ())
     queue = [a for a in collect.lessons(settings.db, person(state)) if a.id not in skipped]
+    back, state["teach"] = gr.Button(visible=bool(state.get("taught"))), None
     if not queue:
         text = "\n\n".join(filter(None, [said, tell(EMPTY)]))
-        return text, gr.Column(visible=False), "", "", "", "", {**state, "teach": None}
+        return text, gr.Column(visible=False), "", "", "", "", back, state
     pair, flipped = queue[0], bool(randbelow(2))
     left, right = (pair.rejected, pair.chosen) if flipped else (pair.chosen, pair.rejected)
     why = tell(DISPUTED if pair.disputed else "The AI rater was {sure:.0%} sure here.", sure=pair.probability)
     status = [said, f"{tell('Pairs that wait: {n}.', n=len(queue))} {why} {worth(settings)}"]
-    shown = gr.Column(visible=True), pair.question, left, right, ""
-    return "\n\n".join(filter(None, status)), *shown, {**state, "teach": (pair.id, flipped)}
+    state["teach"] = pair.id, flipped
+    return "\n\n".join(filter(None, status)), gr.Column(visible=True), pair.question, left, right, "", back, state
 
 
 def worth(settings: Settings) -> str:
@@ -70,11 +75,12 @@ def worth(settings: Settings) -> str:
 def vote(settings: Settings, value: str, state: dict):
     id, flipped = pending(state)
     if value == "skip":
-        return fill(settings, {**state, "skipped": (*state.get("skipped", ()), id)})
+        skip(state, id)
+        return fill(settings, state)
     ai_side = "right" if flipped else "left"
     choice = value if value == "tie" else "left" if value == ai_side else "right"
     try:
-        collect.review(settings.db, paced(state, "votes"), id, choice)
+        state["taught"] = collect.review(settings.db, paced(state, "votes"), id, choice), id
     except REFUSED as error:
         raise refusal(error) from error
     return fill(settings, state, tell("Saved. The AI rater had chosen: {side}", side=tell(ai_side)))
@@ -83,10 +89,24 @@ def vote(settings: Settings, value: str, state: dict):
 def fix(settings: Settings, better: str, state: dict):
     id, _ = pending(state)
     try:
-        collect.fix(settings.db, paced(state, "votes"), id, better)
+        state["taught"] = collect.fix(settings.db, paced(state, "votes"), id, better), None
     except REFUSED as error:
         raise refusal(error) from error
     return fill(settings, state, tell("Saved: the student will learn from your answer."))
+
+
+def undo(settings: Settings, state: dict):
+    """What the AI rater chose was told after a vote: that pair does not come again in this session."""
+    row, told = state.pop("taught", None) or (None, None)
+    if not feedback.take_back(settings.db, person(state), row):
+        raise refused("No vote to take back")
+    if told:
+        skip(state, told)
+    return fill(settings, state, tell("Taken back: this vote counts for nothing."))
+
+
+def skip(state: dict, id: str) -> None:
+    state["skipped"] = (*state.get("skipped", ()), id)
 
 
 def pending(state: dict) -> tuple[str, bool]:

@@ -1,0 +1,113 @@
+"""What waits on the Teach tab, and in which order; a vote, a skip, a better answer, and their undo."""
+
+import gradio as gr
+import pytest
+
+from kdloop import collect, packs
+from kdloop.settings import Settings
+from kdloop.ui import teach
+from storage import checkpoints, conversations, feedback, people
+from storage.conversations import as_prompt
+from storage.database import MIGRATIONS, disputes, open_database
+
+PUBLIC = packs.prompts("general", "train")
+
+
+def compared(db, question, sure=0.9):
+    """Two completions that an AI rater of a round compared; (feedback row, chosen, rejected)."""
+    turn = conversations.add_turn(db, conversations.start_conversation(db, "round 1", question), as_prompt(question))
+    base = checkpoints.serving(db).id
+    chosen, rejected = (
+        conversations.add_completion(db, turn.id, "student", text=f"{question} {end}", checkpoint_id=base)
+        for end in ("one", "two")
+    )
+    said = {"chosen_id": chosen, "rejected_id": rejected, "score": sure, "source": "preference_model"}
+    return feedback.add_feedback(db, turn.id, rater="model", channel="ranking", **said), chosen, rejected
+
+
+def waiting(db, person="ann"):
+    return [(a.id, a.disputed) for a in collect.lessons(db, person)]
+
+
+def test_what_others_asked_does_not_hide_what_waits_and_disputed_pairs_come_first(db):
+    for i in range(4):
+        compared(db, f"a secret of bob's {i}", 0.5)
+    surest, *rest = [compared(db, PUBLIC[i], 0.99 - i / 10)[0] for i in range(4)]
+    assert [a.id for a in feedback.ai_choices(db, "ann", PUBLIC, limit=3)] == rest[::-1]
+    collect.review(db, "bob", surest, "right")
+    assert [a.id for a in feedback.ai_choices(db, "ann", PUBLIC, limit=3)] == [surest, *rest[:0:-1]]
+    assert waiting(db) == [(surest, True), *((id, False) for id in rest[::-1])]
+    assert waiting(db, "bob") == [(id, False) for id in rest[::-1]], "he has checked it"
+
+
+def test_a_pair_is_disputed_while_a_vote_against_it_stands(db):
+    row, _, rejected = compared(db, PUBLIC[0])
+    for person in ("bob", "eve"):
+        collect.review(db, person, row, "right")
+    feedback.retract(db, "bob", "choice", rejected)
+    assert waiting(db) == [(row, True)]
+    people.erase(db, "eve")
+    assert waiting(db) == [(row, False)]
+    collect.review(db, "eve", row, "tie")
+    assert waiting(db) == [(row, False)]
+
+
+def test_an_older_database_knows_what_is_disputed(tmp_path, monkeypatch):
+    monkeypatch.setattr("storage.database.MIGRATIONS", MIGRATIONS[: MIGRATIONS.index(disputes)])
+    db = open_database(tmp_path / "kdloop.db")
+    checkpoints.ensure_base(db)
+    row, _, rejected = compared(db, PUBLIC[0])
+    turn = conversations.completion(db, rejected).turn_id
+    feedback.add_feedback(db, turn, rater="bob", channel="choice", chosen_id=rejected)
+    monkeypatch.undo()
+    open_database(db)
+    assert waiting(db) == [(row, True)]
+
+
+@pytest.fixture
+def lesson(db):
+    """(settings, state) of a person to whom the first of two pairs is shown."""
+    for i in range(2):
+        compared(db, PUBLIC[i], 0.7 + i / 10)
+    settings, state = Settings(home=db.parent), {"person": "ann"}
+    assert teach.fill(settings, state)[-1] is state and state["teach"]
+    return settings, state
+
+
+def live(settings):
+    return [(f.channel, f.source) for f in feedback.live_feedback(settings.db)]
+
+
+def test_undo_takes_back_a_vote_whose_pair_does_not_come_again(lesson):
+    settings, state = lesson
+    first = state["teach"][0]
+    out = teach.vote(settings, "left", state)
+    assert out[-1] is state and state["teach"][0] != first and live(settings) == [("choice", "human")]
+    teach.undo(settings, state)
+    assert live(settings) == [] and state["teach"][0] != first, "what the AI chose was told"
+    with pytest.raises(gr.Error, match="No vote to take back"):
+        teach.undo(settings, state)
+
+
+def test_undo_takes_back_a_better_answer_whose_pair_comes_again(lesson):
+    settings, state = lesson
+    first = state["teach"][0]
+    teach.fix(settings, "A better answer.", state)
+    assert live(settings) == [("edit", "human")] and state["teach"][0] != first
+    teach.undo(settings, state)
+    assert live(settings) == [] and state["teach"][0] == first
+
+
+def test_nobody_takes_back_what_another_person_said(lesson):
+    settings, state = lesson
+    teach.vote(settings, "tie", state)
+    with pytest.raises(gr.Error, match="No vote to take back"):
+        teach.undo(settings, {"person": "bob", "taught": state["taught"]})
+    assert live(settings) == [("choice", "human")]
+
+
+def test_a_skipped_pair_waits_for_the_next_session(lesson):
+    settings, state = lesson
+    for _ in range(2):
+        teach.vote(settings, "skip", state)
+    assert state["teach"] is None and live(settings) == [] and len(waiting(settings.db)) == 2
