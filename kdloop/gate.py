@@ -33,7 +33,7 @@ END_OF_TURN_FALL = 0.10
 ECHO_RISE = 0.10  # of the completions that only repeat the prompt
 LENGTH_FACTOR = 2.5
 ANCHORS = 32  # completions whose NLL is guarded; the pack's prompts come last, so general ones
-EXAMPLES = 6  # kept with the verdict, for all to read; of the last prompts: the first may be what somebody asked
+EXAMPLES = 6  # kept with the verdict, for all to read
 
 
 class CannotDecide(Exception):
@@ -154,10 +154,8 @@ def decide(
         anchor_guard(candidate, base, prompts[-ANCHORS:], anchors[-ANCHORS:]),
         *displacement_guard(candidate, champion, held_out_pairs(split)),
     )
-    examples = [
-        {"prompt": p[-1]["content"], "before": before.text, "after": after.text}
-        for p, before, after in zip(*(part[-EXAMPLES:] for part in (prompts, old, new)), strict=True)
-    ]
+    shown = [i for i, p in enumerate(prompts) if p not in split.held_out_prompts][-EXAMPLES:]  # not what people asked
+    examples = [{"prompt": prompts[i][-1]["content"], "before": old[i].text, "after": new[i].text} for i in shown]
     decided = verdict(judged_by, outcomes, enough, guards)
     return replace(decided, against_base=against_base, examples=tuple(examples))
 

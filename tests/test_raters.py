@@ -3,13 +3,14 @@
 import random
 
 import pytest
+from parts import Spoken
 
-from kdloop import gate, packs
+from kdloop import gate, packs, round
 from kdloop.gate import Guard, Outcomes
 from kdloop.pairs import Example, Split
 from kdloop.raters import preference_model
 from kdloop.raters.features import echoes
-from kdloop.student import Sample
+from kdloop.student import Sample, Sampling
 from storage.conversations import Completion
 
 PROMPTS = packs.prompts("general", "train")
@@ -52,6 +53,16 @@ def test_votes_at_random_prove_no_skill():
         flips = [coin.random() < 0.5 for _ in range(36)]
         proven += preference_model.fit(votes(36, flips.__getitem__)).skill.proven
     assert proven <= 1
+
+
+def test_a_verdict_shows_nobody_what_people_asked():
+    engine = Spoken(lambda messages, seed: f"An answer of {seed}")
+    for n, shown in ((6, 3), (2, 1), (64, gate.EXAMPLES)):
+        split = Split(votes(10, lambda i: False), votes(10, lambda i: False))
+        asked = round.gate_prompts(split, n)
+        verdict = gate.decide(engine, engine, engine, split, asked, None, Sampling(8), 1)
+        private = {e.question for e in split.held_out}
+        assert len(verdict.examples) == shown and not private & {e["prompt"] for e in verdict.examples}
 
 
 def test_no_judge_no_training():
