@@ -17,7 +17,7 @@ def main(argv: list[str] | None = None) -> int:
     sim = commands.add_parser("simulate", help="the whole loop with a function as the person")
     sim.add_argument("--rater", required=True, help="FILE.py:function, rate(prompt, completion) -> float")
     sim.add_argument("--votes", type=int, default=36, help="decided votes before each round")
-    sim.add_argument("--rounds", type=int, default=1)
+    sim.add_argument("--rounds", type=int, default=1, choices=range(1, 100), metavar="N")
     sim.add_argument("--seed", type=int, default=1)
     sim.add_argument("--margin", type=float, default=0.0, help="abstain when the two scores differ by no more")
     sim.add_argument("--home", type=Path, required=True, help="an empty directory, or one to go on with")
@@ -65,10 +65,8 @@ def simulate(args) -> int:
 
     settings = Settings.from_environment(home=args.home)
     rate = simulation.load_rater(args.rater)
-    report = simulation.simulate(settings, rate, args.votes, args.rounds, args.seed, args.margin)
+    report = simulation.simulate(settings, rate, args.votes, args.rounds, args.seed, args.margin, args.json)
     print(simulation.table(report))
-    if args.json:
-        simulation.write(report, args.json)
     return 0
 
 

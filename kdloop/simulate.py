@@ -47,8 +47,10 @@ def load_rater(spec: str) -> Rate:
     return getattr(module, name)
 
 
-def simulate(settings: Settings, rate: Rate, votes: int, n_rounds: int, seed: int, margin: float = 0.0) -> dict:
-    """Run `n_rounds` rounds, each on `votes` fresh decided votes; the report that --json writes."""
+def simulate(
+    settings: Settings, rate: Rate, votes: int, n_rounds: int, seed: int, margin: float = 0.0, out: str | None = None
+) -> dict:
+    """Run `n_rounds` rounds, each on `votes` fresh decided votes; the report, which `out` holds after each round."""
     settings = replace(settings, round_votes=0, idle_minutes=0)
     db = open_database(settings.db)
     checkpoints.ensure_base(db)
@@ -67,8 +69,10 @@ def simulate(settings: Settings, rate: Rate, votes: int, n_rounds: int, seed: in
         ended = supervisor.wait()
         report["rounds"].append(entry(i + 1, ended, measure.against_base(*serving.current())))
         print(line(report["rounds"][-1]), flush=True)
-    report["final"] = measure.against_base(*serving.current()).as_dict()
-    report["transcripts"] = measure.transcripts()
+        report["final"] = measure.against_base(*serving.current()).as_dict()
+        report["transcripts"] = measure.transcripts()
+        if out:
+            write(report, out)
     return report
 
 

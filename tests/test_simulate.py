@@ -1,0 +1,53 @@
+"""`python -m kdloop simulate`, with a small random student."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kdloop.simulate import load_rater
+from storage import feedback
+
+ROOT = Path(__file__).parent.parent
+RATER = """
+def rate(prompt, completion):
+    return len(completion) // 40  # often equal: then it abstains
+
+def secret_of_the_rater(prompt, completion):
+    return 0.0
+"""
+
+
+@pytest.fixture
+def rater(tmp_path):
+    file = tmp_path / "rater.py"
+    file.write_text(RATER)
+    return file
+
+
+def test_a_rater_that_is_not_there_is_named(rater):
+    assert load_rater(f"{rater}:rate")("a", "b" * 80) == 2
+    for spec in ("rate", f"{rater}:none", "nowhere.py:rate"):
+        with pytest.raises(ValueError, match="rater"):
+            load_rater(spec)
+
+
+@pytest.mark.slow
+def test_the_report_counts_votes_abstentions_and_what_every_round_came_to(tiny_student, rater, tmp_path):
+    home, out = tmp_path / "home", tmp_path / "report.json"
+    environment = os.environ | {"KDLOOP_STUDENT": tiny_student, "KDLOOP_ROUND_MAX_TOKENS": "16"}
+    command = f"-m kdloop simulate --rater {rater}:rate --votes 6 --rounds 2 --seed 3 --home {home} --json {out}"
+    ran = subprocess.run([sys.executable, *command.split()], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    report = json.loads(out.read_text())
+    votes = feedback.live_feedback(home / "kdloop.db")
+    assert report["votes"] == len(votes) == 12 and {v.channel for v in votes} == {"choice"}
+    assert f"{report['abstentions']} abstentions" in ran.stdout
+    assert [r["status"] for r in report["rounds"]] == ["rejected", "rejected"]
+    assert all(r["reason"].startswith("Rejected before training") for r in report["rounds"])
+    assert report["final"] == report["rounds"][-1]["heldout"] and report["final"]["ties"] == 100
+    assert report["transcripts"] == []
+    assert b"secret_of_the_rater" not in (home / "kdloop.db").read_bytes()
