@@ -1,4 +1,7 @@
-"""The Rounds tab: live progress, loss, verdicts with their guards, the log; start and cancel."""
+"""The Rounds tab: live progress, loss, verdicts with their guards, the log; start and cancel.
+
+An error's text and the log are for owners: a traceback names paths and prompts.
+"""
 
 from functools import partial
 
@@ -8,10 +11,13 @@ import pandas as pd
 from kdloop import recipes
 from kdloop.settings import Settings
 from kdloop.supervisor import Supervisor, log_file
-from kdloop.ui.session import LOCAL, PRIVATE, TABLE, allowed, named, refusal, refused
+from kdloop.ui.session import PRIVATE, TABLE, allowed, named, owns, refusal, refused
 from kdloop.ui.words import t, tell
 from storage import audit, checkpoints, feedback, rounds
 from storage.rounds import Round, RoundRunning
+
+BROKE = "This round broke off, and the student that answered before goes on answering. Its owner can read here why."
+LATEST = 0  # in place of a round's id
 
 
 def build(settings: Settings, supervisor: Supervisor, state: gr.State) -> dict:
@@ -25,36 +31,38 @@ def build(settings: Settings, supervisor: Supervisor, state: gr.State) -> dict:
         )
         start, cancel = gr.Button(t("Start a round now"), variant="primary"), gr.Button(t("Cancel the round"))
     history = gr.Dataframe(
-        history_table(settings),
+        history_table(settings, False),
         label=t("Rounds"),
         **TABLE,
         elem_id="history",
         column_widths=[80, 110, 100, 80, 110, 120, 600],
     )
+    which = gr.Dropdown(judged(settings, t("the latest")), value=LATEST, label=t("Verdict of round"), elem_id="judged")
     with gr.Row():
-        guards = gr.Dataframe(guard_table(settings), label=t("Guards of the last verdict"), interactive=False)
-        log = gr.Textbox(
-            log_tail(settings),
-            label=t("Log of the latest round"),
-            lines=8,
-            visible=settings.host in LOCAL,
-            elem_id="log",
-        )
-    outputs = [status, losses, history, guards, log]
+        guards = gr.Dataframe(label=t("Guards of this verdict"), **TABLE, elem_id="guards")
+        log = gr.Textbox(label=t("Log of the latest round"), lines=8, visible=False, elem_id="log")
+    asked, outputs = [which, state], [status, losses, history, guards, log]
     refresh = named(partial(everything, settings), "refresh")
     timer = gr.Timer(2, active=False)
-    timer.tick(refresh, None, outputs, queue=False, **PRIVATE)
+    timer.tick(refresh, asked, outputs, queue=False, **PRIVATE)
+    which.change(named(partial(guard_table, settings), "guards"), which, guards, queue=False, **PRIVATE)
     for button, act, inputs in ((start, start_round, [recipe, state]), (cancel, cancel_round, state)):
         handler = named(partial(act, settings, supervisor), act.__name__)
         button.click(handler, inputs, None, concurrency_limit=None, **PRIVATE).then(
-            refresh, None, outputs, queue=False, **PRIVATE
+            refresh, asked, outputs, queue=False, **PRIVATE
         )
-    return {"fill": refresh, "outputs": outputs, "timer": timer}
+    return {"fill": partial(fill, settings), "inputs": asked, "outputs": [which, *outputs], "timer": timer}
 
 
-def everything(settings: Settings):
-    tables = loss_table(settings), history_table(settings), guard_table(settings)
-    return live(settings), *tables, log_tail(settings)
+def fill(settings: Settings, which: int, state: dict):
+    """When the tab opens: the choice of rounds too, which would close under the hand if the timer filled it."""
+    return gr.Dropdown(judged(settings, tell("the latest"))), *everything(settings, which, state)
+
+
+def everything(settings: Settings, which: int, state: dict):
+    owner = owns(settings, state)
+    tables = loss_table(settings), history_table(settings, owner), guard_table(settings, which)
+    return live(settings), *tables, gr.Textbox(log_tail(settings) if owner else "", visible=owner)
 
 
 def live(settings: Settings) -> str:
@@ -85,18 +93,20 @@ def loss_table(settings: Settings) -> pd.DataFrame:
     return pd.DataFrame([(p.step, p.loss) for p in seen if p.loss is not None], columns=["step", "loss"])
 
 
-def guard_table(settings: Settings) -> pd.DataFrame:
-    judged = next((r for r in rounds.list_rounds(settings.db) if r.verdict), None)
-    guards = judged.verdict["guards"] if judged else {}
+def judged(settings: Settings, latest) -> list[tuple]:
+    known = [(f"{r.id} ({r.status})", r.id) for r in rounds.list_rounds(settings.db) if r.verdict]
+    return [(latest, LATEST), *known]
+
+
+def guard_table(settings: Settings, which: int) -> pd.DataFrame:
+    said = [r.verdict for r in rounds.list_rounds(settings.db) if r.verdict and which in (LATEST, r.id)]
+    guards = said[0]["guards"] if said else {}
     rows = [(name, f"{g['value']:.3g}", g["limit"], "held" if g["ok"] else "broken") for name, g in guards.items()]
     return pd.DataFrame(rows, columns=["guard", "value", "limit", ""])
 
 
 def log_tail(settings: Settings) -> str:
-    """The last lines that are for people; progress bars are not. Nothing for visitors from elsewhere: a traceback
-    names paths and prompts."""
-    if settings.host not in LOCAL:
-        return ""
+    """The last lines that are for people; progress bars are not."""
     latest = next(iter(rounds.list_rounds(settings.db, 1)), None)
     path = latest and log_file(settings, latest.id)
     if not path or not path.exists():
@@ -105,7 +115,7 @@ def log_tail(settings: Settings) -> str:
     return "\n".join([line for line in lines if line.strip() and "%|" not in line and "warn" not in line.lower()][-12:])
 
 
-def history_table(settings: Settings) -> pd.DataFrame:
+def history_table(settings: Settings, owner: bool) -> pd.DataFrame:
     versions = {k.id: k.name for k in checkpoints.lineage(settings.db)}
     rows = [
         (
@@ -115,11 +125,17 @@ def history_table(settings: Settings) -> pd.DataFrame:
             versions.get(r.base_id, ""),
             versions.get(r.candidate_id, ""),
             r.counts.get("train", ""),
-            (r.verdict or {}).get("reason") or r.error or r.why,
+            outcome(r, owner),
         )
         for r in rounds.list_rounds(settings.db)
     ]
     return pd.DataFrame(rows, columns=["round", "status", "method", "from", "to", "examples", "verdict"])
+
+
+def outcome(r: Round, owner: bool) -> str:
+    if r.status == "failed" and not owner:
+        return tell(BROKE)
+    return (r.verdict or {}).get("reason") or r.error or r.why
 
 
 def start_round(settings: Settings, supervisor: Supervisor, recipe: str, state: dict) -> None:

@@ -125,6 +125,13 @@ def allowed(settings: Settings, state: dict) -> str:
     raise refused("Sign in as the owner first, on the Admin tab")
 
 
+def owns(settings: Settings, state: dict) -> bool:
+    try:
+        return bool(allowed(settings, state))
+    except gr.Error:
+        return False
+
+
 def fresh_path(name: str) -> Path:
     """A place for a file to hand over, which is gone after an hour."""
     place = Path(tempfile.mkdtemp(prefix=WRITTEN))
