@@ -7,6 +7,7 @@ cancel, by timeout, or by its process dying; whichever it is, the champion goes 
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -22,7 +23,7 @@ from kdloop.settings import Settings
 from kdloop.stopwatch import Stopwatch
 from kdloop.student.serving import Serving
 from storage import checkpoints, feedback, rounds
-from storage.database import new_id
+from storage.database import is_writable, new_id
 from storage.rounds import Round, RoundRunning
 from storage.snapshots import DamagedSnapshot, open_target, owed, renew, take
 
@@ -68,7 +69,7 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,
+                **OWN_GROUP,
                 env=os.environ | self.settings.as_environment() | TRAINER_ENVIRONMENT | self.without_gpu(),
             )
 
@@ -86,6 +87,7 @@ class Supervisor:
                 rounds.renew_lease(self.settings.db, self.owner)
             for id in rounds.abandoned_rounds(self.settings.db):
                 rounds.finish_round(self.settings.db, id, "failed", error="The process that ran this round is gone")
+                checkpoints.prune(self.settings.db)
             if self.child:
                 self.watch()
             elif reason := self.due():
@@ -113,9 +115,21 @@ class Supervisor:
         on_cpu = self.settings.zero_gpu or not torch.cuda.is_available()
         if (child := self.child) and child.poll() is None and on_cpu:
             still = bool(self.streaming) and self.stopwatch.may_stand
-            self.stopwatch.turn(still)
             with suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGSTOP if still else signal.SIGCONT)
+                if still and not self.stopwatch.since:
+                    self.stop_outside_writes(child)
+                elif not still:
+                    os.killpg(child.pid, signal.SIGCONT)
+            self.stopwatch.turn(still)
+
+    def stop_outside_writes(self, child: subprocess.Popen) -> None:
+        """A process that stands still within a write would keep everybody else from writing."""
+        for _ in range(20):
+            os.killpg(child.pid, signal.SIGSTOP)
+            if is_writable(self.settings.db):
+                return
+            os.killpg(child.pid, signal.SIGCONT)
+            time.sleep(0.01)
 
     def watch(self) -> None:
         db, id = self.settings.db, self.round.id
@@ -186,7 +200,10 @@ class Supervisor:
 
     def run_forever(self) -> None:
         while not self.stopping.wait(TICK_SECONDS):
-            self.tick()
+            try:
+                self.tick()
+            except (OSError, sqlite3.Error) as error:  # a full disk, a locked database: the next second may be better
+                print(f"kdloop: {error}; trying again", file=sys.stderr, flush=True)
 
     def run_in_background(self) -> None:
         Thread(target=self.run_forever, name="supervisor", daemon=True).start()
@@ -217,6 +234,8 @@ def log_file(settings: Settings, round_id: int) -> Path:
     return settings.home / "rounds" / f"{round_id:06d}" / "trainer.log"
 
 
+# Not a session of its own: when the app is killed, the system then ends a group that stands still too.
+OWN_GROUP = {"process_group": 0} if sys.version_info >= (3, 11) else {"start_new_session": True}
 TRAINER_ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_TELEMETRY": "1",

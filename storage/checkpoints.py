@@ -160,13 +160,14 @@ def serve(db: Path, id: int) -> Checkpoint:
 
 
 def prune(db: Path, keep: int = 5, keep_rejected: int = 1) -> list[int]:
-    """Delete the files of all but the last `keep` retired versions and `keep_rejected` refused candidates. The rows
-    stay."""
-    newest = "select id from checkpoints where status = ? and path is not null order by id desc limit ?"
+    """Delete the files of all but the last `keep` retired versions and `keep_rejected` refused candidates, and of
+    candidates whose round did not judge them. The rows stay."""
+    judged = "round_id not in (select id from rounds where status in ('failed', 'cancelled'))"
+    newest = f"select id from checkpoints where status = ? and path is not null and {judged} order by id desc limit ?"
     with connect(db) as c:
         rows = c.execute(
-            "select id, path from checkpoints where pruned_at is null and path is not null "
-            f"and status in ('rejected', 'retired') and id not in ({newest}) and id not in ({newest})",
+            "select id, path from checkpoints where pruned_at is null and path is not null and (status = 'retired' and "
+            f"id not in ({newest}) or status = 'rejected' and id not in ({newest}))",
             ["retired", keep, "rejected", keep_rejected],
         ).fetchall()
     for id, path in rows:

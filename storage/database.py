@@ -141,6 +141,18 @@ def transaction(path: Path) -> Iterator[sqlite3.Connection]:
         c.execute("commit")
 
 
+def is_writable(path: Path, seconds: float = 0.05) -> bool:
+    """Could somebody write now, or within so many seconds?"""
+    with connect(path) as c:
+        c.execute(f"pragma busy_timeout = {round(1000 * seconds)}")
+        try:
+            c.execute("begin immediate")
+        except sqlite3.OperationalError:
+            return False
+        c.execute("rollback")
+        return True
+
+
 def insert(c: sqlite3.Connection, table: str, **values) -> int:
     """Insert one row; dicts and lists are stored as JSON. Returns the rowid."""
     columns = ", ".join(values)

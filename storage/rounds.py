@@ -51,6 +51,10 @@ class RoundRunning(Exception):
     "A round is running already"
 
 
+class RoundEnded(Exception):
+    "Somebody else has ended the round, which its process does not know yet"
+
+
 def start_round(
     db: Path, *, requested: str, seed: int | None, started_by: str, owner: str, recipe: dict | None = None
 ) -> Round:
@@ -102,8 +106,10 @@ def abandoned_rounds(db: Path) -> list[int]:
 
 
 def advance(db: Path, id: int, status: str, **values) -> None:
-    """Move a round to its next status, with what is recorded about it, in one transaction."""
+    """Move a round to its next status, with what is recorded about it, in one transaction. Raises RoundEnded."""
     with transaction(db) as c:
+        if c.execute("select status from rounds where id = ?", [id]).fetchone()[0] not in RUNNING:
+            raise RoundEnded(f"Round {id} was ended meanwhile")
         update(c, "rounds", id, status=status, **values)
 
 
@@ -114,8 +120,12 @@ def finish_round(db: Path, id: int, status: str, *, error: str | None = None) ->
 
 
 def end_row(c, id: int, status: str, error: str | None) -> bool:
+    """A candidate that was not judged to its end never will be."""
     end = f"update rounds set status = ?, error = ?, finished_at = ? where id = ? and status in {RUNNING}"
-    return c.execute(end, [status, error, now(), id]).rowcount == 1
+    ended = c.execute(end, [status, error, now(), id]).rowcount == 1
+    if ended and status in ("failed", "cancelled"):
+        c.execute("update checkpoints set status = 'rejected' where round_id = ? and status = 'candidate'", [id])
+    return ended
 
 
 def request_cancel(db: Path, id: int) -> None:

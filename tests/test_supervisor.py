@@ -1,7 +1,10 @@
 """A round's process and those who chat meanwhile; what ends a round. The process is a real one that only counts."""
 
+import os
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -88,3 +91,81 @@ def test_a_round_beside_a_zero_gpu_sees_no_gpu(tmp_path, monkeypatch, zero_gpu, 
         time.sleep(0.05)
     supervisor.stop()
     assert said.partition("\n")[0] == seen
+
+
+class Writing(Supervisor):
+    """Its process holds the write lock most of the time."""
+
+    def command(self, round):
+        code = (
+            "import sqlite3, time\nc = sqlite3.connect({!r}, isolation_level=None, timeout=30)\n"
+            "print('.', flush=True)\n"
+            "while True: c.execute('begin immediate'); time.sleep(0.03); c.execute('rollback'); time.sleep(0.003)"
+        )
+        return [sys.executable, "-c", code.format(str(self.settings.db))]
+
+
+def test_a_round_never_stands_still_within_a_write(tmp_path):
+    settings = Settings(home=tmp_path)
+    checkpoints.ensure_base(open_database(settings.db))
+    supervisor = Writing(settings)
+    round = supervisor.start()
+    while not log_file(settings, round.id).read_text():
+        time.sleep(0.01)
+    for _ in range(5):
+        with supervisor.yielding():
+            before = time.monotonic()
+            conversations.start_conversation(settings.db, "ann")
+            assert time.monotonic() - before < 5
+    supervisor.stop()
+
+
+PARENT = """
+import sys, time
+sys.path.insert(0, {tests!r})
+from test_supervisor import Counting, Settings, checkpoints, open_database, Path, log_file
+settings = Settings(home=Path({home!r}))
+checkpoints.ensure_base(open_database(settings.db))
+supervisor = Counting(settings)
+round = supervisor.start()
+while not supervisor.counted(round):
+    time.sleep(0.01)
+with supervisor.yielding():
+    print(supervisor.child.pid, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_an_app_that_is_killed_amid_a_reply_leaves_no_process_behind(tmp_path):
+    code = PARENT.format(tests=str(Path(__file__).parent), home=str(tmp_path))
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    app = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
+    child = int(app.stdout.readline())
+    app.kill()
+    app.wait()
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{child}").exists() and "Z" not in state(child):
+        assert time.monotonic() < deadline, "the stopped trainer is still there"
+        time.sleep(0.05)
+
+
+def state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "Z"
+
+
+def test_a_round_that_ended_unjudged_leaves_no_candidate(started):
+    supervisor, round = started
+    db = supervisor.settings.db
+    k = checkpoints.publish(
+        db, round.id, lambda d: (d / "w").write_text("w"), parent_id=1, method="dpo", seed=1, metrics={}
+    )
+    directory = checkpoints.adapter_dir(db, k)
+    rounds.request_cancel(db, round.id)
+    ticking(supervisor, 3)
+    k = checkpoints.get_checkpoint(db, k.id)
+    assert (k.status, bool(k.pruned_at), directory.exists()) == ("rejected", True, False)
+    with pytest.raises(rounds.RoundEnded):
+        rounds.advance(db, round.id, "training")
