@@ -36,6 +36,7 @@ class Example:
     ranking: tuple[Completion, ...] = ()  # three or more completions of the prompt, best first
     critique: str = ""  # what was said of the rejected completion, in words
     rater: str = ""
+    round: int | None = None  # that elicited it
 
     @property
     def question(self) -> str:
@@ -104,6 +105,7 @@ def example(row: Feedback, completions: dict[str, Completion], prompts: dict[str
         "rater": row.rater,
         "noise": noise,
         "critique": row.critique or row.reason,
+        "round": row.round_id,
     }
     return Example(prompts[row.turn_id], chosen, rejected, row.conversation_id, (row.id,), **said)
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from kdloop import gate, packs, pairs, recipes
 from kdloop.knowledge import elicit
-from kdloop.knowledge.curation import SELECTIONS
 from kdloop.knowledge.rows import Means, Refused
 from kdloop.methods import METHODS, NothingToLearn, choose, trust_region
 from kdloop.methods.lora import Plan, trainable_student
@@ -16,6 +15,7 @@ from kdloop.pairs import Example, Split
 from kdloop.raters import judge, preference_model, teacher
 from kdloop.raters.preference_model import PreferenceModel
 from kdloop.recipes import Recipe
+from kdloop.selection import from_base, relevant, select
 from kdloop.settings import Settings
 from kdloop.student import Sampling
 from kdloop.student.base import find_student
@@ -51,12 +51,13 @@ def run(settings: Settings, round: Round) -> None:
             means = means_of(settings, round, recipe, writers, rater, split, clock)
             elicited = elicit(means, asked, recipe.knowledge)
             split = pairs.from_feedback(db, round.id, recipe.pack)
-            method, why = choose(requested(round, recipe), split.train, split.dropped["contradictory"])
+            train = relevant(split.train, recipe)
+            method, why = choose(requested(round, recipe), train, split.dropped["contradictory"])
         except (NothingToLearn, gate.CannotDecide, Refused) as refusal:
             return refuse(db, round, split, str(refusal))
-    examples = select(method, split.train, recipe, champion)
+    examples = select(method, train, recipe, champion)
     record_rows(db, round, examples, split)
-    if from_base(recipe, split):
+    if from_base(recipe, len(people_said(split))):
         origin, parent, adapter = base, untrained, None
 
     with clock.phase("training", method=method, why=explain(why, rater), counts=counts(split, examples, elicited)):
@@ -175,21 +176,6 @@ def training_tasks(recipe: Recipe, split: Split, seed: int) -> list[Task]:
 def gate_tasks(recipe: Recipe) -> list[Task]:
     """The gate's prompts whose completions can be checked: where there are any, checks judge the candidate."""
     return [t for t in packs.tasks(recipe.pack, "gate") if t.verifiable][:CHECKED]
-
-
-def from_base(recipe: Recipe, split: Split) -> bool:
-    """All votes that fit into one round are learned from the base, without drift."""
-    return recipe.start == "base" or (recipe.start == "auto" and len(people_said(split)) <= recipe.examples)
-
-
-def select(method: str, train: list[Example], recipe: Recipe, champion) -> list[Example]:
-    """What the method can use: people's newest votes first, then AI feedback, as the recipe selects it."""
-    newest_first = [e for e in train if METHODS[method].usable(e)][::-1]
-    said, elicited = (([e for e in newest_first if (e.source == "human") is human]) for human in (True, False))
-    room = max(0, recipe.examples - len(said))
-    if recipe.select and len(elicited) > room:
-        elicited = SELECTIONS[recipe.select](elicited, room, champion)
-    return [*said[: recipe.examples], *elicited[:room]]
 
 
 def record_rows(db, round: Round, examples: list[Example], split: Split) -> None:

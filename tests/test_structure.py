@@ -27,6 +27,7 @@ ORDER = [
     "methods",
     "gate",
     "recipes",
+    "selection",
     "round",
     "trainer",
     "supervisor",
