@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kdloop import collect
-from kdloop.ui import arena, consent, learning, lineage, models, rating, session, teach, words
+from kdloop.ui import arena, consent, lineage, models, rating, session, teach, words
 
 UI = Path(words.__file__).parent.parent
 BY_TABLE = {  # texts that are looked up through a table, not written at the call
@@ -19,7 +19,6 @@ BY_TABLE = {  # texts that are looked up through a table, not written at the cal
         for table in (arena.VOTES, session.PER_MINUTE)
         for value in (table.values() if table is arena.VOTES else table)
     ),
-    *learning.TRENDS.values(),
     *consent.PLACES,
     *lineage.STYLES,
     *(f"{side} answer" for side in ("Left", "Right", "First", "Second")),

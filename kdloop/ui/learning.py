@@ -1,94 +1,124 @@
-"""The Learning tab: does the student get better? Win rates, votes, and answers before and after."""
+"""The Learning tab: does the student get better? Win rates, what the guards measure, votes, standings, and answers
+before and after. Every picture has its numbers in a table beside it."""
 
+import re
 from functools import partial
 from itertools import accumulate
 
 import gradio as gr
 import pandas as pd
 
+from kdloop import arena
+from kdloop.arena import Standing
 from kdloop.settings import Settings
-from kdloop.ui import arena
+from kdloop.ui.plots import Point, picture, side_by_side
 from kdloop.ui.session import TABLE
 from kdloop.ui.words import t, tell
 from storage import checkpoints, feedback, rounds
+from storage.rounds import Round
 
-JUDGED = ["round", "version", "verdict", "against the version before", "against the base"]
-SERIES = ("win rate against the base", "low end of its interval", "high end")
-TRENDS = {"mean words": "Words of an answer", "repetition rise": "Repetition, against the version before"}
+JUDGED = ["round", "version", "verdict", "against the version before", "against the base", "checks gained", "judged by"]
 EMPTY = "No version has been judged yet. Chat, rate some answers, and a round will try to make a better student."
+READ = (
+    "Below, from left to right, the rounds, on held-out prompts: bars are 95 % intervals, a hollow dot is a refused "
+    "candidate, and a dashed line is 0.5, where nobody is better, or what a guard allows."
+)
+FEW = "Standings appear when two different versions have met."
 
 
 def build(settings: Settings) -> dict:
     """Returns what `fill` fills; the page does so whenever the tab is opened."""
     summary = gr.Markdown(t(EMPTY), elem_id="learning")
-    curve = gr.LinePlot(
-        title=t("Win rate on held-out prompts, with its 95 % interval (0.5 = no better)"),
-        x="round",
-        y="win rate",
-        color="series",
-        y_lim=[0, 1],
-        height=260,
-    )
+    rates = gr.HTML(elem_id="win-rates")
     table = gr.Dataframe(
         label=t("Rounds that reached the gate"),
         **TABLE,
-        column_widths=[80, 90, 110, 230, 230, 150, 150, 180, 220],
+        column_widths=[70, 110, 90, 210, 210, 210, 250, *[130] * 12],
     )
+    guards = gr.HTML(elem_id="guards")
     with gr.Row():
-        trends = [gr.LinePlot(title=t(title), x="round", y=guard, height=200) for guard, title in TRENDS.items()]
-    with gr.Row():
-        votes = gr.LinePlot(title=t("Votes so far"), x="hour", y="votes", height=220)
-        standings = gr.Markdown(arena.table(settings), label=t("Arena standings"), elem_id="standings")
-    examples = gr.Dataframe(label=t("The same prompts before and after the last round"), **TABLE)
-    return {"outputs": [summary, curve, table, *trends, votes, standings, examples], "fill": partial(fill, settings)}
+        with gr.Column():  # on a phone, one column is below the other
+            votes = gr.LinePlot(title=t("Votes so far"), x="hour", y="votes so far", height=240)
+            hours = gr.Dataframe(label=t("Votes by hour"), **TABLE, max_height=240, column_widths=[160, 80, 120])
+        with gr.Column():
+            scores = gr.HTML(elem_id="scores")
+            standings = gr.Dataframe(
+                label=t("Arena standings"),
+                **TABLE,
+                max_height=240,
+                column_widths=[100, 70, 160, 80],
+                elem_id="standings",
+            )
+    examples = gr.Dataframe(
+        label=t("The same prompts before and after the last round"), **TABLE, column_widths=[200, 350, 350]
+    )
+    outputs = [summary, rates, table, guards, votes, hours, scores, standings, examples]
+    return {"outputs": outputs, "fill": partial(fill, settings)}
 
 
 def fill(settings: Settings):
     judged = [r for r in reversed(rounds.list_rounds(settings.db, 200)) if r.verdict and r.verdict.get("n")]
+    counted, standings = votes(settings), arena.standings(settings.db)
     return (
         summary(settings, judged),
-        curve(judged),
+        curves(judged),
         table(settings, judged),
-        *(trend(judged, guard) for guard in TRENDS),
-        votes(settings),
-        arena.table(settings),
+        trends(judged),
+        counted,
+        by_hour(counted),
+        scores(standings) or tell(FEW),
+        ranks(standings),
         examples(judged),
     )
 
 
-def summary(settings: Settings, judged: list) -> str:
+def summary(settings: Settings, judged: list[Round]) -> str:
     if not judged:
         return tell(EMPTY)
     promoted = [r for r in judged if r.status == "promoted"]
     best = checkpoints.serving(settings.db).name
     n, of = len(promoted), len(judged)
-    return tell("Judged rounds that were promoted: **{n} of {of}**. **{best}** answers now.", n=n, of=of, best=best)
+    told = tell("Judged rounds that were promoted: **{n} of {of}**. **{best}** answers now.", n=n, of=of, best=best)
+    return f"{told} {tell(READ)}"
 
 
-def curve(judged: list) -> pd.DataFrame:
-    """From round 0, the base, which wins half of the time against itself."""
-    rows = [(0, 0.5, series) for series in SERIES] if judged else []
-    for r in judged:
-        outcome = r.verdict.get("against_base") or r.verdict
-        values = (outcome["win_rate"], *outcome["ci95"])
-        rows += [(r.id, value, series) for series, value in zip(SERIES, values, strict=True)]
-    return pd.DataFrame(rows, columns=["round", "win rate", "series"])
+def curves(judged: list[Round]) -> str:
+    """Against the base, where a round measured that; against the version before; and what the checks say, if any."""
+    base = [point(r, r.verdict["against_base"]) for r in judged if r.verdict.get("against_base")]
+    before, checked = [point(r, r.verdict) for r in judged], [point(r, gain(r.verdict)) for r in judged if checks(r)]
+    axis, rate = tell("round"), {"marks": [0.5], "span": (0, 1)}
+    return side_by_side(
+        [
+            picture(tell("Win rate against the base"), axis, base, **rate),
+            picture(tell("Win rate against the version before"), axis, before, **rate),
+            picture(tell("Share of checked prompts gained on the version before"), axis, checked, [0]),
+        ]
+    )
 
 
-def table(settings: Settings, judged: list) -> pd.DataFrame:
+def point(r: Round, outcome: dict) -> Point:
+    return Point(str(r.id), outcome["win_rate"], *outcome["ci95"], hollow=r.status != "promoted")
+
+
+def checks(r: Round) -> bool:
+    return r.verdict["judged_by"].startswith("checks of")
+
+
+def gain(verdict: dict) -> dict:
+    """Of a round that checks have judged: the share of prompts that pass now, less the share that passed before."""
+    return {"win_rate": 2 * verdict["win_rate"] - 1, "ci95": [2 * end - 1 for end in verdict["ci95"]]}
+
+
+def table(settings: Settings, judged: list[Round]) -> pd.DataFrame:
     names = {k.id: k.name for k in checkpoints.lineage(settings.db)}
     rows = []
     for r in judged:
         base = r.verdict.get("against_base")
-        said = (r.id, names.get(r.candidate_id, ""), r.status, interval(r.verdict), interval(base) if base else "")
-        guards = list(r.verdict["guards"].items())[:4]
-        rows.append(dict(zip(JUDGED, said, strict=True)) | {k: f"{g['value']:.3g} ({g['limit']})" for k, g in guards})
+        rates = interval(r.verdict), interval(base) if base else "", gained(r.verdict) if checks(r) else ""
+        said = (r.id, names.get(r.candidate_id, ""), r.status, *rates, r.verdict["judged_by"])
+        guards = {name: f"{g['value']:.3g} ({g['limit']})" for name, g in r.verdict["guards"].items()}
+        rows.append(dict(zip(JUDGED, said, strict=True)) | guards)
     return pd.DataFrame(rows, columns=None if rows else JUDGED).fillna("")
-
-
-def trend(judged: list, guard: str) -> pd.DataFrame:
-    rows = [(r.id, r.verdict["guards"][guard]["value"]) for r in judged if guard in r.verdict["guards"]]
-    return pd.DataFrame(rows, columns=["round", guard])
 
 
 def interval(outcome: dict) -> str:
@@ -97,15 +127,50 @@ def interval(outcome: dict) -> str:
     return f"{outcome['win_rate']:.2f} ({low:.2f} to {high:.2f}), n = {n}"
 
 
+def gained(verdict: dict) -> str:
+    more = gain(verdict)
+    low, high = more["ci95"]
+    return f"{more['win_rate']:+.2f} ({low:+.2f} to {high:+.2f}): {verdict['wins']} gained, {verdict['losses']} lost"
+
+
+def trends(judged: list[Round]) -> str:
+    """Every guard's number by round; dashed, the limits of the last round that had it."""
+    found: dict[str, list[Point]] = {}
+    limits = {}
+    for r in judged:
+        for name, g in r.verdict["guards"].items():
+            found.setdefault(name, []).append(Point(str(r.id), *[g["value"]] * 3, hollow=r.status != "promoted"))
+            limits[name] = [float(n) for n in re.findall(r"-?\d+(?:\.\d+)?", g["limit"])[:2]]
+    return side_by_side(picture(name, tell("round"), at, limits[name]) for name, at in found.items())
+
+
 def votes(settings: Settings) -> pd.DataFrame:
     counted = feedback.votes_by_hour(settings.db)
     hours = pd.to_datetime([hour + ":00" for hour, _ in counted])
     before = hours[:1] - pd.Timedelta(hours=1)  # a curve begins at nothing
     totals = list(accumulate(n for _, n in counted))
-    return pd.DataFrame({"hour": before.append(hours), "votes": [0] * len(before) + totals})
+    return pd.DataFrame({"hour": before.append(hours), "votes so far": [0] * len(before) + totals})
 
 
-def examples(judged: list) -> pd.DataFrame:
+def by_hour(counted: pd.DataFrame) -> pd.DataFrame:
+    """The newest hour first."""
+    hours, totals = pd.to_datetime(counted["hour"]).dt.strftime("%Y-%m-%d %H:00"), counted["votes so far"]
+    rows = pd.DataFrame({"hour": hours, "votes": totals.diff(), "votes so far": totals})
+    return rows[1:][::-1].astype({"votes": int})
+
+
+def scores(standings: list[Standing]) -> str:
+    points = [Point(s.name, s.score, s.low, s.high) for s in standings]
+    title = tell("Bradley-Terry scores of the Arena, with 95 % intervals, the base at 0")
+    return picture(title, tell("version"), points, [0], joined=False)
+
+
+def ranks(standings: list[Standing]) -> pd.DataFrame:
+    rows = [(s.name, f"{s.score:+.2f}", f"{s.low:+.2f} to {s.high:+.2f}", s.n) for s in standings]
+    return pd.DataFrame(rows, columns=["version", "score", "95 % interval", "duels"])
+
+
+def examples(judged: list[Round]) -> pd.DataFrame:
     kept = judged[-1].verdict.get("examples", []) if judged else []
     rows = [(e["prompt"], e["before"], e["after"]) for e in kept]
     return pd.DataFrame(rows, columns=["prompt", "before", "after"])

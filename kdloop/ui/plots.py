@@ -1,0 +1,103 @@
+"""Estimates with their intervals as SVG. Widths are per cent, so that the words keep their size on a phone.
+
+A picture is drawn for eyes alone: screen readers are told its title, and read the numbers in a table beside it.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from itertools import pairwise
+
+LEFT, WIDTH = 13, 85  # per cent
+TOP, HEIGHT, BELOW = 10, 170, 40  # pixels
+LABELS = 8  # on the x axis, at most
+INK, FAINT, GRID = "var(--primary-600)", "var(--body-text-color-subdued)", "var(--border-color-primary)"
+TEXT = 'font-size="12" fill="var(--body-text-color)"'
+COLUMNS = "grid-template-columns: repeat(auto-fit, minmax(260px, 1fr)); gap: 16px"
+
+
+@dataclass(frozen=True)
+class Point:
+    """`at` is its name on the x axis; a `hollow` one stands for what was refused."""
+
+    at: str
+    value: float
+    low: float
+    high: float
+    hollow: bool = False
+
+    def __str__(self) -> str:
+        interval = f" ({self.low:.3g} to {self.high:.3g})" if self.low < self.high else ""
+        return f"{self.at}: {self.value:.3g}{interval}"
+
+
+def side_by_side(pictures: Iterable[str]) -> str:
+    """One below the other where the screen is narrow."""
+    shown = "".join(f"<div>{p}</div>" for p in pictures if p)
+    return shown and f'<div style="display: grid; {COLUMNS}">{shown}</div>'
+
+
+def picture(
+    title: str,
+    axis: str,
+    points: Sequence[Point],
+    marks: Sequence[float] = (),
+    span: tuple[float, float] | None = None,
+    joined: bool = True,
+) -> str:
+    """Points in their order with their intervals; `marks` are dashed lines; `span`, of the y axis, is found if not
+    given. Nothing where there are no points."""
+    points = [p for p in points if math.isfinite(p.value + p.low + p.high)]
+    if not points:
+        return ""
+    low, high = span or around([*marks, *(v for p in points for v in (p.low, p.high))])
+
+    def y(value: float) -> float:
+        return round(TOP + HEIGHT * (high - value) / (high - low), 1)
+
+    grid = [(value, f'stroke="{GRID}"') for value in ticks(low, high)]
+    grid += [(mark, f'stroke="{FAINT}" stroke-dasharray="5 4"') for mark in marks if low <= mark <= high]
+    lines = "".join(line(LEFT, y(value), LEFT + WIDTH, y(value), how) for value, how in grid)
+    names = "".join(text(LEFT - 1.5, y(value) + 4, f"{value:g}", "end") for value in ticks(low, high))
+    at = [round(LEFT + WIDTH * (i + 0.5) / len(points), 2) for i in range(len(points))]
+    path = [(x, y(p.value)) for x, p in zip(at, points, strict=True)] if joined else []
+    lines += "".join(line(*a, *b, f'stroke="{INK}" stroke-opacity="0.5"') for a, b in pairwise(path))
+    every = math.ceil(len(points) / LABELS)
+    names += "".join(text(x, TOP + HEIGHT + 18, p.at) for x, p in list(zip(at, points, strict=True))[::every])
+    names += text(LEFT + WIDTH / 2, TOP + HEIGHT + 36, axis)
+    drawn = "".join(point(x, y, p) for x, p in zip(at, points, strict=True))
+    return (
+        f'<figure style="margin: 0"><figcaption><b>{escape(title)}</b></figcaption><svg width="100%" '
+        f'height="{TOP + HEIGHT + BELOW}" role="img" aria-label="{escape(title)}">{lines}{names}{drawn}</svg>'
+        "</figure>"
+    )
+
+
+def point(x: float, y, p: Point) -> str:
+    interval = line(x, y(p.low), x, y(p.high), f'stroke="{INK}" stroke-width="2"') if p.low < p.high else ""
+    fill = "var(--body-background-fill)" if p.hollow else INK
+    dot = f'<circle cx="{x}%" cy="{y(p.value)}" r="5" fill="{fill}" stroke="{INK}" stroke-width="2"/>'
+    return f"<g><title>{escape(str(p))}</title>{interval}{dot}</g>"
+
+
+def line(x1: float, y1: float, x2: float, y2: float, how: str) -> str:
+    return f'<line x1="{x1}%" y1="{y1}" x2="{x2}%" y2="{y2}" {how}/>'
+
+
+def text(x: float, y: float, said: str, anchor: str = "middle") -> str:
+    return f'<text x="{x}%" y="{y}" text-anchor="{anchor}" {TEXT}>{escape(said)}</text>'
+
+
+def around(values: Sequence[float]) -> tuple[float, float]:
+    """From a little below the lowest to a little above the highest."""
+    low, high = min(values), max(values)
+    room = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
+    return low - room, high + room
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """Two to six round numbers."""
+    unit = 10.0 ** math.floor(math.log10((high - low) / 3))
+    step = next(unit * m for m in (1, 2, 5, 10) if (high - low) / (unit * m) < 6)
+    return [round(i * step, 10) for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
