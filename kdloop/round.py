@@ -15,7 +15,7 @@ from kdloop.pairs import Example, Split
 from kdloop.raters import judge, preference_model, teacher
 from kdloop.raters.preference_model import PreferenceModel
 from kdloop.recipes import Recipe
-from kdloop.selection import from_base, relevant, select
+from kdloop.selection import from_base, line_of, relevant, replay, select
 from kdloop.settings import Settings
 from kdloop.student import Sampling
 from kdloop.student.base import find_student
@@ -55,12 +55,16 @@ def run(settings: Settings, round: Round) -> None:
             method, why = choose(requested(round, recipe), train, split.dropped["contradictory"])
         except (NothingToLearn, gate.CannotDecide, Refused) as refusal:
             return refuse(db, round, split, str(refusal))
-    examples = select(method, train, recipe, champion)
+    chosen, line = select(method, train, recipe, champion), line_of(db, parent)
+    at_base, afresh = from_base(recipe, len(people_said(split)), line), recipe.start == "auto"
+    replayed = [] if at_base and afresh else replay(db, line, method, chosen, recipe, round.seed)
+    examples = [*chosen, *replayed]
     record_rows(db, round, examples, split)
-    if from_base(recipe, len(people_said(split))):
+    if at_base:
         origin, parent, adapter = base, untrained, None
 
-    with clock.phase("training", method=method, why=explain(why, rater), counts=counts(split, examples, elicited)):
+    known = counts(split, examples, elicited) | {"replayed": len(replayed)}
+    with clock.phase("training", method=method, why=explain(why, rater), counts=known):
         model = trainable_student(base.source, adapter, device_and_dtype()[1], round.seed)
         start, plan = trust_region.parameters(model), plan_of(settings, round, rater, recipe, len(examples))
         metrics = METHODS[method].train(model, base.tokenizer, examples, plan, clock.steps)

@@ -1,12 +1,20 @@
-"""Which examples a round trains on: what it elicited, and people's votes; neither takes the other's share."""
+"""Which examples a round trains on: what it elicited, people's votes, and some of what the champion learned before."""
 
-from kdloop import packs
+import random
+from pathlib import Path
+
+from kdloop import packs, pairs
 from kdloop.knowledge.curation import SELECTIONS
 from kdloop.methods import METHODS
 from kdloop.pairs import Example
 from kdloop.recipes import VOTES, Recipe
+from storage import checkpoints, rounds
+from storage.checkpoints import Checkpoint
+from storage.rounds import Round
 
 ELICITED, BESIDE_VOTES = 0.5, 0.25  # shares of a training: a recipe's own examples; AI feedback beside people's votes
+REPLAYED = 0.25  # share of examples that earlier rounds have trained on
+REMEMBERED = 8  # so many of the champion's rounds are replayed
 
 
 def relevant(train: list[Example], recipe: Recipe) -> list[Example]:
@@ -35,6 +43,33 @@ def select(method: str, train: list[Example], recipe: Recipe, champion) -> list[
     return [*said, *elicited[:room]]
 
 
-def from_base(recipe: Recipe, votes: int) -> bool:
-    """All votes that fit into one round are learned from the base, without drift."""
-    return recipe.start == "base" or (recipe.start == "auto" and votes <= room_for_votes(recipe))
+def from_base(recipe: Recipe, votes: int, line: list[Round]) -> bool:
+    """All votes that fit into one round are learned from the base, without drift: where the champion has learned from
+    nothing but votes. From the base, a round would lose what recipes have taught it."""
+    votes_alone = all(r.recipe.get("name", VOTES.name) == VOTES.name for r in line)
+    return recipe.start == "base" or (recipe.start == "auto" and votes <= room_for_votes(recipe) and votes_alone)
+
+
+def line_of(db: Path, champion: Checkpoint) -> list[Round]:
+    """The rounds that made the champion what it is, oldest first."""
+    return [rounds.get_round(db, k.round_id) for k in checkpoints.ancestors(db, champion) if k.round_id]
+
+
+def trained_on(db: Path, round: Round) -> list[str]:
+    return checkpoints.trained_on(db, checkpoints.get_checkpoint(db, round.candidate_id))
+
+
+def replay(db: Path, line: list[Round], method: str, chosen: list[Example], recipe: Recipe, seed: int) -> list[Example]:
+    """Beside what was chosen, some of what the line has trained on: REPLAYED of the training (rehearsal, Robins 1995).
+
+    Drawn by `seed`; neither what people have taken back nor what this round's pack holds out is among it.
+    """
+    held_out, known = packs.held_out(*{"general", recipe.pack}), {id for e in chosen for id in e.rows}
+    found: dict[tuple, Example] = {}
+    for earlier in line[-REMEMBERED:]:
+        trained = set(trained_on(db, earlier)) - known
+        for e in pairs.from_feedback(db, earlier.id, earlier.recipe.get("pack", "general")).train:
+            if trained.intersection(e.rows) and METHODS[method].usable(e) and packs.normal(e.question) not in held_out:
+                found[e.rows] = e
+    n = round(len(chosen) * REPLAYED / (1 - REPLAYED))
+    return random.Random(seed).sample(list(found.values()), min(n, len(found)))

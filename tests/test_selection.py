@@ -5,7 +5,11 @@ from dataclasses import replace
 import pytest
 from test_methods import example
 
-from kdloop import recipes, selection
+from kdloop import packs, recipes, selection
+from kdloop.knowledge.rows import training_id
+from storage import checkpoints, conversations, rounds
+from storage.conversations import add_completion, as_prompt, start_conversation
+from storage.feedback import add_feedback
 
 
 def votes(n):
@@ -40,8 +44,53 @@ def test_votes_and_what_was_elicited_have_a_share_each_and_take_what_is_left(nam
     assert newest[0].conversation == "98"
 
 
+def taught(db, recipe, questions, parent=None):
+    """A round that was promoted, having trained on one pair for each question; the champion that it left."""
+    parent = parent or checkpoints.serving(db)
+    made = rounds.start_round(db, requested="auto", seed=1, started_by="test", owner="me", recipe=recipe)
+    rows = []
+    for question in questions:
+        turn = conversations.add_turn(db, start_conversation(db, "round", id=training_id()), as_prompt(question))
+        sides = [add_completion(db, turn.id, "student", text=f"{w} thing", checkpoint_id=1) for w in ("good", "bad")]
+        said = {"chosen_id": sides[0], "rejected_id": sides[1], "source": "verifier", "round_id": made.id}
+        rows.append(add_feedback(db, turn.id, rater="checks", channel="ranking", **said))
+    rounds.use_feedback(db, made.id, rows, [])
+    save = {"save": lambda directory: (directory / "w").write_text("1"), "parent_id": parent.id}
+    k = checkpoints.publish(db, made.id, **save, method="sft", seed=1, metrics={})
+    checkpoints.promote(db, k.id, made.id, verdict={})
+    rounds.release_lease(db, "me")
+    return checkpoints.serving(db)
+
+
 def test_votes_are_learned_from_the_base_while_all_of_them_fit():
     recipe = replace(recipes.VOTES, examples=80)
-    assert selection.from_base(recipe, 60) and not selection.from_base(recipe, 61)
-    assert selection.from_base(replace(recipe, knowledge=()), 80)
-    assert not selection.from_base(replace(recipes.load("rejection"), start="auto"), 1), "it would not learn that vote"
+    assert selection.from_base(recipe, 60, []) and not selection.from_base(recipe, 61, [])
+    assert selection.from_base(replace(recipe, knowledge=()), 80, [])
+    assert not selection.from_base(replace(recipes.load("rejection"), start="auto"), 1, []), "it would not learn it"
+
+
+def test_from_the_base_nothing_may_be_lost_that_a_recipe_has_taught(db):
+    voted = taught(db, {}, ["How are you?"])
+    voted = taught(db, recipes.VOTES.as_dict(), ["Who are you?"], voted)
+    assert selection.from_base(recipes.VOTES, 9, selection.line_of(db, voted))
+    counts = taught(db, recipes.load("rejection").as_dict(), ["What is 1 + 1?"], voted)
+    assert not selection.from_base(recipes.VOTES, 9, selection.line_of(db, counts))
+    after = taught(db, {}, ["Where are you?"], counts)
+    assert not selection.from_base(recipes.VOTES, 9, selection.line_of(db, after))
+    checkpoints.serve(db, voted.id)  # rolled back: what it has not learned cannot be lost
+    assert selection.from_base(recipes.VOTES, 9, selection.line_of(db, checkpoints.serving(db)))
+
+
+def test_a_quarter_of_a_training_is_what_the_champion_had_trained_on(db):
+    sums = [f"What is {i} plus {i}, would you say?" for i in range(30)]
+    held_out = packs.prompts("sums", "heldout")[0]
+    line = selection.line_of(db, taught(db, recipes.load("rejection").as_dict(), [*sums, held_out]))
+    chosen = [example(i) for i in range(24)]
+    first, again, other = (selection.replay(db, line, "dpo", chosen, recipes.VOTES, seed) for seed in (1, 1, 2))
+    assert len(first) == 8 and first == again != other
+    assert {e.question for e in [*first, *other]} <= set(sums)
+    known = selection.replay(db, line, "dpo", chosen * 9, recipes.VOTES, 1)
+    assert len(known) == 30 and held_out not in {e.question for e in known}
+    assert selection.replay(db, line, "dpo", [*chosen, *known], recipes.VOTES, 1) == [], "nothing is there twice"
+    assert selection.replay(db, line, "tpo", chosen, recipes.VOTES, 1) == [], "no rankings were there"
+    assert selection.replay(db, [], "dpo", chosen, recipes.VOTES, 1) == []
