@@ -33,12 +33,15 @@ KEYS = """
     if (button) { e.preventDefault(); button.click(); }
   }); }
 """
+LEAVE = "() => document.activeElement.closest('#duel-prompt') && document.activeElement.blur()"  # arrows vote from here
 
 
 def build(settings: Settings, serving: Serving, supervisor: Supervisor, state: gr.State) -> None:
     gr.Markdown(t(ABOUT), elem_classes="kd-head")
     with gr.Row(equal_height=True):
-        prompt = gr.Textbox(label=t("Prompt"), max_length=chat.MAX_CHARACTERS, scale=4, submit_btn=t("Duel"))
+        prompt = gr.Textbox(
+            label=t("Prompt"), max_length=chat.MAX_CHARACTERS, scale=4, submit_btn=t("Duel"), elem_id="duel-prompt"
+        )
         surprise = gr.Button(t("Surprise me"), scale=1)
     with gr.Row():
         boxes = [
@@ -55,7 +58,7 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, state: g
     fight = named(partial(duel, settings, serving, supervisor), "duel")
     outputs = [*boxes, *votes, reveal, back, state]
     once = {"concurrency_id": "gen", "concurrency_limit": serving.base.at_once, **PRIVATE}
-    prompt.submit(fight, [prompt, state], outputs, **once)
+    prompt.submit(fight, [prompt, state], outputs, **once).success(None, None, None, js=LEAVE)
     surprise.click(pick, None, prompt, queue=False, **PRIVATE).then(fight, [prompt, state], outputs, **once)
     for button, value in zip(votes, VOTES.values(), strict=True):
         handler = named(partial(vote, settings, value), "vote")

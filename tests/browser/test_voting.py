@@ -1,0 +1,149 @@
+"""Arena and Teach by the keyboard, in headless Chromium: every vote, what is told before it, and no second one."""
+
+import pytest
+from pages import eventually, opened, running
+from playwright.sync_api import expect
+
+from kdloop import packs
+from storage import checkpoints, conversations, feedback
+from storage.conversations import as_prompt
+from storage.database import connect
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def tiny_app(tiny_student, tmp_path_factory):
+    """(url, home) of an app whose student is quick: what it says does not matter here."""
+    home = tmp_path_factory.mktemp("voting")
+    with running(home, KDLOOP_STUDENT=tiny_student, KDLOOP_COMPARE_EVERY="0") as url:
+        yield url, home
+
+
+def votes(home) -> list[tuple]:
+    """(chosen text, rejected text, score) of people's choices that stand, oldest first."""
+    with connect(home / "kdloop.db") as c:
+        texts = {id: words(text) for id, text in c.execute("select id, text from completions")}
+    rows = [f for f in feedback.live_feedback(home / "kdloop.db") if f.channel == "choice" and f.source == "human"]
+    return [(texts.get(f.chosen_id), texts.get(f.rejected_id), f.score) for f in rows]
+
+
+def words(text: str) -> str:
+    return " ".join(text.split())
+
+
+def duel(page, question):
+    """Ask by the keyboard alone; the answers on both sides."""
+    page.locator("#duel-prompt textarea").fill(question)
+    page.keyboard.press("Enter")
+    expect(page.locator("#vote-left")).to_be_enabled(timeout=60_000)
+    return [words(page.locator(f"#duel-{side} textarea").input_value()) for side in ("left", "right")]
+
+
+def test_nothing_says_who_wrote_which_answer_before_the_one_vote(tiny_app, browser):
+    url, home = tiny_app
+    page, errors = opened(browser.new_context(), url)
+    page.get_by_role("tab", name="Arena").click()
+    sent = []
+
+    def listen(route):
+        answer = route.fetch(timeout=60_000)
+        sent.append(answer.text())
+        route.fulfill(response=answer)
+
+    page.route("**/queue/data**", listen)
+    duel(page, "Name a colour.")
+    page.unroute("**/queue/data**")
+    assert "Which is better?" in sent[-1], "what was listened to is the duel"
+    for private in ("v0", "candidate", "checkpoint", *ids(home)):
+        assert private not in "".join(sent), private
+
+    page.keyboard.press("Control+ArrowRight")
+    page.keyboard.press("Shift+ArrowRight")
+    page.evaluate("document.dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowRight', repeat: true}))")
+    page.wait_for_timeout(500)
+    assert votes(home) == []
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#reveal")).to_contain_text("You voted right. Left was v0, right was v0.", timeout=15_000)
+    assert len(votes(home)) == 1
+
+    vote_again(page)
+    assert len(votes(home)) == 1
+    page.get_by_role("button", name="Undo this vote").click()
+    expect(page.locator("#reveal")).to_contain_text("counts for nothing", timeout=15_000)
+    vote_again(page)
+    assert votes(home) == [] and errors == []
+
+
+def ids(home) -> list[str]:
+    with connect(home / "kdloop.db") as c:
+        return [
+            r[0] for table in ("completions", "turns", "conversations") for r in c.execute(f"select id from {table}")
+        ]
+
+
+def vote_again(page):
+    """As somebody would who knows how pages work: the button is disabled."""
+    expect(page.locator("#vote-left")).to_be_disabled()
+    page.keyboard.press("ArrowLeft")
+    page.evaluate("const b = document.getElementById('vote-left'); b.disabled = false; b.click(); b.disabled = true")
+    expect(page.get_by_test_id("toast-body").last).to_contain_text("No duel to vote on", timeout=15_000)
+    page.get_by_role("button", name="Close").last.click()
+
+
+def test_each_arrow_votes(tiny_app, browser):
+    url, home = tiny_app
+    page, _ = opened(browser.new_context(), url)
+    page.get_by_role("tab", name="Arena").click()
+    left, right = duel(page, "Name a fruit.")
+    page.keyboard.press("ArrowLeft")
+    eventually(lambda: votes(home)[-1:] == [(left, right, None)])
+    left, right = duel(page, "Name a river.")
+    page.keyboard.press("ArrowUp")
+    eventually(lambda: votes(home)[-1:] == [(left, right, 0.5)])
+    before = votes(home)
+    left, right = duel(page, "Name a bird.")
+    page.keyboard.press("ArrowDown")
+    eventually(lambda: votes(home)[len(before) :] == [(None, left, None), (None, right, None)])
+
+
+def test_teach_takes_votes_skips_and_better_answers_from_the_keyboard(tiny_app, browser):
+    url, home = tiny_app
+    db = home / "kdloop.db"
+    pairs = [compared(db, question, 0.6 + i / 10) for i, question in enumerate(packs.prompts("general", "train")[:3])]
+    page, errors = opened(browser.new_context(), url)
+    page.get_by_role("tab", name="Teach").click()
+    expect(page.locator("#teach")).to_contain_text("Pairs that wait: 3", timeout=15_000)
+    page.locator("#teach").click()
+    before = said(db)
+    page.keyboard.press("ArrowDown")
+    expect(page.locator("#teach")).to_contain_text("Pairs that wait: 2", timeout=15_000)
+    page.keyboard.press("ArrowUp")
+    expect(page.locator("#teach")).to_contain_text("The AI rater had chosen", timeout=15_000)
+    assert said(db)[len(before) :] == [("choice", pairs[1])]
+
+    page.keyboard.press("e")
+    page.keyboard.type("Take two eggs.")
+    page.keyboard.press("Shift+Enter")
+    expect(page.locator("#teach")).to_contain_text("the student will learn from your answer", timeout=15_000)
+    assert said(db)[len(before) :] == [("choice", pairs[1]), ("edit", pairs[2])]
+    page.get_by_role("button", name="Undo the last vote").click()
+    expect(page.locator("#teach")).to_contain_text("counts for nothing", timeout=15_000)
+    assert said(db)[len(before) :] == [("choice", pairs[1])] and errors == []
+
+
+def compared(db, question, sure) -> str:
+    """A pair for the queue; its turn."""
+    turn = conversations.add_turn(db, conversations.start_conversation(db, "round 1", question), as_prompt(question))
+    base = checkpoints.serving(db).id
+    chosen, rejected = (
+        conversations.add_completion(db, turn.id, "student", text=f"{end} answer", checkpoint_id=base)
+        for end in ("one", "another")
+    )
+    said = {"chosen_id": chosen, "rejected_id": rejected, "score": sure, "source": "preference_model"}
+    feedback.add_feedback(db, turn.id, rater="model", channel="ranking", **said)
+    return turn.id
+
+
+def said(db) -> list[tuple[str, str]]:
+    return [(f.channel, f.turn_id) for f in feedback.live_feedback(db)]
