@@ -15,9 +15,10 @@ import tempfile
 from contextlib import closing, contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
+from threading import RLock
 from typing import Protocol
 
-from storage.database import connect, now
+from storage.database import connect, new_id, now
 
 HUB = "hf://datasets/"
 LATEST = "latest.json"
@@ -25,6 +26,7 @@ ARCHIVES = "kdloop-*.tar.gz"
 KEEP = 5  # archives in a folder
 SECRET = "secret"  # signs the ids in people's browsers: without it nobody could see or delete their data again
 OWED = "snapshots-owed"  # there was an erasure that older snapshots would undo
+SAVING = RLock()  # one at a time: `latest.json` must never name an archive that another one made go
 
 
 class DamagedSnapshot(Exception):
@@ -120,7 +122,7 @@ def open_target(address: str) -> Target:
 
 def take(db: Path, target: Target) -> str:
     """Write a snapshot; returns the archive's name. Readers and writers go on meanwhile (VACUUM INTO)."""
-    with tempfile.TemporaryDirectory() as directory:
+    with SAVING, tempfile.TemporaryDirectory() as directory:
         copy, archive = Path(directory) / db.name, Path(directory) / "archive"
         with connect(db) as c:
             c.execute("vacuum into ?", [str(copy)])
@@ -140,7 +142,7 @@ def take(db: Path, target: Target) -> str:
 
 
 def owe(db: Path) -> None:
-    (db.parent / OWED).write_text(now())
+    (db.parent / OWED).write_text(new_id())
 
 
 def owed(db: Path) -> bool:
@@ -150,8 +152,9 @@ def owed(db: Path) -> bool:
 def renew(db: Path, target: Target) -> str:
     """After an erasure: a fresh snapshot, and all older ones go, whose restore would bring back what was deleted."""
     since = (db.parent / OWED).read_text()
-    name = take(db, target)
-    target.keep_only(name)
+    with SAVING:
+        name = take(db, target)
+        target.keep_only(name)
     if (db.parent / OWED).read_text() == since:  # no other erasure meanwhile
         (db.parent / OWED).unlink()
     return name

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 
 import huggingface_hub.constants
 import pytest
@@ -92,6 +93,24 @@ def test_an_erasure_makes_older_archives_go(lived_in, tmp_path):
     assert new != old and [f.name for f in target.path.glob("kdloop-*")] == [new] and not snapshots.owed(lived_in)
     snapshots.restore(tmp_path / "new" / "kdloop.db", target)
     assert conversations.find_conversations(tmp_path / "new" / "kdloop.db", "ann") == []
+
+
+class SlowFolder(Folder):
+    def put(self, file, name):
+        super().put(file, name)
+        time.sleep(0.5)
+
+
+def test_an_owners_snapshot_beside_an_erasures_leaves_a_latest_one_that_is_there(lived_in, tmp_path):
+    target = SlowFolder(tmp_path / "snapshots")
+    people.erase(lived_in, "ann")
+    by_hand = threading.Thread(target=snapshots.take, args=(lived_in, target))
+    by_hand.start()
+    while not list(target.path.glob("kdloop-*.gz")):
+        time.sleep(0.01)
+    snapshots.renew(lived_in, Folder(target.path))
+    by_hand.join()
+    assert snapshots.restore(tmp_path / "new" / "kdloop.db", target)
 
 
 @pytest.fixture
