@@ -7,14 +7,18 @@ does: authors and sources by CHECK, one serving checkpoint by a unique partial i
 import json
 import secrets
 import sqlite3
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
+from threading import Lock
 
 from storage.scale import DISPUTES, SCALE
 
 BUSY_SECONDS = 15
+WRITING: dict[Path, Lock] = defaultdict(Lock)
+HELD: dict[Path, sqlite3.Connection] = {}  # the last database of this process, see `hold`
 
 
 class NewerDatabase(Exception):
@@ -124,13 +128,27 @@ def connect(path: Path) -> Iterator[sqlite3.Connection]:
     try:
         yield c
     finally:
+        hold(path)
         c.close()
+
+
+def hold(path: Path) -> None:
+    """Keep one idle connection open: the close of a database's last one empties its log to the disk, and waits for it."""
+    if path not in HELD:
+        idle = sqlite3.connect(path, check_same_thread=False)
+        idle.execute("select 1 from sqlite_schema").fetchall()  # only now it takes part
+        for before in [HELD.pop(known) for known in list(HELD)]:
+            before.close()
+        HELD[path] = idle
 
 
 @contextmanager
 def transaction(path: Path) -> Iterator[sqlite3.Connection]:
-    """All or nothing. IMMEDIATE takes the write lock at once: a lock taken late cannot wait, it fails."""
-    with connect(path) as c:
+    """All or nothing. IMMEDIATE takes the write lock at once: a lock taken late cannot wait, it fails.
+
+    Threads of this process queue for it: SQLite's own waiters sleep and try again, some of them for seconds.
+    """
+    with connect(path) as c, WRITING[path]:
         c.execute("begin immediate")
         try:
             yield c

@@ -1,5 +1,6 @@
 import sqlite3
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -170,3 +171,9 @@ def test_stars_on_two_aspects_of_one_completion_both_stand(db):
     for aspect, score in (("honesty", 1.0), ("helpfulness", 0.25), ("honesty", 0.5)):
         feedback.add_feedback(db, turn.id, **stars, aspect=aspect, score=score)
     assert sorted(r.score for r in feedback.live_feedback(db)) == [0.25, 0.5]
+
+
+def test_the_end_of_a_write_does_not_empty_the_log_to_the_disk(db):
+    for person in ("ann", "bob"):
+        conversations.start_conversation(db, person)
+        assert Path(f"{db}-wal").stat().st_size, "else every vote waits for the disk, four times"
