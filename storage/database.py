@@ -133,12 +133,11 @@ def connect(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def hold(path: Path) -> None:
-    """Keep one idle connection open: the close of a database's last one empties its log to the disk, and waits for it."""
+    """Keep one idle connection open: to close a database's last one is to empty its log to the disk and wait for it."""
     if path not in HELD:
         idle = sqlite3.connect(path, check_same_thread=False)
         idle.execute("select 1 from sqlite_schema").fetchall()  # only now it takes part
-        for before in [HELD.pop(known) for known in list(HELD)]:
-            before.close()
+        HELD.clear()  # closes what was held
         HELD[path] = idle
 
 
