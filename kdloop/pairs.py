@@ -35,6 +35,7 @@ class Example:
     noise: float = 0.0  # probability that the vote is the wrong way round, where the rater said how sure it was
     ranking: tuple[Completion, ...] = ()  # three or more completions of the prompt, best first
     critique: str = ""  # what was said of the rejected completion, in words
+    rationale: str = ""  # why the chosen completion is the answer, in its author's words
     rater: str = ""
     round: int | None = None  # that elicited it
 
@@ -99,15 +100,15 @@ def example(row: Feedback, completions: dict[str, Completion], prompts: dict[str
         return None
     chosen, rejected = (completions[id] if id else None for id in (row.chosen_id, row.rejected_id))
     noise = 1 - row.score if row.source == "preference_model" and row.score else 0.0
+    words = {"critique" if rejected else "rationale": row.critique or row.reason}
     said = {
         "source": row.source,
         "weight": row.weight,
         "rater": row.rater,
         "noise": noise,
-        "critique": row.critique or row.reason,
         "round": row.round_id,
     }
-    return Example(prompts[row.turn_id], chosen, rejected, row.conversation_id, (row.id,), **said)
+    return Example(prompts[row.turn_id], chosen, rejected, row.conversation_id, (row.id,), **said, **words)
 
 
 def star_pairs(rows: list[Feedback], completions: dict, prompts: dict) -> list[Example]:
@@ -148,8 +149,9 @@ def without_contradictions(examples: list[Example], dropped: Counter) -> list[Ex
         if statement in first:
             dropped["repeated or contradicted"] += 1
         first.setdefault((statement, sign), e)
-        if e.critique and not first[statement, sign].critique:
-            first[statement, sign] = replace(first[statement, sign], critique=e.critique)
+        known = first[statement, sign]
+        said = {"critique": known.critique or e.critique, "rationale": known.rationale or e.rationale}
+        first[statement, sign] = replace(known, **said)
         first.setdefault(statement, e)
         balance[statement] += sign * e.weight
     kept = []

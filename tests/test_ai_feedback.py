@@ -5,10 +5,12 @@ import re
 
 import pytest
 from parts import endpoint, means, teacher
+from transformers import AutoTokenizer
 
 from kdloop import packs, pairs
-from kdloop.knowledge import feedback
+from kdloop.knowledge import feedback, labeling
 from kdloop.knowledge.rows import Refused
+from kdloop.methods import METHODS, sft
 from kdloop.raters import judge
 from storage.database import connect
 from storage.feedback import live_feedback
@@ -127,6 +129,17 @@ def test_a_correction_is_kept_only_where_the_student_failed_and_the_teacher_pass
         assert feedback.refine(m, SUMS, n=2) == 1 and len(seen) == 2
     (e,) = train(db, m)
     assert (e.question, e.chosen.text, e.rejected.text) == (failing, f"It is {answers[failing]}", "It is 99999")
+
+
+def test_a_teachers_reason_is_the_second_target_of_step_by_step_and_nobodys_critique(db, tiny_student):
+    with endpoint(lambda request: "Two and two make four. Answer: 4") as (url, _):
+        m = means(db, None, pack="general", teachers=[teacher(url)])
+        assert labeling.labels(m, TASKS[:2], template="rationale") == 4
+    answers = [e for e in train(db, m) if METHODS["step_by_step"].usable(e)]
+    assert [(e.chosen.text, e.rationale, e.critique) for e in answers] == [("4", "Two and two make four.", "")] * 2
+    tokenizer = AutoTokenizer.from_pretrained(tiny_student)
+    targets = [[t for t in r["labels"] if t >= 0] for r in sft.target_and_reason(tokenizer, answers[0])]
+    assert [tokenizer.decode(t) for t in targets] == ["4<|im_end|>", "Two and two make four.<|im_end|>"]
 
 
 def test_a_teacher_that_fails_teaches_nothing_and_says_so(db):

@@ -31,7 +31,7 @@ def full(i):
     "An example that every method has a use for"
     e = example(i)
     middle = completion(f"m{i}", f"number {i} perhaps.")
-    return replace(e, ranking=(e.chosen, middle, e.rejected), critique="Too rude.")
+    return replace(e, ranking=(e.chosen, middle, e.rejected), critique="Too rude.", rationale="One is polite.")
 
 
 def student(directory, seed=1):
@@ -139,7 +139,8 @@ def test_own_trainer_and_trls_take_the_same_steps(tiny_student):
         assert ours == pytest.approx(theirs, abs=1e-3)
         mine, other = (dict(m.named_parameters()) for m in (model, their_model))
         for name in (n for n in mine if "lora_" in n):
-            assert torch.allclose(mine[name], other[name], atol=1e-5), (own, name)
+            apart = ((mine[name] - other[name]).abs() > 1e-5).float().mean()
+            assert apart < 0.01, (own, name)  # Adam's first steps have a gradient's sign, and one near 0 has either
 
 
 def test_losses_are_trls_where_both_exist():

@@ -41,7 +41,7 @@ def test_a_critique_stays_with_the_dislike_that_it_explains(db):
     collect.thumb(db, "ann", k, False)
     collect.critique(db, "ann", k, "Too rude.")
     (e,) = learned(db)
-    assert e.critique == "Too rude." and e.rejected.text == "a rude text"
+    assert e.critique == "Too rude." and e.rejected.text == "a rude text" and not e.rationale
 
 
 def test_an_ai_raters_pair_is_as_noisy_as_it_said(db):

@@ -9,9 +9,11 @@ from parts import means
 from kdloop import packs, pairs
 from kdloop.knowledge import self_knowledge, self_play
 from kdloop.knowledge.rows import Refused, Said
+from kdloop.methods import METHODS
 from kdloop.pairs import Example
 from kdloop.raters import verifiers
 from storage.conversations import Completion
+from storage.database import connect
 
 TASKS = packs.tasks("sums", "train")[:6]
 ANSWERS = {t.prompt: t.answer for t in TASKS}
@@ -55,7 +57,12 @@ def test_star_records_what_a_hint_led_to_under_the_plain_prompt(db):
 
     m = means(db, hinted)
     assert self_knowledge.star(m, TASKS, n=2) == len(TASKS)
-    assert {e.question: e.chosen.text for e in written(db, m).train} == {p: f"so it is {a}" for p, a in ANSWERS.items()}
+    train = written(db, m).train
+    assert {e.question: e.chosen.text for e in train} == {p: f"so it is {a}" for p, a in ANSWERS.items()}
+    assert not any(METHODS[name].usable(e) for e in train for name in ("sdpo", "step_by_step")), "a hint is no critique"
+    with connect(db) as c:
+        rows = c.execute("select json_extract(sampling, '$.hint') from completions where text like 'so%'").fetchall()
+    assert {r[0] for r in rows} == set(ANSWERS.values())
 
 
 def test_rests_rising_thresholds_keep_ever_smaller_parts(db):

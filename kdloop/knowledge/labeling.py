@@ -46,8 +46,9 @@ def labels(
 ) -> int:
     """One liked completion by a teacher for each prompt; refusals, over-long texts and failed checks are left out.
 
-    With the template "rationale" each item gives two rows: the prompt with the answer, and `[rationale] ` prompt with
-    the reason. Raises Refused where no teacher may be used, or where none of them answered.
+    With the template "rationale" each item gives two rows: the prompt with the answer, whose row keeps the reason (the
+    second target of the method `step_by_step`), and `[rationale] ` prompt with the reason, for other methods.
+    Raises Refused where no teacher may be used, or where none of them answered.
     """
     prompts = [render(template, t.prompt, shots) for t in tasks]
     how = {"template": template, "shots": [list(s) for s in shots]}
@@ -59,8 +60,9 @@ def labels(
         parts = second_target(said) if template == "rationale" else [("", said)]
         if parts and task.verifiable and not verifiers.passed(task, parts[0][1].text):
             continue
-        for prefix, part in parts:
-            means.write(prefix + task.prompt, part, source="teacher", rater=answer.teacher.name)
+        reasons = [part.text for _, part in parts[1:]]
+        for (prefix, part), why in zip(parts, [*reasons, ""], strict=True):
+            means.write(prefix + task.prompt, part, source="teacher", rater=answer.teacher.name, critique=why)
             rows += 1
     return rows
 

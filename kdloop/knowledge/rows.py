@@ -119,6 +119,11 @@ def by_student(sample: Sample, checkpoint: Checkpoint, sampling: Sampling, seed:
     return Said(sample.text, columns.pop("status"), "student", columns)
 
 
+def with_how(said: Said, **how) -> Said:
+    """The same completion, with a note of how it was prompted."""
+    return replace(said, columns=said.columns | {"sampling": said.columns["sampling"] | how})
+
+
 def by_teacher(answer: Answer, **how) -> Said:
     """Raises ValueError for a failed call: an error's text must never become a completion."""
     if not answer.ok:

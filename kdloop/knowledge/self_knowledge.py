@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kdloop.knowledge.rows import Means, Refused, Said
+from kdloop.knowledge.rows import Means, Refused, Said, with_how
 from kdloop.packs import Task
 from kdloop.raters import verifiers
 from kdloop.raters.features import echoes
@@ -88,7 +88,8 @@ def star(means: Means, tasks: Sequence[Task], n: int = N, temperature: float = S
     rows = 0
     for i, (task, (right, wrong)) in enumerate(zip(tasks, split, strict=True)):
         if kept := right or rationalised.get(i):
-            write_verified(means, task, kept[0], wrong[0] if wrong else None, reason="" if right else "with a hint")
+            said = kept[0] if right else with_how(kept[0], hint=task.answer)
+            write_verified(means, task, said, wrong[0] if wrong else None)
             rows += 1
     return rows
 
@@ -168,8 +169,8 @@ def unfinished(said: Said) -> bool:
     return said.status != "finished"
 
 
-def write_verified(means: Means, task: Task, right: Said, wrong: Said | None, **values) -> None:
-    means.write(task.prompt, right, wrong, source="verifier", rater=named(task), **values)
+def write_verified(means: Means, task: Task, right: Said, wrong: Said | None) -> None:
+    means.write(task.prompt, right, wrong, source="verifier", rater=named(task))
 
 
 def named(task: Task) -> str:

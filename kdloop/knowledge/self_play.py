@@ -8,7 +8,7 @@ import random
 import re
 from collections.abc import Sequence
 
-from kdloop.knowledge.rows import Means, Refused, Said
+from kdloop.knowledge.rows import Means, Refused, Said, with_how
 from kdloop.knowledge.self_knowledge import SPREAD, answer_in, vote
 from kdloop.packs import Task
 from storage.conversations import as_prompt
@@ -178,11 +178,6 @@ def debated(task: Task, opening: list[Said], closing: list[Said], prompts: list,
 
 def by(construction: str) -> dict:
     return {"source": "student", "rater": construction}
-
-
-def with_how(said: Said, **how) -> Said:
-    """The same completion, with a note of how it was prompted."""
-    return Said(said.text, said.status, said.author, said.columns | {"sampling": said.columns["sampling"] | how})
 
 
 def as_said(k) -> Said:

@@ -16,7 +16,7 @@ from kdloop.student.prompts import completion_ids, prompt_ids
 
 MICRO_BATCH = 4
 AI_WEIGHT = 0.1  # of a completion that an AI rater chose, against 1 of a person's
-WHY = "Say in one or two sentences what is good about your answer to this:\n\n"
+WHY = "Give the reason for your answer to this in one or two sentences:\n\n"
 
 
 def usable(example: Example) -> bool:
@@ -24,7 +24,7 @@ def usable(example: Example) -> bool:
 
 
 def explained(example: Example) -> bool:
-    return example.chosen is not None and bool(example.critique)
+    return example.chosen is not None and bool(example.rationale)
 
 
 def row(tokenizer, e: Example) -> dict[str, list[int]]:
@@ -38,9 +38,9 @@ def one_row(tokenizer, e: Example) -> list[dict[str, list[int]]]:
 
 
 def target_and_reason(tokenizer, e: Example) -> list[dict[str, list[int]]]:
-    """Two rows of one example: the completion, and why it is good, each asked for by its own prompt."""
+    """Two rows of one example: the completion, and the reason for it, each asked for by its own prompt."""
     asked = [*e.prompt[:-1], {"role": "user", "content": WHY + e.question}]
-    prompt, reason = prompt_ids(tokenizer, asked), completion_ids(tokenizer, e.critique, True)
+    prompt, reason = prompt_ids(tokenizer, asked), completion_ids(tokenizer, e.rationale, True)
     return [row(tokenizer, e), {"input_ids": prompt + reason, "labels": [-100] * len(prompt) + reason}]
 
 
@@ -112,7 +112,7 @@ METHODS = {
     "step_by_step": Method(
         explained,
         partial(train, rows_of=target_and_reason),
-        needs="chosen completions with the reason in words",
+        needs="completions with their author's reason for them, as the source `labels` writes them by `rationale`",
         loss="-log pi(y | x) - log pi(reason | x, why?)",
         paper="Hsieh et al. 2023 (Distilling step-by-step)",
         defaults="both targets weigh the same a token",
