@@ -8,6 +8,7 @@ from dataclasses import replace
 from kdloop import gate, packs, pairs, recipes
 from kdloop.knowledge import elicit
 from kdloop.knowledge.rows import Means, Refused
+from kdloop.knowledge.self_knowledge import best_of_n
 from kdloop.methods import METHODS, NothingToLearn, choose, trust_region
 from kdloop.methods.lora import Plan, trainable_student
 from kdloop.packs import Task
@@ -17,15 +18,18 @@ from kdloop.raters.preference_model import PreferenceModel
 from kdloop.recipes import Recipe
 from kdloop.selection import from_base, line_of, relevant, replay, select
 from kdloop.settings import Settings
-from kdloop.student import Sampling
+from kdloop.student import Engine, Sampling
 from kdloop.student.base import find_student
 from kdloop.student.serving import fingerprint
 from kdloop.student.transformers import TransformersEngine, device_and_dtype
 from storage import checkpoints, rounds
+from storage.checkpoints import Checkpoint
 from storage.conversations import as_prompt
 from storage.rounds import Round
 
 CHECKED = 160  # prompts of a pack with checks that the gate asks
+CONTESTED = 8  # prompts on which people may compare a refused candidate with the champion
+ALIKE = 0.51  # the rater's probability, below which the two say the same
 
 
 def run(settings: Settings, round: Round) -> None:
@@ -75,6 +79,8 @@ def run(settings: Settings, round: Round) -> None:
         engine = base.load(checkpoints.adapter_dir(db, candidate))
         prompts = gate_prompts(split, settings.gate_prompts)
         verdict = gate.decide(engine, champion, base, split, prompts, rater, sampling, round.seed, judged)
+        if not verdict.passed:
+            ask_people(means, engine, candidate)
     end = {"verdict": verdict.as_dict(), "seconds": clock.seconds}
     if verdict.passed:
         checkpoints.promote(db, candidate.id, round.id, **end)
@@ -180,6 +186,14 @@ def training_tasks(recipe: Recipe, split: Split, seed: int) -> list[Task]:
 def gate_tasks(recipe: Recipe) -> list[Task]:
     """The gate's prompts whose completions can be checked: where there are any, checks judge the candidate."""
     return [t for t in packs.tasks(recipe.pack, "gate") if t.verifiable][:CHECKED]
+
+
+def ask_people(means: Means, engine: Engine, candidate: Checkpoint) -> None:
+    """A refused candidate beside the champion, on prompts that may be learned from: pairs for the Teach tab. There has
+    to be an AI choice to check: none without a proven preference model."""
+    if means.rater and means.rater.skill.proven:
+        tasks = random.Random(means.round.seed).sample(packs.tasks("general", "train"), CONTESTED)
+        best_of_n(replace(means, writers=((engine, candidate), means.writers[0])), tasks, n=2, sure=ALIKE)
 
 
 def record_rows(db, round: Round, examples: list[Example], split: Split) -> None:

@@ -1,13 +1,19 @@
 """What waits on the Teach tab, and in which order; a vote, a skip, a better answer, and their undo."""
 
+import random
+from dataclasses import replace
+
 import gradio as gr
 import pytest
+from parts import Spoken, means
 
-from kdloop import collect, packs
+from kdloop import collect, packs, pairs, round
+from kdloop.pairs import Example
+from kdloop.raters import preference_model
 from kdloop.settings import Settings
 from kdloop.ui import teach
 from storage import checkpoints, conversations, feedback, people
-from storage.conversations import as_prompt
+from storage.conversations import Completion, as_prompt
 from storage.database import MIGRATIONS, disputes, open_database
 
 PUBLIC = packs.prompts("general", "train")
@@ -111,3 +117,34 @@ def test_a_skipped_pair_waits_for_the_next_session(lesson):
     for _ in range(2):
         teach.vote(settings, "skip", state)
     assert state["teach"] is None and live(settings) == [] and len(waiting(settings.db)) == 2
+
+
+LONG = "It is a long story, and a winding one, which goes on and on before it comes to any point at all."
+
+
+def vote_for_the_shorter(i):
+    draw, ends = random.Random(i), ("in a few plain words here", LONG)
+    short, long = (Completion(f"{i}{end[:4]}", "t", "student", 1, f"{draw.random()} {end}") for end in ends)
+    return Example(as_prompt(f"Number {i}?"), short, long, f"c{i}", (str(i),))
+
+
+def test_a_refused_candidate_waits_beside_the_champion_and_trains_nobody_unasked(db):
+    candidate = checkpoints.publish(
+        db, means(db, None).round.id, lambda d: (d / "w").write_text("x"), parent_id=1, method="dpo", seed=1, metrics={}
+    )
+    m = means(db, lambda messages, seed: LONG, "general")
+    round.ask_people(m, Spoken(lambda messages, seed: "Few words."), candidate)
+    assert waiting(db) == [], "no preference model, no AI choice to check"
+
+    m = replace(m, rater=preference_model.fit([vote_for_the_shorter(i) for i in range(60)]))
+    assert m.rater.skill.proven
+    round.ask_people(m, Spoken(lambda messages, seed: LONG), candidate)
+    assert waiting(db) == [], "two that say the same are no pair"
+    round.ask_people(m, Spoken(lambda messages, seed: "It is so, in a few plain words."), candidate)
+    lessons = collect.lessons(db, "ann")
+    assert len(lessons) == round.CONTESTED and {a.question for a in lessons} <= set(PUBLIC)
+    writers = [conversations.completion(db, id).checkpoint_id for id in (lessons[0].chosen_id, lessons[0].rejected_id)]
+    assert writers == [candidate.id, 1]
+    assert pairs.from_feedback(db, m.round.id + 1).train == []
+    collect.review(db, "ann", lessons[0].id, "right")
+    assert [e.chosen.checkpoint_id for e in pairs.from_feedback(db).train] == [1]

@@ -1,7 +1,8 @@
 """The Teach tab: what is most worth a person's minute, one pair at a time.
 
-The queue holds what AI raters chose in earlier rounds: first what another person disputes, then the least sure. Which
-of the two the AI preferred is told after the vote, so that it does not lead.
+The queue holds what AI raters chose in earlier rounds, refused candidates' completions beside the champion's among
+them: first what another person disputes, then the least sure. Which of the two the AI preferred is told after the vote,
+so that it does not lead.
 """
 
 from functools import partial
