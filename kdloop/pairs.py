@@ -137,6 +137,12 @@ def star_pairs(rows: list[Feedback], completions: dict, prompts: dict) -> list[E
     return examples
 
 
+def relative_weights(examples: list[Example]) -> list[float]:
+    """How much each counts beside the one that counts most."""
+    most = max((e.weight for e in examples), default=1.0)
+    return [e.weight / most for e in examples]
+
+
 def without_contradictions(examples: list[Example], dropped: Counter) -> list[Example]:
     """One example per statement. Opposite statements on the same completions cancel, unless one has the majority of
     the raters' weights."""

@@ -59,7 +59,7 @@ def run(settings: Settings, round: Round) -> None:
             method, why = choose(requested(round, recipe), train, split.dropped["contradictory"])
         except (NothingToLearn, gate.CannotDecide, Refused) as refusal:
             return refuse(db, round, split, str(refusal))
-    chosen, line = select(method, train, recipe, champion), line_of(db, parent)
+    chosen, line = select(method, train, recipe, champion, round.seed), line_of(db, parent)
     at_base, afresh = from_base(recipe, len(people_said(split)), line), recipe.start == "auto"
     replayed = [] if at_base and afresh else replay(db, line, method, chosen, recipe, round.seed)
     examples = [*chosen, *replayed]

@@ -6,7 +6,7 @@ from pathlib import Path
 from kdloop import packs, pairs
 from kdloop.knowledge.curation import SELECTIONS
 from kdloop.methods import METHODS
-from kdloop.pairs import Example
+from kdloop.pairs import Example, relative_weights
 from kdloop.recipes import VOTES, Recipe
 from storage import checkpoints, rounds
 from storage.checkpoints import Checkpoint
@@ -31,10 +31,20 @@ def room_for_votes(recipe: Recipe) -> int:
     return recipe.examples - round(share * recipe.examples) if recipe.knowledge else recipe.examples
 
 
-def select(method: str, train: list[Example], recipe: Recipe, champion) -> list[Example]:
+def usable(method: str, examples: list[Example], seed: int) -> list[Example]:
+    """What the method can use. Where its loss has no weights for rows, these are drawn in proportion to their raters'
+    weights: the greatest weight's all, half of those that count half."""
+    fit = [e for e in examples if METHODS[method].usable(e)]
+    if METHODS[method].weighs:
+        return fit
+    drawn = zip(fit, relative_weights(fit), strict=True)
+    return [e for e, weight in drawn if random.Random(f"{seed} {e.rows}").random() < weight]
+
+
+def select(method: str, train: list[Example], recipe: Recipe, champion, seed: int) -> list[Example]:
     """What the method can use: people's newest votes, and AI feedback as the recipe selects it. Either takes what the
     other leaves of its share."""
-    newest_first = [e for e in train if METHODS[method].usable(e)][::-1]
+    newest_first = usable(method, train, seed)[::-1]
     said, elicited = (([e for e in newest_first if (e.source == "human") is human]) for human in (True, False))
     said = said[: max(room_for_votes(recipe), recipe.examples - len(elicited))]
     room = recipe.examples - len(said)

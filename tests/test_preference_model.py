@@ -1,6 +1,7 @@
 """The preference model at scale: a refit after one vote, and raters who cannot be predicted from themselves."""
 
 import random
+from dataclasses import replace
 
 from kdloop.knowledge.rows import Said
 from kdloop.knowledge.self_knowledge import rank
@@ -35,6 +36,22 @@ def test_a_rater_who_is_a_coin_counts_less_and_one_with_another_taste_does_not()
     assert reliability["ann"] == 1 and reliability["bob"] < 0.5, reliability
     assert preference_model.fit(steady).reliability == {"ann": 1.0}
     assert min(preference_model.fit([*steady, *contrary]).reliability.values()) > 0.9
+
+
+def test_a_vote_counts_as_much_as_its_raters_weight():
+    """Two raters of opposite taste: who has the greater weight is learned, and equal weights are no weights."""
+    likes = [vote(i) for i in range(40)] + [vote(i + 40, "eve", likes_short=False) for i in range(40)]
+    unseen = [vote(i) for i in range(80, 100)]
+
+    def agrees(ann, eve):
+        weighed = [replace(e, weight=ann if e.rater == "ann" else eve) for e in likes]
+        model = preference_model.fit(weighed)
+        sides = [[e.chosen.said for e in unseen], [e.rejected.said for e in unseen]]
+        p = model.probabilities([e.question for e in unseen], *sides)
+        return (p > 0.5).mean()
+
+    assert agrees(1.0, 0.1) > 0.9 and agrees(0.1, 1.0) < 0.1
+    assert agrees(0.2, 0.2) == agrees(1.0, 1.0)
 
 
 def test_best_of_n_never_chooses_a_completion_that_repeats_its_prompt():

@@ -7,6 +7,7 @@ from test_methods import example
 
 from kdloop import packs, recipes, selection
 from kdloop.knowledge.rows import training_id
+from kdloop.methods import METHODS
 from storage import checkpoints, conversations, rounds
 from storage.conversations import add_completion, as_prompt, start_conversation
 from storage.feedback import add_feedback
@@ -24,7 +25,7 @@ def elicited(n):
 def test_a_recipe_with_checks_trains_on_what_it_elicited_alone(name):
     recipe = recipes.load(name)
     train = selection.relevant([*votes(100), *elicited(20)], recipe)
-    chosen = selection.select("sft", train, recipe, None)
+    chosen = selection.select("sft", train, recipe, None, 1)
     assert len(chosen) == 20 and all(e.round == 7 for e in chosen)
 
 
@@ -38,7 +39,7 @@ def test_votes_and_what_was_elicited_have_a_share_each_and_take_what_is_left(nam
         (99, 5, (said + ai - 5, 5)),
     ):
         train = selection.relevant([*votes(n_votes), *elicited(n_elicited)], recipe)
-        chosen = selection.select("dpo", train, recipe, None)
+        chosen = selection.select("dpo", train, recipe, None, 1)
         assert (sum(e.source == "human" for e in chosen), sum(e.round == 7 for e in chosen)) == expected
     newest = [e for e in chosen if e.source == "human"]
     assert newest[0].conversation == "98"
@@ -94,3 +95,18 @@ def test_a_quarter_of_a_training_is_what_the_champion_had_trained_on(db):
     assert selection.replay(db, line, "dpo", [*chosen, *known], recipes.VOTES, 1) == [], "nothing is there twice"
     assert selection.replay(db, line, "tpo", chosen, recipes.VOTES, 1) == [], "no rankings were there"
     assert selection.replay(db, [], "dpo", chosen, recipes.VOTES, 1) == []
+
+
+def test_a_raters_weight_acts_in_every_method(db):
+    """Of 200 votes half are by one who counts a quarter: a method that does not weigh rows gets a quarter of these."""
+    said = [replace(example(i), rater="eve" if i % 2 else "ann", weight=0.25 if i % 2 else 1.0) for i in range(200)]
+    assert {m for m in METHODS if METHODS[m].weighs} == {
+        *("cdpo", "simpo", "orpo", "tpo", "rrhf", "pro", "weighted_sft", "curriculum", "rest", "star")
+    }
+    for method in ("dpo", "kto", "sft", "spin", "forward_kl", "multi_turn"):
+        kept = selection.usable(method, said, 1)
+        assert sum(e.rater == "ann" for e in kept) == 100 and 15 <= sum(e.rater == "eve" for e in kept) <= 35
+        assert kept == selection.usable(method, said, 1)
+    assert selection.usable("cdpo", said, 1) == said
+    alone = [e for e in said if e.rater == "eve"]
+    assert selection.usable("dpo", alone, 1) == alone, "nobody counts more"

@@ -104,6 +104,7 @@ METHODS = {
         paper="Gulcehre et al. 2023 (ReST)",
         defaults="4 samples a prompt, the better half, then the best quarter",
         when="A reward that is good enough to choose, not to climb: nothing is pushed down.",
+        weighs=True,
     ),
     "star": Method(
         usable,
@@ -113,6 +114,7 @@ METHODS = {
         paper="Zelikman et al. 2022 (STaR)",
         defaults="one sample a prompt, one more with the answer in view",
         when="Tasks with a checkable answer.",
+        weighs=True,
     ),
     "self_rewarding": Method(
         any_prompt,

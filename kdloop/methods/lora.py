@@ -52,6 +52,7 @@ class Method:
     paper: str
     defaults: str
     when: str
+    weighs: bool = False  # its loss counts a row by the row's weight; else a round draws rows in proportion to it
 
 
 class NothingToLearn(Exception):

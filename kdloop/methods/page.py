@@ -14,6 +14,9 @@ step (`trust_region.py`), the gate.
 In the losses, r(y) = log pi(y) / ref(y), with the policy pi being trained and the reference ref it started from; s is
 the logistic function; |y| a completion's tokens; NLL(y) = -log pi(y) / |y|; p is the teacher's next-token distribution
 and q the student's.
+
+A rater's weight (the Admin tab): where the entry says so, a row's loss counts by it; for all other methods a round
+draws its rows in proportion to it. The preference model's votes count by it too.
 """
 
 
@@ -24,7 +27,7 @@ def entry(name: str, m: Method) -> str:
 
     {m.loss}
 
-Needs {m.needs}. Defaults: {m.defaults}. Source: {m.paper}.
+Needs {m.needs}. Defaults: {m.defaults}. Source: {m.paper}.{" A row counts by its weight." if m.weighs else ""}
 """
 
 

@@ -106,6 +106,7 @@ METHODS = {
         paper="Mitchell 2023; Rafailov et al. 2023, Eq. 7",
         defaults="beta 0.1, e 0.1 or what the AI rater said, anchor 4",
         when="Raters who contradict each other or slip: the margin that one vote can ask for is bounded.",
+        weighs=True,
     ),
     "simpo": Method(
         usable,
@@ -115,6 +116,7 @@ METHODS = {
         paper="Meng et al. 2024",
         defaults="beta 2, gamma 1, anchor 1",
         when="No memory for reference log-probabilities, or raters who take the longer completion.",
+        weighs=True,
     ),
     "orpo": Method(
         usable,
@@ -124,6 +126,7 @@ METHODS = {
         paper="Hong et al. 2024, Eqs. 6 and 7",
         defaults="weight 0.1",
         when="Good chosen texts, mostly a person's or a teacher's: fine-tuning that also pushes away the rejected.",
+        weighs=True,
     ),
     "tpo": Method(
         has_three,
@@ -133,6 +136,7 @@ METHODS = {
         paper="Saeidi et al. 2024 (2405.16681)",
         defaults="beta 0.01, anchor 1",
         when="People who choose and then correct what they chose.",
+        weighs=True,
     ),
     "rrhf": Method(
         has_order,
@@ -142,6 +146,7 @@ METHODS = {
         paper="Yuan et al. 2023 (survey Eq. 15)",
         defaults="weight 1",
         when="Rankings from stars or a judge; stops where the order is right.",
+        weighs=True,
     ),
     "pro": Method(
         has_order,
@@ -151,5 +156,6 @@ METHODS = {
         paper="Song et al. 2023 (survey Eq. 16)",
         defaults="as in the paper",
         when="Rankings of three and more: each place is won against all below it.",
+        weighs=True,
     ),
 }

@@ -108,6 +108,7 @@ METHODS = {
         paper="Wang et al. 2023 (OpenChat, C-RLFT)",
         defaults="w 1 for people's, 0.1 for an AI rater's choice; the other sources are named in the prompt",
         when="Many AI-rated completions beside a few of people's.",
+        weighs=True,
     ),
     "step_by_step": Method(
         explained,
@@ -126,5 +127,6 @@ METHODS = {
         paper="FLAN-T5 documents (2409.11282)",
         defaults="order by the student's NLL before training",
         when="Completions of very different difficulty.",
+        weighs=True,
     ),
 }

@@ -5,7 +5,8 @@
 w has a Gaussian prior with one variance for the surface features and one for the embedding, both chosen by the Laplace
 evidence (MacKay 1992), so nothing has to be held out for tuning. A thumb counts as a comparison with the average
 completion. `skill` says whether the model may judge at all: the evidence for the votes must be greater than for nearly
-all coin-flip votes on the same completions. A rater whose votes cannot be predicted from their own others counts less.
+all coin-flip votes on the same completions. A vote counts as its rater's weight says, and less where a rater's votes
+cannot be predicted from their own others.
 
 A refit after a vote must not be waited for: what was read once is kept; the prior's scales and the skill are found on
 the newest votes, and the weights are fitted on all.
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.special import expit, log_expit, logsumexp
 
-from kdloop.pairs import Example
+from kdloop.pairs import Example, relative_weights
 from kdloop.raters.features import SURFACE, embed, surface
 
 EMBEDDING_DIMENSIONS = 16
@@ -123,7 +124,7 @@ def fit(train: list[Example], held_out: list[Example] = ()) -> PreferenceModel:
     x = comparisons(votes, (features - centre) / scale)
     n, prior = len(train), best_prior(x[: len(train)])
     reliability = reliabilities(x[:n], train, prior)
-    counts = np.array([reliability.get(e.rater, 1.0) for e in train])
+    counts = np.array([reliability.get(e.rater, 1.0) for e in train]) * relative_weights(train)
     _, mode, hessian = laplace(x[None, :n], prior, counts)
     weights, covariance = mode[0], np.linalg.inv(hessian[0])
     newest = slice(max(0, n - NEWEST), n)
