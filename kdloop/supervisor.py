@@ -7,7 +7,6 @@ cancel, by timeout, or by its process dying; whichever it is, the champion goes 
 import os
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
@@ -23,7 +22,7 @@ from kdloop.settings import Settings
 from kdloop.stopwatch import Stopwatch
 from kdloop.student.serving import Serving
 from storage import checkpoints, feedback, rounds
-from storage.database import is_writable, new_id
+from storage.database import DatabaseError, is_writable, new_id
 from storage.rounds import Round, RoundRunning
 from storage.snapshots import DamagedSnapshot, open_target, owed, renew, take
 
@@ -202,7 +201,7 @@ class Supervisor:
         while not self.stopping.wait(TICK_SECONDS):
             try:
                 self.tick()
-            except (OSError, sqlite3.Error) as error:  # a full disk, a locked database: the next second may be better
+            except (OSError, DatabaseError) as error:  # a full disk, a locked database: the next second may be better
                 print(f"kdloop: {error}; trying again", file=sys.stderr, flush=True)
 
     def run_in_background(self) -> None:

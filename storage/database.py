@@ -16,6 +16,7 @@ from threading import Lock
 
 from storage.scale import DISPUTES, SCALE
 
+DatabaseError = sqlite3.Error
 BUSY_SECONDS = 15
 WRITING: dict[Path, Lock] = defaultdict(Lock)
 HELD: dict[Path, sqlite3.Connection] = {}  # the last database of this process, see `hold`

@@ -24,11 +24,6 @@ FRAME_SECONDS = 1 / 15
 STOPS_WITHIN = 3  # seconds
 AT_VOTES = "next round at {at} new votes ({new} so far)"
 WHICH = "*Two answers this time: which do you prefer?*"
-CONSENT = (
-    "What you write and rate is stored on this computer and trains this student. "
-    "A copy, or its deletion: *Your data* in the sidebar."
-)
-
 ELSEWHERE = "Where the student is not sure, your messages go to a teacher, who answers instead:"
 
 
@@ -77,7 +72,6 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, who: gr.
         max_length=chat.MAX_CHARACTERS,
     )
     panel = rating.panel()
-    gr.Markdown(t(CONSENT), elem_classes="kd-head", elem_id="consent")
     if teachers := delegation.asked_for(settings):
         gr.Markdown(f"{t(ELSEWHERE)} {', '.join(x.name for x in teachers.all)}", elem_classes="kd-head")
 
