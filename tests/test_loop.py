@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import Event
 
 import pytest
+import torch
 
 from kdloop import chat, collect, packs, recipes
 from kdloop.settings import Settings
@@ -34,7 +35,8 @@ def settings(tmp_path, student_home):
     return s
 
 
-def test_a_seed_gives_the_same_completion_alone_in_a_batch_and_streamed(engine):
+def test_a_seed_gives_the_same_completion_alone_in_a_batch_and_streamed(student_home):
+    engine = TransformersEngine(str(student_home / "student"), dtype=torch.float32)  # bf16 rounds by the batch's shape
     prompts = [[{"role": "user", "content": q}] for q in packs.prompts("general", "gate")[:3]]
     batch = engine.complete(prompts, Sampling(12), [1, 2, 3])
     assert engine.complete(prompts[:1], Sampling(12), [1])[0].text == batch[0].text

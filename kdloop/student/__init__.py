@@ -54,7 +54,7 @@ class Engine(Protocol):
         """Yield the text so far, again and again, and at last the Sample. `stop` ends it at the next token."""
 
     def complete(self, prompts: list[list[Message]], sampling: Sampling, seeds: list[int]) -> list[Sample]:
-        """One completion a prompt; the same seed gives the same completion, whatever else is in the batch."""
+        """One completion a prompt; the same seed gives the same completion, whatever else is in the batch (in fp32)."""
 
     def logprobs(self, prompts: list[list[Message]], completions: list[tuple[str, bool]]) -> list[list[float]]:
         """Per completion, the log-probability (nats) of each of its tokens; True adds its end-of-turn token."""

@@ -36,8 +36,9 @@ def device_and_dtype() -> tuple[str, torch.dtype]:
 class SeededSampler:
     """Top-k, then top-p, then a draw by the Gumbel-max trick with one random generator a row.
 
-    A row's completion depends on its own seed alone, not on its neighbours in the batch: champion and candidate can be
-    compared with common random numbers. Temperature 0 is greedy.
+    A row's draws depend on its own seed alone, not on its neighbours in the batch: champion and candidate can be
+    compared with common random numbers. (Logits in bf16 do depend, by rounding, on the batch's shape: there a near tie
+    can fall otherwise.) Temperature 0 is greedy.
     """
 
     def __init__(self, sampling: Sampling, seeds: list[int]):
@@ -96,17 +97,18 @@ class TransformersEngine:
     name = "transformers"
     at_once = 1  # streams: `complete` batches BATCH
 
-    def __init__(self, source: str, adapter: Path | None = None):
+    def __init__(self, source: str, adapter: Path | None = None, dtype: torch.dtype | None = None):
         self.source = source
-        self.device, dtype = device_and_dtype()
+        self.device, self.dtype = device_and_dtype()
+        self.dtype = dtype or self.dtype
         self.tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=self.dtype)
         if adapter:
             model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
         self.model = model.to(self.device).eval().requires_grad_(False)
 
     def load(self, adapter: Path | None) -> "TransformersEngine":
-        return TransformersEngine(self.source, adapter)
+        return TransformersEngine(self.source, adapter, self.dtype)
 
     def stream(self, prompt: list[Message], sampling: Sampling, seed: int, stop: Event) -> Iterator[str | Sample]:
         head, ids, begun, first = prompt_ids(self.tokenizer, prompt), [], time.monotonic(), 0.0
