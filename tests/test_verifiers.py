@@ -1,7 +1,11 @@
 """Checks on completions that should pass and on near misses that should not; the sandbox against what code might
 try."""
 
+import subprocess
+import sys
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,6 +13,7 @@ from kdloop import packs
 from kdloop.packs import Task
 from kdloop.raters import sandbox, verifiers
 
+ROOT = Path(__file__).parent.parent
 CASES = [  # check, answer, passes, fails
     ({"check": "number"}, "19", "12 + 7 = 19.", "12 + 7 = 19, so 20"),
     ({"check": "number"}, "-5", "12 - 17 = -5", "12-5"),
@@ -82,15 +87,91 @@ def test_code_earns_the_share_of_its_tests_and_cannot_print_itself_a_better_repo
         "import os; os.open(os.__file__, os.O_RDWR)",
         "import ctypes; ctypes.CDLL(None).getpid()",
         "import os; os.listdir('/')",
+        "import os; open('own', 'w').close(); os.rename('own', '/tmp/kdloop-escaped')",
+        "import os; open('own', 'w').close(); os.link('own', '/tmp/kdloop-escaped')",
+        "import os; os.symlink('/tmp', 'away')",
+        "import os; os.chdir('/tmp')",
+        "import os; os.truncate('/tmp/kdloop-outside', 0)",
+        "import os; os.utime('/tmp/kdloop-outside')",
+        "import os; os.open(os.path.dirname(os.__file__), os.O_RDONLY)",
+        "import pathlib; pathlib.Path('/tmp/kdloop-outside').unlink()",
+        "import sys; sys.modules.pop('posix'); import posix",
+        "import gc; gc.get_objects()",
     ],
 )
 def test_the_sandbox_refuses(attempt):
+    outside, escaped = Path("/tmp/kdloop-outside"), Path("/tmp/kdloop-escaped")
+    outside.write_text("kept")
     ran = sandbox.run(attempt, ["assert True"])
     assert ran.passed == (False,) and "PermissionError" in ran.said, ran
+    assert outside.read_text() == "kept" and not escaped.exists()
+
+
+@pytest.mark.parametrize(
+    "forgery",
+    [
+        'import os\nfor fd in range(3, 16):\n  try: os.write(fd, b\'{"passed": [true], "said": ""}\')\n'
+        "  except OSError: pass\nos._exit(0)",
+        "import os\nos.write(3, b'\\n\\n1\\n')\nos._exit(0)",
+        "import builtins, os\nbuiltins.exec = builtins.compile = lambda *a: None\nos.write = lambda *a: 1 / 0",
+        "import sys; sys._getframe().f_back.f_locals['passed'][0] = '1'",
+        "try: 1 / 0\nexcept Exception as e: e.__traceback__.tb_frame.f_back.f_locals['passed'][0] = '1'",
+        "import os; os.mknod('/tmp/kdloop-escaped')",
+        "import _posixsubprocess; _posixsubprocess.fork_exec()",
+    ],
+)
+def test_code_cannot_write_its_own_report(forgery):
+    ran = sandbox.run(forgery, ["assert False"])
+    assert ran.passed == (False,) and ran.said, ran
+    assert not Path("/tmp/kdloop-escaped").exists()
+
+
+def test_a_report_says_which_layers_the_kernel_grants(capfd):
+    probe = f"import ctypes; print(ctypes.CDLL(None).unshare({sandbox.CLONE_NEWUSER | sandbox.CLONE_NEWNET}))"
+    granted = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True).stdout.strip() == "0"
+    ran = sandbox.run("x = 1", ["assert x"])
+    assert ran.passed == (True,) and (not granted or "namespaces" in ran.layers)
+    refusing = SimpleNamespace(unshare=lambda flags: -1, syscall=lambda *arguments: -1)
+    assert not sandbox.unshare(refusing) and not sandbox.landlock(refusing, "/tmp", "/usr")
+    sandbox.warn("landlock")
+    assert "without namespaces: the kernel refuses" in capfd.readouterr().err
+
+
+LANDLOCKED = """
+import ctypes, os
+from kdloop.raters import sandbox
+granted = sandbox.landlock(ctypes.CDLL(None), os.getcwd(), os.path.dirname(os.__file__))
+open("own", "w").close(), os.rename("own", "moved"), os.truncate("moved", 0), os.listdir(".")
+for attempt in (
+    lambda: open("/etc/passwd"),
+    lambda: open("/tmp/kdloop-escaped", "w"),
+    lambda: os.mkfifo("/tmp/kdloop-escaped"),
+    lambda: os.rename("moved", "/tmp/kdloop-escaped"),
+    lambda: os.execv("/bin/true", ["true"]),
+):
+    try:
+        attempt()
+    except PermissionError:
+        granted += 1
+print(granted)
+"""
+
+
+def test_the_kernel_refuses_where_no_hook_looks(tmp_path):
+    if "landlock" not in sandbox.run("", ["pass"]).layers:
+        pytest.skip("this kernel has no Landlock")
+    ran = subprocess.run(
+        [sys.executable, "-c", LANDLOCKED], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, text=True, capture_output=True
+    )
+    assert ran.stdout.strip() == "6", ran
 
 
 def test_the_sandbox_works_for_honest_code_and_stops_what_is_greedy():
-    honest = sandbox.run("import re, math\nopen('own.txt', 'w').write('x')", ["assert open('own.txt').read() == 'x'"])
+    honest = sandbox.run(
+        "import re, math, collections, asyncio, pathlib, unittest, subprocess\n"
+        "collections.namedtuple('P', 'x')\nopen('own.txt', 'w').write('x')",
+        ["assert open('own.txt').read() == 'x'"],
+    )
     assert honest.passed == (True,), honest.said
     assert "MemoryError" in sandbox.run("x = 'a' * 10**9", ["assert x"]).said
     begun = time.monotonic()

@@ -1,23 +1,33 @@
 """Runs code that a model wrote, in a child process that can do little: no network, no other files, few seconds.
 
-Three layers: the kernel's resource limits; fresh user, network and IPC namespaces where the kernel grants them; and an
-audit hook, which cannot be removed again, against sockets, processes, foreign code and files outside the child's own
-directory. Good against what a small model writes by mistake. Against an attacker, run kdloop itself in a container.
+Layers: the kernel's resource limits; Landlock (files, programs, TCP) and namespaces of its own (network, IPC) where the
+kernel grants them, which `Ran.layers` tells; and an audit hook, which cannot be removed again, against sockets,
+processes, foreign code, files outside the child's own directory and a look at the harness. The report must begin with a
+word that the code is never told. Good against what a small model writes by mistake. Against an attacker, run kdloop
+itself in a container; and no test can tell a right result from an object that claims to equal it.
 """
 
 import ctypes
+import importlib
 import json
 import os
 import resource
+import secrets
 import signal
-import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 SECONDS = 5
 MEGABYTES = 256
+LAYERS = ("namespaces", "landlock")
 CLONE_NEWUSER, CLONE_NEWNET, CLONE_NEWIPC = 0x10000000, 0x40000000, 0x08000000
+NO_NEW_PRIVILEGES = 38  # of prctl
+RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446  # Landlock's system calls, the same on every architecture
+READ, WRITE = 0b1100, 0b110000110110010  # files and directories; and to make, move, truncate and remove such
+LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/local/lib", "/etc/ld.so.cache")  # what the dynamic linker reads
 FORBIDDEN = (
     "socket.",
     "subprocess.",
@@ -27,32 +37,61 @@ FORBIDDEN = (
     "os.posix_spawn",
     "os.kill",
     "os.putenv",
+    "os.chdir",  # from elsewhere, a relative path would be another file than the hook sees
+    "os.symlink",
     "ctypes.",
+    "gc.",
+    "sys._current",  # frames, exceptions
+    "sys.settrace",
+    "sys.setprofile",
 )
-TOUCHES_FILES = (
-    "open",
-    "os.remove",
-    "os.rename",
-    "os.rmdir",
-    "os.mkdir",
-    "os.listdir",
-    "os.scandir",
-    "os.chmod",
-    "os.link",
-)
+FRAMES = ("tb_frame", "gi_frame", "cr_frame", "ag_frame")
+NODES = ("mknod", "mkfifo", "chroot")
+SILENT = {"os": NODES, "posix": NODES, "_posixsubprocess": ("fork_exec",)}  # do the forbidden without an event
+FOREIGN = (*SILENT, "_ctypes", "_testcapi")  # may not be loaded afresh
+TOUCHES_FILES = {  # event -> (how many paths it begins with, how many directories' descriptors it ends with)
+    "open": (1, 0),
+    "os.remove": (1, 1),
+    "os.rename": (2, 2),
+    "os.link": (2, 2),
+    "os.rmdir": (1, 1),
+    "os.mkdir": (1, 1),
+    "os.listdir": (1, 0),
+    "os.scandir": (1, 0),
+    "os.chmod": (1, 1),
+    "os.chown": (1, 1),
+    "os.utime": (1, 1),
+    "os.truncate": (1, 0),
+    "os.setxattr": (1, 0),
+    "os.removexattr": (1, 0),
+    "os.getxattr": (1, 0),
+    "os.listxattr": (1, 0),
+}
+
+
+CHANGES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+
+
+class NoFrame(PermissionError, ValueError):
+    "What namedtuple and its like expect where there is no frame to be had"
 
 
 @dataclass(frozen=True)
 class Ran:
-    """`passed` says of each test whether it held; `said` is the end of what went wrong, for a person or a teacher."""
+    """`passed` says of each test whether it held; `said` is the end of what went wrong, for a person or a teacher;
+    `layers` are those that the kernel granted: landlock, namespaces."""
 
     passed: tuple[bool, ...]
     said: str
+    layers: tuple[str, ...] = ()
 
 
 def run(code: str, tests: list[str], seconds: int = SECONDS, megabytes: int = MEGABYTES) -> Ran:
     """Run `code`, then each of `tests` (statements, mostly asserts) on a copy of what it defined."""
-    task = json.dumps({"code": code, "tests": tests, "seconds": seconds, "megabytes": megabytes})
+    import subprocess  # not above: the child would have it loaded
+
+    word, failed = secrets.token_hex(16), (False,) * len(tests)
+    task = json.dumps({"code": code, "tests": tests, "seconds": seconds, "megabytes": megabytes, "word": word})
     with tempfile.TemporaryDirectory(prefix="kdloop-code-") as directory:
         child = subprocess.Popen(
             [sys.executable, "-I", "-S", __file__],
@@ -70,17 +109,24 @@ def run(code: str, tests: list[str], seconds: int = SECONDS, megabytes: int = ME
         except subprocess.TimeoutExpired:
             os.killpg(child.pid, signal.SIGKILL)
             child.communicate()
-            return Ran((False,) * len(tests), f"still running after {seconds} s")
-    if not out:
-        return Ran(
-            (False,) * len(tests), f"the process ended with code {child.returncode}, as one over its limits does"
-        )
-    told = json.loads(out)
-    return Ran(tuple(told["passed"]), told["said"])
+            return Ran(failed, f"still running after {seconds} s")
+    if not out.startswith(word):
+        ended = f"the process ended with code {child.returncode} and without a report, as one over its limits does"
+        return Ran(failed, ended)
+    _, layers, passed, said = out.split("\n", 3)
+    warn(layers)
+    return Ran(tuple(p == "1" for p in passed), said, tuple(layers.split()))
 
 
-def isolate(seconds: int, megabytes: int) -> None:
-    """Limits first, then namespaces, then the hook; each takes rights away for good."""
+@lru_cache
+def warn(layers: str) -> None:
+    """Once, where less holds the code than this module's head says."""
+    if missing := [name for name in LAYERS if name not in layers.split()]:
+        print(f"kdloop: code of models runs without {', '.join(missing)}: the kernel refuses", file=sys.stderr)
+
+
+def isolate(seconds: int, megabytes: int) -> list[str]:
+    """Limits first, then the kernel's layers, then the hook: each takes rights away for good. The layers granted."""
     for limit, value in (
         (resource.RLIMIT_CPU, seconds),
         (resource.RLIMIT_AS, megabytes * 2**20),
@@ -89,43 +135,92 @@ def isolate(seconds: int, megabytes: int) -> None:
         (resource.RLIMIT_CORE, 0),
     ):
         resource.setrlimit(limit, (value, value))
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "unshare"):  # Linux; where it is refused, the hook still stands
-        libc.unshare(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWIPC)
     own, library = os.path.realpath("."), os.path.dirname(os.path.realpath(os.__file__))
+    libc = ctypes.CDLL(None)
+    taken = unshare(libc), landlock(libc, own, library)
+    granted = [name for name, took in zip(LAYERS, taken, strict=True) if took]
+    for module, names in SILENT.items():
+        for name in names:
+            setattr(importlib.import_module(module), name, None)
+    sys.addaudithook(hook(own, library))
+    return granted
 
-    def hook(event: str, args: tuple) -> None:
-        if event.startswith(FORBIDDEN):
+
+def unshare(libc: ctypes.CDLL) -> bool:
+    """Network and IPC of its own: in a new user namespace, or without one where this process is root."""
+    return hasattr(libc, "unshare") and any(
+        libc.unshare(user | CLONE_NEWNET | CLONE_NEWIPC) == 0 for user in (CLONE_NEWUSER, 0)
+    )
+
+
+def landlock(libc: ctypes.CDLL, own: str, library: str) -> bool:
+    """No file but those beneath `own`, those of `library` and the linker's to be read, no program, no TCP."""
+    version = libc.syscall(RULESET, None, 0, 1) if sys.platform == "linux" else 0
+    if version < 1:
+        return False
+    rights = 2 ** min(16, 12 + version - (version > 3)) - 1  # 13 to 16 kinds of access to files, by version
+    kinds = (ctypes.c_uint64 * 2)(rights, 0b11)
+    ruleset = libc.syscall(RULESET, kinds, 16 if version > 3 else 8, 0)
+    for path, allowed in ((own, READ | WRITE), *((p, READ) for p in (library, *LIBRARIES) if os.path.exists(p))):
+        directory = os.open(path, os.O_PATH)
+        allowed &= rights if os.path.isdir(path) else 0b100
+        rule = allowed.to_bytes(8, sys.byteorder) + directory.to_bytes(4, sys.byteorder)
+        libc.syscall(ADD_RULE, ruleset, 1, rule, 0)
+        os.close(directory)
+    libc.prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0)
+    granted = libc.syscall(RESTRICT_SELF, ruleset, 0) == 0
+    os.close(ruleset)
+    return granted
+
+
+def hook(own: str, library: str) -> Callable[[str, tuple], None]:
+    def allowed(event: str, args: tuple, path) -> bool:
+        path = os.path.realpath(os.path.join(own, os.fsdecode(path)))
+        if path == own or path.startswith(own + os.sep):
+            return True
+        lists = event in ("os.listdir", "os.scandir")
+        reads = event == "open" and not args[2] & CHANGES and not os.path.isdir(path)  # no descriptor to go on from
+        return (lists or reads) and (path == library or path.startswith(library + os.sep))
+
+    def refuse(event: str, args: tuple) -> None:
+        if event == "sys._getframe" or (event == "object.__getattr__" and args[1] in FRAMES):
+            raise NoFrame(f"{event} is not allowed here")
+        if event.startswith(FORBIDDEN) or (event == "import" and args[0] in FOREIGN):
             raise PermissionError(f"{event} is not allowed here")
-        if event.startswith(TOUCHES_FILES) and args and isinstance(args[0], (str, bytes)):
-            path = os.path.realpath(os.path.join(own, os.fsdecode(args[0])))
-            read = event == "open" and not args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-            if not (path.startswith(own + os.sep) or path == own or (read and path.startswith(library + os.sep))):
-                raise PermissionError(f"{event} of {path} is not allowed here")
+        paths, descriptors = TOUCHES_FILES.get(event, (0, 0))
+        beside = any(d != -1 for d in args[len(args) - descriptors :])
+        for path in args[:paths]:
+            if isinstance(path, (str, bytes)) and (beside or not allowed(event, args, path)):
+                raise PermissionError(f"{event} of {path!r} is not allowed here")
 
-    sys.addaudithook(hook)
+    return refuse
 
 
 def child() -> None:
-    """The process itself: the task from standard input, the report to standard output, where the code cannot print."""
+    """The process itself: the task from standard input, the report to standard output, where the code cannot print.
+
+    What it needs after the code has run it has looked up before: the code may replace anything in any module.
+    """
     task, report, nowhere = json.load(sys.stdin), os.dup(1), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
-    isolate(task["seconds"], task["megabytes"])
+    execute, translate, copy, write, leave = exec, compile, dict, os.write, os._exit
+    word, tests = task["word"], task["tests"]
+    layers = " ".join(isolate(task["seconds"], task["megabytes"]))
     defined: dict = {"__name__": "solution"}
-    passed, said = [False] * len(task["tests"]), ""
+    passed, said = ["0"] * len(tests), ""
     try:
-        exec(compile(task["code"], "solution.py", "exec"), defined)
+        execute(translate(task["code"], "solution.py", "exec"), defined)
     except BaseException as error:
         said = f"{type(error).__name__}: {error}"
     else:
-        for i, test in enumerate(task["tests"]):
+        for i, test in enumerate(tests):
             try:
-                exec(compile(test, f"test {i + 1}", "exec"), dict(defined))
-                passed[i] = True
+                execute(translate(test, f"test {i + 1}", "exec"), copy(defined))
+                passed[i] = "1"
             except BaseException as error:
                 said = said or f"{test}: {type(error).__name__}: {error}"
-    os.write(report, json.dumps({"passed": passed, "said": said[:300]}).encode())
-    os._exit(0)
+    write(report, "\n".join([word, layers, "".join(passed), said[:300]]).encode(errors="replace"))
+    leave(0)
 
 
 if __name__ == "__main__":
