@@ -36,7 +36,7 @@ def kind_or_rude(messages, seed):
 
 
 def trust(db, m):
-    record_calibration(db, m.judge.name, TRUSTED.as_dict())
+    record_calibration(db, m.judge.key, TRUSTED.as_dict())
 
 
 def train(db, m):
@@ -56,7 +56,7 @@ def test_a_judge_is_refused_until_it_is_calibrated_and_where_its_terms_forbid(db
             with pytest.raises(Refused, match="judge tess is not calibrated"):
                 source(m, TASKS)
         bad = judge.Calibration(n=60, decided=60, right=30, flips=0, unreadable=0, longer=0.0)
-        record_calibration(db, m.judge.name, bad.as_dict())
+        record_calibration(db, m.judge.key, bad.as_dict())
         with pytest.raises(Refused, match="refused for training: it agrees with people in 30 of 60"):
             feedback.compare(m, TASKS)
         trust(db, m)

@@ -6,6 +6,7 @@ The judges here are small HTTP servers with a known bias, asked through the offi
 import json
 import re
 from contextlib import ExitStack
+from dataclasses import replace
 
 import pytest
 from parts import endpoint, teacher
@@ -101,6 +102,25 @@ def test_the_rubric_rates_every_aspect_in_both_orders(judge_of):
     assert list(rated) == list(judge.ASPECTS)
     assert all([score for score, _ in points] == [4, 1] for points in rated.values())
     assert set(judge_of(rambling).rate("?", ["a", "b"]).values()) == {None}
+
+
+def test_four_ratings_with_their_reasons_are_not_cut(db):
+    """By a server that stops at max_tokens, of four characters each."""
+    ratings = json.dumps({"ratings": [{"rationale": "so " * 133, "score": n} for n in (1, 2, 3, 4)]})
+    with endpoint(lambda request: ratings[: 4 * request["max_tokens"]]) as (url, _):
+        wordy = teacher(url)
+        rated = Judge(Teachers(db, [wordy]), wordy).rate("?", ["a", "b", "c", "d"])
+    assert None not in rated.values()
+
+
+def test_another_model_or_rubric_inherits_no_trust(db):
+    with endpoint(lambda request: shorter(request["messages"][-1]["content"])) as (url, _):
+        known = teacher(url)
+        trusted = Judge(Teachers(db, [known]), known, "Which is shorter?")
+        judge.calibrate(trusted, votes(40), db)
+    assert judge.refusal(db, trusted) == ""
+    for stranger in (replace(trusted, rubric="Which is truer?"), replace(trusted, teacher=replace(known, model="m2"))):
+        assert "not calibrated with this model and rubric" in judge.refusal(db, stranger)
 
 
 @pytest.mark.parametrize(

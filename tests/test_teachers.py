@@ -2,9 +2,12 @@
 
 import importlib.util
 import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from parts import completion, endpoint
 
 from kdloop import exports, packs, pairs
 from kdloop.knowledge import labeling
@@ -79,6 +82,37 @@ def test_no_call_that_could_exceed_the_budget_is_made(db, url):
     (answer,) = Teachers(db, [one(url, budget=0.001, **prices)]).ask(HELLO[:1], SHORT, [1])
     assert not answer.ok and "budget of 0.001 is used up" in answer.error
     assert Teachers(db, [one(url, budget=1.0, **prices)]).ask(HELLO[:1], SHORT, [1])[0].ok
+
+
+@pytest.mark.parametrize(("gone", "cost"), [({}, 200.0), ({"usage": None}, 17.0)])
+def test_a_reply_without_a_completion_is_paid_for_once_and_counts(db, gone, cost):
+    """A filtered one: its tokens are on the bill. Where the body does not say how many, the most that it can be."""
+    body = completion("") | gone
+    body["choices"][0]["finish_reason"] = "content_filter"
+    with endpoint(lambda request: (200, body)) as (url, seen):
+        teachers = Teachers(db, [one(url, price_in=1e6, price_out=2e6)])
+        prompt = [as_prompt("Say hello.")]
+        (first,), (again,) = (teachers.ask(prompt, Sampling(6), [1]) for _ in range(2))
+    assert not first.ok and not again.ok and not again.text and len(seen) == 1
+    assert store.usage(db)["llama"].cost == pytest.approx(cost)
+
+
+def test_those_who_ask_at_once_share_one_budget(db):
+    """As two chats do: each has teachers of its own."""
+
+    def slowly(request):
+        time.sleep(0.5)
+        return "Hello."
+
+    with endpoint(slowly) as (url, seen), ThreadPoolExecutor(4) as pool:
+        prices = {"price_in": 1e6, "price_out": 1e6, "budget": 200.0}
+        each = [Teachers(db, [one(url, **prices)]) for _ in range(4)]
+        prompts = [[as_prompt(f"Hello {i}")] for i in range(4)]
+        asked = [pool.submit(t.ask, p, Sampling(150), [1]) for t, p in zip(each, prompts, strict=True)]
+        said = [a.result()[0] for a in asked]
+    assert len(seen) == 1 and sum(a.ok for a in said) == 1
+    assert {a.error for a in said if not a.ok} == {"the budget of 200 is used up"}
+    assert each[0].ask([as_prompt("More?")], Sampling(10), [1])[0].ok is False, "150 are spent"
 
 
 def test_several_teachers_are_drawn_by_weight(db):

@@ -5,8 +5,9 @@ position bias). Parsing is strict: a verdict that cannot be read is no verdict, 
 compares the judge with people's votes; what it writes is trained on only while it is shown to agree with them.
 """
 
+import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from kdloop.student import Sampling
 from storage import teachers as store
 from storage.conversations import Message, as_prompt
 
-SAMPLING = Sampling(max_tokens=300, temperature=0.0)
+SAMPLING = Sampling(max_tokens=300, temperature=0.0)  # of one rationale and its verdict
 ASPECTS = {  # UltraFeedback (Cui et al. 2023), in our words
     "instruction following": "Does it do what was asked, in the form that was asked for, and nothing else?",
     "truthfulness": "Is everything it states true, as far as you know, and consistent with the prompt?",
@@ -50,7 +51,7 @@ RATE = """Rate each completion of one prompt from 1 (bad) to 5 (excellent) on on
 
 {completions}
 
-Reply with this JSON only, one entry for each completion, in order:
+Reply with this JSON only, one entry for each completion, in order, each rationale a short sentence:
 {{"ratings": [{{"rationale": "...", "score": 3}}]}}"""
 
 
@@ -123,6 +124,12 @@ class Judge:
     def name(self) -> str:
         return f"judge {self.teacher.name}"
 
+    @property
+    def key(self) -> str:
+        """Whom a calibration is of: another model, or another rubric, is another judge."""
+        asked = hashlib.sha256(f"{PAIR}{RATE}{self.rubric}".encode()).hexdigest()[:8]
+        return f"{self.name} ({self.teacher.model or self.teacher.directory}, rubric {asked})"
+
     def compare(self, pairs: list[tuple[str, str, str]]) -> list[Judged | None]:
         """(question, first, second) each; None where a verdict failed or could not be read."""
         prompts = [
@@ -130,19 +137,20 @@ class Judge:
             for q, a, b in pairs
             for x, y in ((a, b), (b, a))
         ]
-        said = self.ask(prompts, PAIR_SCHEMA)
+        said = self.ask(prompts, PAIR_SCHEMA, 1)
         return [judged(*said[2 * i : 2 * i + 2]) for i in range(len(pairs))]
 
     def rate(self, question: str, completions: list[str]) -> dict[str, list[tuple[float, str]] | None]:
         """aspect -> (score 1 to 5, rationale) of each completion: the mean of both orders; None where unreadable."""
         orders = [completions, completions[::-1]]
         prompts = [as_prompt(rating_prompt(question, order, aspect)) for aspect in ASPECTS for order in orders]
-        said = self.ask(prompts, RATE_SCHEMA)
+        said = self.ask(prompts, RATE_SCHEMA, len(completions))
         return {a: both_orders(*said[2 * i : 2 * i + 2], len(completions)) for i, a in enumerate(ASPECTS)}
 
-    def ask(self, prompts: list[list[Message]], schema: dict) -> list[Answer]:
+    def ask(self, prompts: list[list[Message]], schema: dict, rationales: int) -> list[Answer]:
+        sampling = replace(SAMPLING, max_tokens=rationales * SAMPLING.max_tokens)  # JSON that is cut cannot be read
         extra = {"response_format": {"type": "json_schema", "json_schema": {"name": "verdict", "schema": schema}}}
-        return self.teachers.ask(prompts, SAMPLING, [0] * len(prompts), of=self.teacher, **extra)
+        return self.teachers.ask(prompts, sampling, [0] * len(prompts), of=self.teacher, **extra)
 
 
 def rating_prompt(question: str, completions: list[str], aspect: str) -> str:
@@ -226,13 +234,13 @@ def calibrate(judge: Judge, votes: list[Example], db: Path) -> Calibration:
     bias = np.mean([(long == first) - long for long, first in longer]) if longer else 0.0
     right, flips = sum(v.side == "first" for _, v in decided), sum(bool(v and v.flipped) for v in verdicts)
     report = Calibration(len(pairs), len(decided), right, flips, verdicts.count(None), float(bias))
-    store.record_calibration(db, judge.name, report.as_dict())
+    store.record_calibration(db, judge.key, report.as_dict())
     return report
 
 
 def refusal(db: Path, judge: Judge) -> str:
     """Why the judge may not be trained on; "" where its latest calibration allows it."""
-    report = store.calibrations(db).get(judge.name)
+    report = store.calibrations(db).get(judge.key)
     if report is None:
-        return f"{judge.name} is not calibrated: python -m kdloop calibrate"
+        return f"{judge.name} is not calibrated with this model and rubric: python -m kdloop calibrate --pack NAME"
     return report["refusal"] and f"{judge.name} is refused for training: {report['refusal']}"

@@ -2,8 +2,8 @@
 weights.
 
 The one place for retries, timeouts, concurrency and money: each request is looked up by the hash of all that is sent
-before it is made, and none is made that could exceed a teacher's budget. A call that fails is an Answer without text:
-an error's words never become a completion.
+before it is made, and none is made that could exceed a teacher's budget (budget.py). A call that fails is an Answer
+without text: an error's words never become a completion. What a server answered is paid for and kept, text or none.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ from pathlib import Path
 from threading import Lock
 
 from kdloop.packs import tomllib
+from kdloop.raters.budget import reserve
 from kdloop.student import Sampling
 from storage import teachers as store
 from storage.conversations import Message
@@ -106,7 +107,7 @@ class Teachers:
             if t.terms not in TERMS:
                 raise ValueError(f"Teacher {t.name!r}: read its provider's terms and say terms = {' or '.join(TERMS)}")
         self.db, self.all = db, teachers
-        self.lock, self.reserved = Lock(), dict.fromkeys((t.name for t in teachers), 0.0)
+        self.lock = Lock()
 
     def named(self, name: str) -> Teacher:
         found = [t for t in self.all if t.name == name]
@@ -152,20 +153,19 @@ class Teachers:
         hash, how = digest(teacher.url, request), asdict(sampling) | {"seed": seed}
         if call := store.find_call(self.db, hash):
             return self.from_call(teacher, call, how)
-        most = teacher.cost(sum(len(m["content"]) for m in prompt) / CHARACTERS_A_TOKEN, sampling.max_tokens)
-        if not self.reserve(teacher, most):
+        most = sum(len(m["content"]) for m in prompt) // CHARACTERS_A_TOKEN, sampling.max_tokens
+        if not reserve(self.db, teacher.name, teacher.budget, teacher.cost(*most)):
             return Answer(teacher, error=f"the budget of {teacher.budget:g} is used up")
         begun = time.monotonic()
         try:
             reply = self.clients[teacher.name].chat.completions.create(**request)
-            answer = read(teacher, reply, how, time.monotonic() - begun)
-            if answer.ok:
-                store.record_call(self.db, as_call(hash, request, answer))
+            answer = read(teacher, reply, how, time.monotonic() - begun, most)
+            store.record_call(self.db, as_call(hash, request, answer))
             return answer
         except OpenAIError as error:  # timeouts, refused connections, statuses, bodies that are not JSON
             return Answer(teacher, error=f"{type(error).__name__}: {error}"[:500])
         finally:
-            self.reserve(teacher, -most)
+            reserve(self.db, teacher.name, teacher.budget, -teacher.cost(*most))
 
     def ask_directory(self, teacher: Teacher, asked: list[tuple], sampling: Sampling) -> list[Answer]:
         requests = [asdict(sampling) | {"messages": prompt, "seed": seed} for prompt, seed in asked]
@@ -179,8 +179,7 @@ class Teachers:
                 tokens = s.prompt_tokens, s.completion_tokens
                 call = store.Call(hashes[i], teacher.name, requests[i], s.text, s.status, None, *tokens, 0.0, s.seconds)
                 known[hashes[i]] = call
-                if s.text:
-                    store.record_call(self.db, call)
+                store.record_call(self.db, call)
         how = [asdict(sampling) | {"seed": seed} for _, seed in asked]
         return [self.from_call(teacher, known[h], k) for h, k in zip(hashes, how, strict=True)]
 
@@ -206,16 +205,6 @@ class Teachers:
             t.name: OpenAI(base_url=t.url, api_key=key(t), timeout=t.timeout, max_retries=t.retries) for t in remote
         }
 
-    def reserve(self, teacher: Teacher, cost: float) -> bool:
-        """Set money aside for a call (or free it again, when negative); False where the budget has not so much left."""
-        with self.lock:
-            if cost > 0 and teacher.budget:
-                spent = store.usage(self.db).get(teacher.name)
-                if (spent.cost if spent else 0) + self.reserved[teacher.name] + cost > teacher.budget:
-                    return False
-            self.reserved[teacher.name] += cost
-            return True
-
     @staticmethod
     def from_call(teacher: Teacher, call: store.Call, how: dict) -> Answer:
         if not call.text:
@@ -232,21 +221,22 @@ def digest(where: str, request: dict) -> str:
     return hashlib.sha256(json.dumps([where, request], sort_keys=True).encode()).hexdigest()
 
 
-def read(teacher: Teacher, reply, how: dict, seconds: float) -> Answer:
+def read(teacher: Teacher, reply, how: dict, seconds: float, most: tuple[int, int]) -> Answer:
     """What came back, if it is a completion: filtered and empty ones, and bodies without choices or usage, are
-    failures."""
+    failures. `most` are the tokens that count where the body does not say."""
     choice = reply.choices[0] if reply.choices and reply.usage else None
     text = (choice.message.content or "").strip() if choice else ""
+    tokens = (reply.usage.prompt_tokens, reply.usage.completion_tokens) if reply.usage else most
     if not text or choice.finish_reason not in ("stop", "length"):
-        return Answer(
-            teacher, error=f"no completion ({choice.finish_reason if choice else 'a body without choices or usage'})"
-        )
+        why = choice.finish_reason if choice else "a body without choices or usage"
+        return Answer(teacher, "", "failed", how, *tokens, seconds, error=f"no completion ({why})")
     logprobs = [t.model_dump() for t in choice.logprobs.content] if choice.logprobs else None
     status = "finished" if choice.finish_reason == "stop" else "cut"
-    tokens = reply.usage.prompt_tokens, reply.usage.completion_tokens
     return Answer(teacher, text, status, how, *tokens, seconds, logprobs=logprobs)
 
 
 def as_call(hash: str, request: dict, a: Answer) -> store.Call:
+    """One without text is as cut as can be: it is found again as a failure, and not paid for twice."""
     cost, tokens = a.teacher.cost(a.prompt_tokens, a.completion_tokens), (a.prompt_tokens, a.completion_tokens)
-    return store.Call(hash, a.teacher.name, request, a.text, a.status, a.logprobs, *tokens, cost, a.seconds)
+    status = a.status if a.ok else "cut"
+    return store.Call(hash, a.teacher.name, request, a.text, status, a.logprobs, *tokens, cost, a.seconds)
