@@ -12,22 +12,24 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from kdloop import packs
-from kdloop.raters.features import embed, sameness
+from kdloop.raters.features import echoes, embed, sameness
 from kdloop.student import Engine, Sample, Sampling
 from storage.conversations import Message, as_prompt
 
-ROUND_BUDGET = 0.02  # relative NLL rise that one round may add
+ROUND_BUDGET = 0.01  # relative NLL rise that one round may add: beyond the edge it rises steeply
 TOTAL_BUDGET = 0.04  # and all rounds together; the gate's guard stands at 0.05
 MAX_SCALE = 4.0
 FARTHER = 2.5  # times the scale before, at most, where nothing says yet how the rise bends
 TRIES = 5
 DRAWS = 3
-ANCHORS = 24  # completions by the untrained student
-OPENINGS, OPENING_TOKENS = 64, 32  # what sameness is seen by: many beginnings tell more than few whole completions
+ANCHORS = 32  # completions by the untrained student
+OPENINGS, OPENING_TOKENS = 64, 32  # what two of the gate's guards foresee: many beginnings tell more than few wholes
 SAMENESS_RISE = 0.015  # of the mean cosine between openings; the gate's guard stands above
+ECHO_RISE = 0.05  # of the share that only repeats its prompt; the gate's guard stands at twice that
 DRAW_BACK = 0.75
 
 
@@ -35,7 +37,8 @@ def settle(model, start: dict[str, torch.Tensor], base: Engine, origin: Engine, 
     """Move the trained model along its direction to the edge of the region; {"step scale", "anchor NLL rise"}.
 
     `start` holds the parameters before training, and `origin` is the engine that has them. Each scale is tried as it
-    would serve: saved, merged, loaded. A scale is drawn back where the student begins to say the same to all prompts.
+    would serve: saved, merged, loaded. A scale is drawn back where the student begins to say the same to all prompts,
+    or to say them again.
     """
     prompts, completions = anchors(base, max_tokens)
     end, before = parameters(model), mean_nll(base, prompts, completions)
@@ -51,8 +54,8 @@ def settle(model, start: dict[str, torch.Tensor], base: Engine, origin: Engine, 
 
     risen = 0.0 if origin is base else mean_nll(origin, prompts, completions) / before - 1
     scale, found = line_search(rise, risen, budget(risen))
-    limit, tries = likeness(base) + SAMENESS_RISE, 0
-    while tries < DRAWS and likeness(engine_at(scale)) > limit:
+    limits, tries = openings(base) + np.array([SAMENESS_RISE, ECHO_RISE]), 0
+    while tries < DRAWS and (openings(engine_at(scale)) > limits).any():
         scale, tries = scale * DRAW_BACK, tries + 1
     found = rise(scale) if tries else found  # either way, the model is now at `scale`
     return {"step scale": scale, "anchor NLL rise": found, "drawn back": tries}
@@ -64,9 +67,11 @@ def anchors(base: Engine, max_tokens: int) -> tuple[list[list[Message]], list[tu
     return prompts, [s.said for s in samples]
 
 
-def likeness(engine: Engine) -> float:
-    """Sameness of what the engine begins to say to different prompts."""
-    return sameness(embed([s.text for s in sample(engine, OPENINGS, OPENING_TOKENS)[1]]))
+def openings(engine: Engine) -> np.ndarray:
+    """(sameness of what the engine begins to say to different prompts, share of prompts that it only says again)"""
+    prompts, samples = sample(engine, OPENINGS, OPENING_TOKENS)
+    said = [s.status == "finished" and echoes(p[-1]["content"], s.text) for p, s in zip(prompts, samples, strict=True)]
+    return np.array([sameness(embed([s.text for s in samples])), np.mean(said)])
 
 
 def sample(engine: Engine, n: int, max_tokens: int) -> tuple[list[list[Message]], list[Sample]]:
