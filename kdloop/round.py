@@ -9,7 +9,7 @@ from kdloop import gate, packs, pairs, recipes
 from kdloop.knowledge import elicit
 from kdloop.knowledge.rows import Means, Refused
 from kdloop.knowledge.self_knowledge import best_of_n
-from kdloop.methods import METHODS, NothingToLearn, choose, trust_region
+from kdloop.methods import METHODS, NothingToLearn, choose, require, trust_region
 from kdloop.methods.lora import Plan, trainable_student
 from kdloop.packs import Task
 from kdloop.pairs import Example, Split
@@ -48,6 +48,8 @@ def run(settings: Settings, round: Round) -> None:
                 choose(round.requested, split.train)
             rater = fit_rater(split)
             recipe = recipe_of(round, rater)
+            plan = plan_of(settings, round, rater, recipe)
+            require(requested(round, recipe), plan)
             asked, judged = training_tasks(recipe, split, round.seed), gate_tasks(recipe)
             if not judged:
                 gate.require_a_judge(rater, split)
@@ -70,8 +72,11 @@ def run(settings: Settings, round: Round) -> None:
     known = counts(split, examples, elicited) | {"replayed": len(replayed)}
     with clock.phase("training", method=method, why=explain(why, rater), counts=known):
         model = trainable_student(base.source, adapter, device_and_dtype()[1], round.seed)
-        start, plan = trust_region.parameters(model), plan_of(settings, round, rater, recipe, len(examples))
-        metrics = METHODS[method].train(model, base.tokenizer, examples, plan, clock.steps)
+        start, plan = trust_region.parameters(model), replace(plan, epochs=min(3, recipe.passes / len(examples)))
+        try:
+            metrics = METHODS[method].train(model, base.tokenizer, examples, plan, clock.steps)
+        except NothingToLearn as refusal:  # what a method samples itself, it sees only now
+            return refuse(db, round, split, str(refusal), "training")
         metrics |= trust_region.settle(model, start, base, origin, settings.round_max_tokens)
         candidate = publish(db, round, parent, model, base, method, metrics)
 
@@ -124,18 +129,17 @@ def people_said(split: Split) -> list[Example]:
     return [e for e in split.train if e.source == "human"]
 
 
-def refuse(db, round: Round, split: Split, reason: str) -> None:
+def refuse(db, round: Round, split: Split, reason: str, at: str = "eliciting") -> None:
     """No candidate: what there is cannot be learned from, or could not be judged."""
     verdict = {"passed": False, "reason": f"Rejected before training: {reason}", "n": 0, "guards": {}}
     record_rows(db, round, split.train, split)  # read and found wanting: the same votes must not start a round again
-    rounds.advance(db, round.id, "eliciting", verdict=verdict, counts=counts(split, [], {}))
+    rounds.advance(db, round.id, at, verdict=verdict, counts=counts(split, [], {}))
     rounds.finish_round(db, round.id, "rejected")
 
 
-def plan_of(settings: Settings, round: Round, rater: PreferenceModel | None, recipe: Recipe, examples: int) -> Plan:
+def plan_of(settings: Settings, round: Round, rater: PreferenceModel | None, recipe: Recipe) -> Plan:
     return Plan(
         round.seed,
-        epochs=min(3, recipe.passes / examples),
         learning_rate=recipe.learning_rate,
         max_tokens=settings.round_max_tokens,
         teachers=tuple(filter(None, settings.teacher_models.split(","))),

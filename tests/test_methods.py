@@ -7,7 +7,19 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from kdloop.methods import METHODS, NothingToLearn, choose, divergence, dpo, losses, multi_turn, speculative, uld
+from kdloop.methods import (
+    METHODS,
+    NothingToLearn,
+    choose,
+    divergence,
+    dpo,
+    losses,
+    multi_turn,
+    require,
+    similarity,
+    speculative,
+    uld,
+)
 from kdloop.methods.lora import Plan, trainable_student
 from kdloop.methods.objective import completion_logits, sequence, sequence_logps
 from kdloop.methods.self_teaching import with_critique, with_demonstration
@@ -270,8 +282,21 @@ def test_half_baked_is_half_of_the_way(tiny_student):
         _, model = trained("bake", tiny_student, examples, plan)
         moved[strength] = torch.cat([p.flatten() for n, p in model.named_parameters() if "lora_B" in n])
     assert torch.allclose(moved[0.5], moved[1.0] / 2, atol=1e-6) and moved[1.0].abs().max() > 0
-    with pytest.raises(ValueError, match="system prompt"):
-        trained("bake", tiny_student, examples, Plan(1))
+
+
+def test_what_a_method_cannot_do_without_is_asked_for_with_the_remedy():
+    """Without a teacher of its own the untrained student would teach itself, and a whole round change nothing."""
+    lacking = {name for name, m in METHODS.items() if m.lacks(Plan(1))}
+    white_box = {*divergence.METHODS, *similarity.METHODS, "speculative_kd", "uld"} - {"kd_lora", "salt"}
+    assert lacking == white_box | {"bake", "star"}
+    complete = Plan(1, teachers=("a/b",), system="Be brief.", reward=lambda question, completion: 1.0)
+    for name in METHODS:
+        require(name, complete)
+    with pytest.raises(NothingToLearn, match="jsd needs a teacher: KDLOOP_TEACHER_MODELS"):
+        require("jsd", Plan(1))
+    with pytest.raises(NothingToLearn, match="bake needs a system prompt: KDLOOP_BAKE"):
+        require("bake", Plan(1))
+    require("auto", Plan(1))
 
 
 def test_a_round_tells_its_method_what_the_settings_say(db):
@@ -281,10 +306,10 @@ def test_a_round_tells_its_method_what_the_settings_say(db):
     from storage import rounds
 
     one = rounds.start_round(db, requested="jsd", seed=3, started_by="test", owner="test")
-    recipe = replace(recipes.VOTES, passes=56, learning_rate=1e-4)
-    plan = plan_of(Settings(teacher_models="a/b,c", bake="Be brief.", round_max_tokens=5), one, None, recipe, 28)
-    assert plan == Plan(3, epochs=2, learning_rate=1e-4, max_tokens=5, teachers=("a/b", "c"), system="Be brief.")
-    assert plan_of(Settings(), one, None, recipes.VOTES, 64).teachers == ()
+    recipe = replace(recipes.VOTES, learning_rate=1e-4)
+    plan = plan_of(Settings(teacher_models="a/b,c", bake="Be brief.", round_max_tokens=5), one, None, recipe)
+    assert plan == Plan(3, learning_rate=1e-4, max_tokens=5, teachers=("a/b", "c"), system="Be brief.")
+    assert plan_of(Settings(), one, None, recipes.VOTES).teachers == ()
 
 
 def test_the_page_of_the_methods_is_up_to_date():

@@ -19,7 +19,7 @@ from kdloop.methods import (
     speculative,
     uld,
 )
-from kdloop.methods.lora import Method, NothingToLearn
+from kdloop.methods.lora import Method, NothingToLearn, Plan
 from kdloop.pairs import Example
 
 FAMILIES = (sft, multi_turn, dpo, ranking, kto)  # people's feedback
@@ -54,6 +54,12 @@ def choose(requested: str, examples: list[Example], contradicted: int = 0) -> tu
         return "kto", f"{likes} likes and {dislikes} dislikes, few pairs: kto"
     enough(count["sft"], "sft")
     return "sft", f"{count['sft']} liked or corrected completions, nothing to contrast them with: sft"
+
+
+def require(method: str, plan: Plan) -> None:
+    """Raises NothingToLearn where the plan lacks what the method cannot do without: before anything is elicited."""
+    if method != "auto" and (lack := METHODS[method].lacks(plan)):
+        raise NothingToLearn(f"{method} {lack}")
 
 
 def enough(n: int, method: str) -> None:

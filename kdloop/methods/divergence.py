@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from kdloop.methods import losses
-from kdloop.methods.lora import Method, OnStep, Plan
+from kdloop.methods.lora import Method, NothingToLearn, OnStep, Plan
 from kdloop.methods.objective import Numbers, Sequence, bare, completion_logits, fit, sample, sequence, token_logps
 from kdloop.pairs import Example
 from kdloop.student.prompts import prompt_ids
@@ -28,7 +28,7 @@ Divergence = Callable[[Tensor, Tensor], Tensor]
 Draw = Callable[..., tuple[list[list[int]], Numbers]]  # (model, teacher, rows) -> own completions, numbers to log
 
 
-class OtherVocabulary(ValueError):
+class OtherVocabulary(NothingToLearn):
     "The teacher's vocabulary is not the student's: take `uld`, or let the teacher write completions for `sft`"
 
 
@@ -38,6 +38,11 @@ def usable(example: Example) -> bool:
 
 def any_prompt(example: Example) -> bool:
     return True
+
+
+def no_teacher(plan: Plan) -> str:
+    """Without models, the untrained student teaches: nothing to one that starts as it, what it was to another."""
+    return "" if plan.teachers else "needs a teacher: KDLOOP_TEACHER_MODELS, a model directory or a Hub name"
 
 
 @dataclass(frozen=True)
@@ -155,10 +160,14 @@ def train(
     return fit(model, rows, objective(load(plan, model), loss(steps), on_policy, drawn, plan.seed), plan, on_step)
 
 
-def white_box(loss, equation: str, paper: str, when: str, defaults: str = "stored text", **options) -> Method:
+def white_box(
+    loss, equation: str, paper: str, when: str, defaults: str = "stored text", teaches_alone: bool = True, **options
+) -> Method:
+    """`teaches_alone`: no label's NLL beside the teacher."""
     fits, needs = (any_prompt, "prompts alone") if options.get("on_policy") == 1 else (usable, "completions to read")
     needs = f"a teacher with the student's vocabulary, and {needs}"
-    return Method(fits, partial(train, loss=loss, **options), needs, equation, paper, defaults, when)
+    lacks = {"lacks": no_teacher} if teaches_alone else {}
+    return Method(fits, partial(train, loss=loss, **options), needs, equation, paper, defaults, when, **lacks)
 
 
 METHODS = {
@@ -236,6 +245,7 @@ METHODS = {
         "Azimi et al. 2024 (2410.20777); Hinton et al. 2015",
         "Good texts and a good teacher for them: both teach.",
         "T 2, stored text",
+        teaches_alone=False,
     ),
     "salt": white_box(
         warm_up,
@@ -243,5 +253,6 @@ METHODS = {
         "Rawat et al. 2024 (2410.18779)",
         "A teacher that is no better than the student: it only starts it off.",
         "17 %, stored text",
+        teaches_alone=False,
     ),
 }

@@ -51,8 +51,6 @@ def rest(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep)
 def star(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep) -> dict[str, float]:
     """Own completions that the verifier passes; where it fails one, another that was written with the right one in
     view. Either way the plain prompt is what the student learns it for."""
-    if not plan.reward:
-        raise NothingToLearn("`star` needs a verifier: a reward above 0 for a right completion")
 
     def right(e: Example, k: Completion) -> bool:
         return plan.reward(e.question, k.text) > 0
@@ -114,6 +112,7 @@ METHODS = {
         paper="Zelikman et al. 2022 (STaR)",
         defaults="one sample a prompt, one more with the answer in view",
         when="Tasks with a checkable answer.",
+        lacks=lambda plan: "" if plan.reward else "needs a verifier: a pack with checks, or a proven preference model",
         weighs=True,
     ),
     "self_rewarding": Method(

@@ -53,6 +53,7 @@ class Method:
     defaults: str
     when: str
     weighs: bool = False  # its loss counts a row by the row's weight; else a round draws rows in proportion to it
+    lacks: Callable[[Plan], str] = lambda plan: ""  # what it could learn nothing without, and how to give it
 
 
 class NothingToLearn(Exception):

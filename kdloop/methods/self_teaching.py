@@ -60,8 +60,6 @@ def write(model, tokenizer, prompts: list[list[Message]], plan: Plan) -> list[Co
 
 def bake(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep) -> dict[str, float]:
     """The prompted student writes, the unprompted one matches its distribution there. `plan.strength` is the dial."""
-    if not plan.system:
-        raise ValueError("`bake` needs a system prompt to bake")
     told = partial(with_system, plan.system)
     start = trust_region.parameters(model)
     with model.disable_adapter():
@@ -110,6 +108,7 @@ METHODS = {
         paper="Bhargava et al. 2024 (2409.13697)",
         defaults="strength 1; less is half-baked",
         when="A rule that should hold without being said each time.",
+        lacks=lambda plan: "" if plan.system else "needs a system prompt: KDLOOP_BAKE",
     ),
     "spin": Method(
         usable,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from kdloop.methods import losses
-from kdloop.methods.divergence import Teacher, load, usable
+from kdloop.methods.divergence import Teacher, load, no_teacher, usable
 from kdloop.methods.lora import Method, OnStep, Plan
 from kdloop.methods.objective import Sequence, bare, fit, forward, sequence
 from kdloop.pairs import Example
@@ -54,8 +54,6 @@ def objective(teacher: Teacher, distance):
 def train(
     model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep, distance=losses.cosine
 ) -> dict[str, float]:
-    if not plan.teachers:
-        raise ValueError("Features of the untrained student are the student's own: give a teacher")
     teacher, own = load(plan, model), model.config
     theirs = teacher.models[0].config
     model.projections = projections(own.hidden_size, theirs.hidden_size, own.num_hidden_layers)
@@ -72,7 +70,9 @@ def hidden(distance, equation: str, when: str) -> Method:
         "survey Table 2; TED (Liang et al. 2023)",
     )
     loss = f"mean over layers of {equation} + NLL(y)"
-    return Method(usable, partial(train, distance=distance), needs, loss, paper, "every layer, weight 1", when)
+    return Method(
+        usable, partial(train, distance=distance), needs, loss, paper, "every layer, weight 1", when, lacks=no_teacher
+    )
 
 
 METHODS = {

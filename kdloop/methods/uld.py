@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kdloop.methods import losses
+from kdloop.methods.divergence import no_teacher
 from kdloop.methods.lora import Method, OnStep, Plan
 from kdloop.methods.objective import completion_logits, fit
 from kdloop.pairs import Example
@@ -55,8 +56,6 @@ def aligned(model, sequences: list, positions: list[list[int]]) -> torch.Tensor:
 
 
 def train(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep) -> dict[str, float]:
-    if not plan.teachers:
-        raise ValueError("`uld` needs a teacher: a model directory or a Hub name")
     dtype = next(model.parameters()).dtype
     teacher = AutoModelForCausalLM.from_pretrained(plan.teachers[0], dtype=dtype).to(model.device)
     their_tokenizer = AutoTokenizer.from_pretrained(plan.teachers[0])
@@ -73,5 +72,6 @@ METHODS = {
         paper="Boizard et al. 2024 (ULD)",
         defaults="positions with the same text before them",
         when="The teacher is of another family than the student.",
+        lacks=no_teacher,
     ),
 }
