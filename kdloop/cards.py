@@ -89,7 +89,7 @@ Line: {parents}
 
 def of_dataset(db: Path, written: dict[str, int], licence: str) -> str:
     """The dataset card: configurations that `load_dataset` reads, who wrote what; `written` is format -> rows."""
-    split = from_feedback(db)
+    split = from_feedback(db, newest=None)  # as the export
     free = [e for e in [*split.train, *split.held_out] if not any(k.restricted for k in e.completions)]
     authors = Counter((writer(k), k.licence) for e in free for k in e.completions)
     wrote = [f"| {who} | {under or '–'} | {n} |" for (who, under), n in sorted(authors.items())]

@@ -7,12 +7,12 @@ import torch
 import yaml
 from huggingface_hub import ModelCard
 
-from kdloop import cards
+from kdloop import cards, exports, pairs
 from kdloop.methods.lora import trainable_student
 from kdloop.settings import Settings
 from kdloop.student.base import licence
 from kdloop.ui import models
-from storage import checkpoints, conversations, feedback, rounds
+from storage import checkpoints, conversations, feedback, rounds, snapshots, synthetic
 from storage.conversations import as_prompt
 
 VERDICT = {"reason": "Promoted: 41 wins, 9 losses.", "n": 64, "guards": {"length": {"value": 1.2, "limit": "<= 2.5"}}}
@@ -69,6 +69,13 @@ def test_a_datasets_card_counts_what_may_leave_and_what_may_not(db):
     text = cards.of_dataset(db, {"dpo": 1}, "apache-2.0")
     assert yaml.safe_load(text.split("---")[1])["configs"] == [{"config_name": "dpo", "data_files": "dpo.jsonl"}]
     assert "| open-teacher | mit | 1 |" in text and "closed-teacher" not in text and ": 1 examples" in text
+
+
+def test_a_datasets_card_counts_all_that_is_exported_and_not_what_a_round_reads(db, tmp_path):
+    synthetic.fill(db, pairs.NEWEST + 200, [checkpoints.serving(db).id])
+    written = exports.publish(db, snapshots.Folder(tmp_path), "apache-2.0")
+    assert written["dpo"] > pairs.NEWEST
+    assert f"| student | – | {2 * written['dpo']} |" in (tmp_path / "README.md").read_text()
 
 
 def test_no_card_names_the_person_who_wrote_a_better_answer(db):
