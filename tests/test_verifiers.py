@@ -1,6 +1,7 @@
 """Checks on completions that should pass and on near misses that should not; the sandbox against what code might
 try."""
 
+import re
 import subprocess
 import sys
 import time
@@ -188,6 +189,21 @@ def test_a_generated_pack_is_the_same_each_time_and_its_parts_share_no_prompt():
     assert len(set(prompts)) == len(prompts) and len(parts["heldout"]) >= 500 and len(parts["gate"]) >= 160
     assert all(verifiers.passed(t, f"The result is {t.answer}") for t in parts["heldout"])
     assert not any(verifiers.passed(t, f"The result is {t.answer}1") for t in parts["heldout"])
+
+
+def test_no_sum_of_the_held_out_prompts_is_in_the_training_part_in_any_wording_or_order():
+    def sums(part):
+        """Of both packs: a round on one is measured on the other, too."""
+        found = [
+            re.search(r"(\d+) ([-+]) (\d+)", t.prompt).groups()
+            for p in ("sums", "additions")
+            for t in packs.tasks(p, part)
+        ]
+        return {(a, b) if sign == "-" else frozenset((a, b)) for a, sign, b in found}
+
+    trained = sums("train")
+    assert len(trained) > 2000 and not trained & sums("heldout") and not trained & sums("gate")
+    assert min(len(packs.tasks(p, "heldout")) for p in ("sums", "additions")) >= 500
 
 
 def test_every_pack_can_be_read_and_its_checks_exist():

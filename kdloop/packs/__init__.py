@@ -90,8 +90,13 @@ def prompts(name: str, part: str) -> list[str]:
 
 
 def deciding(pack: Pack, prompt: str) -> str:
-    """What of a generated prompt says which part it belongs to: all, or what `decides`, a pattern, finds in it."""
-    return re.search(pack.source["decides"], prompt)[0] if "decides" in pack.source else normal(prompt)
+    """What of a generated prompt says which part it belongs to: all, or what `decides`, a pattern, finds in it.
+
+    The terms of a sum are sorted: who has learned a + b has learned b + a.
+    """
+    if "decides" not in pack.source:
+        return normal(prompt)
+    return " + ".join(sorted(re.search(pack.source["decides"], prompt)[0].split(" + ")))
 
 
 def part_of(text: str) -> str:
