@@ -59,10 +59,11 @@ def run(settings: Settings, round: Round) -> None:
             split = pairs.from_feedback(db, round.id, recipe.pack)
             train = relevant(split.train, recipe)
             method, why = choose(requested(round, recipe), train, split.dropped["contradictory"])
+            chosen = select(method, train, recipe, round.seed, champion, means.teachers)
         except (NothingToLearn, gate.CannotDecide, Refused) as refusal:
             return refuse(db, round, split, str(refusal))
-    chosen, line = select(method, train, recipe, champion, round.seed), line_of(db, parent)
-    at_base, afresh = from_base(recipe, len(people_said(split)), line), recipe.start == "auto"
+    line, afresh = line_of(db, parent), recipe.start == "auto"
+    at_base = from_base(recipe, len(people_said(split)), line)
     replayed = [] if at_base and afresh else replay(db, line, method, chosen, recipe, round.seed)
     examples = [*chosen, *replayed]
     record_rows(db, round, examples, split)

@@ -7,7 +7,9 @@ from kdloop import packs, pairs
 from kdloop.knowledge.curation import SELECTIONS
 from kdloop.methods import METHODS
 from kdloop.pairs import Example, relative_weights
+from kdloop.raters.teacher import Teachers
 from kdloop.recipes import VOTES, Recipe
+from kdloop.student import Engine
 from storage import checkpoints, rounds
 from storage.checkpoints import Checkpoint
 from storage.rounds import Round
@@ -41,7 +43,9 @@ def usable(method: str, examples: list[Example], seed: int) -> list[Example]:
     return [e for e, weight in drawn if random.Random(f"{seed} {e.rows}").random() < weight]
 
 
-def select(method: str, train: list[Example], recipe: Recipe, champion, seed: int) -> list[Example]:
+def select(
+    method: str, train: list[Example], recipe: Recipe, seed: int, student: Engine, teachers: Teachers | None
+) -> list[Example]:
     """What the method can use: people's newest votes, and AI feedback as the recipe selects it. Either takes what the
     other leaves of its share."""
     newest_first = usable(method, train, seed)[::-1]
@@ -49,7 +53,7 @@ def select(method: str, train: list[Example], recipe: Recipe, champion, seed: in
     said = said[: max(room_for_votes(recipe), recipe.examples - len(elicited))]
     room = recipe.examples - len(said)
     if recipe.select and len(elicited) > room:
-        elicited = SELECTIONS[recipe.select](elicited, room, champion)
+        elicited = SELECTIONS[recipe.select](elicited, room, student, teachers)
     return [*said, *elicited[:room]]
 
 

@@ -128,14 +128,30 @@ def test_mosaic_writes_fewer_rows_within_the_budget_and_carries_restrictions_on(
         curation.mosaic(means(db, None, pack="general"), [])
 
 
-def test_ifd_deita_and_difference_sampling_have_their_golden_values():
+def test_ifd_and_deita_have_their_golden_values():
     assert curation.ifd(1.8, 2.3) == pytest.approx(0.606531, abs=1e-6)
     assert curation.expected_grade([0.0] * 6) == pytest.approx(3.5)
     assert curation.expected_grade([-99.0] * 5 + [0.0]) == pytest.approx(6)
-    noise = np.array([True, False] * 10)
-    reference, teacher_nll = np.full(20, 3.0), np.where(noise, 3.5, 2.0)  # shuffled rows surprise the teacher
-    kept = curation.difference_sampling(reference, teacher_nll)
-    assert len(kept) == 10 and noise[kept].mean() <= 0.25
+
+
+def test_difference_sampling_leaves_out_what_surprises_the_teacher(db, student_home, tiny_student):
+    """The real student as the teacher of a random one: half of the answers belong to another question."""
+    teachers = Teachers(db, [Teacher("local", directory=str(student_home / "student"), terms="allowed")])
+    asked = [
+        ("What is the capital of France?", "The capital of France is Paris."),
+        ("How many days has a week?", "A week has seven days."),
+        ("What colour is snow?", "Snow is white."),
+        ("What do bees make?", "Bees make honey."),
+    ]
+    matched = [example(i, q, a) for i, (q, a) in enumerate(asked)]
+    shuffled = [example(i + 9, q, asked[i - 1][1]) for i, (q, _) in enumerate(asked)]
+    student = TransformersEngine(tiny_student)
+    kept = curation.by_difference([*shuffled, *matched], 4, student, teachers)
+    assert len(kept) == 4 and sum(e in matched for e in kept) >= 3
+    remote = Teachers(db, [Teacher("far", url="http://127.0.0.1:9/v1", terms="allowed")])
+    for nobody in (None, remote):
+        with pytest.raises(Refused, match="needs a teacher with a directory"):
+            curation.by_difference(matched, 2, student, nobody)
 
 
 def test_ifd_leaves_out_answers_that_belong_to_another_prompt(student_home):

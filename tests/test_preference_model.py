@@ -26,6 +26,15 @@ def test_ten_thousand_votes_and_one_more_are_fitted():
     assert after.skill.proven and abs(after.weights - before.weights).max() < 0.1
 
 
+def test_what_was_read_is_kept_up_to_a_bound(monkeypatch):
+    monkeypatch.setattr(preference_model, "MOST_KNOWN", 50)
+    asked = [f"Question {i}?" for i in range(80)]
+    said = [("Bread and rivers.", True)] * 80
+    first, again = preference_model.read(asked, said), preference_model.read(asked, said)
+    assert (first[0] == again[0]).all() and (first[1] == again[1]).all()
+    assert len(preference_model.KNOWN) == 50 and ("Question 79?", *said[0]) in preference_model.KNOWN
+
+
 def test_a_rater_who_is_a_coin_counts_less_and_one_with_another_taste_does_not():
     flips = [True, False] * 40
     random.Random(1).shuffle(flips)

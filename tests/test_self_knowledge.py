@@ -151,8 +151,7 @@ def test_a_student_that_cannot_judge_itself_is_refused_and_one_that_can_makes_pa
     assert {(e.chosen.text, e.rejected.text) for e in written(db, m).train} == {("fine", "poor")}
 
 
-def test_the_length_score_and_the_loop_filter():
-    assert [self_play.length_score(n, 40, 80) for n in (40, 80, 20, 30, 100, 120)] == [1, 1, 0, 0.5, 0.5, 0]
+def test_the_loop_filter():
     loop = "one two three four five six seven eight nine ten eleven twelve thirteen"
     assert self_play.loops(f"{loop} {loop}") and not self_play.loops(loop)
     assert self_play.extended("a b c.", "a b c d e.") and not self_play.extended("a b c.", "a b c d e")

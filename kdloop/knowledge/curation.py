@@ -23,6 +23,7 @@ from kdloop.knowledge.self_play import as_said
 from kdloop.packs import Task
 from kdloop.pairs import Example
 from kdloop.raters.features import embed
+from kdloop.raters.teacher import Teachers
 from kdloop.student import Engine
 from storage.conversations import as_prompt
 
@@ -145,35 +146,54 @@ def k_center(vectors: np.ndarray, k: int) -> list[int]:
     return chosen
 
 
-def ifd(conditioned: float, direct: float) -> float:
+def ifd(conditioned: np.ndarray | float, direct: np.ndarray | float) -> np.ndarray | float:
     """Instruction-following difficulty (Li et al. 2024): PPL(y | x) / PPL(y), from two NLLs a token."""
-    return float(np.exp(conditioned - direct))
+    return np.exp(conditioned - direct)
 
 
 def nll(engine: Engine, examples: Sequence[Example], with_prompt: bool = True) -> np.ndarray:
     """Nats a token of each chosen completion; without its prompt, of it after an empty one."""
+    return np.array([-sum(s) / max(1, len(s)) for s in logprobs(engine, examples, with_prompt)])
+
+
+def logprobs(engine: Engine, examples: Sequence[Example], with_prompt: bool = True) -> list[list[float]]:
     prompts = [e.prompt if with_prompt else as_prompt("") for e in examples]
-    scores = engine.logprobs(prompts, [e.chosen.said for e in examples])
-    return np.array([-sum(s) / max(1, len(s)) for s in scores])
+    return engine.logprobs(prompts, [e.chosen.said for e in examples])
 
 
-def by_ifd(examples: Sequence[Example], n: int, engine: Engine) -> list[Example]:
+# Selections: at most n examples, the most worth first, as the student (an engine) sees them, or one of the teachers.
+
+
+def by_ifd(examples: Sequence[Example], n: int, student: Engine, teachers: Teachers | None = None) -> list[Example]:
     """The hardest to follow first; where the prompt does not help at all (1 and above), the two do not belong
     together."""
-    difficulty = np.exp(nll(engine, examples) - nll(engine, examples, with_prompt=False))
+    difficulty = ifd(nll(student, examples), nll(student, examples, with_prompt=False))
     order = [i for i in np.argsort(-difficulty) if difficulty[i] < 1]
     return [examples[i] for i in order[:n]]
 
 
-def by_coreset(examples: Sequence[Example], n: int, engine: Engine) -> list[Example]:
+def by_coreset(examples: Sequence[Example], n: int, student: Engine, teachers: Teachers | None = None) -> list[Example]:
     return [examples[i] for i in k_center(embed([e.question for e in examples]), n)]
 
 
-def by_deita(examples: Sequence[Example], n: int, engine: Engine) -> list[Example]:
+def by_deita(examples: Sequence[Example], n: int, student: Engine, teachers: Teachers | None = None) -> list[Example]:
     """DEITA: complexity times quality, best first, leaving out what is near to a better one."""
-    score = [grade(engine, e, "complex", "question") * grade(engine, e, "good", "answer") for e in examples]
+    score = [grade(student, e, "complex", "question") * grade(student, e, "good", "answer") for e in examples]
     ranked = [examples[i] for i in np.argsort(score)[::-1]]
     return [ranked[i] for i in dedupe([e.question for e in ranked])[:n]]
+
+
+def by_difference(examples: Sequence[Example], n: int, student: Engine, teachers: Teachers | None) -> list[Example]:
+    """MiniPLM's difference sampling (Gu et al. 2025): what the student finds unlikelier than a local teacher, by most.
+
+    In nats a byte, as the two may have other tokens. Raises Refused without a teacher that has a directory.
+    """
+    local = [t for t in teachers.all if t.directory] if teachers else []
+    if not local:
+        raise Refused("select = difference needs a teacher with a directory: endpoints do not score given texts")
+    size = np.array([max(1, len(e.chosen.text.encode())) for e in examples])
+    nats = [np.array([-sum(s) for s in logprobs(g, examples)]) for g in (student, teachers.engine(local[0]))]
+    return [examples[i] for i in np.argsort((nats[1] - nats[0]) / size)[:n]]
 
 
 def grade(engine: Engine, e: Example, what: str, part: str) -> float:
@@ -186,10 +206,4 @@ def expected_grade(logprobs: Sequence[float]) -> float:
     return float(np.arange(1, 7) @ softmax(logprobs))
 
 
-def difference_sampling(reference: np.ndarray, teacher: np.ndarray, share: float = 0.5) -> list[int]:
-    """MiniPLM (Gu et al. 2025): the share of rows at which the reference's NLL exceeds the teacher's most."""
-    gain = reference - teacher
-    return np.argsort(-gain)[: round(share * len(gain))].tolist()
-
-
-SELECTIONS = {"ifd": by_ifd, "coreset": by_coreset, "deita": by_deita}
+SELECTIONS = {"ifd": by_ifd, "coreset": by_coreset, "deita": by_deita, "difference": by_difference}

@@ -131,13 +131,6 @@ def loops(text: str, n: int = LOOP) -> bool:
     return len(set(grams)) < len(grams)
 
 
-def length_score(words: int, least: int, most: int) -> float:
-    """Self-Lengthen's: 1 inside the range, falling to 0 at half of `least` and at one and a half times `most`."""
-    if least <= words <= most:
-        return 1.0
-    return max(0.0, 2 * words / least - 1 if words < least else 3 - 2 * words / most)
-
-
 def debate(means: Means, tasks: Sequence[Task], agents: int = 3, keep: float = 0.5) -> int:
     """Multiagent debate (Subramaniam et al. 2025): `agents` answer, read each other, and answer again; the consensus is
     the majority of the last answers. First answers that equal it are liked; answers that were wrong and came right, or

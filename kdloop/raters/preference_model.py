@@ -87,6 +87,7 @@ class PreferenceModel:
 
 
 KNOWN: dict[tuple[str, str, bool], tuple[np.ndarray, np.ndarray]] = {}  # what was read: its surface and its embedding
+MOST_KNOWN = 30_000  # of them, at about 2 kB each; the oldest go
 
 
 def read(prompts: list[str], completions: list[tuple[str, bool]]) -> tuple[np.ndarray, np.ndarray]:
@@ -97,6 +98,8 @@ def read(prompts: list[str], completions: list[tuple[str, bool]]) -> tuple[np.nd
     vectors = dict(zip(texts, embed(texts) if texts else [], strict=True))
     KNOWN.update({key: (np.array(surface(*key)), vectors[key[1]]) for key in new})
     found = [KNOWN[k] for k in keys]
+    for oldest in list(KNOWN)[: max(0, len(KNOWN) - MOST_KNOWN)]:
+        del KNOWN[oldest]
     return np.array([f[0] for f in found]), np.array([f[1] for f in found])
 
 
