@@ -2,20 +2,30 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from parts import endpoint, means, teacher
+from test_preference_model import vote
+from transformers import AutoTokenizer
 
 from kdloop import packs, pairs, recipes
 from kdloop.knowledge import KNOWLEDGE, elicit
+from kdloop.methods import METHODS
 from kdloop.pairs import Example
 from kdloop.raters import judge as judging
+from kdloop.raters import preference_model
+from kdloop.raters.teacher import Teacher
 from kdloop.recipes import Recipe
 from storage.conversations import Completion, add_completion, add_turn, as_prompt, start_conversation
 from storage.database import new_id
 from storage.feedback import add_feedback
 
 HELD_OUT = [p for pack in packs.names() for part in packs.PARTS[1:] for p in packs.prompts(pack, part)]
+
+
+def test_a_recipe_knows_every_methods_name():
+    assert ("auto", *METHODS) == recipes.METHOD_NAMES
 
 
 def test_a_dozen_recipes_ship_and_each_names_known_parts():
@@ -32,6 +42,15 @@ def test_a_dozen_recipes_ship_and_each_names_known_parts():
         ({"start": "top"}, "start 'top'; one of auto, base, champion"),
         ({"select": "all"}, "select 'all'; one of ifd"),
         ({"pack": "law"}, "No pack 'law'"),
+        ({"method": "dpoo"}, "no method 'dpoo'; there are auto, sft"),
+        ({"knowledge": ({"source": "verified", "m": 4},)}, "verified has no option 'm'; there are n, temperature"),
+        ({"knowledge": ({"source": "verified", "n": "4"},)}, "verified's n = '4', wanted something like 8"),
+        ({"knowledge": ({"source": "rest", "thresholds": 1},)}, "rest's thresholds = 1, wanted something like"),
+        (
+            {"knowledge": ({"source": "labels", "template": "plane"},)},
+            "labels has no template 'plane'; there are plain",
+        ),
+        ({"knowledge": ({"source": "compare", "n": 2},)}, "compare has no option 'n'; there are none"),
     ],
 )
 def test_a_recipe_that_is_wrong_says_where(values, error, tmp_path):
@@ -50,6 +69,8 @@ def student(messages, seed):
     asked = messages[-1]["content"]
     if "Response:" in asked:
         return f"Score: {seed % 6}"
+    if "twice as long" in asked:
+        return " ".join(f"word{i}" for i in range(50)) + "."
     task = next((t for t in packs.tasks("sums", "train") if t.prompt in asked), None)
     right = task and seed % 3 and sum(map(ord, task.prompt)) % 2  # half of the tasks are too hard for it
     return f"I think {'so' if seed % 2 else 'it'} is {task.answer if right else 1000 + seed % 5}"
@@ -95,24 +116,48 @@ def liked(db, n=40):
     return [e for e in examples if not pairs.is_held_out(e.conversation)], examples
 
 
-@pytest.mark.parametrize("name", recipes.names())
-def test_nothing_held_out_can_be_trained_on_by_any_recipe(db, name):
-    recipe = recipes.load(name)
+CHECKED = ("verified", "majority", "star", "rest", "debate", "refine")  # sources on a pack with checks
+OPTIONS = {"best_of_n": {"sure": 0.5}, "self_instruct": {"n": 8}}
+EVERY = {name: recipes.load(name) for name in recipes.names()} | {
+    f"source {s}": Recipe(
+        s, pack="sums" if s in CHECKED else "general", knowledge=({"source": s} | OPTIONS.get(s, {}),)
+    )
+    for s in KNOWLEDGE
+}
+
+
+@pytest.fixture(scope="module")
+def rater():
+    """One that likes short texts, and has proven it."""
+    return preference_model.fit([vote(i) for i in range(80)])
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_nothing_held_out_can_be_trained_on_by_any_recipe_or_source(db, name, rater, tiny_student, tmp_path):
+    recipe = EVERY[name]
     training, votes = liked(db)
+    if name == "source documents":
+        words = [f"Bees number {i} dance to tell where flowers are." for i in range(200)]
+        (tmp_path / "bees.txt").write_text(" ".join(words))
+        recipe = replace(recipe, knowledge=({"source": "documents", "directory": str(tmp_path)},))
     with endpoint(mischief) as (url, _):
+        local = Teacher("local", directory=tiny_student, terms="allowed")
         m = means(
             db,
             student,
             pack=recipe.pack,
-            teachers=[teacher(url)],
+            teachers=[local] if name == "source features" else [teacher(url)],
             examples=[e for e in training if e.question not in HELD_OUT],
+            rater=rater,
         )
-        judging.calibrate(m.judge, votes, db)
+        m.writers[0][0].tokenizer = AutoTokenizer.from_pretrained(tiny_student)
+        if name != "source features":
+            judging.calibrate(m.judge, votes, db)
         written = elicit(m, packs.tasks(recipe.pack, "train")[:8], recipe.knowledge)
-    assert sum(written.values()) > 0, "a recipe that elicits nothing proves nothing"
+    assert sum(written.values()) > 0, "what elicits nothing proves nothing"
     split = pairs.from_feedback(db, m.round.id, recipe.pack)
     elicited = [e for e in split.train if e.source != "human"]
-    assert elicited and all(e.rows for e in elicited)
+    assert elicited and all(e.rows and e.round == m.round.id for e in elicited)
     held, trained = packs.held_out("general", recipe.pack), {packs.normal(e.question) for e in split.train}
     assert not trained & held and split.dropped["same prompt as a held-out one"] > 0
     asked = {pairs.key(e.prompt) for e in split.held_out}

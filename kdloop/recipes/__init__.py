@@ -4,20 +4,29 @@ about, pack, method            which prompts, and which of METHODS ("auto" choos
 [[knowledge]] source = NAME    one or more of KNOWLEDGE, with its options
 prompts, examples              how many prompts are asked, how many examples are trained on at most
 passes, learning_rate          how many examples a training sees, and the peak of its learning rate
-select                         which examples, where there are more: ifd or coreset; else the newest
-start                          where training starts: champion, base, or auto (base while people's votes fit a round)
+select                         which examples, where there are more: one of SELECTIONS; else the newest
+start                          where training starts: champion, base, or auto (selection.py)
 """
 
 from dataclasses import asdict, dataclass
+from inspect import signature
 from pathlib import Path
 
 from kdloop import packs
 from kdloop.knowledge import KNOWLEDGE
 from kdloop.knowledge.curation import SELECTIONS
+from kdloop.knowledge.labeling import TEMPLATES
 from kdloop.packs import tomllib
 
 RECIPES = Path(__file__).parent
 STARTS = ("auto", "base", "champion")
+METHOD_NAMES = (  # a copy: METHODS loads TRL, and the page reads recipes
+    "auto", "sft", "dft", "weighted_sft", "step_by_step", "curriculum", "multi_turn", "dpo", "ipo", "sigmoid_norm",
+    "apo_zero", "wpo", "cdpo", "simpo", "orpo", "tpo", "rrhf", "pro", "kto", "apo_zero_unpaired", "forward_kl",
+    "reverse_kl", "jsd", "total_variation", "skew_kl", "skew_reverse_kl", "adaptive_kl", "taid", "gkd", "on_policy_kl",
+    "kd_lora", "salt", "speculative_kd", "hidden_l2", "hidden_l1", "hidden_cosine", "hidden_mmd", "uld", "sdft", "sdpo",
+    "bake", "spin", "rest", "star", "self_rewarding", "rloo", "grpo", "online_dpo",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -35,11 +44,10 @@ class Recipe:
     select: str = ""  # "" is the newest first; else one of SELECTIONS
 
     def __post_init__(self):
-        sources = [step.get("source") for step in self.knowledge]
-        if unknown := [s for s in sources if s not in KNOWLEDGE]:
-            raise ValueError(
-                f"Recipe {self.name}: no knowledge source {unknown[0]!r}; there are {', '.join(KNOWLEDGE)}"
-            )
+        if wrong := next(filter(None, map(wrong_with, self.knowledge)), ""):
+            raise ValueError(f"Recipe {self.name}: {wrong}")
+        if self.method not in METHOD_NAMES:
+            raise ValueError(f"Recipe {self.name}: no method {self.method!r}; there are {', '.join(METHOD_NAMES)}")
         if self.start not in STARTS:
             raise ValueError(f"Recipe {self.name}: start {self.start!r}; one of {', '.join(STARTS)}")
         if self.select and self.select not in SELECTIONS:
@@ -48,6 +56,23 @@ class Recipe:
 
     def as_dict(self) -> dict:
         return asdict(self)
+
+
+def wrong_with(step: dict) -> str:
+    """What is wrong with a [[knowledge]] table: an unknown source, option, template or kind of value; or ""."""
+    name, options = step.get("source"), {k: v for k, v in step.items() if k != "source"}
+    if name not in KNOWLEDGE:
+        return f"no knowledge source {name!r}; there are {', '.join(KNOWLEDGE)}"
+    known = {k: p.default for k, p in list(signature(KNOWLEDGE[name]).parameters.items())[2:]}  # after means, tasks
+    for option, value in options.items():
+        if option not in known:
+            return f"{name} has no option {option!r}; there are {', '.join(known) or 'none'}"
+        if option == "template" and value not in TEMPLATES:
+            return f"{name} has no template {value!r}; there are {', '.join(TEMPLATES)}"
+        kinds = {float: (int, float), tuple: (list, tuple)}.get(type(known[option]), type(known[option]))
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            return f"{name}'s {option} = {value!r}, wanted something like {known[option]!r}"
+    return ""
 
 
 VOTES = Recipe(
