@@ -35,11 +35,12 @@ class Person:
     def __init__(self, url: str, seen: Counter):
         self.http, self.seen, self.session = httpx.Client(base_url=url, timeout=600), seen, secrets.token_hex(6)
         self.ids = {d["api_name"]: d for d in self.http.get("/config").json()["dependencies"]}
-        self.call("on_load", [None, None])
+        self.call("on_load")
 
-    def call(self, name: str, data: list, **event) -> bool:
+    def call(self, name: str, *said: str, **event) -> bool:
+        """What the browser does not know, state above all, it posts as null."""
         body = {
-            "data": data,
+            "data": [*said, *[None] * (len(self.ids[name]["inputs"]) - len(said))],
             "fn_index": self.ids[name]["id"],
             "session_hash": self.session,
             "event_data": event or None,
@@ -65,11 +66,11 @@ class Person:
         turns = 0
         while time.monotonic() < until:
             self.seen["asked"] += 1
-            if self.call("on_send", [random.choice(QUESTIONS), None, None]) and self.call("reply", [None, None]):
+            if self.call("on_send", random.choice(QUESTIONS)) and self.call("reply"):
                 self.seen["answered"] += 1
                 turns += 1
                 liked = random.random() < 0.5
-                self.seen["voted"] += self.call("on_like", [None], index=2 * turns - 1, value=["x"], liked=liked)
+                self.seen["voted"] += self.call("on_like", index=2 * turns - 1, value=["x"], liked=liked)
             time.sleep(random.uniform(0, 2))
         self.http.close()
 
