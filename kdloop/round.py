@@ -16,7 +16,7 @@ from kdloop.pairs import Example, Split
 from kdloop.raters import judge, preference_model, teacher
 from kdloop.raters.preference_model import PreferenceModel
 from kdloop.recipes import Recipe
-from kdloop.selection import from_base, line_of, relevant, replay, select
+from kdloop.selection import by_checks, from_base, line_of, relevant, replay, select
 from kdloop.settings import Settings
 from kdloop.student import Engine, Sampling
 from kdloop.student.base import find_student
@@ -48,16 +48,16 @@ def run(settings: Settings, round: Round) -> None:
                 choose(round.requested, split.train)
             rater = fit_rater(split)
             recipe = recipe_of(round, rater)
-            plan = plan_of(settings, round, rater, recipe)
-            require(requested(round, recipe), plan)
             asked, judged = training_tasks(recipe, split, round.seed), gate_tasks(recipe)
+            plan = plan_of(settings, round, rater, recipe, asked)
+            require(requested(round, recipe), plan)
             if not judged:
                 gate.require_a_judge(rater, split)
             writers = ((champion, parent),) if champion is base else ((champion, parent), (base, untrained))
             means = means_of(settings, round, recipe, writers, rater, split, clock)
             elicited = elicit(means, asked, recipe.knowledge)
             split = pairs.from_feedback(db, round.id, recipe.pack)
-            train = relevant(split.train, recipe)
+            train = relevant(split.train, recipe, asked)
             method, why = choose(requested(round, recipe), train, split.dropped["contradictory"])
             chosen = select(method, train, recipe, round.seed, champion, means.teachers)
         except (NothingToLearn, gate.CannotDecide, Refused) as refusal:
@@ -138,14 +138,16 @@ def refuse(db, round: Round, split: Split, reason: str, at: str = "eliciting") -
     rounds.finish_round(db, round.id, "rejected")
 
 
-def plan_of(settings: Settings, round: Round, rater: PreferenceModel | None, recipe: Recipe) -> Plan:
+def plan_of(settings: Settings, round: Round, rater: PreferenceModel | None, recipe: Recipe, tasks: list[Task]) -> Plan:
+    """The reward is the tasks' checks' where they have such, else a proven preference model's."""
+    liking = rater.reward if rater and rater.skill.proven else None
     return Plan(
         round.seed,
         learning_rate=recipe.learning_rate,
-        max_tokens=settings.round_max_tokens,
+        max_tokens=packs.load(recipe.pack).max_tokens or settings.round_max_tokens,
         teachers=tuple(filter(None, settings.teacher_models.split(","))),
         system=settings.bake,
-        reward=rater.reward if rater and rater.skill.proven else None,
+        reward=by_checks(tasks) or liking,
     )
 
 

@@ -1,17 +1,22 @@
 """Which examples a round trains on: what it elicited, people's votes, and some of what the champion learned before."""
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 from kdloop import packs, pairs
 from kdloop.knowledge.curation import SELECTIONS
 from kdloop.methods import METHODS
+from kdloop.methods.lora import Reward
+from kdloop.packs import Task
 from kdloop.pairs import Example, relative_weights
+from kdloop.raters import verifiers
 from kdloop.raters.teacher import Teachers
 from kdloop.recipes import VOTES, Recipe
 from kdloop.student import Engine
 from storage import checkpoints, rounds
 from storage.checkpoints import Checkpoint
+from storage.conversations import as_prompt
 from storage.rounds import Round
 
 ELICITED, BESIDE_VOTES = 0.5, 0.25  # shares of a training: a recipe's own examples; AI feedback beside people's votes
@@ -19,10 +24,23 @@ REPLAYED = 0.25  # share of examples that earlier rounds have trained on
 REMEMBERED = 8  # so many of the champion's rounds are replayed
 
 
-def relevant(train: list[Example], recipe: Recipe) -> list[Example]:
+def relevant(train: list[Example], recipe: Recipe, tasks: Sequence[Task]) -> list[Example]:
     """Where a pack's checks say what is right, people's votes are about other things: its round learns what it
-    elicited alone."""
-    return [e for e in train if e.round] if packs.load(recipe.pack).checks else train
+    elicited alone, and the prompts themselves, for methods that write their own completions."""
+    if not packs.load(recipe.pack).checks:
+        return train
+    elicited = [e for e in train if e.round]
+    answered = {e.question for e in elicited}
+    prompts = [t.prompt for t in tasks if t.prompt not in answered]
+    return [*(Example(as_prompt(p), None, None, "", (), "verifier") for p in prompts), *elicited]
+
+
+def by_checks(tasks: Sequence[Task]) -> Reward | None:
+    """What the tasks' checks give a completion; None where some task has none."""
+    known = {t.prompt: t for t in tasks}
+    if not tasks or not all(t.verifiable for t in tasks):
+        return None
+    return lambda question, completion: verifiers.score(known[question], completion) if question in known else 0.0
 
 
 def room_for_votes(recipe: Recipe) -> int:
@@ -85,5 +103,5 @@ def replay(db: Path, line: list[Round], method: str, chosen: list[Example], reci
         for e in pairs.from_feedback(db, earlier.id, earlier.recipe.get("pack", "general")).train:
             if trained.intersection(e.rows) and METHODS[method].usable(e) and packs.normal(e.question) not in held_out:
                 found[e.rows] = e
-    n = round(len(chosen) * REPLAYED / (1 - REPLAYED))
+    n = round(sum(bool(e.completions) for e in chosen) * REPLAYED / (1 - REPLAYED))  # a reward knows no other prompts
     return random.Random(seed).sample(list(found.values()), min(n, len(found)))

@@ -307,9 +307,9 @@ def test_a_round_tells_its_method_what_the_settings_say(db):
 
     one = rounds.start_round(db, requested="jsd", seed=3, started_by="test", owner="test")
     recipe = replace(recipes.VOTES, learning_rate=1e-4)
-    plan = plan_of(Settings(teacher_models="a/b,c", bake="Be brief.", round_max_tokens=5), one, None, recipe)
+    plan = plan_of(Settings(teacher_models="a/b,c", bake="Be brief.", round_max_tokens=5), one, None, recipe, [])
     assert plan == Plan(3, learning_rate=1e-4, max_tokens=5, teachers=("a/b", "c"), system="Be brief.")
-    assert plan_of(Settings(), one, None, recipes.VOTES).teachers == ()
+    assert plan_of(Settings(), one, None, recipes.VOTES, []).teachers == ()
 
 
 def test_the_page_of_the_methods_is_up_to_date():

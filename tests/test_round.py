@@ -1,10 +1,13 @@
 """Whole rounds in this process, on a random two-layer student: how they begin and end, not what is learned."""
 
+from dataclasses import replace
+
 import pytest
 
-from kdloop import recipes, round
+from kdloop import packs, pairs, recipes, round, selection
+from kdloop.packs import Task
 from kdloop.settings import Settings
-from storage import conversations, rounds
+from storage import checkpoints, conversations, rounds
 
 
 @pytest.fixture
@@ -26,3 +29,32 @@ def test_a_method_without_what_it_needs_is_refused_before_anything_is_elicited(d
     refused = ended(recipes.load("verified").as_dict(), method)
     assert refused.status == "rejected" and f"{method} needs a" in refused.verdict["reason"]
     assert "KDLOOP_" in refused.verdict["reason"] and not conversations.find_conversations(db, f"round {refused.id}")
+
+
+def test_a_reward_by_the_packs_checks_needs_prompts_alone(db, ended):
+    """GRPO on sums without anybody's feedback, through all phases; the random student gets none right."""
+    recipe = replace(recipes.load("grpo"), prompts=8, examples=8, passes=8)
+    judged = ended(recipe.as_dict())
+    assert judged.status == "rejected" and judged.method == "grpo", judged.error
+    assert judged.verdict["judged_by"] == f"checks of {round.CHECKED} prompts" and judged.counts["train"] == 8
+    assert judged.metrics["reward"] == 0 and set(judged.seconds) == {"elicit", "train", "gate"}
+    assert checkpoints.lineage(db)[1].parent_id == checkpoints.serving(db).id
+
+
+def test_the_packs_checks_are_the_reward_and_its_held_out_prompts_are_not_asked(db):
+    recipe, split = recipes.load("grpo"), pairs.from_feedback(db, None, "sums")
+    tasks = round.training_tasks(recipe, split, 1)
+    started = rounds.start_round(db, requested="auto", seed=1, started_by="test", owner="me")
+    reward = round.plan_of(Settings(), started, None, recipe, tasks).reward
+    assert [reward(tasks[0].prompt, text) for text in (f"It is {tasks[0].answer}", "It is 1000", "")] == [1, 0, 0]
+    asked = {packs.normal(e.question) for e in selection.relevant([], recipe, tasks)}
+    assert len(asked) == recipe.prompts and not asked & packs.held_out("general", "sums")
+    assert round.plan_of(Settings(), started, None, recipes.VOTES, [Task("Hello?")]).reward is None
+
+
+def test_what_a_method_finds_out_as_it_trains_refuses_the_round_with_the_reason(db, ended):
+    """A random student gives its own answers no points."""
+    recipe = replace(recipes.load("grpo"), method="self_rewarding", prompts=8, examples=8)
+    refused = ended(recipe.as_dict())
+    assert refused.status == "rejected" and "gave a score in 0%" in refused.verdict["reason"], refused.error
+    assert refused.candidate_id is None

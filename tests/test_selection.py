@@ -24,7 +24,7 @@ def elicited(n):
 @pytest.mark.parametrize("name", [n for n in recipes.names() if recipes.load(n).pack == "sums"])
 def test_a_recipe_with_checks_trains_on_what_it_elicited_alone(name):
     recipe = recipes.load(name)
-    train = selection.relevant([*votes(100), *elicited(20)], recipe)
+    train = selection.relevant([*votes(100), *elicited(20)], recipe, [])
     chosen = selection.select("sft", train, recipe, 1, None, None)
     assert len(chosen) == 20 and all(e.round == 7 for e in chosen)
 
@@ -38,7 +38,7 @@ def test_votes_and_what_was_elicited_have_a_share_each_and_take_what_is_left(nam
         (5, 99, (5, said + ai - 5)),
         (99, 5, (said + ai - 5, 5)),
     ):
-        train = selection.relevant([*votes(n_votes), *elicited(n_elicited)], recipe)
+        train = selection.relevant([*votes(n_votes), *elicited(n_elicited)], recipe, [])
         chosen = selection.select("dpo", train, recipe, 1, None, None)
         assert (sum(e.source == "human" for e in chosen), sum(e.round == 7 for e in chosen)) == expected
     newest = [e for e in chosen if e.source == "human"]

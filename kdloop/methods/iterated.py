@@ -95,7 +95,7 @@ def best_and_worst(examples: list[Example], groups: list[list[Completion]], scor
 
 METHODS = {
     "rest": Method(
-        dpo.usable,
+        any_prompt,
         rest,
         needs="prompts, and a reward or the pairs to fit one on",
         loss="-log pi(y), a token, of own samples with r(y) above a threshold that rises",

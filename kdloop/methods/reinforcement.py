@@ -2,8 +2,9 @@
 
     max E_{y ~ pi}[r(x, y)] - beta KL(pi | ref)                               survey Eq. 13
 
-TRL's RLOO and GRPO, both with beta > 0 (GRPO's own default is 0, which is not Eq. 13), and online DPO. The reward is
-the plan's, or a reward model that passed its gate (reward_model.py). Sampling takes most of the time on a CPU: hence
+TRL's RLOO and GRPO, both with beta > 0 (GRPO's own default is 0, which is not Eq. 13), and online DPO. Prompts are
+enough where the plan brings the reward (a pack's checks, a proven preference model); else it is a reward model, fitted
+on the pairs among the examples, that passed its gate (reward_model.py). Sampling takes most of the time on a CPU: hence
 the small groups.
 """
 
@@ -12,6 +13,7 @@ from functools import partial
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
+from kdloop.methods.divergence import any_prompt
 from kdloop.methods.dpo import BETA
 from kdloop.methods.lora import Method, OnStep, Plan, Reward, common_arguments, run, score_label_positions_only
 from kdloop.methods.reward_model import reward_of
@@ -21,11 +23,6 @@ KL = 0.05  # beta of RLOO and GRPO
 GROUP = 4  # samples of one prompt, compared with each other
 MICRO_BATCH = 8
 TRAINERS = {"rloo": (RLOOTrainer, RLOOConfig), "grpo": (GRPOTrainer, GRPOConfig)}
-
-
-def usable(example: Example) -> bool:
-    """Pairs: they fit the reward model where the plan brings no reward."""
-    return example.is_pair
 
 
 def as_trl(reward: Reward):
@@ -70,7 +67,7 @@ def online_dpo(model, tokenizer, examples: list[Example], plan: Plan, on_step: O
 NEEDS = "prompts, and a reward or the pairs to fit one on"
 METHODS = {
     "rloo": Method(
-        usable,
+        any_prompt,
         partial(train, name="rloo"),
         NEEDS,
         loss="-(r(y) - beta log pi / ref - mean of the same of the other samples) log pi(y)",
@@ -79,7 +76,7 @@ METHODS = {
         when="A verifier says what is right: the closest to Eq. 13 that needs no value model.",
     ),
     "grpo": Method(
-        usable,
+        any_prompt,
         partial(train, name="grpo"),
         NEEDS,
         loss="-(r(y) - mean) / deviation of its group, a token, + beta KL(pi | ref)",
@@ -88,7 +85,7 @@ METHODS = {
         when="Rewards of very different scale from prompt to prompt.",
     ),
     "online_dpo": Method(
-        usable,
+        any_prompt,
         online_dpo,
         NEEDS,
         loss="dpo's without the anchor, of two own samples that the reward orders",
