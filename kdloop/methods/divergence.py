@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from kdloop.methods import losses
-from kdloop.methods.lora import Method, NothingToLearn, OnStep, Plan
+from kdloop.methods.lora import Method, NothingToLearn, OnStep, Plan, no_teacher
 from kdloop.methods.objective import Numbers, Sequence, bare, completion_logits, fit, sample, sequence, token_logps
 from kdloop.pairs import Example
 from kdloop.student.prompts import prompt_ids
@@ -38,11 +38,6 @@ def usable(example: Example) -> bool:
 
 def any_prompt(example: Example) -> bool:
     return True
-
-
-def no_teacher(plan: Plan) -> str:
-    """Without models, the untrained student teaches: nothing to one that starts as it, what it was to another."""
-    return "" if plan.teachers else "needs a teacher: KDLOOP_TEACHER_MODELS, a model directory or a Hub name"
 
 
 @dataclass(frozen=True)
@@ -161,13 +156,11 @@ def train(
 
 
 def white_box(
-    loss, equation: str, paper: str, when: str, defaults: str = "stored text", teaches_alone: bool = True, **options
+    loss, equation: str, paper: str, when: str, defaults: str = "stored text", lacks=no_teacher, **options
 ) -> Method:
-    """`teaches_alone`: no label's NLL beside the teacher."""
     fits, needs = (any_prompt, "prompts alone") if options.get("on_policy") == 1 else (usable, "completions to read")
     needs = f"a teacher with the student's vocabulary, and {needs}"
-    lacks = {"lacks": no_teacher} if teaches_alone else {}
-    return Method(fits, partial(train, loss=loss, **options), needs, equation, paper, defaults, when, **lacks)
+    return Method(fits, partial(train, loss=loss, **options), needs, equation, paper, defaults, when, lacks=lacks)
 
 
 METHODS = {
@@ -245,7 +238,7 @@ METHODS = {
         "Azimi et al. 2024 (2410.20777); Hinton et al. 2015",
         "Good texts and a good teacher for them: both teach.",
         "T 2, stored text",
-        teaches_alone=False,
+        lacks=Method.lacks,  # nothing: the labels teach too
     ),
     "salt": white_box(
         warm_up,
@@ -253,6 +246,6 @@ METHODS = {
         "Rawat et al. 2024 (2410.18779)",
         "A teacher that is no better than the student: it only starts it off.",
         "17 %, stored text",
-        teaches_alone=False,
+        lacks=Method.lacks,  # nothing: the labels teach too
     ),
 }

@@ -56,6 +56,11 @@ class Method:
     lacks: Callable[[Plan], str] = lambda plan: ""  # what it could learn nothing without, and how to give it
 
 
+def no_teacher(plan: Plan) -> str:
+    """Without models, the untrained student teaches: nothing to one that starts as it, what it was to another."""
+    return "" if plan.teachers else "needs a teacher: KDLOOP_TEACHER_MODELS, a model directory or a Hub name"
+
+
 class NothingToLearn(Exception):
     "The feedback holds too little that the method can use"
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from kdloop.methods import losses
-from kdloop.methods.divergence import Teacher, load, no_teacher, usable
-from kdloop.methods.lora import Method, OnStep, Plan
+from kdloop.methods.divergence import Teacher, load, usable
+from kdloop.methods.lora import Method, OnStep, Plan, no_teacher
 from kdloop.methods.objective import Sequence, bare, fit, forward, sequence
 from kdloop.pairs import Example
 

@@ -10,8 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kdloop.methods import losses
-from kdloop.methods.divergence import no_teacher
-from kdloop.methods.lora import Method, OnStep, Plan
+from kdloop.methods.lora import Method, OnStep, Plan, no_teacher
 from kdloop.methods.objective import completion_logits, fit
 from kdloop.pairs import Example
 from kdloop.student.prompts import prompt_ids
