@@ -155,9 +155,7 @@ def train(
     return fit(model, rows, objective(load(plan, model), loss(steps), on_policy, drawn, plan.seed), plan, on_step)
 
 
-def white_box(
-    loss, equation: str, paper: str, when: str, defaults: str = "stored text", lacks=no_teacher, **options
-) -> Method:
+def white_box(loss, equation, paper, when, defaults="stored text", lacks=no_teacher, **options) -> Method:
     fits, needs = (any_prompt, "prompts alone") if options.get("on_policy") == 1 else (usable, "completions to read")
     needs = f"a teacher with the student's vocabulary, and {needs}"
     return Method(fits, partial(train, loss=loss, **options), needs, equation, paper, defaults, when, lacks=lacks)
