@@ -85,7 +85,7 @@ def test_chat_votes_round_gate_and_what_serves_next(settings, engine):
     total, new = feedback.count_votes(settings.db)
     assert (total, new) == (24, 24)
     supervisor = Supervisor(settings, serving)
-    supervisor.start()
+    supervisor.start(recipe=replace(recipes.VOTES, prompts=8, passes=24).as_dict())
     ended = supervisor.wait()
     assert ended.status in ("promoted", "rejected"), ended.error
     assert ended.verdict["n"] == 20 and ended.verdict["guards"] and ended.verdict["reason"]
