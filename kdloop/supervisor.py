@@ -124,11 +124,11 @@ class Supervisor:
     def stop_outside_writes(self, child: subprocess.Popen) -> None:
         """A process that stands still within a write would keep everybody else from writing."""
         for _ in range(20):
+            is_writable(self.settings.db, 0.5)  # as soon as its write ends
             os.killpg(child.pid, signal.SIGSTOP)
             if is_writable(self.settings.db):
                 return
             os.killpg(child.pid, signal.SIGCONT)
-            time.sleep(0.01)
 
     def watch(self) -> None:
         db, id = self.settings.db, self.round.id
@@ -233,7 +233,7 @@ def log_file(settings: Settings, round_id: int) -> Path:
     return settings.home / "rounds" / f"{round_id:06d}" / "trainer.log"
 
 
-# Not a session of its own: when the app is killed, the system then ends a group that stands still too.
+# Not a session of its own: when the app is killed, the system then ends or wakes a group that stands still, too.
 OWN_GROUP = {"process_group": 0} if sys.version_info >= (3, 11) else {"start_new_session": True}
 TRAINER_ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",

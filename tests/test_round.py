@@ -3,11 +3,15 @@
 from dataclasses import replace
 
 import pytest
+import torch
+from test_selection import taught
 
-from kdloop import packs, pairs, recipes, round, selection
+from kdloop import collect, packs, pairs, recipes, round, selection
+from kdloop.methods.lora import trainable_student
 from kdloop.packs import Task
 from kdloop.settings import Settings
 from storage import checkpoints, conversations, rounds
+from storage.conversations import as_prompt
 
 
 @pytest.fixture
@@ -58,3 +62,21 @@ def test_what_a_method_finds_out_as_it_trains_refuses_the_round_with_the_reason(
     refused = ended(recipe.as_dict())
     assert refused.status == "rejected" and "gave a score in 0%" in refused.verdict["reason"], refused.error
     assert refused.candidate_id is None
+
+
+def test_a_votes_round_goes_on_from_what_a_recipe_has_taught_and_replays_it(db, ended, tiny_student):
+    """The circle in small: an adapter that serves, votes, pairs by the preference model, training, gate."""
+    adapted = trainable_student(tiny_student, None, torch.float32, seed=1)
+    sums = [f"What is {i} plus {i}, would you say?" for i in range(40)]
+    champion = taught(db, recipes.load("rejection").as_dict(), sums, save=adapted.save_pretrained)
+    for question in packs.prompts("general", "train")[:60]:
+        turn = conversations.add_turn(db, conversations.start_conversation(db, "ann"), as_prompt(question))
+        texts = "Yes, gladly.", f"Well, let me think at length about it: {question} " * 2
+        short, long = (conversations.add_completion(db, turn.id, "student", text=t, checkpoint_id=1) for t in texts)
+        collect.choose(db, "ann", short, long, "left")
+    judged = ended(replace(recipes.VOTES, prompts=4, passes=16).as_dict())
+    assert judged.status in ("promoted", "rejected") and judged.method == "dpo", judged.error
+    assert checkpoints.get_checkpoint(db, judged.candidate_id).parent_id == champion.id
+    assert judged.counts["replayed"] == pytest.approx(judged.counts["train"] / 4, abs=1)
+    trained = set(checkpoints.trained_on(db, checkpoints.get_checkpoint(db, judged.candidate_id)))
+    assert len(trained & set(checkpoints.trained_on(db, champion))) == judged.counts["replayed"]

@@ -45,7 +45,7 @@ def test_votes_and_what_was_elicited_have_a_share_each_and_take_what_is_left(nam
     assert newest[0].conversation == "98"
 
 
-def taught(db, recipe, questions, parent=None):
+def taught(db, recipe, questions, parent=None, save=lambda directory: (directory / "w").write_text("1")):
     """A round that was promoted, having trained on one pair for each question; the champion that it left."""
     parent = parent or checkpoints.serving(db)
     made = rounds.start_round(db, requested="auto", seed=1, started_by="test", owner="me", recipe=recipe)
@@ -56,8 +56,7 @@ def taught(db, recipe, questions, parent=None):
         said = {"chosen_id": sides[0], "rejected_id": sides[1], "source": "verifier", "round_id": made.id}
         rows.append(add_feedback(db, turn.id, rater="checks", channel="ranking", **said))
     rounds.use_feedback(db, made.id, rows, [])
-    save = {"save": lambda directory: (directory / "w").write_text("1"), "parent_id": parent.id}
-    k = checkpoints.publish(db, made.id, **save, method="sft", seed=1, metrics={})
+    k = checkpoints.publish(db, made.id, save, parent_id=parent.id, method="sft", seed=1, metrics={})
     checkpoints.promote(db, k.id, made.id, verdict={})
     rounds.release_lease(db, "me")
     return checkpoints.serving(db)
