@@ -10,14 +10,6 @@ from kdloop.methods.lora import trainable_student
 from kdloop.student.serving import Serving, fingerprint
 from kdloop.student.transformers import TransformersEngine
 from storage import checkpoints, rounds
-from storage.database import open_database
-
-
-@pytest.fixture
-def db(tmp_path):
-    db = open_database(tmp_path / "kdloop.db")
-    checkpoints.ensure_base(db)
-    return db
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from kdloop.student.serving import Serving
 from kdloop.supervisor import Supervisor
 from kdloop.ui import rating, session
 from kdloop.ui.session import PRIVATE, REFUSED, named, paced, person, refusal, refused
-from kdloop.ui.transcript import assistant, completion_at, exchange, transcript, written_by
+from kdloop.ui.transcript import assistant, completion_at, exchange, position, transcript, written_by
 from kdloop.ui.words import t, tell
 from storage import checkpoints, conversations, feedback
 from storage.conversations import as_prompt
@@ -237,8 +237,8 @@ def edit(settings: Settings, state: dict, event: gr.EditData):
     """The corrected text is stored as the person's; the chat goes on showing what the student wrote. One's own message
     goes back into the box, to be asked anew."""
     me = paced(state, "votes")
-    at = event.index[0] if isinstance(event.index, (list, tuple)) else event.index
-    if isinstance(at, int) and at % 2 == 0:  # people and student take turns
+    at = position(event.index)
+    if at is not None and at % 2 == 0:  # people and student take turns
         return going_on(settings, state), gr.Textbox(value=str(event.value))
     try:
         collect.edit(settings.db, me, completion_at(settings, state, event.index), str(event.value))

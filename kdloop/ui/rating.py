@@ -10,6 +10,7 @@ from kdloop.settings import Settings
 from kdloop.ui.session import PRIVATE, REFUSED, named, paced, person, refusal, refused
 from kdloop.ui.words import t, tell
 from storage import conversations
+from storage.conversations import Completion
 
 STARS = [("★" * n + "☆" * (5 - n), n) for n in range(1, 6)]
 COMPARED = {
@@ -87,17 +88,23 @@ def connect(settings: Settings, state: gr.State, panel: dict) -> tuple:
     )
 
 
+def last(settings: Settings, state: dict) -> Completion | None:
+    if not state.get("conversation"):
+        return None
+    found = conversations.last_turn(settings.db, state["conversation"], person(state))
+    return found and found[1]
+
+
 def last_completion(settings: Settings, state: dict) -> str:
-    last = state.get("conversation") and conversations.last_turn(settings.db, state["conversation"], person(state))
-    if not last:
+    if not (found := last(settings, state)):
         raise refused("No answer yet: type a message first")
-    return last[1].id
+    return found.id
 
 
 def still_open(settings: Settings, state: dict) -> bool:
     """Is the last completion still being written?"""
-    last = state.get("conversation") and conversations.last_turn(settings.db, state["conversation"], person(state))
-    return bool(last) and last[1].status == "open"
+    found = last(settings, state)
+    return bool(found) and found.status == "open"
 
 
 def prefer(settings: Settings, choice: str, state: dict):

@@ -45,13 +45,19 @@ def assistant(text: str, completion_id: str) -> dict:
     return {"role": "assistant", "content": text or "…", "metadata": {"id": completion_id}}
 
 
+def position(index) -> int | None:
+    """Of a message that the browser names; None for what is no position."""
+    at = index[0] if isinstance(index, (list, tuple)) else index
+    return at if isinstance(at, int) else None
+
+
 def completion_at(settings: Settings, state: dict, index) -> str:
     """The completion's id by the position that the browser names, looked up in the database, not in what it posts."""
     if not state.get("conversation"):
         raise refused("This conversation is over: start a new one")
     shown = transcript(settings, person(state), state["conversation"])
-    at = index[0] if isinstance(index, (list, tuple)) else index
-    if not isinstance(at, int) or not 0 <= at < len(shown) or shown[at]["role"] != "assistant":
+    at = position(index)
+    if at is None or not 0 <= at < len(shown) or shown[at]["role"] != "assistant":
         raise refused("Only the student's completions can be rated or corrected")
     if state.get("choosing") and at == len(shown) - 1:
         raise refused("Choose between the two answers first")
