@@ -8,14 +8,15 @@ from huggingface_hub import DatasetCardData, ModelCardData
 
 from kdloop.pairs import from_feedback
 from kdloop.student.base import HUB_STUDENT
-from storage import checkpoints, rounds
-from storage.checkpoints import Checkpoint, Source
+from storage import ancestry, rounds
+from storage.ancestry import Source
+from storage.checkpoints import Checkpoint
 from storage.conversations import Completion
 
 
 def of_version(db: Path, k: Checkpoint, student: str, licence: str) -> str:
     """The model card of a checkpoint; `student` as in Settings, `licence` of the base student."""
-    sources = checkpoints.sources(db, k)
+    sources = ancestry.sources(db, k)
     bound = licence if licence and not any(s.restricted for s in sources) else "other"
     data = ModelCardData(
         base_model=student or HUB_STUDENT,
@@ -29,7 +30,7 @@ def of_version(db: Path, k: Checkpoint, student: str, licence: str) -> str:
         name=k.name,
         student=student or HUB_STUDENT,
         licence=licence or "not stated by its card",
-        parents=" → ".join(p.name for p in checkpoints.ancestors(db, k)),
+        parents=" → ".join(p.name for p in ancestry.ancestors(db, k)),
         sources=table(sources),
         terms=terms(sources),
         verdict=verdict(db, k),
@@ -107,7 +108,7 @@ def of_dataset(db: Path, written: dict[str, int], licence: str) -> str:
 
 
 def writer(k: Completion) -> str:
-    """As in checkpoints.sources: never a person's id."""
+    """As in ancestry.sources: never a person's id."""
     return "people" if k.author == "human" else k.name or k.author
 
 

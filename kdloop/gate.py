@@ -10,11 +10,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import binomtest
 
-from kdloop.methods.trust_region import mean_nll
+from kdloop.guards import Guard, anchor_guard, displacement_guard, text_guards, topic_guards
 from kdloop.packs import Task
 from kdloop.pairs import Example, Split
 from kdloop.raters import verifiers
-from kdloop.raters.features import echoes, embed, relevance, repetition, sameness
 from kdloop.raters.preference_model import PreferenceModel
 from kdloop.student import Engine, Sample, Sampling
 from storage.conversations import Message, as_prompt
@@ -24,14 +23,6 @@ MIN_DECIDED = 12
 MIN_HELD_OUT_PAIRS = 20
 MAX_HELD_OUT_PAIRS = 64  # the newest: each costs two completions scored by two engines
 CLEAR = 0.1  # |p - 1/2| below this is a tie
-NLL_RISE = 0.05
-DISPLACEMENT = -0.15  # nats a token that the chosen completions may lose
-REPETITION_RISE = 0.05
-SAMENESS_RISE = 0.025
-RELEVANCE_FALL = 0.05
-END_OF_TURN_FALL = 0.10
-ECHO_RISE = 0.10  # of the completions that only repeat the prompt
-LENGTH_FACTOR = 2.5
 ANCHORS = 32  # completions whose NLL is guarded; the pack's prompts come last, so general ones
 EXAMPLES = 6  # kept with the verdict, for all to read
 
@@ -72,14 +63,6 @@ class Outcomes:
     def as_dict(self) -> dict:
         counts = {"wins": self.wins, "losses": self.losses, "ties": self.ties}
         return counts | {"win_rate": round(self.win_rate, 4), "ci95": self.ci95}
-
-
-@dataclass(frozen=True)
-class Guard:
-    name: str
-    value: float
-    limit: str
-    ok: bool
 
 
 @dataclass(frozen=True)
@@ -212,49 +195,3 @@ def held_out_pairs(split: Split) -> list[Example]:
 def margin(engine: Engine, e: Example) -> float:
     chosen, rejected = engine.logprobs([e.prompt] * 2, [k.said for k in e.completions])
     return sum(chosen) - sum(rejected)
-
-
-def text_guards(new: list[Sample], old: list[Sample], chosen: list) -> list[Guard]:
-    """Length within what champion and people's choices span, repetition, and turns that end."""
-    length, before = mean_words(s.text for s in new), mean_words(s.text for s in old)
-    liked = mean_words(k.text for k in chosen) if chosen else before
-    low, high = min(before, liked) / LENGTH_FACTOR, max(before, liked) * LENGTH_FACTOR
-    repeated = np.mean([repetition(s.text) for s in new]) - np.mean([repetition(s.text) for s in old])
-    ended = np.mean([s.status == "finished" for s in new]) - np.mean([s.status == "finished" for s in old])
-    return [
-        Guard("mean words", length, f"{low:.0f} to {high:.0f}", low <= length <= high),
-        Guard("repetition rise", float(repeated), f"<= {REPETITION_RISE}", repeated <= REPETITION_RISE),
-        Guard("end-of-turn rate change", float(ended), f">= {-END_OF_TURN_FALL}", ended >= -END_OF_TURN_FALL),
-    ]
-
-
-def topic_guards(questions: list[str], new: list[Sample], old: list[Sample]) -> list[Guard]:
-    """One pleasing phrase said to everything wins by style and helps nobody."""
-    asked, after, before = embed(questions), embed([s.text for s in new]), embed([s.text for s in old])
-    same, relevant = sameness(after) - sameness(before), relevance(asked, after) - relevance(asked, before)
-    echo = [np.mean([echoes(q, s.text) for q, s in zip(questions, part, strict=True)]) for part in (new, old)]
-    echoed = float(echo[0] - echo[1])
-    return [
-        Guard("prompts repeated, rise", echoed, f"<= {ECHO_RISE}", echoed <= ECHO_RISE),
-        Guard("sameness rise", same, f"<= {SAMENESS_RISE}", same <= SAMENESS_RISE),
-        Guard("relevance change", relevant, f">= {-RELEVANCE_FALL}", relevant >= -RELEVANCE_FALL),
-    ]
-
-
-def anchor_guard(candidate: Engine, base: Engine, prompts, anchors: list[Sample]) -> Guard:
-    texts = [s.said for s in anchors]
-    before, after = (mean_nll(engine, prompts, texts) for engine in (base, candidate))
-    rise = after / before - 1
-    return Guard("NLL rise on the base's own completions", rise, f"<= {NLL_RISE}", rise <= NLL_RISE)
-
-
-def displacement_guard(candidate: Engine, champion: Engine, pairs: list[Example]) -> list[Guard]:
-    if not pairs:
-        return []
-    prompts, texts = [e.prompt for e in pairs], [e.chosen.said for e in pairs]
-    change = mean_nll(champion, prompts, texts) - mean_nll(candidate, prompts, texts)
-    return [Guard("log-probability of chosen a token", change, f">= {DISPLACEMENT}", change >= DISPLACEMENT)]
-
-
-def mean_words(texts) -> float:
-    return float(np.mean([len(t.split()) for t in texts]))

@@ -14,7 +14,7 @@ from kdloop.raters import verifiers
 from kdloop.raters.teacher import Teachers
 from kdloop.recipes import VOTES, Recipe
 from kdloop.student import Engine
-from storage import checkpoints, rounds
+from storage import ancestry, checkpoints, rounds
 from storage.checkpoints import Checkpoint
 from storage.conversations import as_prompt
 from storage.rounds import Round
@@ -84,11 +84,11 @@ def from_base(recipe: Recipe, votes: int, line: list[Round]) -> bool:
 
 def line_of(db: Path, champion: Checkpoint) -> list[Round]:
     """The rounds that made the champion what it is, oldest first."""
-    return [rounds.get_round(db, k.round_id) for k in checkpoints.ancestors(db, champion) if k.round_id]
+    return [rounds.get_round(db, k.round_id) for k in ancestry.ancestors(db, champion) if k.round_id]
 
 
 def trained_on(db: Path, round: Round) -> list[str]:
-    return checkpoints.trained_on(db, checkpoints.get_checkpoint(db, round.candidate_id))
+    return ancestry.trained_on(db, checkpoints.get_checkpoint(db, round.candidate_id))
 
 
 def replay(db: Path, line: list[Round], method: str, chosen: list[Example], recipe: Recipe, seed: int) -> list[Example]:

@@ -190,65 +190,6 @@ def lineage(db: Path) -> list[Checkpoint]:
     return find(db, "order by id")
 
 
-def trained_on(db: Path, checkpoint: Checkpoint) -> list[str]:
-    """Feedback row ids that its own round trained on; follow `parent_id` for what came before."""
-    with connect(db) as c:
-        rows = c.execute(
-            "select feedback_id from round_feedback where round_id = ? and part = 'train' order by feedback_id",
-            [checkpoint.round_id],
-        ).fetchall()
-    return [r[0] for r in rows]
-
-
-def votes_behind(db: Path, checkpoint: Checkpoint) -> int:
-    """People's votes that the checkpoint and its ancestors were trained on."""
-    rounds = [k.round_id for k in ancestors(db, checkpoint) if k.round_id]
-    with connect(db) as c:
-        return c.execute(
-            "select count(distinct f.id) from round_feedback u join feedback f on f.id = u.feedback_id "
-            f"where u.part = 'train' and f.source = 'human' and u.round_id in ({', '.join('?' * len(rounds))})",
-            rounds,
-        ).fetchone()[0]
-
-
-@dataclass(frozen=True)
-class Source:
-    """Completions that a version and its ancestors were trained on: of one writer, judged by one kind of rater."""
-
-    writer: str
-    licence: str
-    restricted: int
-    judged_by: str
-    completions: int
-
-
-# a human completion's name is its author's id, which no card may tell
-WRITER = "case when k.author = 'human' then 'people' when k.name <> '' then k.name else k.author end"
-
-
-def sources(db: Path, checkpoint: Checkpoint) -> list[Source]:
-    """Whose completions are in a version, its ancestors' rounds included."""
-    rounds = [k.round_id for k in ancestors(db, checkpoint) if k.round_id]
-    with connect(db) as c:
-        rows = c.execute(
-            f"select {WRITER} as writer, k.licence, k.restricted, f.source, "
-            "count(distinct k.id) from round_feedback u join feedback f on f.id = u.feedback_id "
-            "join completions k on k.id in (f.chosen_id, f.rejected_id) "
-            f"where u.part = 'train' and u.round_id in ({', '.join('?' * len(rounds))}) "
-            "group by writer, k.licence, k.restricted, f.source order by writer, f.source",
-            rounds,
-        ).fetchall()
-    return [Source(*row) for row in rows]
-
-
-def ancestors(db: Path, checkpoint: Checkpoint) -> list[Checkpoint]:
-    """From the base student to the checkpoint itself."""
-    line = [checkpoint]
-    while line[0].parent_id:
-        line.insert(0, get_checkpoint(db, line[0].parent_id))
-    return line
-
-
 def find(db: Path, where: str, *values) -> list[Checkpoint]:
     fields = list(Checkpoint.__dataclass_fields__)
     with connect(db) as c:

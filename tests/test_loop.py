@@ -17,7 +17,7 @@ from kdloop.student.prompts import fit, prompt_ids
 from kdloop.student.serving import Serving, fingerprint
 from kdloop.student.transformers import TransformersEngine
 from kdloop.supervisor import Supervisor
-from storage import checkpoints, conversations, feedback, rounds
+from storage import ancestry, checkpoints, conversations, feedback, rounds
 from storage.database import open_database
 
 pytestmark = pytest.mark.slow
@@ -92,7 +92,7 @@ def test_chat_votes_round_gate_and_what_serves_next(settings, engine):
     assert set(ended.seconds) == {"elicit", "train", "gate"} and ended.method == "dpo"
     assert feedback.count_votes(settings.db)[1] == 0
     candidate = checkpoints.lineage(settings.db)[1]
-    assert candidate.parent_id == reply.checkpoint.id and checkpoints.trained_on(settings.db, candidate)
+    assert candidate.parent_id == reply.checkpoint.id and ancestry.trained_on(settings.db, candidate)
     assert serving.current()[1].id == checkpoints.serving(settings.db).id
     if ended.status == "promoted":
         assert fingerprint(serving.current()[0]) != fingerprint(engine)

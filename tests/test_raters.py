@@ -5,8 +5,9 @@ import random
 import pytest
 from parts import Spoken
 
-from kdloop import gate, packs, round
-from kdloop.gate import Guard, Outcomes
+from kdloop import gate, guards, packs, round
+from kdloop.gate import Outcomes
+from kdloop.guards import Guard
 from kdloop.pairs import Example, Split
 from kdloop.raters import preference_model
 from kdloop.raters.features import echoes
@@ -106,7 +107,7 @@ def test_saying_the_same_to_everything_breaks_a_guard_and_so_does_leaving_the_to
     excuse = samples([f"I am sorry for your loss, number {i}." for i in range(24)])
     off_topic = samples(PROMPTS[24:48])
     broken = [
-        [g.name for g in gate.topic_guards(questions, new, before) if not g.ok]
+        [g.name for g in guards.topic_guards(questions, new, before) if not g.ok]
         for new in (before, excuse, off_topic, samples(questions))
     ]
     assert broken == [[], ["sameness rise", "relevance change"], ["relevance change"], ["prompts repeated, rise"]]

@@ -10,7 +10,7 @@ from kdloop import collect, packs, pairs, recipes, round, selection
 from kdloop.methods.lora import trainable_student
 from kdloop.packs import Task
 from kdloop.settings import Settings
-from storage import checkpoints, conversations, rounds
+from storage import ancestry, checkpoints, conversations, rounds
 from storage.conversations import as_prompt
 
 
@@ -78,5 +78,5 @@ def test_a_votes_round_goes_on_from_what_a_recipe_has_taught_and_replays_it(db, 
     assert judged.status in ("promoted", "rejected") and judged.method == "dpo", judged.error
     assert checkpoints.get_checkpoint(db, judged.candidate_id).parent_id == champion.id
     assert judged.counts["replayed"] == pytest.approx(judged.counts["train"] / 4, abs=1)
-    trained = set(checkpoints.trained_on(db, checkpoints.get_checkpoint(db, judged.candidate_id)))
-    assert len(trained & set(checkpoints.trained_on(db, champion))) == judged.counts["replayed"]
+    trained = set(ancestry.trained_on(db, checkpoints.get_checkpoint(db, judged.candidate_id)))
+    assert len(trained & set(ancestry.trained_on(db, champion))) == judged.counts["replayed"]

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from kdloop import arena, collect, pairs
-from storage import checkpoints, conversations, feedback, people, rounds
+from storage import ancestry, checkpoints, conversations, feedback, people, rounds
 from storage.conversations import as_prompt
 from storage.database import MIGRATIONS, connect, open_database, transaction
 
@@ -120,7 +120,7 @@ PAGE = {
     "the running round": lambda db, k: rounds.running_round(db),
     "the supervisor's tick": lambda db, k: rounds.abandoned_rounds(db),
     "a start": lambda db, k: conversations.close_open_completions(db),
-    "what a model learned": lambda db, k: checkpoints.trained_on(db, checkpoints.serving(db)),
+    "what a model learned": lambda db, k: ancestry.trained_on(db, checkpoints.serving(db)),
     "a person's copy": lambda db, k: people.everything(db, "person 0"),
     "an erasure": lambda db, k: people.erase(db, "person 0"),
     "a round's reading": lambda db, k: pairs.from_feedback(db, 1),

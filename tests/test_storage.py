@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from storage import checkpoints, conversations, feedback, rounds
+from storage import ancestry, checkpoints, conversations, feedback, rounds
 from storage.database import MIGRATIONS, NewerDatabase, connect, open_database, transaction
 
 
@@ -96,8 +96,8 @@ def test_a_version_has_learned_from_its_own_lines_votes_only(db):
     machine = feedback.add_feedback(db, turn.id, rater="m", channel="ranking", chosen_id=said, source="verifier")
     r, k = candidate(db)
     rounds.use_feedback(db, r.id, [liked, machine], [])
-    assert checkpoints.votes_behind(db, k) == 1
-    assert checkpoints.votes_behind(db, checkpoints.serving(db)) == 0, "read by a round, but not by what serves"
+    assert ancestry.votes_behind(db, k) == 1
+    assert ancestry.votes_behind(db, checkpoints.serving(db)) == 0, "read by a round, but not by what serves"
 
 
 def test_a_round_that_an_owners_hand_has_overtaken_ends_rejected(db):

@@ -25,6 +25,7 @@ ORDER = [
     "knowledge",
     "delegation",
     "methods",
+    "guards",
     "gate",
     "recipes",
     "selection",

@@ -16,7 +16,7 @@ from kdloop.ui import rating, session
 from kdloop.ui.session import PRIVATE, REFUSED, named, paced, person, refusal, refused
 from kdloop.ui.transcript import assistant, completion_at, exchange, position, transcript, written_by
 from kdloop.ui.words import t, tell
-from storage import checkpoints, conversations, feedback
+from storage import ancestry, checkpoints, conversations, feedback
 from storage.conversations import as_prompt
 
 EXAMPLES = ["What should I cook with two eggs and rice?", "Explain tides to a child.", "Help me plan a quiet Sunday."]
@@ -116,7 +116,7 @@ def header(settings: Settings) -> str:
     """ "student vN · learned from M votes · next round at K" """
     serving = checkpoints.serving(settings.db)
     _, new = feedback.count_votes(settings.db)
-    n = checkpoints.votes_behind(settings.db, serving)
+    n = ancestry.votes_behind(settings.db, serving)
     votes = tell("student **{name}** · learned from **{n}** votes", name=serving.name, n=n)
     plan = tell(AT_VOTES if settings.round_votes else "rounds by hand", at=settings.round_votes, new=new)
     return f"{votes} · {plan}"

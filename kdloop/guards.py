@@ -1,0 +1,77 @@
+"""What a candidate may not lose, however much better it is judged: each guard blocks alone.
+
+Preference models have blind spots, and training finds them: the shortest completion, one pleasing phrase said to
+everything, the prompt said again.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kdloop.methods.trust_region import mean_nll
+from kdloop.pairs import Example
+from kdloop.raters.features import echoes, embed, relevance, repetition, sameness
+from kdloop.student import Engine, Sample
+
+NLL_RISE = 0.05
+DISPLACEMENT = -0.15  # nats a token that the chosen completions may lose
+REPETITION_RISE = 0.05
+SAMENESS_RISE = 0.025
+RELEVANCE_FALL = 0.05
+END_OF_TURN_FALL = 0.10
+ECHO_RISE = 0.10  # of the completions that only repeat the prompt
+LENGTH_FACTOR = 2.5
+
+
+@dataclass(frozen=True)
+class Guard:
+    name: str
+    value: float
+    limit: str
+    ok: bool
+
+
+def text_guards(new: list[Sample], old: list[Sample], chosen: list) -> list[Guard]:
+    """Length within what champion and people's choices span, repetition, and turns that end."""
+    length, before = mean_words(s.text for s in new), mean_words(s.text for s in old)
+    liked = mean_words(k.text for k in chosen) if chosen else before
+    low, high = min(before, liked) / LENGTH_FACTOR, max(before, liked) * LENGTH_FACTOR
+    repeated = np.mean([repetition(s.text) for s in new]) - np.mean([repetition(s.text) for s in old])
+    ended = np.mean([s.status == "finished" for s in new]) - np.mean([s.status == "finished" for s in old])
+    return [
+        Guard("mean words", length, f"{low:.0f} to {high:.0f}", low <= length <= high),
+        Guard("repetition rise", float(repeated), f"<= {REPETITION_RISE}", repeated <= REPETITION_RISE),
+        Guard("end-of-turn rate change", float(ended), f">= {-END_OF_TURN_FALL}", ended >= -END_OF_TURN_FALL),
+    ]
+
+
+def topic_guards(questions: list[str], new: list[Sample], old: list[Sample]) -> list[Guard]:
+    """One pleasing phrase said to everything wins by style and helps nobody."""
+    asked, after, before = embed(questions), embed([s.text for s in new]), embed([s.text for s in old])
+    same, relevant = sameness(after) - sameness(before), relevance(asked, after) - relevance(asked, before)
+    echo = [np.mean([echoes(q, s.text) for q, s in zip(questions, part, strict=True)]) for part in (new, old)]
+    echoed = float(echo[0] - echo[1])
+    return [
+        Guard("prompts repeated, rise", echoed, f"<= {ECHO_RISE}", echoed <= ECHO_RISE),
+        Guard("sameness rise", same, f"<= {SAMENESS_RISE}", same <= SAMENESS_RISE),
+        Guard("relevance change", relevant, f">= {-RELEVANCE_FALL}", relevant >= -RELEVANCE_FALL),
+    ]
+
+
+def anchor_guard(candidate: Engine, base: Engine, prompts, anchors: list[Sample]) -> Guard:
+    texts = [s.said for s in anchors]
+    before, after = (mean_nll(engine, prompts, texts) for engine in (base, candidate))
+    rise = after / before - 1
+    return Guard("NLL rise on the base's own completions", rise, f"<= {NLL_RISE}", rise <= NLL_RISE)
+
+
+def displacement_guard(candidate: Engine, champion: Engine, pairs: list[Example]) -> list[Guard]:
+    if not pairs:
+        return []
+    prompts, texts = [e.prompt for e in pairs], [e.chosen.said for e in pairs]
+    change = mean_nll(champion, prompts, texts) - mean_nll(candidate, prompts, texts)
+    return [Guard("log-probability of chosen a token", change, f">= {DISPLACEMENT}", change >= DISPLACEMENT)]
+
+
+def mean_words(texts) -> float:
+    return float(np.mean([len(t.split()) for t in texts]))
