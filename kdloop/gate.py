@@ -110,10 +110,12 @@ def decide(
     sampling: Sampling,
     seed: int,
     tasks: Sequence[Task] = (),
+    learned: Sequence[Task] = (),
 ) -> Verdict:
     """`prompts` are held out from training; `base` is the untrained student, whose own completions anchor the NLL.
 
     Where there are `tasks`, prompts with checks, these judge; else the preference model or the held-out pairs do.
+    `learned` are prompts with checks of packs that the champion has learned from: a guard asks them.
     """
     seeds = [seed * 1_000_003 + i for i in range(len(prompts))]
     new, old = candidate.complete(prompts, sampling, seeds), champion.complete(prompts, sampling, seeds)
@@ -136,6 +138,7 @@ def decide(
         *topic_guards([p[-1]["content"] for p in prompts], new, old),
         anchor_guard(candidate, base, prompts[-ANCHORS:], anchors[-ANCHORS:]),
         *displacement_guard(candidate, champion, held_out_pairs(split)),
+        *regression_guard(learned, candidate, champion, sampling),
     )
     shown = [i for i, p in enumerate(prompts) if p not in split.held_out_prompts][-EXAMPLES:]  # not what people asked
     examples = [{"prompt": prompts[i][-1]["content"], "before": old[i].text, "after": new[i].text} for i in shown]
@@ -164,6 +167,16 @@ def by_checks(tasks: Sequence[Task], new: Engine, old: Engine, sampling: Samplin
     after, before = (correct(engine, tasks, sampling) for engine in (new, old))
     wins, losses = (sum(a and not b for a, b in zip(*pair, strict=True)) for pair in ((after, before), (before, after)))
     return Outcomes(wins, losses, len(tasks) - wins - losses)
+
+
+def regression_guard(learned: Sequence[Task], candidate: Engine, champion: Engine, sampling: Sampling) -> list[Guard]:
+    """What earlier rounds have learned by checks must not be lost: the same sign test, the other way round."""
+    if not learned:
+        return []
+    outcomes = by_checks(learned, candidate, champion, sampling)
+    lost = Outcomes(outcomes.losses, outcomes.wins, outcomes.ties).p_value < SIGN_P
+    change = (outcomes.wins - outcomes.losses) / outcomes.n
+    return [Guard("checks passed that were learned, change", change, f"no loss with p < {SIGN_P}", not lost)]
 
 
 def correct(engine: Engine, tasks: Sequence[Task], sampling: Sampling) -> list[bool]:

@@ -48,7 +48,7 @@ def run(settings: Settings, round: Round) -> None:
                 choose(round.requested, split.train)
             rater = fit_rater(split)
             recipe = recipe_of(round, rater)
-            asked, judged = training_tasks(recipe, split, round.seed), gate_tasks(recipe)
+            asked, judged = training_tasks(recipe, split, round.seed), gate_tasks(recipe.pack)
             plan = plan_of(settings, round, rater, recipe, asked)
             require(requested(round, recipe), plan)
             if not judged:
@@ -84,7 +84,8 @@ def run(settings: Settings, round: Round) -> None:
     with clock.phase("gating", metrics=metrics):
         engine = base.load(checkpoints.adapter_dir(db, candidate))
         prompts = gate_prompts(split, settings.gate_prompts)
-        verdict = gate.decide(engine, champion, base, split, prompts, rater, sampling, round.seed, judged)
+        learned = learned_tasks(line, recipe)
+        verdict = gate.decide(engine, champion, base, split, prompts, rater, sampling, round.seed, judged, learned)
         if not verdict.passed:
             ask_people(means, engine, candidate)
     end = {"verdict": verdict.as_dict(), "seconds": clock.seconds}
@@ -190,9 +191,15 @@ def training_tasks(recipe: Recipe, split: Split, seed: int) -> list[Task]:
     return list(tasks.values())[: recipe.prompts]
 
 
-def gate_tasks(recipe: Recipe) -> list[Task]:
+def gate_tasks(pack: str) -> list[Task]:
     """The gate's prompts whose completions can be checked: where there are any, checks judge the candidate."""
-    return [t for t in packs.tasks(recipe.pack, "gate") if t.verifiable][:CHECKED]
+    return [t for t in packs.tasks(pack, "gate") if t.verifiable][:CHECKED]
+
+
+def learned_tasks(line: list[Round], recipe: Recipe) -> list[Task]:
+    """Prompts with checks of the other packs that the champion has learned from."""
+    before = dict.fromkeys(r.recipe.get("pack", "general") for r in line)
+    return [t for name in before if name != recipe.pack for t in gate_tasks(name)]
 
 
 def ask_people(means: Means, engine: Engine, candidate: Checkpoint) -> None:

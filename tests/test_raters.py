@@ -80,6 +80,19 @@ def test_the_verdict_needs_a_clear_win_enough_comparisons_and_every_guard():
     assert not blocked.passed and "repetition rise 0.3, limit <= 0.05" in blocked.reason
 
 
+def test_what_earlier_rounds_learned_by_checks_may_not_be_lost():
+    tasks = packs.tasks("additions", "gate")[:30]
+    answers = {t.prompt: t.answer for t in tasks}
+    right = Spoken(lambda messages, seed: f"The answer is {answers[messages[-1]['content']]}.")
+    wrong = Spoken(lambda messages, seed: "I would rather talk about the weather.")
+    kept, lost, gained = (
+        gate.regression_guard(tasks, *engines, Sampling(8))[0]
+        for engines in ((right,) * 2, (wrong, right), (right, wrong))
+    )
+    assert (kept.ok, lost.ok, gained.ok) == (True, False, True) and lost.value == -1
+    assert not gate.regression_guard([], wrong, right, Sampling(8))
+
+
 def test_the_interval_is_wilsons():
     assert Outcomes(50, 50, 0).ci95 == [0.4034, 0.5966]
     assert Outcomes(10, 0, 0).ci95 == [0.7833, 1.0]

@@ -78,5 +78,6 @@ def test_a_votes_round_goes_on_from_what_a_recipe_has_taught_and_replays_it(db, 
     assert judged.status in ("promoted", "rejected") and judged.method == "dpo", judged.error
     assert checkpoints.get_checkpoint(db, judged.candidate_id).parent_id == champion.id
     assert judged.counts["replayed"] == pytest.approx(judged.counts["train"] / 4, abs=1)
+    assert "checks passed that were learned, change" in judged.verdict["guards"]
     trained = set(ancestry.trained_on(db, checkpoints.get_checkpoint(db, judged.candidate_id)))
     assert len(trained & set(ancestry.trained_on(db, champion))) == judged.counts["replayed"]

@@ -72,7 +72,8 @@ class Diverged(Exception):
 def trainable_student(source: str, adapter: Path | None, dtype: torch.dtype, seed: int) -> PeftModel:
     """The base student with a trainable adapter named `default`, as TRL wants it: the champion's, or a fresh one."""
     torch.manual_seed(seed)
-    base = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+    attention = "sdpa" if torch.cuda.is_available() else "eager"  # PyTorch's fused backward is slow on CPUs
+    base = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, attn_implementation=attention)
     if adapter:
         return PeftModel.from_pretrained(base, adapter, is_trainable=True)
     config = LoraConfig(

@@ -25,12 +25,12 @@ TOTAL_BUDGET = 0.04  # and all rounds together; the gate's guard stands at 0.05
 MAX_SCALE = 4.0
 FARTHER = 2.5  # times the scale before, at most, where nothing says yet how the rise bends
 TRIES = 5
-DRAWS = 3
+DRAWS = 4
 ANCHORS = 32  # completions by the untrained student
-OPENINGS, OPENING_TOKENS = 64, 32  # what two of the gate's guards foresee: many beginnings tell more than few wholes
+OPENINGS, OPENING_TOKENS = 128, 32  # what two of the gate's guards foresee: many beginnings tell more than few wholes
 SAMENESS_RISE = 0.015  # of the mean cosine between openings; the gate's guard stands above
 ECHO_RISE = 0.05  # of the share that only repeats its prompt; the gate's guard stands at twice that
-DRAW_BACK = 0.75
+DRAW_BACK = 0.85
 
 
 def settle(model, start: dict[str, torch.Tensor], base: Engine, origin: Engine, max_tokens: int) -> dict[str, float]:

@@ -79,9 +79,9 @@ VOTES = Recipe(
     "votes",
     "People's votes, multiplied by the preference model.",
     knowledge=({"source": "best_of_n"},),
-    prompts=40,
-    examples=80,
-    passes=128,  # twice, at a low rate: the direction holds less noise of few steps, and can be followed further
+    prompts=72,
+    examples=120,
+    passes=224,  # twice, at a low rate: the direction holds less noise of few steps, and can be followed further
     learning_rate=2e-4,
 )
 
