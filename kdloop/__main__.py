@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from importlib import import_module
 from pathlib import Path
 
 from kdloop import exports
@@ -9,8 +10,14 @@ from kdloop.settings import Settings
 from storage import snapshots
 from storage.database import open_database
 
+TABLES = ("methods", "divergence")  # of `bench`: comparisons with options of their own
+
 
 def main(argv: list[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["bench"] and argv[1:2] and argv[1] in TABLES:
+        import_module(f"kdloop.bench.{argv[1]}").main(argv[2:])
+        return 0
     parser = argparse.ArgumentParser(prog="python -m kdloop", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("serve", help="serve the chat (what app.py does)")
@@ -38,7 +45,12 @@ def main(argv: list[str] | None = None) -> int:
     for name, text in (("backup", "write a snapshot"), ("restore", "fill an empty home from the latest snapshot")):
         commands.add_parser(name, help=text).add_argument("target", help="a folder, or hf://datasets/OWNER/NAME")
     measure = commands.add_parser("bench", help="measure against baselines in the same run")
-    measure.add_argument("figures", nargs="*", metavar="FIGURE", help="which; all of them where none is named")
+    measure.add_argument(
+        "figures",
+        nargs="*",
+        metavar="FIGURE",
+        help=f"which; all of them where none is named. Tables: {', '.join(TABLES)}, each with its own --help",
+    )
     measure.add_argument("--json", help="write the figures to this file")
     commands.add_parser("doctor", help="say what this installation would use")
     args = parser.parse_args(argv)
@@ -72,11 +84,13 @@ def simulate(args) -> int:
 
 def run_round(args) -> int:
     from kdloop import recipes
+    from kdloop.methods import known
     from kdloop.supervisor import Supervisor
     from storage import checkpoints
 
     settings = Settings.from_environment()
     recipe = args.recipe and recipes.load(args.recipe).as_dict()
+    known(args.method), known(recipe["method"] if recipe else "auto")
     checkpoints.ensure_base(open_database(settings.db))
     supervisor = Supervisor(settings)
     for _ in range(args.times):

@@ -10,6 +10,7 @@ from test_preference_model import vote
 from transformers import AutoTokenizer
 
 from kdloop import packs, pairs, recipes
+from kdloop.__main__ import main as command
 from kdloop.knowledge import KNOWLEDGE, elicit
 from kdloop.methods import METHODS
 from kdloop.pairs import Example
@@ -24,14 +25,11 @@ from storage.feedback import add_feedback
 HELD_OUT = [p for pack in packs.names() for part in packs.PARTS[1:] for p in packs.prompts(pack, part)]
 
 
-def test_a_recipe_knows_every_methods_name():
-    assert ("auto", *METHODS) == recipes.METHOD_NAMES
-
-
 def test_a_dozen_recipes_ship_and_each_names_known_parts():
     shipped = [recipes.load(name) for name in recipes.names()]
     assert len(shipped) >= 12 and all(r.about for r in shipped)
     assert [r.name for r in shipped if not r.knowledge] == ["grpo"], "it samples as it trains"
+    assert {r.method for r in shipped} <= {"auto", *METHODS}
     assert {s["source"] for r in shipped for s in r.knowledge} <= set(KNOWLEDGE)
     assert recipes.from_dict(json.loads(json.dumps(shipped[0].as_dict()))).as_dict() == shipped[0].as_dict()
 
@@ -43,7 +41,6 @@ def test_a_dozen_recipes_ship_and_each_names_known_parts():
         ({"start": "top"}, "start 'top'; one of auto, base, champion"),
         ({"select": "all"}, "select 'all'; one of ifd"),
         ({"pack": "law"}, "No pack 'law'"),
-        ({"method": "dpoo"}, "no method 'dpoo'; there are auto, sft"),
         ({"knowledge": ({"source": "verified", "m": 4},)}, "verified has no option 'm'; there are n, temperature"),
         ({"knowledge": ({"source": "verified", "n": "4"},)}, "verified's n = '4', wanted something like 8"),
         ({"knowledge": ({"source": "rest", "thresholds": 1},)}, "rest's thresholds = 1, wanted something like"),
@@ -63,6 +60,16 @@ def test_a_recipe_that_is_wrong_says_where(values, error, tmp_path):
         recipes.load(str(file))
     with pytest.raises(ValueError, match="No recipe 'none'; there are"):
         recipes.load("none")
+
+
+def test_the_command_refuses_a_method_that_does_not_exist_before_a_round(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("KDLOOP_HOME", str(tmp_path))
+    (file := tmp_path / "mine.toml").write_text('method = "dpoo"')
+    for arguments in (["--recipe", str(file)], ["--method", "dpoo"]):
+        with pytest.raises(SystemExit):
+            command(["round", *arguments])
+        assert "No method 'dpoo'; there are auto, sft" in capsys.readouterr().err
+    assert not (tmp_path / "kdloop.db").exists()
 
 
 def student(messages, seed):

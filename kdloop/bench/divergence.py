@@ -1,6 +1,6 @@
 """Divergence methods at equal steps: the student told a system prompt teaches the student that is not told.
 
-    python -m kdloop.bench.divergence --methods forward_kl reverse_kl taid --prompts 24 --held-out 12
+    python -m kdloop bench divergence --methods forward_kl reverse_kl taid --prompts 24 --held-out 12
 
 Prints, on prompts that nothing was trained on, how far the student is from the teacher before and after, both ways, and
 what happened to the NLL of the untrained student's own completions. With `bake` it is Prompt Baking that is measured.
@@ -84,7 +84,7 @@ def run(source: str, methods: list[str], system: str, prompts: int, held_out: in
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m kdloop.bench.divergence", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m kdloop bench divergence", description=__doc__.split("\n")[0])
     parser.add_argument("--methods", nargs="+", default=NAMES)
     parser.add_argument("--system", default=SYSTEM)
     parser.add_argument("--prompts", type=int, default=24)
@@ -97,7 +97,3 @@ def main(argv: list[str] | None = None) -> None:
     plan = Plan(args.seed, epochs=args.epochs, max_tokens=args.max_tokens, system=args.system)
     print("| method | KL(p, q) | KL(q, p) | NLL of own completions | seconds |\n|---|---|---|---|---|", flush=True)
     run(find_student(settings.student, settings.home), args.methods, args.system, args.prompts, args.held_out, plan)
-
-
-if __name__ == "__main__":
-    main()

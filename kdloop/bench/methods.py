@@ -1,6 +1,6 @@
 """Every preference method on the same votes, student, held-out prompts and budget: a table.
 
-    python -m kdloop.bench.methods --raters kdloop/example_raters.py:concise --seeds 1 2 3 --out methods.jsonl
+    python -m kdloop bench methods --raters kdloop/example_raters.py:concise --seeds 1 2 3 --out methods.jsonl
 
 A cell is one method, rater and seed; it trains in a process of its own, so that its peak memory is its own, and is
 appended to --out when it is done: the same command goes on where it was stopped. Neither the trust region nor the gate
@@ -160,7 +160,7 @@ def line(method: str, cells: list[dict]) -> tuple[float, str]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m kdloop.bench.methods", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m kdloop bench methods", description=__doc__.split("\n")[0])
     parser.add_argument("--methods", nargs="+", default=PREFERENCE)
     parser.add_argument("--raters", nargs="+", default=["kdloop/example_raters.py:concise"], help="FILE.py:function")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
@@ -172,7 +172,3 @@ def main(argv: list[str] | None = None) -> None:
     budget = Budget(**{name: getattr(args, name) for name in vars(Budget())})
     base = TransformersEngine(find_student(settings.student, settings.home))
     print(table(run(base, args.methods, args.raters, args.seeds, budget, args.out)))
-
-
-if __name__ == "__main__":
-    main()

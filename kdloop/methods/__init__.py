@@ -39,9 +39,7 @@ def choose(requested: str, examples: list[Example], contradicted: int = 0) -> tu
     count = {name: sum(map(method.usable, examples)) for name, method in METHODS.items()}
     likes = sum(e.chosen is not None and not e.is_pair for e in examples)
     dislikes = sum(e.rejected is not None and not e.is_pair for e in examples)
-    if requested != "auto":
-        if requested not in METHODS:
-            raise ValueError(f"Unknown method {requested!r}; there are: auto, {', '.join(METHODS)}")
+    if known(requested) != "auto":
         enough(count[requested], requested)
         return requested, f"{requested} was asked for: {count[requested]} of {len(examples)} examples fit it"
     if count["dpo"] >= MIN_EXAMPLES and count["dpo"] >= min(likes, dislikes):
@@ -54,6 +52,13 @@ def choose(requested: str, examples: list[Example], contradicted: int = 0) -> tu
         return "kto", f"{likes} likes and {dislikes} dislikes, few pairs: kto"
     enough(count["sft"], "sft")
     return "sft", f"{count['sft']} liked or corrected completions, nothing to contrast them with: sft"
+
+
+def known(name: str) -> str:
+    """Raises ValueError for a method that does not exist, naming those that do."""
+    if name not in ("auto", *METHODS):
+        raise ValueError(f"No method {name!r}; there are auto, {', '.join(METHODS)}")
+    return name
 
 
 def require(method: str, plan: Plan) -> None:
