@@ -176,7 +176,7 @@ def regression_guard(learned: Sequence[Task], candidate: Engine, champion: Engin
     outcomes = by_checks(learned, candidate, champion, sampling)
     lost = Outcomes(outcomes.losses, outcomes.wins, outcomes.ties).p_value < SIGN_P
     change = (outcomes.wins - outcomes.losses) / outcomes.n
-    return [Guard("checks passed that were learned, change", change, f"no loss with p < {SIGN_P}", not lost)]
+    return [Guard("checks passed that were learned, change", change, "not below 0 beyond chance", not lost)]
 
 
 def correct(engine: Engine, tasks: Sequence[Task], sampling: Sampling) -> list[bool]:

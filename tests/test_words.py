@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kdloop import collect
-from kdloop.ui import arena, consent, lineage, models, rating, session, teach, words
+from kdloop.ui import admin, arena, consent, learning, lineage, models, raters, rating, rounds, session, teach, words
 
 UI = Path(words.__file__).parent.parent
 BY_TABLE = {  # texts that are looked up through a table, not written at the call
@@ -22,8 +22,23 @@ BY_TABLE = {  # texts that are looked up through a table, not written at the cal
     *consent.PLACES,
     *lineage.STYLES,
     *(f"{side} answer" for side in ("Left", "Right", "First", "Second")),
-    *("eliciting", "training", "gating"),
+    *("eliciting", "training", "gating", "held", "broken", "queued", "promoted", "rejected", "failed", "cancelled"),
+    *rounds.HISTORY,
+    *rounds.GUARDS,
+    *learning.JUDGED,
+    *learning.STANDINGS,
+    *learning.EXAMPLES,
+    *models.COLUMNS,
+    *raters.COLUMNS,
+    *admin.AUDIT,
+    *admin.SETTINGS,
 }
+
+
+def guard_names() -> set[str]:
+    trees = [ast.parse((UI.parent / f"{name}.py").read_text()) for name in ("guards", "gate")]
+    calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return {c.args[0].value for c in calls if isinstance(c.func, ast.Name) and c.func.id == "Guard"}
 
 
 def texts(node: ast.expr, module) -> set[str]:
@@ -39,7 +54,7 @@ def texts(node: ast.expr, module) -> set[str]:
 
 
 def used() -> set[str]:
-    found = set(BY_TABLE)
+    found = BY_TABLE | guard_names()
     for path in sorted(UI.glob("*.py")):
         module = importlib.import_module(f"kdloop.ui.{path.stem}" if path.stem != "__init__" else "kdloop.ui")
         for node in ast.walk(ast.parse(path.read_text())):

@@ -15,6 +15,7 @@ from kdloop.ui.words import t, tell
 from storage import audit, snapshots
 
 SECRET = "admin_token"
+AUDIT, SETTINGS = ("at", "who", "did", "about"), ("setting", "value")
 HERE = "On this computer whoever sits at it is the owner."
 ELSEWHERE = "Sign in as the owner with the admin token (`KDLOOP_ADMIN_TOKEN`)."
 ON_SPACE = "Sign in as the owner: with the Hub, as this Space's author, or with the admin token (`KDLOOP_ADMIN_TOKEN`)."
@@ -44,12 +45,15 @@ def build(settings: Settings, state: gr.State) -> dict:
         told = snapshot_panel(settings, state)
         log = gr.Dataframe(label=t("What owners did"), **TABLE)
         values = gr.Dataframe(label=t("Settings (environment variables, read at start)"), **TABLE)
+        leave = gr.Button(t("Sign out"), visible=not alone)
     opened = named(partial(fill, settings), "admin")
     outputs = [inside, told, log, values, *people]
-    entered = named(partial(enter_as_owner, settings), "sign_in")
-    enter.click(entered, [token, state], [state, token], concurrency_limit=None, **PRIVATE).success(
-        opened, state, outputs, queue=False, **PRIVATE
-    )
+    entered, left = (named(partial(f, settings), f.__name__) for f in (sign_in_as_owner, sign_out))
+    for event in (
+        enter.click(entered, [token, state], [state, token], concurrency_limit=None, **PRIVATE),
+        leave.click(left, state, state, concurrency_limit=None, **PRIVATE),
+    ):
+        event.success(opened, state, outputs, queue=False, **PRIVATE)
     return {"inputs": state, "outputs": outputs, "fill": partial(fill, settings)}
 
 
@@ -90,15 +94,22 @@ def fill(settings: Settings, state: dict):
         allowed(settings, state)
     except gr.Error:
         return gr.Column(visible=False), "", None, None, *raters.nothing()
-    log = pd.DataFrame(audit.entries(settings.db), columns=["at", "who", "did", "about"])
+    log = pd.DataFrame(audit.entries(settings.db), columns=[tell(head) for head in AUDIT])
     return gr.Column(visible=True), persistence(settings), log, table(settings), *raters.fill(settings)
 
 
-def enter_as_owner(settings: Settings, token: str, state: dict):
+def sign_in_as_owner(settings: Settings, token: str, state: dict):
     state = sign_in(settings, token, state)
     audit.record(settings.db, state["owner"], "signed in")
     gr.Info(tell("Signed in as the owner"))
     return state, ""
+
+
+def sign_out(settings: Settings, state: dict) -> dict:
+    audit.record(settings.db, allowed(settings, state), "signed out")
+    state["owner"] = None
+    gr.Info(tell("Signed out"))
+    return state
 
 
 def table(settings: Settings) -> pd.DataFrame:
@@ -109,7 +120,7 @@ def table(settings: Settings) -> pd.DataFrame:
         )
         for f in fields(settings)
     ]
-    return pd.DataFrame(rows, columns=["setting", "value"])
+    return pd.DataFrame(rows, columns=[tell(head) for head in SETTINGS])
 
 
 def download(settings: Settings, format: str, state: dict) -> str:

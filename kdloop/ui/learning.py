@@ -18,6 +18,7 @@ from storage import checkpoints, feedback, rounds
 from storage.rounds import Round
 
 JUDGED = ["round", "version", "verdict", "against the version before", "against the base", "checks gained", "judged by"]
+STANDINGS, EXAMPLES = ("version", "score", "95 % interval", "duels"), ("prompt", "before", "after")
 EMPTY = "No version has been judged yet. Chat, rate some answers, and a round will try to make a better student."
 READ = (
     "Below, from left to right, the rounds, on held-out prompts: bars are 95 % intervals, a hollow dot is a refused "
@@ -110,15 +111,15 @@ def gain(verdict: dict) -> dict:
 
 
 def table(settings: Settings, judged: list[Round]) -> pd.DataFrame:
-    names = {k.id: k.name for k in checkpoints.lineage(settings.db)}
+    names, heads = {k.id: k.name for k in checkpoints.lineage(settings.db)}, [tell(head) for head in JUDGED]
     rows = []
     for r in judged:
         base = r.verdict.get("against_base")
         rates = interval(r.verdict), interval(base) if base else "", gained(r.verdict) if checks(r) else ""
-        said = (r.id, names.get(r.candidate_id, ""), r.status, *rates, r.verdict["judged_by"])
-        guards = {name: f"{g['value']:.3g} ({g['limit']})" for name, g in r.verdict["guards"].items()}
-        rows.append(dict(zip(JUDGED, said, strict=True)) | guards)
-    return pd.DataFrame(rows, columns=None if rows else JUDGED).fillna("")
+        said = (r.id, names.get(r.candidate_id, ""), tell(r.status), *rates, r.verdict["judged_by"])
+        guards = {tell(name): f"{g['value']:.3g} ({g['limit']})" for name, g in r.verdict["guards"].items()}
+        rows.append(dict(zip(heads, said, strict=True)) | guards)
+    return pd.DataFrame(rows, columns=None if rows else heads).fillna("")
 
 
 def interval(outcome: dict) -> str:
@@ -141,7 +142,7 @@ def trends(judged: list[Round]) -> str:
         for name, g in r.verdict["guards"].items():
             found.setdefault(name, []).append(Point(str(r.id), *[g["value"]] * 3, hollow=r.status != "promoted"))
             limits[name] = [float(n) for n in re.findall(r"-?\d+(?:\.\d+)?", g["limit"])[:2]]
-    return side_by_side(picture(name, tell("round"), at, limits[name]) for name, at in found.items())
+    return side_by_side(picture(tell(name), tell("round"), at, limits[name]) for name, at in found.items())
 
 
 def votes(settings: Settings) -> pd.DataFrame:
@@ -167,10 +168,10 @@ def scores(standings: list[Standing]) -> str:
 
 def ranks(standings: list[Standing]) -> pd.DataFrame:
     rows = [(s.name, f"{s.score:+.2f}", f"{s.low:+.2f} to {s.high:+.2f}", s.n) for s in standings]
-    return pd.DataFrame(rows, columns=["version", "score", "95 % interval", "duels"])
+    return pd.DataFrame(rows, columns=[tell(head) for head in STANDINGS])
 
 
 def examples(judged: list[Round]) -> pd.DataFrame:
     kept = judged[-1].verdict.get("examples", []) if judged else []
     rows = [(e["prompt"], e["before"], e["after"]) for e in kept]
-    return pd.DataFrame(rows, columns=["prompt", "before", "after"])
+    return pd.DataFrame(rows, columns=[tell(head) for head in EXAMPLES])

@@ -78,7 +78,7 @@ def versions(settings: Settings) -> pd.DataFrame:
         why = (r.verdict or {}).get("reason", "") if r else "the student as it came"
         parent, when = names.get(k.parent_id, ""), (k.promoted_at or "")[:16]
         rows.append((k.name, k.status, parent, k.method or "", n, ai, why, when))
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(rows, columns=[tell(head) for head in COLUMNS])
 
 
 def find(settings: Settings, id) -> Checkpoint:

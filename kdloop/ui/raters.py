@@ -34,14 +34,14 @@ def build(settings: Settings, state: gr.State) -> list:
 
 
 def nothing():
-    return pd.DataFrame(columns=COLUMNS), gr.Dropdown([], value=None)
+    return pd.DataFrame(columns=[tell(head) for head in COLUMNS]), gr.Dropdown([], value=None)
 
 
 def fill(settings: Settings):
     known = people.raters(settings.db)
     rows = [(r.person[:8], r.votes, r.last[:16], r.weight) for r in known]
     choices = [(f"{r.person[:8]} ({r.votes} votes)", r.person) for r in known]
-    return pd.DataFrame(rows, columns=COLUMNS), gr.Dropdown(choices, value=None)
+    return pd.DataFrame(rows, columns=[tell(head) for head in COLUMNS]), gr.Dropdown(choices, value=None)
 
 
 def chosen(settings: Settings, person: str) -> str:

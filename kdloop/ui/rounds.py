@@ -17,6 +17,8 @@ from storage import audit, checkpoints, feedback, rounds
 from storage.rounds import Round, RoundRunning
 
 BROKE = "This round broke off, and the student that answered before goes on answering. Its owner can read here why."
+HISTORY = ("round", "status", "method", "from", "to", "examples", "verdict")
+GUARDS = ("guard", "value", "limit", "held or broken")
 LATEST = 0  # in place of a round's id
 
 
@@ -101,8 +103,11 @@ def judged(settings: Settings, latest) -> list[tuple]:
 def guard_table(settings: Settings, which: int) -> pd.DataFrame:
     said = [r.verdict for r in rounds.list_rounds(settings.db) if r.verdict and which in (LATEST, r.id)]
     guards = said[0]["guards"] if said else {}
-    rows = [(name, f"{g['value']:.3g}", g["limit"], "held" if g["ok"] else "broken") for name, g in guards.items()]
-    return pd.DataFrame(rows, columns=["guard", "value", "limit", ""])
+    rows = [
+        (tell(name), f"{g['value']:.3g}", g["limit"], tell("held" if g["ok"] else "broken"))
+        for name, g in guards.items()
+    ]
+    return pd.DataFrame(rows, columns=[tell(head) for head in GUARDS])
 
 
 def log_tail(settings: Settings) -> str:
@@ -120,7 +125,7 @@ def history_table(settings: Settings, owner: bool) -> pd.DataFrame:
     rows = [
         (
             r.id,
-            r.status,
+            tell(r.status),
             r.method or "",
             versions.get(r.base_id, ""),
             versions.get(r.candidate_id, ""),
@@ -129,7 +134,7 @@ def history_table(settings: Settings, owner: bool) -> pd.DataFrame:
         )
         for r in rounds.list_rounds(settings.db)
     ]
-    return pd.DataFrame(rows, columns=["round", "status", "method", "from", "to", "examples", "verdict"])
+    return pd.DataFrame(rows, columns=[tell(head) for head in HISTORY])
 
 
 def outcome(r: Round, owner: bool) -> str:

@@ -117,3 +117,8 @@ def test_the_owner_signs_in_blocks_erases_and_it_is_written_down(public_app, bro
     eventually(lambda: not any(people.everything(db, "eve").values()))
     deeds = ["erased a person's data", "set a rater's weight to 0", "signed in"]
     eventually(lambda: [did for _, _, did, _ in audit.entries(db)][:3] == deeds)
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_text("People whose votes stand")).to_be_hidden(timeout=15_000)
+    open_tab(page, "Rounds")
+    page.get_by_role("button", name="Start a round now").click()
+    expect(page.get_by_test_id("toast-body").last).to_contain_text("Sign in as the owner", timeout=15_000)
