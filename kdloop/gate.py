@@ -23,7 +23,7 @@ MIN_DECIDED = 12
 MIN_HELD_OUT_PAIRS = 20
 MAX_HELD_OUT_PAIRS = 64  # the newest: each costs two completions scored by two engines
 CLEAR = 0.1  # |p - 1/2| below this is a tie
-ANCHORS = 32  # completions whose NLL is guarded; the pack's prompts come last, so general ones
+ANCHORS = 64  # completions whose NLL is guarded; the pack's prompts come last, so general ones
 EXAMPLES = 6  # kept with the verdict, for all to read
 
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from parts import Spoken
+from transformers import AutoTokenizer
 
 from kdloop.methods import trust_region
 from kdloop.methods.lora import trainable_student
@@ -50,8 +51,10 @@ def test_place_moves_every_trained_parameter_along_the_line(tiny_student):
     assert moved and all(torch.allclose(moved[name] - start[name], torch.tensor(2.5), atol=1e-5) for name in start)
 
 
-def test_openings_see_who_says_the_same_to_all_and_who_says_only_the_prompt_again():
-    same, echoed = trust_region.openings(Spoken(lambda p, seed: "I am glad to help you with that."))
-    own, nothing_new = trust_region.openings(Spoken(lambda p, seed: p[-1]["content"]))
-    assert same == pytest.approx(1, abs=1e-3) and echoed == 0
-    assert own < 0.2 and nothing_new > 0.9
+def test_openings_see_who_says_the_same_to_all_and_who_says_only_the_prompt_again(tiny_student):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_student)
+    same, echo = Spoken(lambda p, seed: "I am glad to help you with that."), Spoken(lambda p, seed: p[-1]["content"])
+    alike, echoed = trust_region.openings(tokenizer, *trust_region.sample(same, 96))
+    own, nothing_new = trust_region.openings(tokenizer, *trust_region.sample(echo, 96))
+    assert alike == pytest.approx(1, abs=1e-3) and echoed == 0
+    assert own < 0.2 and nothing_new > 0.8

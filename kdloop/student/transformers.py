@@ -11,7 +11,7 @@ from threading import Event
 
 import torch
 from peft import PeftModel
-from torch.nn.functional import pad
+from torch.nn.functional import cross_entropy, pad
 from transformers import AutoModelForCausalLM, AutoTokenizer, Cache
 from transformers.cache_utils import DynamicLayer
 
@@ -22,6 +22,7 @@ from storage.conversations import Message
 KEEP = 7 / 8  # finished rows stay until they are more than this leaves: leaving copies the cache
 ROOM = 32  # tokens that a KV cache can take up before it is copied
 READ = 16  # prompts read at once
+SCORE = 8  # completions whose log-probabilities are computed at once
 BATCH = 64  # beyond this the KV cache of a 135M model no longer helps a CPU's throughput
 
 
@@ -168,8 +169,7 @@ class TransformersEngine:
         masks, logits, caches = [], [], []
         for at in range(0, len(heads), READ):
             batch = self.padded(heads[at : at + READ])
-            positions = (batch["attention_mask"].cumsum(-1) - 1).clamp(min=0)
-            step = self.model(**batch, position_ids=positions, use_cache=True, logits_to_keep=1)
+            step = self.model(**batch, position_ids=self.positions(batch), use_cache=True, logits_to_keep=1)
             masks.append(batch["attention_mask"])
             logits.append(step.logits[:, -1])
             caches.append(step.past_key_values)
@@ -183,21 +183,30 @@ class TransformersEngine:
         return torch.cat(logits), mask, caches[0]
 
     def logprobs(self, prompts: list[list[Message]], completions: list[tuple[str, bool]]) -> list[list[float]]:
-        scores = []
-        for prompt, (text, finished) in zip(prompts, completions, strict=True):
-            head = prompt_ids(self.tokenizer, prompt)
-            tail = completion_ids(self.tokenizer, text, finished)
-            scores.append(self.score(head, tail) if tail else [])
+        """Batches of similar length."""
+        heads = [prompt_ids(self.tokenizer, p) for p in prompts]
+        tails = [completion_ids(self.tokenizer, *said) for said in completions]
+        order = sorted((i for i, tail in enumerate(tails) if tail), key=lambda i: len(heads[i]) + len(tails[i]))
+        scores: list[list[float]] = [[] for _ in tails]
+        for at in range(0, len(order), SCORE):
+            rows = order[at : at + SCORE]
+            for i, found in zip(rows, self.score([heads[i] for i in rows], [tails[i] for i in rows]), strict=True):
+                scores[i] = found
         return scores
 
     @torch.inference_mode()
-    def score(self, head: list[int], tail: list[int]) -> list[float]:
-        ids = torch.tensor([head + tail], device=self.device)
-        logits = self.model(ids, logits_to_keep=len(tail) + 1, use_cache=False).logits[0, :-1].float()
-        return torch.log_softmax(logits, -1)[range(len(tail)), tail].tolist()
+    def score(self, heads: list[list[int]], tails: list[list[int]]) -> list[list[float]]:
+        batch = self.padded([head + tail for head, tail in zip(heads, tails, strict=True)])
+        positions, keep = self.positions(batch), max(map(len, tails)) + 1
+        logits = self.model(**batch, position_ids=positions, logits_to_keep=keep, use_cache=False).logits[:, :-1]
+        rows = zip(logits, [torch.tensor(tail, device=self.device) for tail in tails], strict=True)
+        return [(-cross_entropy(row[-len(tail) :].float(), tail, reduction="none")).tolist() for row, tail in rows]
 
     def padded(self, ids: list[list[int]]) -> dict[str, torch.Tensor]:
         return self.tokenizer.pad({"input_ids": ids}, return_tensors="pt").to(self.device)
+
+    def positions(self, batch: dict) -> torch.Tensor:
+        return (batch["attention_mask"].cumsum(-1) - 1).clamp(min=0)
 
     def sample(self, ids: list[int], prompt_tokens: int, sampling: Sampling, first: float, seconds: float) -> Sample:
         end = self.tokenizer.eos_token_id
