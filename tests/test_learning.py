@@ -6,10 +6,11 @@ import pytest
 
 from kdloop import collect
 from kdloop.gate import Outcomes
+from kdloop.raters.judge import Calibration
 from kdloop.settings import Settings
 from kdloop.ui import learning
 from kdloop.ui.plots import Point, picture, ticks
-from storage import checkpoints, conversations, rounds
+from storage import checkpoints, conversations, rounds, teachers
 from storage.conversations import as_prompt
 
 NAMES = (
@@ -43,7 +44,7 @@ def filled(db):
     """What the tab shows, by the name of what shows it."""
 
     def fill():
-        names = ("summary", "rates", "table", "guards", "votes", "hours", "scores", "standings", "examples")
+        names = ("summary", "rates", "table", "guards", "votes", "hours", "scores", "standings", "examples", "judges")
         return dict(zip(names, learning.fill(Settings(home=db.parent)), strict=True))
 
     return fill
@@ -134,3 +135,16 @@ def test_a_picture_escapes_its_words_and_leaves_out_what_is_no_number():
 )
 def test_an_axis_has_a_few_round_numbers(low, high, found):
     assert ticks(low, high) == found
+
+
+def test_a_judge_is_shown_beside_people_and_why_it_may_not_train(db, filled):
+    assert not filled()["judges"].visible
+    teachers.record_calibration(
+        db, "judge tess (/home/me/model, rubric 12ab)", Calibration(40, 36, 34, 2, 1, 0.05).as_dict()
+    )
+    teachers.record_calibration(db, "judge coin (m, rubric 12ab)", Calibration(40, 30, 15, 9, 0, 0.3).as_dict())
+    shown = filled()["judges"]
+    assert shown.visible and "/home/me" not in str(shown.value)
+    good, bad = shown.value["data"]
+    assert good == ["judge tess", "0.94 (0.82 to 0.98), n = 36", "2 / 40", "1 / 40", "+0.05", "yes"]
+    assert bad[0] == "judge coin" and "no better than chance, 9 verdicts changed with the order" in bad[-1]

@@ -27,6 +27,7 @@ BY_TABLE = {  # texts that are looked up through a table, not written at the cal
     *rounds.GUARDS,
     *learning.JUDGED,
     *learning.STANDINGS,
+    *learning.JUDGES,
     *learning.EXAMPLES,
     *models.COLUMNS,
     *raters.COLUMNS,

@@ -1,11 +1,12 @@
 """The figures, in one literal dict."""
 
-from kdloop.bench import chatting, data, decode, sampling
+from kdloop.bench import chatting, data, decode, rounds, sampling
 
 FIGURES = {
     "decode": decode.decode,
     "first_token": decode.first_token,
     "sampling": sampling.sampling,
+    "round": rounds.round_phases,
     "swap": chatting.swap,
     "votes": data.votes,
     "pages": data.pages,

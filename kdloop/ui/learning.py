@@ -14,11 +14,19 @@ from kdloop.settings import Settings
 from kdloop.ui.plots import Point, picture, side_by_side
 from kdloop.ui.session import TABLE
 from kdloop.ui.words import t, tell
-from storage import checkpoints, feedback, rounds
+from storage import checkpoints, feedback, rounds, teachers
 from storage.rounds import Round
 
 JUDGED = ["round", "version", "verdict", "against the version before", "against the base", "checks gained", "judged by"]
 STANDINGS, EXAMPLES = ("version", "score", "95 % interval", "duels"), ("prompt", "before", "after")
+JUDGES = (
+    "judge",
+    "agreement with people",
+    "changed with the order",
+    "unreadable",
+    "longer ones, more than people",
+    "may train",
+)
 EMPTY = "No version has been judged yet. Chat, rate some answers, and a round will try to make a better student."
 READ = (
     "Below, from left to right, the rounds, on held-out prompts: bars are 95 % intervals, a hollow dot is a refused "
@@ -53,7 +61,8 @@ def build(settings: Settings) -> dict:
     examples = gr.Dataframe(
         label=t("The same prompts before and after the last round"), **TABLE, column_widths=[200, 350, 350]
     )
-    outputs = [summary, rates, table, guards, votes, hours, scores, standings, examples]
+    judges = gr.Dataframe(label=t("AI judges, compared with people's votes"), **TABLE, visible=False, elem_id="judges")
+    outputs = [summary, rates, table, guards, votes, hours, scores, standings, examples, judges]
     return {"outputs": outputs, "fill": partial(fill, settings)}
 
 
@@ -70,6 +79,7 @@ def fill(settings: Settings):
         scores(standings) or tell(FEW),
         ranks(standings),
         examples(judged),
+        judges(settings),
     )
 
 
@@ -175,3 +185,20 @@ def examples(judged: list[Round]) -> pd.DataFrame:
     kept = judged[-1].verdict.get("examples", []) if judged else []
     rows = [(e["prompt"], e["before"], e["after"]) for e in kept]
     return pd.DataFrame(rows, columns=[tell(head) for head in EXAMPLES])
+
+
+def judges(settings: Settings) -> gr.Dataframe:
+    """The latest calibration of each, by its name: its model may be a directory of the owner's."""
+    known = teachers.calibrations(settings.db)
+    rows = [
+        (
+            key.partition(" (")[0],
+            "{agreement:.2f} ({ci95[0]:.2f} to {ci95[1]:.2f}), n = {decided}".format(**r),
+            f"{r['flips']} / {r['n']}",
+            f"{r['unreadable']} / {r['n']}",
+            f"{r['longer']:+.2f}",
+            r["refusal"] or tell("yes"),
+        )
+        for key, r in known.items()
+    ]
+    return gr.Dataframe(pd.DataFrame(rows, columns=[tell(head) for head in JUDGES]), visible=bool(rows))

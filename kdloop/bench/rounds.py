@@ -1,0 +1,111 @@
+"""A round's phases in kdloop and in a plain TRL script (plain_trl.py): same data, same hyper-parameters."""
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+from kdloop import packs
+from kdloop.bench import Figure, N
+from kdloop.knowledge.self_knowledge import SPREAD
+from kdloop.knowledge.self_knowledge import N as EACH
+from kdloop.settings import Settings
+from kdloop.student import Sampling
+from kdloop.student.base import find_student
+from kdloop.student.transformers import TransformersEngine, device_and_dtype
+from storage.conversations import Completion, as_prompt
+
+PROMPTS, PAIRS, HELD_OUT = 16, 24, 32
+PHASES = ("sample", "train", "judge")
+
+
+def round_phases() -> Iterator[Figure]:
+    """Medians in seconds; the two take turns."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "job.json"
+        path.write_text(json.dumps(job()))
+        turns = [(measured("kdloop.bench.rounds", path), measured("kdloop.bench.plain_trl", path)) for _ in range(N)]
+    ours, plain = ({k: statistics.median(t[i][k] for t in turns) for k in (*PHASES, "loss")} for i in (0, 1))
+    for k in PHASES:
+        yield Figure(f"plain TRL script ÷ a round: {k}", ours[k], plain[k], "s", plain[k] / ours[k])
+    totals = [sum(found[k] for k in PHASES) for found in (ours, plain)]
+    name = f"plain TRL script ÷ a round (mean loss {plain['loss']:.3f} and {ours['loss']:.3f})"
+    yield Figure(name, *totals, "s", totals[1] / totals[0], ">= 2")
+
+
+def measured(module: str, path: Path) -> dict:
+    ended = subprocess.run([sys.executable, "-m", module, str(path)], capture_output=True, text=True, check=True)
+    return json.loads(ended.stdout.splitlines()[-1])
+
+
+def job() -> dict:
+    """Pairs of the student's own finished completions, the shorter one chosen."""
+    from kdloop.methods import dpo, lora
+
+    settings = Settings.from_environment()
+    source, train = find_student(settings.student, settings.home), packs.prompts("general", "train")
+    questions, limit = train[PROMPTS:], settings.round_max_tokens
+    asked, samples = [as_prompt(q) for q in questions[: 4 * PAIRS] for _ in range(2)], []
+    samples = TransformersEngine(source).complete(asked, Sampling(2 * limit), list(range(len(asked))))
+    pairs = [
+        {"prompt": q, "chosen": short.text, "rejected": long.text}
+        for q, a, b in zip(questions, samples[::2], samples[1::2], strict=False)
+        for short, long in [sorted((a, b), key=lambda s: s.completion_tokens)]
+        if a.status == b.status == "finished" and a.text and b.text and a.text != b.text
+    ]
+    return {
+        "model": source,
+        "prompts": train[:PROMPTS],
+        "n": EACH,
+        "max_tokens": limit,
+        "pairs": pairs[:PAIRS],
+        "held_out": packs.prompts("general", "gate")[:HELD_OUT],
+        "anchor": dpo.ANCHOR,
+        "beta": dpo.BETA,
+        "rank": lora.RANK,
+        "batch": 8,
+        "epochs": 2,
+        "learning_rate": 2e-4,
+        "seed": 1,
+    }
+
+
+def main() -> None:
+    """The job by kdloop's own means: what `measured` starts."""
+    from kdloop.methods import METHODS
+    from kdloop.methods.lora import Plan, trainable_student
+    from kdloop.pairs import Example
+
+    job, losses = json.loads(Path(sys.argv[1]).read_text()), []
+    base = TransformersEngine(job["model"])
+    seeds, held_out = range(len(job["prompts"]) * job["n"]), [as_prompt(q) for q in job["held_out"]]
+    judged, laps = (held_out, Sampling(job["max_tokens"], SPREAD), list(range(len(held_out)))), [time.monotonic()]
+    asked = [as_prompt(q) for q in job["prompts"] for _ in range(job["n"])]
+    base.complete(asked, Sampling(job["max_tokens"], SPREAD), list(seeds))
+    laps.append(time.monotonic())
+    base.complete(*judged)
+    laps.append(time.monotonic())
+    model = trainable_student(job["model"], None, device_and_dtype()[1], job["seed"])
+    said = [[Completion("", "", "student", 1, p[k], "finished") for k in ("chosen", "rejected")] for p in job["pairs"]]
+    examples = [
+        Example(as_prompt(p["prompt"]), *both, "", (), "human") for p, both in zip(job["pairs"], said, strict=True)
+    ]
+    plan = Plan(job["seed"], job["epochs"], job["learning_rate"], job["batch"])
+    METHODS["dpo"].train(model, base.tokenizer, examples, plan, lambda step, steps, loss: losses.append(loss))
+    laps.append(time.monotonic())
+    with tempfile.TemporaryDirectory() as directory:
+        model.save_pretrained(directory)
+        base.load(Path(directory)).complete(*judged)
+    laps.append(time.monotonic())
+    first, before, train, after = (b - a for a, b in pairwise(laps))
+    found = {"sample": first, "train": train, "judge": before + after, "loss": statistics.mean(losses)}
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
