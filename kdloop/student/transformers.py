@@ -6,6 +6,7 @@ patches models for good, never touches what serves.
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 
@@ -23,6 +24,8 @@ KEEP = 7 / 8  # finished rows stay until they are more than this leaves: leaving
 ROOM = 32  # tokens that a KV cache can take up before it is copied
 READ = 16  # prompts read at once
 SCORE = 8  # completions whose log-probabilities are computed at once
+MULTIPLE = 32  # of tokens, that prompts are padded to: PyTorch's CPU kernels keep 3 MB for each length they ever saw
+DECODER = ThreadPoolExecutor(1, "decoder")  # and each thread that computes keeps its own
 BATCH = 64  # beyond this the KV cache of a 135M model no longer helps a CPU's throughput
 
 
@@ -92,6 +95,15 @@ def appended(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
     return grown
 
 
+def steps(decoding: Iterator[dict[int, int]]) -> Iterator[dict[int, int]]:
+    """The same, computed by the one thread that decodes: a web server takes each step on whichever thread is free."""
+    try:
+        while drawn := DECODER.submit(next, decoding, None).result():
+            yield drawn
+    finally:
+        DECODER.submit(decoding.close).result()
+
+
 class TransformersEngine:
     """See kdloop.student.Engine. `source` is a model directory or a Hub name."""
 
@@ -113,7 +125,7 @@ class TransformersEngine:
 
     def stream(self, prompt: list[Message], sampling: Sampling, seed: int, stop: Event) -> Iterator[str | Sample]:
         head, ids, begun, first = prompt_ids(self.tokenizer, prompt), [], time.monotonic(), 0.0
-        for drawn in self.decode([head], sampling, [seed]):
+        for drawn in steps(self.decode([head], sampling, [seed])):
             first = first or time.monotonic() - begun
             ids.append(drawn[0])
             yield self.tokenizer.decode(ids, skip_special_tokens=True)
@@ -203,7 +215,8 @@ class TransformersEngine:
         return [(-cross_entropy(row[-len(tail) :].float(), tail, reduction="none")).tolist() for row, tail in rows]
 
     def padded(self, ids: list[list[int]]) -> dict[str, torch.Tensor]:
-        return self.tokenizer.pad({"input_ids": ids}, return_tensors="pt").to(self.device)
+        batch = self.tokenizer.pad({"input_ids": ids}, pad_to_multiple_of=MULTIPLE, return_tensors="pt")
+        return batch.to(self.device)
 
     def positions(self, batch: dict) -> torch.Tensor:
         return (batch["attention_mask"].cumsum(-1) - 1).clamp(min=0)
