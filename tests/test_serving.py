@@ -1,15 +1,17 @@
 """The champion in memory: what answers while another is loaded, and when one cannot be."""
 
 from concurrent.futures import ThreadPoolExecutor
-from threading import Event
+from threading import Event, current_thread
 
 import pytest
 import torch
 
 from kdloop.methods.lora import trainable_student
+from kdloop.student import Sampling
 from kdloop.student.serving import Serving, fingerprint
 from kdloop.student.transformers import TransformersEngine
 from storage import checkpoints, rounds
+from storage.conversations import as_prompt
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +86,23 @@ def test_who_asks_while_a_champion_is_loaded_does_not_wait(db, base):
         assert serving.current()[1].version == 0
         go.set()
         assert loading.result()[1].id == k.id == serving.current()[1].id
+
+
+def test_replies_are_read_at_few_lengths_and_computed_by_one_thread(tiny_student):
+    """PyTorch keeps memory for each length and each thread that it ever computed with: an app would grow."""
+    engine, lengths, threads = TransformersEngine(tiny_student), set(), set()
+
+    def watch(module, args, named):
+        threads.add(current_thread().name)
+        if "input_ids" in named:  # the prompt; a step's one token is positional
+            lengths.add(named["input_ids"].size(1))
+
+    engine.model.register_forward_pre_hook(watch, with_kwargs=True)
+    with ThreadPoolExecutor(8) as people:
+        for n in (1, 9, 17, 25):
+            replies = engine.stream(as_prompt("word " * n), Sampling(4), n, Event())
+            for _ in range(2):
+                people.submit(next, replies).result()
+            people.submit(list, replies).result()
+    assert len(threads) == 1 and next(iter(threads)).startswith("decoder")
+    assert len(lengths) <= 2 and all(n % 32 == 0 for n in lengths)
