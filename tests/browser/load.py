@@ -18,6 +18,7 @@ import httpx
 import psutil
 from pages import running
 
+from kdloop.settings import Settings
 from storage import feedback
 
 QUESTIONS = [
@@ -69,10 +70,15 @@ class Person:
             if self.call("on_send", random.choice(QUESTIONS)) and self.call("reply"):
                 self.seen["answered"] += 1
                 turns += 1
-                liked = random.random() < 0.5
-                self.seen["voted"] += self.call("on_like", index=2 * turns - 1, value=["x"], liked=liked)
+                self.seen["voted"] += self.vote(turns)
             time.sleep(random.uniform(0, 2))
         self.http.close()
+
+    def vote(self, turns: int) -> bool:
+        """Choose where there were two answers; else a thumb."""
+        if turns % Settings.compare_every == 0:
+            return self.call("prefer")
+        return self.call("on_like", index=2 * turns - 1, value=["x"], liked=random.random() < 0.5)
 
 
 def run(url: str, db: Path, process: psutil.Process, people: int, seconds: float) -> dict:
