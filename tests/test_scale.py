@@ -9,7 +9,8 @@ import pytest
 from kdloop import arena, collect, pairs
 from storage import ancestry, checkpoints, conversations, feedback, people, rounds
 from storage.conversations import as_prompt
-from storage.database import MIGRATIONS, connect, open_database, transaction
+from storage.database import connect, open_database, transaction
+from storage.migrations import MIGRATIONS
 
 RECOUNT = """
 select count(*), count(*) filter (where created_at > coalesce(

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from storage import ancestry, checkpoints, conversations, feedback, rounds
-from storage.database import MIGRATIONS, NewerDatabase, connect, open_database, transaction
+from storage.database import NewerDatabase, connect, open_database, transaction
+from storage.migrations import MIGRATIONS
 
 
 def test_a_newer_database_is_refused(db):

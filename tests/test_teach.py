@@ -14,7 +14,8 @@ from kdloop.settings import Settings
 from kdloop.ui import teach
 from storage import checkpoints, conversations, feedback, people
 from storage.conversations import Completion, as_prompt
-from storage.database import MIGRATIONS, disputes, open_database
+from storage.database import open_database
+from storage.migrations import MIGRATIONS, disputes
 
 PUBLIC = packs.prompts("general", "train")
 
