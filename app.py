@@ -44,6 +44,8 @@ def restore(settings: Settings) -> None:
 def serve(settings: Settings, serving: Serving) -> None:
     from kdloop.ui import build, launch
 
+    if settings.zero_gpu:
+        ask_for_a_gpu()
     supervisor = Supervisor(settings, serving)
     demo = build(settings, serving, supervisor)
     launch(demo, settings)
@@ -55,6 +57,16 @@ def serve(settings: Settings, serving: Serving) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         supervisor.stop()
         demo.close()
+
+
+def ask_for_a_gpu() -> None:
+    """A ZeroGPU Space does not start without a function for its visitors' GPU. Nobody calls this one: the student, which
+    is loaded by now, stays on the CPU."""
+    import spaces  # there it is installed
+
+    @spaces.GPU
+    def nothing():
+        pass
 
 
 if __name__ == "__main__":

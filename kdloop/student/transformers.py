@@ -110,10 +110,12 @@ class TransformersEngine:
     name = "transformers"
     at_once = 1  # streams: `complete` batches BATCH
 
-    def __init__(self, source: str, adapter: Path | None = None, dtype: torch.dtype | None = None):
+    def __init__(
+        self, source: str, adapter: Path | None = None, dtype: torch.dtype | None = None, device: str | None = None
+    ):
         self.source = source
         self.device, self.dtype = device_and_dtype()
-        self.dtype = dtype or self.dtype
+        self.device, self.dtype = device or self.device, dtype or self.dtype
         self.tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
         model = AutoModelForCausalLM.from_pretrained(source, dtype=self.dtype)
         if adapter:
@@ -121,7 +123,8 @@ class TransformersEngine:
         self.model = model.to(self.device).eval().requires_grad_(False)
 
     def load(self, adapter: Path | None) -> "TransformersEngine":
-        return TransformersEngine(self.source, adapter, self.dtype)
+        """Where its base is, too: once a ZeroGPU Space's page is built, PyTorch says there that it has a GPU."""
+        return TransformersEngine(self.source, adapter, self.dtype, self.device)
 
     def stream(self, prompt: list[Message], sampling: Sampling, seed: int, stop: Event) -> Iterator[str | Sample]:
         head, ids, begun, first = prompt_ids(self.tokenizer, prompt), [], time.monotonic(), 0.0
