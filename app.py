@@ -60,8 +60,8 @@ def serve(settings: Settings, serving: Serving) -> None:
 
 
 def ask_for_a_gpu() -> None:
-    """A ZeroGPU Space does not start without a function for its visitors' GPU. Nobody calls this one: the student, which
-    is loaded by now, stays on the CPU."""
+    """A ZeroGPU Space does not start without a function for its visitors' GPU. Nobody calls this one: the student is
+    loaded by now, and stays on the CPU."""
     import spaces  # there it is installed
 
     @spaces.GPU
