@@ -11,6 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import torch
 from datasets import Dataset
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
@@ -40,6 +41,7 @@ def train(model, tokenizer, job: dict):
     ]
     args = DPOConfig(
         output_dir=tempfile.mkdtemp(),
+        use_cpu=not torch.cuda.is_available(),
         loss_type=["sigmoid", "sft"],
         loss_weights=[1.0, job["anchor"]],
         beta=job["beta"],
