@@ -49,12 +49,12 @@ def job() -> dict:
 
     settings = Settings.from_environment()
     source, train = find_student(settings.student, settings.home), packs.prompts("general", "train")
-    questions, limit = train[PROMPTS:], settings.round_max_tokens
-    asked, samples = [as_prompt(q) for q in questions[: 4 * PAIRS] for _ in range(2)], []
+    questions, limit = train[PROMPTS:][: 4 * PAIRS], settings.round_max_tokens
+    asked = [as_prompt(q) for q in questions for _ in range(2)]
     samples = TransformersEngine(source).complete(asked, Sampling(2 * limit), list(range(len(asked))))
     pairs = [
         {"prompt": q, "chosen": short.text, "rejected": long.text}
-        for q, a, b in zip(questions, samples[::2], samples[1::2], strict=False)
+        for q, a, b in zip(questions, samples[::2], samples[1::2], strict=True)
         for short, long in [sorted((a, b), key=lambda s: s.completion_tokens)]
         if a.status == b.status == "finished" and a.text and b.text and a.text != b.text
     ]
