@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from trl.kernels.chunked_logprob import ChunkedLogProbFunction
 
-from kdloop.methods import losses
+from kdloop.methods import lm_head, losses
 
 T, S = torch.tensor([0.7, 0.2, 0.1]).log(), torch.tensor([0.5, 0.3, 0.2]).log()
 DIVERGENCES = {
@@ -123,3 +124,17 @@ def test_features():
 def test_vocabularies_of_different_size_are_compared_by_how_sure_they_are():
     shuffled = torch.tensor([0.1, 0.7, 0.2, 0.0]).clamp(min=1e-9).log()
     assert losses.sorted_l1(shuffled, T) == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("softcap, scale, temperature", [(None, 1.0, 1.0), (30.0, 0.5, 0.7)])
+def test_whole_logits_give_what_trls_tiles_give(softcap, scale, temperature):
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(7, 8, requires_grad=True), torch.randn(50, 8, requires_grad=True)
+    outputs = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
+    found = []
+    for head in (lm_head.WholeLogits, ChunkedLogProbFunction):
+        scores = head.apply(hidden, weight, None, torch.arange(7), temperature, 16, softcap, scale, outputs)
+        found.append([*scores, *torch.autograd.grad((scores[0] * torch.arange(7)).sum(), (hidden, weight))])
+        assert head.apply(hidden, weight, None, torch.arange(7), 1.0, 16, None, 1.0, outputs[:1])[1:] == (None,) * 4
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)

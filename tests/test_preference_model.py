@@ -63,12 +63,14 @@ def test_a_vote_counts_as_much_as_its_raters_weight():
     assert agrees(0.2, 0.2) == agrees(1.0, 1.0)
 
 
-def test_best_of_n_never_chooses_a_completion_that_repeats_its_prompt():
+def test_a_completion_that_repeats_its_prompt_is_the_worst_of_its_group():
     rater, asked = preference_model.fit([vote(i) for i in range(80)]), "Tell me of bread and river and cloud."
     short, long = (" ".join(["music garden winter letter"] * n) + "." for n in (2, 5))
     said = [Said(text, "finished", "student") for text in (asked, short, long)]
     echo, best, worst = rater.scores([asked] * 3, [s.said for s in said])
     assert echo > best > worst, "by this rater's taste the shortest is the best"
-    ((_, chosen, rejected, _),) = rank(rater, [asked], [said], sure=0.5)
-    assert (chosen, rejected) == (said[1], said[2])
+    ((_, chosen, rejected, probability),) = rank(rater, [asked], [said], sure=0.99)
+    assert (chosen, rejected, probability) == (said[1], said[0], 1.0)
+    ((_, chosen, rejected, _),) = rank(rater, [asked], [said[1:]], sure=0.5)
+    assert (chosen, rejected) == (said[1], said[2]), "by taste, where all are answers"
     assert rank(rater, [asked], [[said[0], said[0], said[0]]], sure=0.5) == []

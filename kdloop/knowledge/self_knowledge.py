@@ -48,15 +48,20 @@ def best_of_n(means: Means, tasks: Sequence[Task], n: int = N, sure: float = SUR
 
 
 def rank(rater: PreferenceModel, asked: list[str], groups: list[list[Said]], sure: float) -> list[tuple]:
-    """(question, best, worst, probability) where the rater is sure enough; each question has as many completions. One
-    that only repeats its prompt is nobody's best: most raters cannot see that it is no answer."""
+    """(question, best, worst, probability) where the rater is sure enough; each question has as many completions.
+
+    One that only repeats its prompt is the worst of its group, for certain: a rater of style cannot see that it is no
+    answer, and a short one it would even like.
+    """
     n = len(groups[0])
     sides = [s.said for group in groups for s in group]
     scores = rater.scores([q for q in asked for _ in range(n)], sides).reshape(-1, n)
     first = np.arange(len(asked)) * n
     echo = np.array([[echoes(q, s.text) for s in group] for q, group in zip(asked, groups, strict=True)])
-    best, worst = np.where(echo, -np.inf, scores).argmax(1), scores.argmin(1)
+    scores = np.where(echo, -np.inf, scores)
+    best, worst = scores.argmax(1), scores.argmin(1)
     p = rater.probabilities(asked, [sides[i] for i in first + best], [sides[i] for i in first + worst])
+    p = np.where(echo.any(1), 1.0, p)
     found = zip(asked, groups, best.tolist(), worst.tolist(), p.tolist(), strict=True)
     ranked = [(q, group[b], group[w], p) for q, group, b, w, p in found if p >= sure]
     return [r for r in ranked if r[1].text and r[2].text and not echoes(r[0], r[1].text)]

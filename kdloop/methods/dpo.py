@@ -13,7 +13,8 @@ from functools import partial
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 
-from kdloop.methods.lora import Method, OnStep, Plan, bucketed, common_arguments, run, score_label_positions_only
+from kdloop.methods.lm_head import score_label_positions_only
+from kdloop.methods.lora import Method, OnStep, Plan, bucketed, common_arguments, run
 from kdloop.pairs import Example
 from kdloop.student.prompts import completion_ids, prompt_ids
 

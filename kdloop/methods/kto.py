@@ -12,7 +12,8 @@ from functools import partial
 from datasets import Dataset
 from trl import KTOConfig, KTOTrainer
 
-from kdloop.methods.lora import Method, OnStep, Plan, common_arguments, run, score_label_positions_only
+from kdloop.methods.lm_head import score_label_positions_only
+from kdloop.methods.lora import Method, OnStep, Plan, common_arguments, run
 from kdloop.pairs import Example
 from kdloop.student.prompts import completion_ids, prompt_ids
 

@@ -82,16 +82,6 @@ def trainable_student(source: str, adapter: Path | None, dtype: torch.dtype, see
     return get_peft_model(base, config)
 
 
-def score_label_positions_only() -> None:
-    """On CPU, TRL 1.16 projects prompt and padding through the LM head too; its Triton branch does not.
-
-    The two give the same loss and gradients; this picks the compact branch (trl/trainer/utils.py, add_fused_lm_head).
-    """
-    import trl.trainer.utils
-
-    trl.trainer.utils._use_triton = lambda device: True
-
-
 def common_arguments(plan: Plan, examples: int, micro_batch: int) -> dict:
     """TrainingArguments of every method."""
     device, dtype = device_and_dtype()

@@ -9,7 +9,8 @@ from copy import copy
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-from kdloop.methods.lora import Method, OnStep, Plan, common_arguments, run, score_label_positions_only
+from kdloop.methods.lm_head import score_label_positions_only
+from kdloop.methods.lora import Method, OnStep, Plan, common_arguments, run
 from kdloop.pairs import Example
 from storage.conversations import Message
 

@@ -15,7 +15,8 @@ from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from kdloop.methods.divergence import any_prompt
 from kdloop.methods.dpo import BETA
-from kdloop.methods.lora import Method, OnStep, Plan, Reward, common_arguments, run, score_label_positions_only
+from kdloop.methods.lm_head import score_label_positions_only
+from kdloop.methods.lora import Method, OnStep, Plan, Reward, common_arguments, run
 from kdloop.methods.reward_model import reward_of
 from kdloop.pairs import Example
 

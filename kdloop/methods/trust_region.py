@@ -23,6 +23,7 @@ from storage.conversations import Message, as_prompt
 ROUND_BUDGET = 0.02  # relative NLL rise that one round may add: beyond the edge it rises steeply
 TOTAL_BUDGET = 0.04  # and all rounds together; the gate's guard stands at 0.05
 MAX_SCALE = 4.0
+FIRST = 2.0  # the scale tried first: most trainings end at 1.5 to 3
 FARTHER = 2.5  # times the scale before, at most, where nothing says yet how the rise bends
 TRIES = 5
 DRAWS = 4
@@ -108,12 +109,12 @@ def line_search(rise: Callable[[float], float], start: float, limit: float) -> t
     Each guess is where a parabola through what was tried meets the limit. Returns the smallest scale that was tried
     where none is within the limit.
     """
-    tried, scale, room = {}, 1.0, max(limit - start, 1e-4)
+    tried, scale, room = {}, FIRST, max(limit - start, 1e-4)
     for _ in range(TRIES):
         tried[scale] = rise(scale)
         good = max((s for s, found in tried.items() if found <= limit), default=0.0)
         bad = min((s for s in tried if s > good), default=None)
-        if good == MAX_SCALE or (good and limit - tried[good] < 0.1 * room):
+        if good == MAX_SCALE or (good and limit - tried[good] < 0.15 * room):
             break
         if good and bad:
             guess = 0.98 * meets((good, tried[good] - start), (bad, tried[bad] - start), room)

@@ -95,6 +95,12 @@ def appended(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
     return grown
 
 
+def last(batch: dict[str, torch.Tensor], n: int) -> torch.Tensor:
+    """The last n positions, by index: of a slice, PyTorch's CPU kernels would copy the LM head once for each row."""
+    width = batch["input_ids"].size(1)
+    return torch.arange(width - n, width, device=batch["input_ids"].device)
+
+
 def steps(decoding: Iterator[dict[int, int]]) -> Iterator[dict[int, int]]:
     """The same, computed by the one thread that decodes: a web server takes each step on whichever thread is free."""
     try:
@@ -184,7 +190,8 @@ class TransformersEngine:
         masks, logits, caches = [], [], []
         for at in range(0, len(heads), READ):
             batch = self.padded(heads[at : at + READ])
-            step = self.model(**batch, position_ids=self.positions(batch), use_cache=True, logits_to_keep=1)
+            positions, keep = self.positions(batch), last(batch, 1)
+            step = self.model(**batch, position_ids=positions, logits_to_keep=keep, use_cache=True)
             masks.append(batch["attention_mask"])
             logits.append(step.logits[:, -1])
             caches.append(step.past_key_values)
@@ -212,7 +219,7 @@ class TransformersEngine:
     @torch.inference_mode()
     def score(self, heads: list[list[int]], tails: list[list[int]]) -> list[list[float]]:
         batch = self.padded([head + tail for head, tail in zip(heads, tails, strict=True)])
-        positions, keep = self.positions(batch), max(map(len, tails)) + 1
+        positions, keep = self.positions(batch), last(batch, max(map(len, tails)) + 1)
         logits = self.model(**batch, position_ids=positions, logits_to_keep=keep, use_cache=False).logits[:, :-1]
         rows = zip(logits, [torch.tensor(tail, device=self.device) for tail in tails], strict=True)
         return [(-cross_entropy(row[-len(tail) :].float(), tail, reduction="none")).tolist() for row, tail in rows]
