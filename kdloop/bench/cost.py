@@ -9,10 +9,14 @@ alike; docs/methods.md is written from it.
 """
 
 import argparse
+import gc
 import json
 import statistics
 import time
+from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from transformers import AutoTokenizer
@@ -32,12 +36,9 @@ SAMPLES = 3  # a prompt: a ranking
 BASELINE = "sft"
 
 
-tokenizer_of = AutoTokenizer.from_pretrained
-
-
 def examples_of(source: str, n: int, plan: Plan) -> list[Example]:
     """Examples that every method has a use for."""
-    tokenizer, questions = tokenizer_of(source), packs.prompts("general", "train")[:n]
+    tokenizer, questions = AutoTokenizer.from_pretrained(source), packs.prompts("general", "train")[:n]
     model = trainable_student(source, None, device_and_dtype()[1], plan.seed)
     written = write(model, tokenizer, [as_prompt(q) for q in questions for _ in range(SAMPLES)], plan)
     written = [replace(k, text=k.text or "Yes.") for k in written]
@@ -51,7 +52,9 @@ def examples_of(source: str, n: int, plan: Plan) -> list[Example]:
 
 def seconds(name: str, source: str, examples: list[Example], plan: Plan) -> float | None:
     """Of one training; None where the method refuses these examples."""
-    model, tokenizer = trainable_student(source, None, device_and_dtype()[1], plan.seed), tokenizer_of(source)
+    gc.collect()  # a trainer and its model hold each other
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    model = trainable_student(source, None, device_and_dtype()[1], plan.seed)
     begun = time.monotonic()
     try:
         METHODS[name].train(model, tokenizer, examples, plan, lambda *_: None)
@@ -60,22 +63,37 @@ def seconds(name: str, source: str, examples: list[Example], plan: Plan) -> floa
     return time.monotonic() - begun
 
 
-def run(source: str, methods: list[str], n: int, repeats: int, tokens: int) -> dict[str, dict | None]:
-    """{method: {"seconds" per 100 examples, "ratio" to the baseline}}, medians; None for one that refused."""
+def run(
+    source: str,
+    methods: list[str],
+    n: int,
+    repeats: int,
+    tokens: int,
+    told: Callable[[dict], None] = lambda found: None,
+) -> dict[str, dict | None]:
+    """{method: {"seconds" per 100 examples, "ratio" to the baseline}}, medians; None for one that refused.
+
+    Every turn begins with the baseline. `told` hears what is known after each method of the last one.
+    """
     system, length = "You are a pirate. Answer like a pirate.", lambda question, completion: float(len(completion))
     plan = Plan(1, epochs=1, max_tokens=tokens, teachers=(source,), system=system, reward=length)
-    examples, found = examples_of(source, n, plan), {}
-    names = [BASELINE, *(name for name in methods if name != BASELINE)]
+    examples, took, found = examples_of(source, n, plan), defaultdict(list), {}
     seconds(BASELINE, source, examples, plan)  # not measured: what is loaded once
-    turns = [{name: seconds(name, source, examples, plan) for name in names} for _ in range(repeats)]
-    for name in names:
-        if any(t[name] is None for t in turns):
-            found[name] = None
-        else:
-            took = statistics.median(t[name] for t in turns) * 100 / n
-            found[name] = {"seconds": took, "ratio": statistics.median(t[name] / t[BASELINE] for t in turns)}
-        print(line(name, found[name]), flush=True)
+    for turn in range(repeats):
+        for name in (BASELINE, *(name for name in methods if name != BASELINE)):
+            took[name].append(seconds(name, source, examples, plan))
+            if turn == repeats - 1:
+                found[name] = cost(took[name], took[BASELINE], n)
+                print(line(name, found[name]), flush=True)
+                told(found)
     return found
+
+
+def cost(took: list[float | None], baseline: list[float], n: int) -> dict | None:
+    if None in took:
+        return None
+    ratios = [ours / theirs for ours, theirs in zip(took, baseline, strict=True)]
+    return {"seconds": statistics.median(took) * 100 / n, "ratio": statistics.median(ratios)}
 
 
 def line(name: str, cost: dict | None) -> str:
@@ -100,8 +118,8 @@ def main(argv: list[str] | None = None) -> None:
     settings = Settings.from_environment()
     source = find_student(settings.student, settings.home)
     print(f"| method | times `{BASELINE}` | seconds per 100 examples |\n|---|---|---|", flush=True)
-    costs = run(source, args.methods, args.examples, args.repeats, args.tokens)
-    if args.json:
-        said = {"examples": args.examples, "repeats": args.repeats, "tokens": args.tokens}
-        where = {k: v for k, v in machine().items() if k in ("cpu", "cores")}
-        keep(args.json, {"student": settings.student or "the embedded student"} | said | where, costs)
+    said = {"examples": args.examples, "repeats": args.repeats, "tokens": args.tokens}
+    where = {k: v for k, v in machine().items() if k in ("cpu", "cores")}
+    measured = {"student": settings.student or "the embedded student"} | said | where
+    told = partial(keep, args.json, measured) if args.json else lambda found: None
+    run(source, args.methods, args.examples, args.repeats, args.tokens, told)
