@@ -38,11 +38,11 @@ def test_divergences_are_compared_from_the_same_start(tiny_student):
 def test_methods_are_measured_beside_sft_and_the_page_tells_it(tiny_student, tmp_path, monkeypatch):
     names = ["dpo", "forward_kl", "rloo", "bake", "self_rewarding"]
     found = cost.run(tiny_student, names, n=4, repeats=1, tokens=4)
-    assert found["sft"]["ratio"] == 1.0 and found["self_rewarding"] is None
+    assert found["self_rewarding"] is None
     measured = {name for name, costs in found.items() if costs and costs["seconds"] > 0 and costs["ratio"] > 0}
     assert measured == {"sft", *names} - {"self_rewarding"}
     said = {"student": "a student", "examples": 4, "repeats": 1, "tokens": 4, "cpu": "c", "cores": 2}
-    cost.keep(tmp_path / "costs.json", said, {"sft": found["sft"], "self_rewarding": None})
+    cost.keep(tmp_path / "costs.json", said, {"sft": {"ratio": 1.0, "seconds": 76.0}, "self_rewarding": None})
     cost.keep(tmp_path / "costs.json", said, {"dpo": {"ratio": 2.25, "seconds": 171.0}})
     monkeypatch.setattr(page, "COSTS", tmp_path / "costs.json")
     lines = page.page().split("\n")

@@ -56,7 +56,7 @@ def test_with_all_of_the_vocabulary_it_is_the_live_teacher(name, tiny_student, t
         theirs, _ = divergence.objective(live, made(10), 0.0, None, 1)(model, read, progress)
         assert mine.item() == pytest.approx(theirs.item(), rel=1e-3)
         gradients = [torch.cat([g.flatten() for g in torch.autograd.grad(x, learned)]) for x in (mine, theirs)]
-        assert (gradients[0] - gradients[1]).norm() < 0.01 * gradients[1].norm()
+        assert (gradients[0] - gradients[1]).norm() < 0.05 * gradients[1].norm()  # signs of near ties, too
 
 
 @pytest.mark.parametrize("d", [losses.forward_kl, losses.reverse_kl, losses.gjsd], ids=lambda d: d.__name__)

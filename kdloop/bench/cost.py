@@ -1,6 +1,6 @@
 """What each method costs: seconds per 100 examples, and that over `sft`'s in the same run.
 
-    python -m kdloop bench cost --examples 16 --tokens 32 --repeats 1 --json docs/costs.json
+    python -m kdloop bench cost --examples 16 --tokens 32 --repeats 3 --json docs/costs.json
 
 All train on the same prompts of the general pack with the student's own completions, one pass. The teacher of the
 white-box methods is the student again, so it is of the student's size; the reward costs nothing. What a method samples,
@@ -13,7 +13,6 @@ import gc
 import json
 import statistics
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -73,27 +72,27 @@ def run(
 ) -> dict[str, dict | None]:
     """{method: {"seconds" per 100 examples, "ratio" to the baseline}}, medians; None for one that refused.
 
-    Every turn begins with the baseline. `told` hears what is known after each method of the last one.
+    The two take turns, so what slows the machine slows both; the baseline's own ratio shows how even the turns were.
+    `told` hears what is known after each method.
     """
     system, length = "You are a pirate. Answer like a pirate.", lambda question, completion: float(len(completion))
     plan = Plan(1, epochs=1, max_tokens=tokens, teachers=(source,), system=system, reward=length)
-    examples, took, found = examples_of(source, n, plan), defaultdict(list), {}
+    examples, found = examples_of(source, n, plan), {}
     seconds(BASELINE, source, examples, plan)  # not measured: what is loaded once
-    for turn in range(repeats):
-        for name in (BASELINE, *(name for name in methods if name != BASELINE)):
-            took[name].append(seconds(name, source, examples, plan))
-            if turn == repeats - 1:
-                found[name] = cost(took[name], took[BASELINE], n)
-                print(line(name, found[name]), flush=True)
-                told(found)
+    for name in (BASELINE, *(name for name in methods if name != BASELINE)):
+        turns = [[seconds(k, source, examples, plan) for k in (BASELINE, name)] for _ in range(repeats)]
+        found[name] = cost(turns, n)
+        print(line(name, found[name]), flush=True)
+        told(found)
     return found
 
 
-def cost(took: list[float | None], baseline: list[float], n: int) -> dict | None:
-    if None in took:
+def cost(turns: list[list[float | None]], n: int) -> dict | None:
+    """Of (the baseline's seconds, the method's) for n examples."""
+    if any(ours is None for _, ours in turns):
         return None
-    ratios = [ours / theirs for ours, theirs in zip(took, baseline, strict=True)]
-    return {"seconds": statistics.median(took) * 100 / n, "ratio": statistics.median(ratios)}
+    took = statistics.median(ours for _, ours in turns) * 100 / n
+    return {"seconds": took, "ratio": statistics.median(ours / baseline for baseline, ours in turns)}
 
 
 def line(name: str, cost: dict | None) -> str:
@@ -111,7 +110,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m kdloop bench cost", description=__doc__.split("\n")[0])
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
     parser.add_argument("--examples", type=int, default=16)
-    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=32, help="of a completion")
     parser.add_argument("--json", type=Path, help="docs/costs.json is what docs/methods.md is written from")
     args = parser.parse_args(argv)

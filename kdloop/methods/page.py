@@ -30,8 +30,8 @@ draws its rows in proportion to it. The preference model's votes count by it too
 What a method samples, loads and scores is in it; the teacher of the white-box methods is as large as the student, a
 reward is free. The ratio is what carries to other machines.
 
-| method | learns from | times `sft` | seconds per 100 examples |
-|---|---|---|---|
+| method | times `sft` | seconds per 100 examples |
+|---|---|---|
 """
 
 
@@ -56,17 +56,18 @@ def costs(kept: dict) -> str:
     """The table's lines; a method that is not in the file was not measured, one without a number refused the run's
     student."""
     found, lines = kept["costs"], []
-    for name, m in METHODS.items():
+    for name in METHODS:
         cost = found.get(name)
         numbers = f"{cost['ratio']:.1f} | {cost['seconds']:.0f}" if cost else f"{'refused' if name in found else ''} | "
-        lines.append(f"| `{name}` | {m.needs.split(',')[0].split(';')[0]} | {numbers} |\n")
+        lines.append(f"| `{name}` | {numbers} |\n")
     return "".join(lines)
 
 
 def page() -> str:
     """Markdown: what is common, the costs, then one section a family in the order of FAMILIES."""
-    kept = json.loads(COSTS.read_text(encoding="utf-8"))
-    sections = [HEAD.format(measured=conditions(**kept["measured"])) + costs(kept)]
+    kept = json.loads(COSTS.read_text(encoding="utf-8")) if COSTS.exists() else {"costs": {}}
+    measured = conditions(**kept["measured"]) if kept["costs"] else "not measured yet"
+    sections = [HEAD.format(measured=measured) + costs(kept)]
     for family in FAMILIES:
         title = family.__doc__.split(":")[0].split(".")[0].strip()
         sections += [f"## {title}\n", *(entry(*item) for item in family.METHODS.items())]
