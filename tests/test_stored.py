@@ -67,8 +67,7 @@ def test_64_tokens_and_the_tail_are_close_to_it(d, student_home):
     full, kept = feature.distribution(engine, *said), feature.top_k(engine, *said, 64)
     q = (0.7 * full).log_softmax(-1)
     exact, close = d(full, q).mean().item(), d(feature.completed(kept, q), q).mean().item()
-    print(d.__name__, exact, close)
-    assert 0.75 * exact < close < 1.01 * exact
+    assert 0.85 * exact < close < 1.01 * exact  # seen: 0.99, 0.92 and 0.98 of it
 
 
 def test_what_a_recipe_stores_is_what_its_method_learns_without_the_teacher(db, tiny_student, decided_teacher):

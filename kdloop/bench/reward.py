@@ -1,9 +1,10 @@
-"""Reinforcement by checks against fine-tuning on the best of n: the same prompts, the same number of samples a prompt.
+"""Reinforcement by checks against fine-tuning on the best of n, n being what the reinforcement samples of a prompt.
 
     python -m kdloop bench reward --pack sums --methods rloo grpo --prompts 32 --held-out 64
 
 Prints the mean reward of one sample for each held-out prompt before and after, the difference with its 95 % interval,
-and how far the student went for it: KL(pi | ref) on its own samples, nats a token.
+and how far the student went for it: KL(pi | ref) on its own samples, nats a token. The reinforcement samples anew in
+each pass, the control once, before its first.
 """
 
 import argparse
@@ -32,7 +33,7 @@ CONTROL = "best_of_n"
 
 
 def best_of_n(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep) -> dict[str, float]:
-    """The control: as many samples a prompt as the reinforcement takes, and fine-tuning on the best of them.
+    """The control: as many samples a prompt as the reinforcement takes in a pass, and fine-tuning on the best of them.
 
     A prompt whose samples all get the same reward says nothing, here as there.
     """
