@@ -10,7 +10,7 @@ from kdloop.settings import Settings
 from storage import snapshots
 from storage.database import open_database
 
-TABLES = ("methods", "divergence")  # of `bench`: comparisons with options of their own
+TABLES = ("methods", "divergence", "cost", "reward")  # of `bench`: comparisons with options of their own
 
 
 def main(argv: list[str] | None = None) -> int:

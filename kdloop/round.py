@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from kdloop import gate, packs, pairs, recipes
-from kdloop.knowledge import elicit
+from kdloop.knowledge import elicit, feature
 from kdloop.knowledge.rows import Means, Refused
 from kdloop.knowledge.self_knowledge import best_of_n
 from kdloop.methods import METHODS, NothingToLearn, choose, require, trust_region
@@ -78,7 +78,7 @@ def run(settings: Settings, round: Round) -> None:
             metrics = METHODS[method].train(model, base.tokenizer, examples, plan, clock.steps)
         except NothingToLearn as refusal:  # what a method samples itself, it sees only now
             return refuse(db, round, split, str(refusal), "training")
-        metrics |= trust_region.settle(model, start, base, origin, settings.round_max_tokens)
+        metrics |= trust_region.settle(model, start, base, origin, settings.round_max_tokens, recipe.strength)
         candidate = publish(db, round, parent, model, base, method, metrics)
 
     with clock.phase("gating", metrics=metrics):
@@ -141,12 +141,14 @@ def refuse(db, round: Round, split: Split, reason: str, at: str = "eliciting") -
 
 def plan_of(settings: Settings, round: Round, rater: PreferenceModel | None, recipe: Recipe, tasks: list[Task]) -> Plan:
     """The reward is the tasks' checks' where they have such, else a proven preference model's."""
+    features, writes = feature.folder(settings.db), any(step["source"] == "features" for step in recipe.knowledge)
     liking = rater.reward if rater and rater.skill.proven else None
     return Plan(
         round.seed,
         learning_rate=recipe.learning_rate,
         max_tokens=packs.load(recipe.pack).max_tokens or settings.round_max_tokens,
         teachers=tuple(filter(None, settings.teacher_models.split(","))),
+        stored=features if writes or features.is_dir() else None,
         system=settings.bake,
         reward=by_checks(tasks) or liking,
     )

@@ -41,3 +41,18 @@ def tiny_student(student_home, tmp_path_factory):
     AutoTokenizer.from_pretrained(student_home / "student").save_pretrained(directory)
     assert json.loads((directory / "config.json").read_text())["num_hidden_layers"] == 2
     return str(directory)
+
+
+@pytest.fixture(scope="session")
+def tiny_teacher(tiny_student, tmp_path_factory):
+    """Another random model of the same vocabulary, one layer deeper and wider."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    directory = tmp_path_factory.mktemp("teacher")
+    config = AutoConfig.from_pretrained(tiny_student)
+    config.update({"num_hidden_layers": 3, "hidden_size": 96, "head_dim": 24, "initializer_range": 0.2})
+    torch.manual_seed(7)
+    AutoModelForCausalLM.from_config(config).save_pretrained(directory)
+    AutoTokenizer.from_pretrained(tiny_student).save_pretrained(directory)
+    return str(directory)

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from kdloop.bench import divergence, methods
+from kdloop.bench import cost, divergence, methods
+from kdloop.methods import page
 from kdloop.methods.lora import Plan
 from kdloop.student.transformers import TransformersEngine
 
@@ -32,3 +33,21 @@ def test_divergences_are_compared_from_the_same_start(tiny_student):
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert [c[0] for c in cells] == ["`forward_kl`", "`bake`"]
     assert len({c[1].split(" to ")[0] for c in cells}) == 1
+
+
+def test_methods_are_measured_beside_sft_and_the_page_tells_it(tiny_student, tmp_path, monkeypatch):
+    names = ["dpo", "forward_kl", "rloo", "bake", "self_rewarding"]
+    found = cost.run(tiny_student, names, n=4, repeats=1, tokens=4)
+    assert found["self_rewarding"] is None
+    measured = {name for name, costs in found.items() if costs and costs["seconds"] > 0 and costs["ratio"] > 0}
+    assert measured == {"sft", *names} - {"self_rewarding"}
+    said = {"student": "a student", "examples": 4, "repeats": 1, "tokens": 4, "cpu": "c", "cores": 2}
+    cost.keep(tmp_path / "costs.json", said, {"sft": {"ratio": 1.0, "seconds": 76.0}, "self_rewarding": None})
+    cost.keep(tmp_path / "costs.json", said, {"dpo": {"ratio": 2.25, "seconds": 171.0}})
+    monkeypatch.setattr(page, "COSTS", tmp_path / "costs.json")
+    lines = page.page().split("\n")
+    (dpo,), (refused,) = ([row for row in lines if row.startswith(f"| `{n}` |")] for n in ("dpo", "self_rewarding"))
+    assert dpo.endswith("| 2.2 | 171 |") and refused.endswith("| refused |  |")
+    assert any(row.startswith("| `sft` |") and "| 1.0 |" in row for row in lines), "the second call keeps the first's"
+    cost.keep(tmp_path / "costs.json", said | {"cores": 4}, {"dpo": {"ratio": 2.25, "seconds": 171.0}})
+    assert "1.0" not in page.page().split("## Supervised")[0], "what was measured elsewhere is not mixed in"

@@ -11,6 +11,7 @@ from parts import Spoken, endpoint, means, teacher
 from kdloop import packs, pairs
 from kdloop.knowledge import curation, expansion, feature, labeling
 from kdloop.knowledge.rows import Refused
+from kdloop.methods import losses
 from kdloop.pairs import Example
 from kdloop.raters.teacher import Teacher, Teachers
 from kdloop.student.transformers import TransformersEngine
@@ -186,10 +187,10 @@ def test_features_are_the_teachers_distribution_and_small(db, student_home):
     full = feature.distribution(engine, prompt, said)
     assert kept.bytes_a_token <= 256 and kept.logprobs.shape == (len(full), 32)
     other = torch.log_softmax(full * 0.7, -1)  # the same student at another temperature
-    exact = float((full.exp() * (full - other)).sum(-1).mean())
-    assert feature.divergence(kept, other) == pytest.approx(exact, rel=0.05)
-    assert feature.divergence(kept, full) == pytest.approx(0, abs=2e-3)
-    path = feature.sidecar(db, "row")
+    apart = losses.forward_kl(feature.completed(kept, other), other).mean()
+    assert apart == pytest.approx(losses.forward_kl(full, other).mean(), rel=0.05)
+    assert losses.forward_kl(feature.completed(kept, full), full).mean() == pytest.approx(0, abs=2e-3)
+    path = feature.sidecar(feature.folder(db), "row")
     feature.save(path, kept)
     assert np.array_equal(feature.read(path).ids, kept.ids)
 
@@ -203,7 +204,7 @@ def test_features_need_a_local_teacher_of_the_same_vocabulary(db, tiny_student):
     assert feature.features(m, TASKS[:2], k=8) == 2
     with connect(db) as c:
         ids = [r[0] for r in c.execute("select id from feedback")]
-    assert all(feature.read(feature.sidecar(db, id)).ids.shape[1] == 8 for id in ids)
+    assert all(feature.read(feature.sidecar(feature.folder(db), id)).ids.shape[1] == 8 for id in ids)
     remote = Teachers(db, [Teacher("far", url="http://127.0.0.1:9/v1", terms="allowed")])
     with pytest.raises(Refused, match="directory"):
         feature.features(replace(m, teachers=remote), TASKS[:1])

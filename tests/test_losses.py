@@ -90,6 +90,22 @@ def test_a_noisy_vote_stops_pushing_at_the_margin_that_it_can_prove():
     assert margin.grad == pytest.approx(0.0, abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda y: losses.conservative(0.1 * (y[0] - y[1]), 0.1),
+        lambda y: losses.simpo(y[0], y[1], 2, 1),
+        lambda y: losses.odds_ratio(y[0], y[1]),
+        losses.rrhf,
+        losses.pro,
+    ],
+)
+def test_the_gradient_makes_the_better_likelier_and_the_worse_less_likely(loss):
+    better_last = torch.tensor([-1.5, -1.0], requires_grad=True)
+    loss(better_last).backward()
+    assert better_last.grad[0] < 0 < better_last.grad[1]
+
+
 def test_rankings():
     assert number(losses.rrhf(torch.tensor([-1.2, -0.8, -1.0]))) == 0.6
     assert number(losses.rrhf(torch.tensor([-0.8, -1.0, -1.2]))) == 0

@@ -39,6 +39,7 @@ def test_a_dozen_recipes_ship_and_each_names_known_parts():
     [
         ({"knowledge": ({"source": "majrity"},)}, "no knowledge source 'majrity'; there are best_of_n"),
         ({"start": "top"}, "start 'top'; one of auto, base, champion"),
+        ({"strength": 0.0}, "strength 0.0; above 0, up to 1"),
         ({"select": "all"}, "select 'all'; one of ifd"),
         ({"pack": "law"}, "No pack 'law'"),
         ({"knowledge": ({"source": "verified", "m": 4},)}, "verified has no option 'm'; there are n, temperature"),

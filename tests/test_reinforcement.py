@@ -8,6 +8,7 @@ import torch
 from test_methods import completion, example, student
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from kdloop.bench import reward as bench
 from kdloop.methods import METHODS, NothingToLearn, iterated, reinforcement, reward_model
 from kdloop.methods.lora import Plan
 from kdloop.methods.objective import sequence, sequence_logps
@@ -60,6 +61,20 @@ def test_beta_holds_the_policy_near_the_reference(talker):
         reinforcement.train(model, tokenizer, [example(i) for i in range(8)], plan, lambda *_: None, "grpo", beta)
         moved[beta] = chance_of_yes(model, tokenizer) - before
     assert abs(moved[5.0]) < 0.7 * moved[0.05]
+
+
+def test_rewards_rise_further_than_by_the_best_of_n_and_the_kl_stays_bounded(talker):
+    """The bench's comparison, with 8 prompts; the bound is what saying "yes" always would cost, ln(1 / p(yes))."""
+    prompts = [example(i).question for i in range(8)]
+    plan = Plan(1, epochs=10, learning_rate=5e-3, max_tokens=2, reward=is_yes)
+    control, *arms = bench.run(talker, ["rloo", "grpo"], prompts, prompts * 12, plan)
+    assert control["arm"] == "best_of_n" and [a["arm"] for a in arms] == ["rloo", "grpo"]
+    for arm in (control, *arms):
+        assert arm["n"] == 96 and 0.3 < arm["before"] < 0.7
+        assert arm["after"] > arm["before"]
+        assert 0.001 < arm["kl"] < math.log(1 / 0.3)
+    for arm in arms:
+        assert arm["low"] > 0 and arm["after"] > control["after"]
 
 
 def pairs(n, text=("good word", "bad thing")):

@@ -9,6 +9,7 @@ from test_selection import taught
 from kdloop import collect, packs, pairs, recipes, round, selection
 from kdloop.methods.lora import trainable_student
 from kdloop.packs import Task
+from kdloop.recipes import Recipe
 from kdloop.settings import Settings
 from storage import ancestry, checkpoints, conversations, rounds
 from storage.conversations import as_prompt
@@ -62,6 +63,30 @@ def test_what_a_method_finds_out_as_it_trains_refuses_the_round_with_the_reason(
     refused = ended(recipe.as_dict())
     assert refused.status == "rejected" and "gave a score in 0%" in refused.verdict["reason"], refused.error
     assert refused.candidate_id is None
+
+
+def test_a_recipe_says_how_far_to_bake(ended):
+    recipe = replace(recipes.load("grpo"), method="bake", prompts=8, examples=8, passes=8)
+    scales = {}
+    for strength in (1.0, 0.5):
+        baked = ended(replace(recipe, strength=strength).as_dict(), bake="End with DONE.")
+        assert baked.method == "bake", baked.error
+        scales[strength] = baked.metrics["step scale"]
+    assert scales[0.5] == scales[1.0] / 2 > 0
+
+
+def test_a_round_learns_a_teachers_distribution_that_it_stored_without_asking_it_again(
+    db, ended, tiny_teacher, tmp_path
+):
+    (tmp_path / "teachers.toml").write_text(
+        f'[[teacher]]\nname = "local"\ndirectory = "{tiny_teacher}"\nterms = "allowed"\n'
+    )
+    steps = {"knowledge": ({"source": "features", "k": 16},), "method": "forward_kl", "start": "champion"}
+    recipe = Recipe("mine", pack="sums", prompts=10, examples=10, passes=16, **steps)
+    judged = ended(recipe.as_dict(), teachers=str(tmp_path / "teachers.toml"))
+    assert judged.status in ("promoted", "rejected") and judged.method == "forward_kl", judged.error
+    assert judged.counts["elicited"] == {"features": judged.counts["train"]} and judged.metrics["loss"] > 0
+    assert len(list((db.parent / "features").glob("*.npz"))) == judged.counts["train"] >= 8
 
 
 def test_a_votes_round_goes_on_from_what_a_recipe_has_taught_and_replays_it(db, ended, tiny_student):

@@ -7,6 +7,7 @@ from transformers import AutoTokenizer
 
 from kdloop.methods import trust_region
 from kdloop.methods.lora import trainable_student
+from kdloop.student.transformers import TransformersEngine
 
 
 @pytest.mark.parametrize("curvature", [0.0005, 0.003, 0.03, 0.3])
@@ -49,6 +50,19 @@ def test_place_moves_every_trained_parameter_along_the_line(tiny_student):
     trust_region.place(model, start, end, 2.5)
     moved = trust_region.parameters(model)
     assert moved and all(torch.allclose(moved[name] - start[name], torch.tensor(2.5), atol=1e-5) for name in start)
+
+
+def test_half_baked_is_half_of_the_way(tiny_student):
+    base, moved, scales = TransformersEngine(tiny_student, dtype=torch.float32), {}, {}
+    for strength in (0.5, 1.0):
+        model = trainable_student(tiny_student, None, torch.float32, 0)
+        start = trust_region.parameters(model)
+        trust_region.place(model, start, {name: p + 0.02 for name, p in start.items()}, 1.0)
+        scales[strength] = trust_region.settle(model, start, base, base, 4, strength)["step scale"]
+        moved[strength] = {name: p - start[name] for name, p in trust_region.parameters(model).items()}
+    assert scales[0.5] == scales[1.0] / 2
+    assert all(torch.allclose(moved[0.5][name], moved[1.0][name] / 2, atol=1e-6) for name in moved[1.0])
+    assert all(p.any() for p in moved[0.5].values())
 
 
 def test_openings_see_who_says_the_same_to_all_and_who_says_only_the_prompt_again(tiny_student):

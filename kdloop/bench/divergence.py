@@ -27,8 +27,6 @@ from storage.conversations import Completion, as_prompt
 
 SYSTEM = "You are a pirate. Answer like a pirate."
 NAMES = [*divergence.METHODS, "speculative_kd", "bake"]
-NAMES.remove("kd_lora")  # these two learn from labels too
-NAMES.remove("salt")
 
 
 class HeldOut:

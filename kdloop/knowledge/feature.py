@@ -34,6 +34,11 @@ class Features:
     tail: np.ndarray
 
     @property
+    def arrays(self) -> tuple:
+        """Each with the type that torch computes with."""
+        return (self.ids, np.int64), (self.logprobs, np.float32), (self.tail, np.float32)
+
+    @property
     def bytes_a_token(self) -> float:
         return (self.ids.nbytes + self.logprobs.nbytes + self.tail.nbytes) / len(self.tail)
 
@@ -57,7 +62,7 @@ def features(means: Means, tasks: Sequence[Task], k: int = K, teacher: str = "")
         if answer.ok and not unusable(answer.text):
             said = by_teacher(answer, features=k)
             id = means.write(task.prompt, said, source="teacher", rater=local[0].name)
-            save(sidecar(means.db, id), top_k(engine, as_prompt(task.prompt), said.said, k))
+            save(sidecar(folder(means.db), id), top_k(engine, as_prompt(task.prompt), said.said, k))
             rows += 1
     return rows
 
@@ -81,16 +86,25 @@ def distribution(engine: Engine, prompt: list[Message], said: tuple[str, bool]) 
     return torch.log_softmax(logits.float(), -1).cpu()
 
 
-def divergence(teacher: Features, student: torch.Tensor) -> float:
-    """Forward KL a token from the kept part: the k tokens, and the tail as one more."""
-    p = torch.tensor(np.column_stack([teacher.logprobs, teacher.tail]).astype(np.float32))
-    q = student.gather(-1, torch.tensor(teacher.ids.astype(np.int64)))
-    rest = torch.log((1 - q.exp().sum(-1, keepdim=True)).clamp(min=1e-7))
-    return float((p.exp() * (p - torch.cat([q, rest], -1))).sum(-1).mean())
+def completed(kept: Features, student: torch.Tensor) -> torch.Tensor:
+    """(tokens, vocabulary) log-probabilities: the kept ones, and the tail's mass spread as the student spreads its own.
+
+    `student` has (tokens, vocabulary) logits. An f-divergence to this, and its gradient, is the one over k + 1
+    outcomes, the tail being one of them: the ratio is the same throughout the tail. So whatever takes a teacher that
+    reads along takes this.
+    """
+    ids, logprobs, tail = (torch.tensor(x.astype(kind), device=student.device) for x, kind in kept.arrays)
+    rest = student.detach().log_softmax(-1).scatter(-1, ids, -torch.inf)
+    rest = rest - rest.logsumexp(-1, keepdim=True) + tail[:, None]
+    return rest.scatter(-1, ids, logprobs)
 
 
-def sidecar(db: Path, feedback_id: str) -> Path:
-    return db.parent / "features" / f"{feedback_id}.npz"
+def folder(db: Path) -> Path:
+    return db.parent / "features"
+
+
+def sidecar(directory: Path, feedback_id: str) -> Path:
+    return directory / f"{feedback_id}.npz"
 
 
 def save(path: Path, f: Features) -> None:

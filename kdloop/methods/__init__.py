@@ -8,6 +8,7 @@ ends with a dict of its methods; FAMILIES puts them behind one door.
 from kdloop.methods import (
     divergence,
     dpo,
+    economy,
     iterated,
     kto,
     multi_turn,
@@ -23,7 +24,7 @@ from kdloop.methods.lora import Method, NothingToLearn, Plan
 from kdloop.pairs import Example
 
 FAMILIES = (sft, multi_turn, dpo, ranking, kto)  # people's feedback
-FAMILIES += (divergence, speculative, similarity, uld)  # a teacher
+FAMILIES += (divergence, speculative, similarity, uld, economy)  # a teacher
 FAMILIES += (self_teaching, iterated, reinforcement)  # the student itself, a reward
 METHODS: dict[str, Method] = {name: method for family in FAMILIES for name, method in family.METHODS.items()}
 MIN_EXAMPLES = 8

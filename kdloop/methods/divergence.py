@@ -17,13 +17,14 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from kdloop.methods import losses
+from kdloop.methods import losses, stored
 from kdloop.methods.lora import Method, NothingToLearn, OnStep, Plan, no_teacher
 from kdloop.methods.objective import Numbers, Sequence, bare, completion_logits, fit, sample, sequence, token_logps
 from kdloop.pairs import Example
 from kdloop.student.prompts import prompt_ids
 from storage.conversations import Completion, Message
 
+TEACHER = "a teacher with the student's vocabulary"
 Divergence = Callable[[Tensor, Tensor], Tensor]
 Draw = Callable[..., tuple[list[list[int]], Numbers]]  # (model, teacher, rows) -> own completions, numbers to log
 
@@ -98,16 +99,6 @@ def taid(steps: int):
     return loss
 
 
-def warm_up(steps: int, share: float = 0.17):
-    """The teacher's distribution for the first part of the training, the labels alone afterwards (SALT)."""
-    first, then = plain(steps, losses.forward_kl), plain(steps, losses.forward_kl, label=1.0)
-
-    def loss(teacher: Tensor, student: Tensor, targets: Tensor, progress: float) -> Tensor:
-        return (first if progress < share else then)(teacher, student, targets, progress)
-
-    return loss
-
-
 def objective(teacher: Teacher, loss, on_policy: float, draw: Draw, seed: int):
     """`loss(teacher logits, student logits, targets, progress)` -> (n,), over the positions of the completions."""
     coin = random.Random(seed)
@@ -150,15 +141,38 @@ def train(
         {"sequences": [sequence(tokenizer, e.prompt, e.chosen or nothing)], "told": prompt_ids(tokenizer, told(e))}
         for e in examples
     ]
-    steps = max(1, round(len(rows) / plan.batch * plan.epochs))
-    drawn = draw(plan, tokenizer.eos_token_id)
-    return fit(model, rows, objective(load(plan, model), loss(steps), on_policy, drawn, plan.seed), plan, on_step)
+    drawn, taught = draw(plan, tokenizer.eos_token_id), loss(steps_of(plan, rows))
+    return fit(model, rows, objective(load(plan, model), taught, on_policy, drawn, plan.seed), plan, on_step)
+
+
+def steps_of(plan: Plan, rows: list[dict]) -> int:
+    return max(1, round(len(rows) / plan.batch * plan.epochs))
+
+
+def on_text(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep, loss, lacks, **how) -> Numbers:
+    """As `train`, whose `how` is, where the teacher reads along; else what it stored beside its texts stands in for it.
+
+    Raises NothingToLearn where it stored nothing for these texts and `lacks` says that a teacher is needed.
+    """
+    rows = [] if plan.teachers else stored.rows(tokenizer, examples, plan)
+    if rows:
+        return fit(model, rows, stored.objective(loss(steps_of(plan, rows))), plan, on_step)
+    if plan.stored and (lack := lacks(plan)):
+        raise NothingToLearn(
+            f"None of {len(examples)} texts has its teacher's distribution beside it; the method {lack}"
+        )
+    return train(model, tokenizer, examples, plan, on_step, loss, **how)
 
 
 def white_box(loss, equation, paper, when, defaults="stored text", lacks=no_teacher, **options) -> Method:
-    fits, needs = (any_prompt, "prompts alone") if options.get("on_policy") == 1 else (usable, "completions to read")
-    needs = f"a teacher with the student's vocabulary, and {needs}"
-    return Method(fits, partial(train, loss=loss, **options), needs, equation, paper, defaults, when, lacks=lacks)
+    """`options` are `train`'s. With `on_policy` the teacher has to read along; else its stored distribution will do."""
+    words = {"loss": equation, "paper": paper, "defaults": defaults, "when": when}
+    if on_policy := options.get("on_policy"):
+        fits, texts = (any_prompt, "prompts alone") if on_policy == 1 else (usable, "completions to read")
+        return Method(fits, partial(train, loss=loss, **options), f"{TEACHER}, and {texts}", lacks=lacks, **words)
+    needs = f"{TEACHER}, and completions to read; or what it stored beside its own (the source `features`)"
+    taught = partial(on_text, loss=loss, lacks=lacks)
+    return Method(usable, taught, needs, lacks=lambda plan: "" if plan.stored else lacks(plan), **words)
 
 
 METHODS = {
@@ -229,21 +243,5 @@ METHODS = {
         "Prompts without any completion, and a teacher that is much better.",
         "l 1",
         on_policy=1,
-    ),
-    "kd_lora": white_box(
-        partial(plain, divergence=losses.forward_kl, temperature=2.0, label=0.5),
-        "1/2 T^2 KL(p | q) at temperature T + 1/2 NLL(y)",
-        "Azimi et al. 2024 (2410.20777); Hinton et al. 2015",
-        "Good texts and a good teacher for them: both teach.",
-        "T 2, stored text",
-        lacks=Method.lacks,  # nothing: the labels teach too
-    ),
-    "salt": white_box(
-        warm_up,
-        "KL(p | q) for the first 17 % of the steps, then NLL(y)",
-        "Rawat et al. 2024 (2410.18779)",
-        "A teacher that is no better than the student: it only starts it off.",
-        "17 %, stored text",
-        lacks=Method.lacks,  # nothing: the labels teach too
     ),
 }

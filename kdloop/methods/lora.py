@@ -36,8 +36,8 @@ class Plan:
     batch: int = 8
     max_tokens: int = 64  # of a completion that the method samples
     teachers: tuple[str, ...] = ()  # model directories or Hub names; none: the untrained student teaches
+    stored: Path | None = None  # where teachers' distributions lie (knowledge/feature.py): they do without the teacher
     system: str = ""  # the system prompt that `bake` turns into weights
-    strength: float = 1.0  # how far `bake` goes: 0.5 is half-baked
     reward: Reward | None = None
 
 

@@ -10,7 +10,7 @@ SDFT and SDPO trainers do the first two; with divergence.py they are a line each
 from dataclasses import replace
 from functools import partial
 
-from kdloop.methods import divergence, dpo, losses, trust_region
+from kdloop.methods import divergence, dpo, losses
 from kdloop.methods.divergence import any_prompt, plain, usable
 from kdloop.methods.lora import Method, OnStep, Plan
 from kdloop.methods.objective import sample
@@ -59,15 +59,13 @@ def write(model, tokenizer, prompts: list[list[Message]], plan: Plan) -> list[Co
 
 
 def bake(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep) -> dict[str, float]:
-    """The prompted student writes, the unprompted one matches its distribution there. `plan.strength` is the dial."""
+    """The prompted student writes, the unprompted one matches its distribution there. A recipe's `strength` is the
+    dial: how far of the way a round goes."""
     told = partial(with_system, plan.system)
-    start = trust_region.parameters(model)
     with model.disable_adapter():
         written = write(model, tokenizer, [told(e) for e in examples], plan)
     rows = [replace(e, chosen=k) for e, k in zip(examples, written, strict=True) if k.text]
-    metrics = divergence.train(model, tokenizer, rows, plan, on_step, told=told)
-    trust_region.place(model, start, trust_region.parameters(model), plan.strength)
-    return metrics
+    return divergence.train(model, tokenizer, rows, plan, on_step, told=told)
 
 
 def spin(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep) -> dict[str, float]:
@@ -106,7 +104,7 @@ METHODS = {
         needs="a system prompt, and prompts",
         loss="E_y[KL(p | q)], y and p by the student told the system prompt",
         paper="Bhargava et al. 2024 (2409.13697)",
-        defaults="strength 1; less is half-baked",
+        defaults="a recipe's strength 1; less is half-baked",
         when="A rule that should hold without being said each time.",
         lacks=lambda plan: "" if plan.system else "needs a system prompt: KDLOOP_BAKE",
     ),

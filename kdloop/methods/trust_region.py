@@ -34,12 +34,14 @@ ECHO_RISE = 0.05  # of the share that only repeats its prompt; the gate's guard 
 DRAW_BACK = 0.85
 
 
-def settle(model, start: dict[str, torch.Tensor], base: Engine, origin: Engine, max_tokens: int) -> dict[str, float]:
+def settle(
+    model, start: dict[str, torch.Tensor], base: Engine, origin: Engine, max_tokens: int, strength: float = 1.0
+) -> dict[str, float]:
     """Move the trained model along its direction to the edge of the region; {"step scale", "anchor NLL rise"}.
 
     `start` holds the parameters before training, and `origin` is the engine that has them. Each scale is tried as it
     would serve: saved, merged, loaded. A scale is drawn back where the student begins to say the same to all prompts,
-    or to say them again.
+    or to say them again. `strength` is the share of that way that is gone in the end: 0.5 is half-baked.
     """
     prompts, samples = sample(base, max_tokens)
     completions = [s.said for s in samples]
@@ -60,7 +62,8 @@ def settle(model, start: dict[str, torch.Tensor], base: Engine, origin: Engine, 
     tries = 0
     while tries < DRAWS and (openings(base.tokenizer, *sample(engine_at(scale), OPENING_TOKENS)) > limits).any():
         scale, tries = scale * DRAW_BACK, tries + 1
-    found = rise(scale) if tries else found  # either way, the model is now at `scale`
+    scale *= strength
+    found = rise(scale) if tries or strength != 1 else found  # either way, the model is now at `scale`
     return {"step scale": scale, "anchor NLL rise": found, "drawn back": tries}
 
 

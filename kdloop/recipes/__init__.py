@@ -6,6 +6,7 @@ prompts, examples              how many prompts are asked, how many examples are
 passes, learning_rate          how many examples a training sees, and the peak of its learning rate
 select                         which examples, where there are more: one of SELECTIONS; else the newest
 start                          where training starts: champion, base, or auto (selection.py)
+strength                       how far of the way that the trust region allows: 0.5 is half-baked (Prompt Baking)
 """
 
 from dataclasses import asdict, dataclass
@@ -34,6 +35,7 @@ class Recipe:
     passes: int = 56  # examples seen in a training: fewer are seen more often, up to three times
     learning_rate: float = 3e-4  # the peak
     start: str = "auto"
+    strength: float = 1.0  # above 0, up to 1
     select: str = ""  # "" is the newest first; else one of SELECTIONS
 
     def __post_init__(self):
@@ -41,6 +43,8 @@ class Recipe:
             raise ValueError(f"Recipe {self.name}: {wrong}")
         if self.start not in STARTS:
             raise ValueError(f"Recipe {self.name}: start {self.start!r}; one of {', '.join(STARTS)}")
+        if not 0 < self.strength <= 1:
+            raise ValueError(f"Recipe {self.name}: strength {self.strength}; above 0, up to 1")
         if self.select and self.select not in SELECTIONS:
             raise ValueError(f"Recipe {self.name}: select {self.select!r}; one of {', '.join(SELECTIONS)}")
         packs.load(self.pack)

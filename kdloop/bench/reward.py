@@ -1,0 +1,114 @@
+"""Reinforcement by checks against fine-tuning on the best of n, n being what the reinforcement samples of a prompt.
+
+    python -m kdloop bench reward --pack sums --methods rloo grpo --prompts 32 --held-out 64
+
+Prints the mean reward of one sample for each held-out prompt before and after, the difference with its 95 % interval,
+and how far the student went for it: KL(pi | ref) on its own samples, nats a token. The reinforcement samples anew in
+each pass, the control once, before its first.
+"""
+
+import argparse
+import time
+from dataclasses import replace
+
+import numpy as np
+import torch
+from transformers import AutoTokenizer
+
+from kdloop import packs
+from kdloop.methods import METHODS, losses, sft
+from kdloop.methods.divergence import Teacher
+from kdloop.methods.lora import OnStep, Plan, trainable_student
+from kdloop.methods.objective import completion_logits, sequence
+from kdloop.methods.reinforcement import GROUP
+from kdloop.methods.self_teaching import write
+from kdloop.pairs import Example
+from kdloop.selection import by_checks
+from kdloop.settings import Settings
+from kdloop.student.base import find_student
+from kdloop.student.transformers import device_and_dtype
+from storage.conversations import as_prompt
+
+CONTROL = "best_of_n"
+
+
+def best_of_n(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep) -> dict[str, float]:
+    """The control: as many samples a prompt as the reinforcement takes in a pass, and fine-tuning on the best of them.
+
+    A prompt whose samples all get the same reward says nothing, here as there.
+    """
+    asked = [e for e in examples for _ in range(GROUP)]
+    written = write(model, tokenizer, [e.prompt for e in asked], plan)
+    rewards = np.array([plan.reward(e.question, k.text) for e, k in zip(asked, written, strict=True)])
+    groups, kept = rewards.reshape(len(examples), GROUP), []
+    for i, (e, group) in enumerate(zip(examples, groups, strict=True)):
+        if group.max() > group.min():
+            kept.append(replace(e, chosen=written[i * GROUP + int(group.argmax())]))
+    return sft.train(model, tokenizer, kept, plan, on_step)
+
+
+def arms(names: list[str]) -> dict:
+    return {CONTROL: best_of_n} | {name: METHODS[name].train for name in names}
+
+
+@torch.no_grad()
+def measure(model, tokenizer, questions: list[str], plan: Plan) -> tuple[np.ndarray, float]:
+    """(rewards of one sample a question, KL(pi | ref) in nats a token on them; ref is the student without adapter)."""
+    torch.manual_seed(plan.seed)
+    written = write(model, tokenizer, [as_prompt(q) for q in questions], plan)
+    apart = []
+    for question, k in zip(questions, written, strict=True):
+        own = [sequence(tokenizer, as_prompt(question), k)]
+        z, targets = completion_logits(model, own)
+        p, q = (x[targets != -100].log_softmax(-1) for x in (z, Teacher().logits(model, own)))
+        apart.append(losses.forward_kl(p, q))
+    rewards = [plan.reward(q, k.text) for q, k in zip(questions, written, strict=True)]
+    return np.array(rewards), torch.cat(apart).mean().item()
+
+
+def run(source: str, names: list[str], prompts: list[str], held_out: list[str], plan: Plan) -> list[dict]:
+    """A row of the table for the control and each method, all from the same untrained student."""
+    tokenizer, dtype = AutoTokenizer.from_pretrained(source), device_and_dtype()[1]
+    before, _ = measure(trainable_student(source, None, dtype, plan.seed), tokenizer, held_out, plan)
+    examples, rows = [Example(as_prompt(q), None, None, q, (q,)) for q in prompts], []
+    for name, train in arms(names).items():
+        model, begun = trainable_student(source, None, dtype, plan.seed), time.monotonic()
+        torch.manual_seed(plan.seed)
+        train(model, tokenizer, examples, plan, lambda *_: None)
+        seconds = time.monotonic() - begun
+        after, kl = measure(model, tokenizer, held_out, plan)
+        gain, spread = after - before, 1.96 * (after - before).std(ddof=1) / len(after) ** 0.5
+        row = {"arm": name, "n": len(after), "before": before.mean(), "after": after.mean(), "kl": kl}
+        rows.append(row | {"low": gain.mean() - spread, "high": gain.mean() + spread, "seconds": seconds})
+        print(line(rows[-1]), flush=True)
+    return rows
+
+
+def line(row: dict) -> str:
+    gain = f"{row['after'] - row['before']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
+    rewards = f"{row['before']:.3f} to {row['after']:.3f}"
+    return f"| `{row['arm']}` | {rewards} | {gain} | {row['n']} | {row['kl']:.3f} | {row['seconds']:.0f} |"
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m kdloop bench reward", description=__doc__.split("\n")[0])
+    parser.add_argument("--methods", nargs="+", default=["rloo", "grpo"])
+    parser.add_argument("--pack", default="sums", help="one with checks: they are the reward")
+    parser.add_argument("--prompts", type=int, default=32)
+    parser.add_argument("--held-out", type=int, default=64)
+    parser.add_argument("--epochs", type=float, default=2)
+    parser.add_argument("--learning-rate", type=float, default=Plan(0).learning_rate)
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args(argv)
+    settings, tokens = Settings.from_environment(), packs.load(args.pack).max_tokens
+    tasks = {part: packs.tasks(args.pack, part)[:n] for part, n in (("train", args.prompts), ("gate", args.held_out))}
+    reward = by_checks([t for part in tasks.values() for t in part])
+    if reward is None:
+        parser.error(f"The pack {args.pack} has prompts without checks")
+    known = {"max_tokens": tokens or settings.round_max_tokens, "reward": reward, "epochs": args.epochs}
+    plan = Plan(args.seed, learning_rate=args.learning_rate, **known)
+    print(
+        "| arm | mean reward | difference (95 %) | n | KL(pi, ref) | seconds |\n|---|---|---|---|---|---|", flush=True
+    )
+    asked = {part: [t.prompt for t in mine] for part, mine in tasks.items()}
+    run(find_student(settings.student, settings.home), args.methods, asked["train"], asked["gate"], plan)

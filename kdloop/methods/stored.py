@@ -1,0 +1,51 @@
+"""A teacher that is not there: its distribution lies beside the text that it wrote (knowledge/feature.py).
+
+    L = E_{stored y}[D(p_k, p_S)],  p_k = the top k, and the tail's mass spread as the student spreads its own
+
+The divergences and their relatives take it where the plan names no teacher that reads along (divergence.py).
+"""
+
+from dataclasses import replace
+
+import torch
+
+from kdloop.knowledge import feature
+from kdloop.knowledge.feature import Features
+from kdloop.methods.lora import Plan
+from kdloop.methods.objective import completion_logits, sequence
+from kdloop.pairs import Example
+from kdloop.student.prompts import completion_ids
+
+
+def rows(tokenizer, examples: list[Example], plan: Plan) -> list[dict]:
+    """A row of each example whose chosen completion has its distribution beside it; none where the plan has no folder.
+
+    What was written with other tokens than the student's is left out: its positions are not the student's.
+    """
+    if plan.stored is None:
+        return []
+    made = []
+    for e in examples:
+        paths = [path for id in e.rows if (path := feature.sidecar(plan.stored, id)).exists()]
+        if paths and len((kept := feature.read(paths[0])).tail) == len(completion_ids(tokenizer, *e.chosen.said)):
+            own = sequence(tokenizer, e.prompt, e.chosen)
+            made.append({"sequences": [own], "kept": cut(kept, len(own[1]))})
+    return made
+
+
+def cut(kept: Features, tokens: int) -> Features:
+    return replace(kept, ids=kept.ids[:tokens], logprobs=kept.logprobs[:tokens], tail=kept.tail[:tokens])
+
+
+def objective(loss):
+    """`loss(teacher logits, student logits, targets, progress)` -> (n,), over the positions of the completions."""
+
+    def of_rows(model, rows: list[dict], progress: float):
+        logits, targets = completion_logits(model, [r["sequences"][0] for r in rows])
+        at = targets != -100
+        teacher = torch.cat(
+            [feature.completed(r["kept"], z[of_row]) for r, z, of_row in zip(rows, logits, at, strict=True)]
+        )
+        return loss(teacher, logits[at], targets[at], progress).mean(), {}
+
+    return of_rows

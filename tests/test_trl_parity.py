@@ -1,0 +1,199 @@
+"""Our losses are TRL's, in value and gradient, wherever TRL has them too; and TRL's have their golden values here."""
+
+import math
+from collections import defaultdict
+from types import SimpleNamespace
+
+import pytest
+import torch
+from datasets import Dataset
+from test_methods import example, full, nll, student, trained
+from trl import DPOTrainer, KTOTrainer, RewardTrainer
+from trl.experimental.cpo import CPOTrainer
+from trl.experimental.gkd import GKDTrainer
+from trl.experimental.gold.gold_trainer import ULDLoss
+from trl.experimental.iw_opd.iw_opd_trainer import _jsd_divergence
+from trl.experimental.orpo import ORPOTrainer
+from trl.experimental.sdft import loss_utils as sdft
+from trl.experimental.sdpo import loss_utils as sdpo
+from trl.experimental.tpo import TPOConfig, TPOTrainer
+from trl.trainer.distillation_trainer import _chunked_divergence_loss
+
+from kdloop.knowledge import feature
+from kdloop.methods import dpo, losses, ranking
+from kdloop.methods.lora import Plan, common_arguments
+from kdloop.methods.objective import sequence
+
+CHOSEN, REJECTED = (torch.randn(5, generator=torch.Generator().manual_seed(s)).sub(3) for s in (1, 2))
+TEACHER, STUDENT = torch.randn(2, 6, 11, generator=torch.Generator().manual_seed(3))
+P = TEACHER.log_softmax(-1)
+
+
+def same(ours, theirs, *inputs):
+    """Both are functions of the inputs: the same sum and the same gradients, to 1e-5."""
+    seen = []
+    for loss in (ours, theirs):
+        leaves = [x.clone().requires_grad_() for x in inputs]
+        value = loss(*leaves).sum()
+        seen.append([value.detach(), *torch.autograd.grad(value, leaves)])
+    for mine, other in zip(*seen, strict=True):
+        assert torch.allclose(mine, other, atol=1e-5)
+    assert all(gradient.abs().max() > 1e-3 for gradient in seen[0][1:]), "nothing was compared"
+
+
+def cpo(loss_type, beta, gamma=0.0, smoothing=0.0):
+    said = {"alpha": 0.0, "beta": beta, "simpo_gamma": gamma, "label_smoothing": smoothing, "loss_type": loss_type}
+    settings = SimpleNamespace(**said, accelerator=torch.zeros(1))  # asked for its device
+    return lambda chosen, rejected: CPOTrainer.cpo_loss(settings, chosen, rejected)[0]
+
+
+def test_pairs_are_cpos_simpos_and_orpos():
+    same(lambda c, r: losses.simpo(c, r, 2, 1), cpo("simpo", 2.0, 1.0), CHOSEN, REJECTED)
+    same(lambda c, r: losses.conservative(0.1 * (c - r), 0.2), cpo("sigmoid", 0.1, smoothing=0.2), CHOSEN, REJECTED)
+    orpo = SimpleNamespace(beta=0.1, accelerator=torch.zeros(1))
+    same(
+        lambda c, r: 0.1 * losses.odds_ratio(c, r),
+        lambda c, r: -ORPOTrainer.odds_ratio_loss(orpo, c, r)[0],
+        CHOSEN,
+        REJECTED,
+    )
+
+
+def test_pro_of_two_is_simpo_with_beta_one_and_gamma_zero():
+    pairs = lambda c, r: torch.stack([losses.pro(p) for p in torch.stack([c, r], 1)])  # noqa: E731
+    same(pairs, lambda c, r: losses.simpo(c, r, beta=1, gamma=0), CHOSEN, REJECTED)
+    same(pairs, cpo("simpo", 1.0), CHOSEN, REJECTED)
+
+
+# TRL's ends of beta are the KLs, ours are losses of their own: beta -> the loss
+BETAS = {0: losses.forward_kl, 0.1: None, 0.5: None, 0.9: None, 1: losses.reverse_kl}
+
+
+@pytest.mark.parametrize("beta", BETAS)
+def test_divergences_are_gkds_iw_opds_sdfts_sdpos_and_the_distillation_trainers(beta):
+    def ours(z):
+        q = z.log_softmax(-1)
+        return BETAS[beta](P, q) if BETAS[beta] else losses.gjsd(P, q, beta)
+
+    def gkd(z):
+        return GKDTrainer.generalized_jsd_loss(z[None], TEACHER[None], beta=beta, reduction="sum")
+
+    def iw_opd(z):
+        return _jsd_divergence(z.log_softmax(-1), P, beta)
+
+    def distillation(z):
+        head, every = torch.eye(11), torch.ones(1, 6)
+        return 6 * _chunked_divergence_loss(z[None], TEACHER[None], head, head, every, float(beta))[0]
+
+    same(ours, gkd, STUDENT)
+    same(ours, iw_opd, STUDENT)
+    same(ours, distillation, STUDENT)
+    for trl in (sdft, sdpo):
+        theirs = trl.compute_full_logit_self_distillation_loss
+        same(ours, lambda z, f=theirs: f(z, TEACHER, distillation_alpha=float(beta)), STUDENT)
+
+
+@pytest.mark.parametrize("divergence", [losses.forward_kl, losses.reverse_kl, losses.gjsd], ids=lambda d: d.__name__)
+def test_a_stored_top_k_gives_what_trl_makes_of_k_tokens_and_a_tail_bucket(divergence):
+    """TRL takes the student's top k, a stored distribution has the teacher's: here they are the same tokens."""
+    student = 0.5 * TEACHER
+    ids = student.topk(4).indices
+    assert torch.equal(ids.sort().values, TEACHER.topk(4).indices.sort().values)
+    logprobs = P.gather(-1, ids)
+    tail = torch.log1p(-logprobs.exp().sum(-1))
+    kept = feature.Features(ids.numpy(), logprobs.numpy(), tail.numpy())
+    alpha = {losses.forward_kl: 0.0, losses.reverse_kl: 1.0, losses.gjsd: 0.5}[divergence]
+    options = {"distillation_topk": 4, "distillation_alpha": alpha, "distillation_add_tail": True}
+    same(
+        lambda z: divergence(feature.completed(kept, z), z.log_softmax(-1)),
+        lambda z: sdft.compute_topk_self_distillation_loss(z, TEACHER, **options),
+        student,
+    )
+
+
+def test_uld_is_golds_where_both_tokenizers_cut_alike():
+    said = {f"uld_{side}_temperature": 1.0 for side in ("student", "teacher")}
+    said |= {f"uld_skip_{side}_eos": False for side in ("student", "teacher")}
+    said |= {"uld_crossentropy_weight": 0.0, "uld_distillation_weight": 1.0, "use_extended_uld": False}
+    gold = ULDLoss(SimpleNamespace(**said, uld_token_merge_strategy="bayesian"))
+    teacher, ids = TEACHER[:, :7], torch.arange(6)[None]
+    labels = torch.tensor([[-100, -100, 2, 3, 4, 5]])
+    same(
+        lambda z: losses.sorted_l1(teacher[1:5].log_softmax(-1), z[1:5].log_softmax(-1)).mean(),
+        lambda z: gold(z[None], teacher[None], labels, labels, ids, ids),
+        STUDENT,
+    )
+
+
+class TokenizedTPOTrainer(TPOTrainer):
+    def _prepare_dataset(self, dataset, *_):
+        return dataset
+
+
+def test_tpo_is_trls_on_a_model(tiny_student):
+    model, tokenizer = student(tiny_student)
+    e = full(1)
+    said = [sequence(tokenizer, e.prompt, k) for k in e.ranking]
+    names = ("reference_ids", "chosen_ids", "rejected_ids")  # TRL calls the best one of three the reference
+    row = {"prompt_ids": said[0][0]} | {name: ids for name, (_, ids) in zip(names, said, strict=True)}
+    args = TPOConfig(**common_arguments(Plan(1), 1, 1), beta=0.01, tpo_alpha=1.0)
+    trainer = TokenizedTPOTrainer(model, args=args, train_dataset=Dataset.from_list([row]), processing_class=tokenizer)
+    ours, _ = ranking.objective(ranking.tpo)(model, [{"sequences": said, "weight": 1.0}], 0.0)
+    theirs = trainer.compute_loss(model, trainer.data_collator([row]))
+    assert ours.item() == pytest.approx(theirs.item(), abs=1e-5)
+    learned = [p for n, p in model.named_parameters() if "lora_B" in n]
+    mine, other = (torch.autograd.grad(loss, learned) for loss in (ours, theirs))
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(mine, other, strict=True))
+    assert max(g.abs().max() for g in mine) > 1e-3
+
+
+# --- survey, Appendix A, by the trainers that TRL brings: references planted so that the log-ratios are known ---------
+
+
+def planted_pairs(monkeypatch, apart):
+    """Each chosen completion is by `apart(tokens)` likelier than in the reference, the rejected one as likely."""
+    real = DPOTrainer.compute_ref_log_probs
+
+    def compute(self, model, batch):
+        chosen, rejected = real(self, model, batch)
+        return chosen - apart(batch["completion_mask"].chunk(2)[0].sum(1)), rejected
+
+    monkeypatch.setattr(DPOTrainer, "compute_ref_log_probs", compute)
+
+
+@pytest.mark.parametrize(
+    ("name", "apart", "golden", "first"),
+    [("dpo", lambda tokens: 3.0, 0.554355, 100), ("ipo", lambda tokens: 0.6 * tokens, 19.36, 200)],
+)
+def test_dpo_and_ipo_have_their_golden_value(name, apart, golden, first, tiny_student, monkeypatch):
+    planted_pairs(monkeypatch, apart)
+    examples = [example(first + i) for i in range(8)]  # of each case its own: TRL keeps references by their rows
+    seen, _ = trained(name, tiny_student, examples, Plan(seed=1, epochs=1))
+    assert seen[0] == pytest.approx(golden + dpo.ANCHOR * nll(*student(tiny_student), examples), abs=2e-3)
+
+
+@pytest.mark.parametrize(("liked", "ratio", "first"), [(True, 2.0, 300), (False, -1.0, 400)])
+def test_kto_has_its_golden_value(liked, ratio, first, tiny_student, monkeypatch):
+    real = KTOTrainer.compute_ref_log_probs
+
+    def planted(self, model, batch):
+        said, mismatched = real(self, model, batch)
+        return said - ratio, mismatched - 0.5
+
+    monkeypatch.setattr(KTOTrainer, "compute_ref_log_probs", planted)
+    examples = [example(first + i, both=False, liked=liked) for i in range(8)]
+    seen, _ = trained("kto", tiny_student, examples, Plan(seed=1, epochs=1))
+    assert seen[0] == pytest.approx(0.46257, abs=1e-4)
+
+
+@pytest.mark.parametrize(("margin", "golden"), [(None, 0.474077), (0.3, 0.598139)])
+def test_the_reward_models_loss_has_its_golden_value(margin, golden):
+    logits = torch.tensor([[0.8], [0.3]])
+    accelerator = SimpleNamespace(gather=lambda x: x, gather_for_metrics=lambda x: x)
+    settings = SimpleNamespace(center_rewards_coefficient=None)
+    trainer = SimpleNamespace(args=settings, accelerator=accelerator, _metrics=defaultdict(lambda: defaultdict(list)))
+    trainer.model, trainer._total_train_tokens, trainer._tp_size = SimpleNamespace(training=False), 0, 1
+    inputs = {"attention_mask": torch.ones(2, 1)} | ({"margin": torch.tensor([margin])} if margin else {})
+    loss = RewardTrainer.compute_loss(trainer, lambda **_: SimpleNamespace(logits=logits), inputs)
+    assert loss.item() == pytest.approx(golden, abs=1e-6)
+    assert math.isclose(losses.simpo(*logits[:, 0], beta=1, gamma=margin or 0.0), golden, abs_tol=1e-6)
