@@ -48,7 +48,7 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor) -> gr.Bl
         state = gr.State({})
         side = sidebar.build(settings, state)
         gr.Markdown(t("## kdloop\nChat with a small student. Your ratings are its next lesson."))
-        consent.build(settings)
+        notice = consent.build(settings)
         with gr.Tabs() as tabs:
             with gr.Tab(t("Chat"), id="chat"):
                 parts = chat.build(settings, serving, supervisor, who, state)
@@ -86,6 +86,8 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor) -> gr.Bl
         listed = session.named(partial(sidebar.titles, settings, ""), "titles_at_start")
         greeted = session.named(partial(chat.header, settings), "header_at_start")
         known.then(greeted, None, parts.head, queue=False, **session.PRIVATE)  # it says that the page is ready
+        noticed = session.named(partial(consent.notice, settings), "notice")
+        known.then(noticed, None, notice, queue=False, **session.PRIVATE)
         known.then(listed, state, side["past"], queue=False, **session.PRIVATE)
     return demo
 
