@@ -38,6 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     many = commands.add_parser("measure", help="accuracy of the champion and of the base on a pack's held-out prompts")
     many.add_argument("--pack", required=True)
     many.add_argument("--n", type=int, default=500)
+    many.add_argument("--samples", type=int, default=0, help="so many a prompt too: best of k by the checks, majority")
     many.add_argument("--json", type=Path, help="write every completion and the outcome to this file")
     trust = commands.add_parser("calibrate", help="compare the judge, the first teacher, with people's votes")
     trust.add_argument("--pack", default="general", help="whose rubric it judges by")
@@ -112,7 +113,7 @@ def run_round(args) -> int:
 def measure(args) -> int:
     from kdloop import measure as measuring
 
-    report = measuring.against_base(Settings.from_environment(), args.pack, args.n)
+    report = measuring.against_base(Settings.from_environment(), args.pack, args.n, args.samples)
     print(measuring.table(report))
     if args.json:
         measuring.write(report, args.json)

@@ -29,6 +29,8 @@ PLOTS = """
 """  # Vega names its lines for screen readers but not what they show: the table beside each plot does
 INK, INK_DARK = "*primary_800", "*primary_200"  # Soft's own primary_500 is too pale to read on its tints
 THEME = gr.themes.Soft(primary_hue="teal", font=("system-ui", "sans-serif")).set(
+    block_info_text_color="*neutral_600",
+    block_info_text_color_dark="*neutral_300",
     block_label_text_color=INK,
     block_label_text_color_dark=INK_DARK,
     block_title_text_color=INK,
