@@ -15,7 +15,7 @@ HELD_OUT = packs.prompts("general", "gate")[0]
 
 
 def two_sided(request):
-    """Fits for tomatoes; a role leaks for cats; the piano's person leaves the subject; the sky's asks what is held out."""
+    """Fits for tomatoes; names a role for cats; leaves the subject of the piano; asks what is held out after the sky."""
     asked = request["messages"][-1]["content"]
     if "says next" not in asked:
         return "Assistant: it does" if "cats" in asked and "more" in asked else f"A short answer to: {asked}"

@@ -12,8 +12,8 @@ from transformers import AutoTokenizer
 from kdloop import packs, pairs, recipes
 from kdloop.__main__ import main as command
 from kdloop.knowledge import KNOWLEDGE, elicit
-from kdloop.methods import METHODS
 from kdloop.knowledge.rows import Refused, training_id
+from kdloop.methods import METHODS
 from kdloop.pairs import Example
 from kdloop.raters import judge as judging
 from kdloop.raters import preference_model

@@ -23,7 +23,7 @@ def test_the_harder_version_that_belongs_to_its_prompt_is_picked(original, rewri
 
 
 def test_both_versions_are_kept_and_the_students_choice_is_liked(db):
-    """By the student: rewritings say more the longer they are; the third is unchanged, no version of the fourth fits."""
+    """The rewriting is picked, except of the second; the third is unchanged, and no version of the fourth fits."""
 
     def writes(request):
         asked = request["messages"][-1]["content"]
@@ -31,7 +31,7 @@ def test_both_versions_are_kept_and_the_students_choice_is_liked(db):
         return f"original {at}" if "better answer" not in asked or at == 2 else f"rewritten {at}"
 
     def logprobs(prompts, said):
-        """Ratios e^-0.5 for originals, e^-0.2 for rewritings, except of the second task: e^-0.9; e^0.1 of the fourth."""
+        """IFD e^-0.5 of originals and e^-0.2 of rewritings; e^-0.9 of the second's, e^0.1 of both of the fourth."""
         gains = {"original": -0.5, "rewritten 1": -0.9, "rewritten": -0.2}
         rows = []
         for prompt, (text, _) in zip(prompts, said, strict=True):
@@ -47,6 +47,6 @@ def test_both_versions_are_kept_and_the_students_choice_is_liked(db):
     assert liked == {TASKS[0].prompt: "rewritten 0", TASKS[1].prompt: "original 1", TASKS[4].prompt: "rewritten 4"}
     with connect(db) as c:
         rows = c.execute("select text, json_extract(sampling, '$.ifd') from completions").fetchall()
-    kept = {text: ratio for text, ratio in map(tuple, rows)}
+    kept = dict(map(tuple, rows))
     assert len(kept) == 6 and kept["original 0"] == pytest.approx(np.exp(-0.5), abs=1e-4)
     assert kept["rewritten 1"] == pytest.approx(np.exp(-0.9), abs=1e-4)
