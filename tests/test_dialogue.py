@@ -15,7 +15,7 @@ HELD_OUT = packs.prompts("general", "gate")[0]
 
 
 def two_sided(request):
-    """Fits for tomatoes; names a role for cats; leaves the subject of the piano; asks what is held out after the sky."""
+    """Fits for tomatoes; names a role for cats; leaves the piano's subject; asks what is held out after the sky."""
     asked = request["messages"][-1]["content"]
     if "says next" not in asked:
         return "Assistant: it does" if "cats" in asked and "more" in asked else f"A short answer to: {asked}"
@@ -24,7 +24,9 @@ def two_sided(request):
         return "Tell me about the fall of the Roman empire."
     if "sky" in first:
         return HELD_OUT
-    return f"Tell me more of this: {first} Part {asked.count('Person: ')}."
+    if asked.count("Person: ") == 1:
+        return f"Tell me more of this: {first}"
+    return f"And what does it cost, compared with other ways? I mean: {first}"
 
 
 def test_a_conversation_alternates_ends_on_an_answer_and_keeps_its_subject(db):
