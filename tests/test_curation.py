@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from parts import Spoken, endpoint, means, teacher
+from scipy.stats import chisquare
 
 from kdloop import packs, pairs
 from kdloop.knowledge import curation, expansion, feature, labeling, passages
@@ -75,6 +76,26 @@ def test_evolve_eliminates_refusals_copies_and_what_gained_nothing_and_keeps_par
     with connect(db) as c:
         notes = c.execute("select json_extract(sampling, '$.parent') from completions").fetchall()
     assert {r[0] for r in notes} == {t.prompt for t in TASKS[3:6]}
+
+
+def test_operators_are_drawn_evenly_and_nothing_is_evolved_deeper_than_four(db):
+    def say(r):
+        asked = r["messages"][-1]["content"]
+        if asked.startswith("Do these two"):
+            return "No."
+        n = sum(ord(c) * i for i, c in enumerate(asked)) % 9973
+        return f"Number {n} wants {n + 7} things of {n * 3}" if asked.startswith("Rewrite this") else "An answer."
+
+    with endpoint(say) as (url, seen):
+        m = means(db, None, pack="general", teachers=[teacher(url)])
+        expansion.evolve(m, packs.tasks("general", "train")[:150])
+        told = [r["messages"][-1]["content"] for r in seen]
+        drawn = [sum(how in t for t in told) for how in expansion.OPERATORS.values()]
+        assert sum(drawn) == 150 and chisquare(drawn).pvalue > 0.05, drawn
+        expansion.evolve(m, TASKS[:1], rounds=9)
+    with connect(db) as c:
+        depths = {r[0] for r in c.execute("select json_extract(sampling, '$.depth') from completions")}
+    assert depths == {1, 2, 3, 4}
 
 
 def test_lion_finds_exactly_the_hard_prompts_and_writes_as_many_easy_ones(db):

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from parts import endpoint, means, teacher
@@ -25,6 +26,7 @@ from storage.conversations import Completion, add_completion, add_turn, as_promp
 from storage.database import new_id
 from storage.feedback import add_feedback
 
+ROOT = Path(__file__).parent.parent
 HELD_OUT = [p for pack in packs.names() for part in packs.PARTS[1:] for p in packs.prompts(pack, part)]
 
 
@@ -35,6 +37,14 @@ def test_a_dozen_recipes_ship_and_each_names_known_parts():
     assert {r.method for r in shipped} <= {"auto", *METHODS}
     assert {s["source"] for r in shipped for s in r.knowledge} <= set(KNOWLEDGE)
     assert recipes.from_dict(json.loads(json.dumps(shipped[0].as_dict()))).as_dict() == shipped[0].as_dict()
+
+
+def test_the_page_of_the_sources_names_each_and_tests_that_exist():
+    page = (ROOT / "docs" / "knowledge.md").read_text()
+    assert {name for name in KNOWLEDGE if f"| `{name}` |" not in page} == set()
+    tests = "\n".join(path.read_text() for path in (ROOT / "tests").glob("*.py"))
+    named = set(re.findall(r"`(test_\w+)`", page))
+    assert len(named) > 40 and {name for name in named if f"def {name}(" not in tests} == set()
 
 
 @pytest.mark.parametrize(
