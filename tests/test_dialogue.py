@@ -42,6 +42,26 @@ def test_a_conversation_alternates_ends_on_an_answer_and_keeps_its_subject(db):
     assert METHODS["multi_turn"].usable(e) and e.chosen.licence == "mit"
 
 
+def test_one_restricted_answer_restricts_the_conversation(db):
+    """Two teachers answer in turn as they are drawn; the terms of one keep what it said out of exports."""
+    plants = ("tomatoes", "beans", "roses", "herbs", "figs", "tulips", "peas", "ferns")
+    tasks = [packs.Task(f"How do I grow {plant} on a balcony?") for plant in plants]
+
+    def named(request):
+        said = two_sided(request)
+        return said if "says next" in request["messages"][-1]["content"] else f"{request['model']} says: {said}"
+
+    with endpoint(named) as (url, _):
+        both = [teacher(url, weight=3), teacher(url, name="rex", model="rex", terms="forbidden", confirmed=True)]
+        m = means(db, None, pack="general", teachers=both)
+        assert dialogue.self_chat(m, tasks, turns=3) == len(tasks)
+    rows = pairs.from_feedback(db, m.round.id).train
+    answers = [[x["content"] for x in e.prompt if x["role"] == "assistant"] + [e.chosen.text] for e in rows]
+    by_rex = [[a.startswith("rex") for a in said] for said in answers]
+    assert [bool(e.chosen.restricted) for e in rows] == [any(said) for said in by_rex]
+    assert any(any(said) and not said[-1] for said in by_rex) and not all(any(said) for said in by_rex)
+
+
 def test_a_conversation_that_goes_wrong_is_kept_up_to_there(db):
     """The cats' second answer is fine, its third names a role: two answers remain."""
 

@@ -154,19 +154,11 @@ def test_a_refused_candidate_waits_beside_the_champion_and_trains_nobody_unasked
 
 def vote_on(db, i, likes_short):
     """Ann's choice between a short and a long text about something."""
-    draw, words = (
-        random.Random(i),
-        ["bread", "river", "cloud", "music", "garden", "winter", "letter", "stone", "market", "window"],
-    )
-    turn = conversations.add_turn(
-        db, conversations.start_conversation(db, "ann", id=training_id()), as_prompt(f"On {i}?")
-    )
-    short, long = (
-        conversations.add_completion(
-            db, turn.id, "student", text=" ".join(draw.choices(words, k=n)) + ".", checkpoint_id=1
-        )
-        for n in (6, 18)
-    )
+    draw, words = random.Random(i), "bread river cloud music garden winter letter stone market"
+    conversation = conversations.start_conversation(db, "ann", id=training_id())
+    turn = conversations.add_turn(db, conversation, as_prompt(f"On {i}?"))
+    said = [" ".join(draw.choices(words.split(), k=n)) + "." for n in (6, 18)]
+    short, long = (conversations.add_completion(db, turn.id, "student", text=s, checkpoint_id=1) for s in said)
     sides = (short, long) if likes_short else (long, short)
     feedback.add_feedback(db, turn.id, rater="ann", channel="choice", chosen_id=sides[0], rejected_id=sides[1])
 

@@ -5,6 +5,7 @@ D = { (x_1, y_1, ..., x_t, y_t) | y_i ~ p_T(y | x_1..x_i), x_i+1 ~ p_T(x | I + x
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from kdloop.knowledge.expansion import Gate, held_out
 from kdloop.knowledge.labeling import ask, unusable
@@ -29,16 +30,19 @@ def self_chat(means: Means, tasks: Sequence[Task], turns: int = 3, near: float =
     one row, whose prompt holds all that came before its last answer; with a single answer it is no conversation.
     """
     gate, latest, living = Gate(held_out(means)), {}, {i: as_prompt(t.prompt) for i, t in enumerate(tasks)}
+    restricted = dict.fromkeys(living, 0)  # by the terms of some teacher: several may have answered
     for turn in range(turns):
         answers = ask(means, list(living.values()))
         fine = {i: (m, a) for (i, m), a in zip(living.items(), answers, strict=True) if a.ok and is_one_message(a.text)}
         latest |= fine
+        restricted |= {i: max(restricted[i], a.teacher.restricted) for i, (_, a) in fine.items()}
         living = followed(means, fine, gate, near) if fine and turn + 1 < turns else {}
         if not living:
             break
-    talks = [(messages, answer) for messages, answer in latest.values() if len(messages) > 1]
-    for messages, answer in talks:
+    talks = {i: talk for i, talk in latest.items() if len(talk[0]) > 1}
+    for i, (messages, answer) in talks.items():
         said = by_teacher(answer, origin="self_chat", topic=messages[0]["content"])
+        said = replace(said, columns=said.columns | {"restricted": restricted[i]})
         means.write(messages, said, source="teacher", rater=answer.teacher.name)
     return len(talks)
 

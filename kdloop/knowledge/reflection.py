@@ -4,7 +4,6 @@ IFD(y) = PPL_S(y | x) / PPL_S(y)                                  Li et al. 2024
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -39,11 +38,10 @@ def reflect(means: Means, tasks: Sequence[Task]) -> int:
         ratios = difficulty(student, as_prompt(tasks[i].prompt), versions)
         if (picked := pick(*ratios)) is None:
             continue
-        noted = [
-            replace(s, columns=s.columns | {"sampling": s.columns["sampling"] | {"ifd": r}})
-            for s, r in zip(versions, ratios, strict=True)
-        ]
-        turn, ids = means.turn(tasks[i].prompt, noted)
+        versions[1].columns["restricted"] = max(v.columns["restricted"] for v in versions)  # it was made from the first
+        for version, ratio in zip(versions, ratios, strict=True):
+            version.columns["sampling"]["ifd"] = ratio
+        turn, ids = means.turn(tasks[i].prompt, versions)
         means.say(turn, source="teacher", rater=again.teacher.name, chosen_id=ids[picked])
         rows += 1
     return rows
