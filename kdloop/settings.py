@@ -121,7 +121,7 @@ def checked(settings: Settings, name: str, value: object):
         raise ValueError(f"{name} cannot be changed while the app runs")
     (least, most), shown = CHANGEABLE[name], name.replace("_", " ")
     if kind(name) is str:
-        if len(text := str(value).strip()) > most:
+        if len(text := str(value).replace("\0", "").strip()) > most:  # no environment holds a zero byte
             raise ValueError(f"{shown}: {len(text)} characters; at most {most}")
         return text
     try:

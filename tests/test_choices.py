@@ -48,7 +48,7 @@ def test_a_change_holds_at_once_wherever_the_setting_is_used(settings):
 
 
 def test_the_trainer_is_told_what_the_owner_set(settings, monkeypatch):
-    change(settings, {"gate_prompts": 40, "idle_minutes": 0.5}, "ann")
+    change(settings, {"gate_prompts": 40, "idle_minutes": 0.5, "notice": "Be\0 kind"}, "ann")
     supervisor = Supervisor(settings)
     monkeypatch.setattr(supervisor, "command", lambda round: ["env"])
     supervisor.spawn(SimpleNamespace(id=1)).wait()
