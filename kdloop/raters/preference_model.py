@@ -8,8 +8,8 @@ completion. `skill` says whether the model may judge at all: the evidence for th
 all coin-flip votes on the same completions. A vote counts as its rater's weight says, and less where a rater's votes
 cannot be predicted from their own others.
 
-A refit after a vote must not be waited for: what was read once is kept; axes, the prior's scales and the skill are found
-on the newest votes, and the weights are fitted on all.
+A refit after a vote must not be waited for: what was read once is kept; the axes, the prior's scales and the skill are
+found on the newest votes, and the weights are fitted on all.
 """
 
 from dataclasses import dataclass, field
