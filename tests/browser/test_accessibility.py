@@ -14,10 +14,6 @@ def test_no_serious_violation_on_any_tab(public_app, browser, theme):
     found = {}
     for tab in ("Chat", "Arena", "Teach", "Learning", "Rounds", "Models", "Admin"):
         open_tab(page, tab)
-        if tab == "Admin":
-            page.get_by_label("Admin token").fill("open sesame")
-            page.get_by_role("button", name="Sign in").click()
-            page.get_by_role("button", name="Change the settings").click(timeout=15_000)
         page.wait_for_timeout(700)
         violations = Axe().run(page).response["violations"]
         grave = [v for v in violations if v["impact"] in ("serious", "critical")]

@@ -1,6 +1,7 @@
 """An owner changes settings in a browser: they hold at once, survive a restart, and go back to their defaults."""
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from pages import eventually, opened, running
 from playwright.sync_api import expect
 from test_visits import open_tab
@@ -29,6 +30,8 @@ def test_an_owner_changes_settings_and_takes_them_back(student, browser, tmp_pat
         expect(votes).to_have_value("36")
         expect(page.locator("#set-max_tokens input")).to_be_disabled()  # `running` sets KDLOOP_MAX_TOKENS
         expect(page.locator("#set-max_tokens")).to_contain_text("Set by KDLOOP_MAX_TOKENS")
+        violations = Axe().run(page, "#choices").response["violations"]
+        assert [v["id"] for v in violations if v["impact"] in ("serious", "critical")] == []
         votes.fill("2.5")
         page.get_by_role("button", name="Save the settings").click()
         refusal = page.get_by_test_id("toast-body").filter(has_text="give a whole number from 0 to 10000")
