@@ -25,7 +25,7 @@ def two_sided(request):
     if "sky" in first:
         return HELD_OUT
     if asked.count("Person: ") == 1:
-        return f"Tell me more of this: {first}"
+        return f"Tell me more of this, please, and in plain words for a beginner: {first}"
     return f"And what does it cost, compared with other ways? I mean: {first}"
 
 

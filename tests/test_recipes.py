@@ -120,7 +120,11 @@ def mischief(request):
         return "No."
     if "what the person says next" in asked:
         first = re.search(r"Person: (.*)", asked)[1]
-        return HELD_OUT[n % len(HELD_OUT)] if n % 2 else f"{first} Say more, {n} words."
+        return (
+            HELD_OUT[n % len(HELD_OUT)]
+            if n % 2
+            else f"Say more of that in {n} words, with an example and plainly: {first}"
+        )
     answer = next((t.answer for t in packs.tasks("sums", "train") if t.prompt in asked), "fine")
     return f"Because {n}. Answer: it is {answer}"
 

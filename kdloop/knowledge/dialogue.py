@@ -26,8 +26,9 @@ ROLES = re.compile(r"(^|\n)\W*(user|human|person|assistant|ai|system)\W*:|<\|im_
 def self_chat(means: Means, tasks: Sequence[Task], turns: int = 3, near: float = NEAR_TOPIC) -> int:
     """Baize (Xu et al. 2023) and UltraChat (Ding et al. 2023): up to `turns` messages of a person, each answered.
 
-    A conversation ends before a message that names a role, leaves the subject, or is near to what is held out. It is
-    one row, whose prompt holds all that came before its last answer; with a single answer it is no conversation.
+    A conversation ends before a message that names a role, leaves the subject, repeats an earlier one, or is near to what
+    is held out. It is one row, whose prompt holds all that came before its last answer; with a single answer it is no
+    conversation.
     """
     gate, latest, living = Gate(held_out(means)), {}, {i: as_prompt(t.prompt) for i, t in enumerate(tasks)}
     restricted = dict.fromkeys(living, 0)  # by the terms of some teacher: several may have answered
@@ -56,8 +57,15 @@ def followed(means: Means, talks: dict, gate: Gate, near: float) -> dict[int, li
     return {
         i: [*messages, *as_prompt(message)]
         for (i, messages), message, cosine in zip(so_far.items(), new, alike, strict=True)
-        if is_one_message(message) and cosine > near and gate.admit(message)
+        if is_one_message(message)
+        and cosine > near
+        and gate.is_new(message)
+        and Gate(asked_in(messages)).is_new(message)
     }
+
+
+def repeats(messages: Sequence[Message], message: str) -> bool:
+    return not Gate(m["content"] for m in messages if m["role"] == "user").is_new(message)
 
 
 def is_one_message(text: str) -> bool:
