@@ -26,8 +26,8 @@ ROLES = re.compile(r"(^|\n)\W*(user|human|person|assistant|ai|system)\W*:|<\|im_
 def self_chat(means: Means, tasks: Sequence[Task], turns: int = 3, near: float = NEAR_TOPIC) -> int:
     """Baize (Xu et al. 2023) and UltraChat (Ding et al. 2023): up to `turns` messages of a person, each answered.
 
-    A conversation ends before a message that names a role, leaves the subject, repeats an earlier one, or is near to what
-    is held out. It is one row, whose prompt holds all that came before its last answer; with a single answer it is no
+    A conversation ends before a message that names a role, leaves the subject, repeats an earlier one, or is near to
+    what is held out. It is one row, whose prompt holds all that came before its last answer; with a single answer it is no
     conversation.
     """
     gate, latest, living = Gate(held_out(means)), {}, {i: as_prompt(t.prompt) for i, t in enumerate(tasks)}
@@ -57,10 +57,7 @@ def followed(means: Means, talks: dict, gate: Gate, near: float) -> dict[int, li
     return {
         i: [*messages, *as_prompt(message)]
         for (i, messages), message, cosine in zip(so_far.items(), new, alike, strict=True)
-        if is_one_message(message)
-        and cosine > near
-        and gate.is_new(message)
-        and Gate(asked_in(messages)).is_new(message)
+        if is_one_message(message) and cosine > near and gate.is_new(message) and not repeats(messages, message)
     }
 
 
