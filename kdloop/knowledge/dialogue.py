@@ -27,8 +27,8 @@ def self_chat(means: Means, tasks: Sequence[Task], turns: int = 3, near: float =
     """Baize (Xu et al. 2023) and UltraChat (Ding et al. 2023): up to `turns` messages of a person, each answered.
 
     A conversation ends before a message that names a role, leaves the subject, repeats an earlier one, or is near to
-    what is held out. It is one row, whose prompt holds all that came before its last answer; with a single answer it is no
-    conversation.
+    what is held out. It is one row, whose prompt holds all that came before its last answer. With a single answer it is
+    no conversation.
     """
     gate, latest, living = Gate(held_out(means)), {}, {i: as_prompt(t.prompt) for i, t in enumerate(tasks)}
     restricted = dict.fromkeys(living, 0)  # by the terms of some teacher: several may have answered
