@@ -45,16 +45,16 @@ def test_a_conversation_alternates_ends_on_an_answer_and_keeps_its_subject(db):
 def test_one_restricted_answer_restricts_the_conversation(db):
     """Two teachers answer in turn as they are drawn; the terms of one keep what it said out of exports."""
     plants = ("tomatoes", "beans", "roses", "herbs", "figs", "tulips", "peas", "ferns")
-    tasks = [packs.Task(f"How do I grow {plant} on a balcony?") for plant in plants]
+    tasks = [TASKS[2], *(packs.Task(f"How do I grow {plant} on a balcony?") for plant in plants)]
 
     def named(request):
         said = two_sided(request)
         return said if "says next" in request["messages"][-1]["content"] else f"{request['model']} says: {said}"
 
     with endpoint(named) as (url, _):
-        both = [teacher(url, weight=3), teacher(url, name="rex", model="rex", terms="forbidden", confirmed=True)]
+        both = [teacher(url), teacher(url, name="rex", model="rex", terms="forbidden", confirmed=True)]
         m = means(db, None, pack="general", teachers=both)
-        assert dialogue.self_chat(m, tasks, turns=3) == len(tasks)
+        assert dialogue.self_chat(m, tasks, turns=3) == len(plants), "the piano's ends, and the others' teachers change"
     rows = pairs.from_feedback(db, m.round.id).train
     answers = [[x["content"] for x in e.prompt if x["role"] == "assistant"] + [e.chosen.text] for e in rows]
     by_rex = [[a.startswith("rex") for a in said] for said in answers]
