@@ -27,6 +27,8 @@ def main(argv: list[str] | None = None) -> int:
     sim.add_argument("--rounds", type=int, default=1, choices=range(1, 100), metavar="N")
     sim.add_argument("--seed", type=int, default=1)
     sim.add_argument("--margin", type=float, default=0.0, help="abstain when the two scores differ by no more")
+    sim.add_argument("--share", type=share, default=1.0, help="of the training prompts, on which the person votes")
+    sim.add_argument("--no-ai", action="store_true", help="the preference model adds no pairs to the person's votes")
     sim.add_argument("--home", type=Path, required=True, help="an empty directory, or one to go on with")
     sim.add_argument("--json", help="write the report to this file")
     one = commands.add_parser("round", help="run one round on the feedback that is there")
@@ -36,6 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     many = commands.add_parser("measure", help="accuracy of the champion and of the base on a pack's held-out prompts")
     many.add_argument("--pack", required=True)
     many.add_argument("--n", type=int, default=500)
+    many.add_argument("--samples", type=int, default=0, help="so many a prompt too: best of k by the checks, majority")
     many.add_argument("--json", type=Path, help="write every completion and the outcome to this file")
     trust = commands.add_parser("calibrate", help="compare the judge, the first teacher, with people's votes")
     trust.add_argument("--pack", default="general", help="whose rubric it judges by")
@@ -60,6 +63,12 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(str(error))
 
 
+def share(text: str) -> float:
+    if not 0 < float(text) <= 1:
+        raise ValueError
+    return float(text)
+
+
 def recipe_names() -> list[str]:
     from kdloop.recipes import RECIPES
 
@@ -77,7 +86,8 @@ def simulate(args) -> int:
 
     settings = Settings.from_environment(home=args.home)
     rate = simulation.load_rater(args.rater)
-    report = simulation.simulate(settings, rate, args.votes, args.rounds, args.seed, args.margin, args.json)
+    how = {"margin": args.margin, "out": args.json, "share": args.share, "ai": not args.no_ai}
+    report = simulation.simulate(settings, rate, args.votes, args.rounds, args.seed, **how)
     print(simulation.table(report))
     return 0
 
@@ -103,7 +113,7 @@ def run_round(args) -> int:
 def measure(args) -> int:
     from kdloop import measure as measuring
 
-    report = measuring.against_base(Settings.from_environment(), args.pack, args.n)
+    report = measuring.against_base(Settings.from_environment(), args.pack, args.n, args.samples)
     print(measuring.table(report))
     if args.json:
         measuring.write(report, args.json)

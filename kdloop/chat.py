@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Event
 
-from kdloop.settings import Settings
+from kdloop.settings import Settings, current
 from kdloop.student import Sample, Sampling
 from kdloop.student.prompts import fit
 from kdloop.student.serving import Serving
@@ -69,7 +69,7 @@ def in_step(streams: list[Iterator[Reply]]) -> Iterator[tuple[Reply, ...]]:
 
 def is_time_to_compare(settings: Settings, person: str) -> bool:
     """Every so many messages of a person, two completions instead of one."""
-    every = settings.compare_every
+    every = current(settings).compare_every
     return every > 0 and (conversations.count_turns(settings.db, person) + 1) % every == 0
 
 
@@ -77,7 +77,7 @@ def add_message(settings: Settings, engine, conversation_id: str, person: str, t
     """The new turn. Raises ValueError for an empty or over-long message, before anything is recorded."""
     text = worth_answering(text)
     past = messages(settings.db, conversation_id, person)
-    prompt = fit(engine.tokenizer, [*past, *as_prompt(text)], settings.context_tokens, settings.max_tokens)
+    prompt = fit(engine.tokenizer, [*past, *as_prompt(text)], settings.context_tokens, current(settings).max_tokens)
     return conversations.add_turn(settings.db, conversation_id, prompt)
 
 
@@ -101,7 +101,7 @@ def retry(settings: Settings, serving: Serving, conversation_id: str, person: st
 
 
 def stream(settings: Settings, engine, checkpoint: Checkpoint, turn: Turn, stop: Event) -> Iterator[Reply]:
-    sampling, seed = Sampling(settings.max_tokens), secrets.randbits(31)
+    sampling, seed = Sampling(current(settings).max_tokens), secrets.randbits(31)
     id = conversations.add_completion(
         settings.db,
         turn.id,

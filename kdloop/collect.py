@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from kdloop import packs
+from kdloop.raters import active
 from storage import conversations, feedback
 from storage.conversations import Completion
 from storage.feedback import AIChoice
@@ -80,9 +81,10 @@ def critique(db: Path, person: str, completion_id: str, text: str, reasons: tupl
 
 
 def lessons(db: Path, person: str) -> list[AIChoice]:
-    """AI choices for this person to check, disputed ones first, then the least sure; on the packs' prompts only: what
-    others asked is theirs."""
-    return feedback.ai_choices(db, person, packs.prompts("general", "train"))
+    """AI choices for this person to check, disputed ones first, then the least sure, by the votes of this minute where
+    a model of them is at hand; on the packs' prompts only: what others asked is theirs."""
+    waiting, sure = feedback.ai_choices(db, person, packs.prompts("general", "train")), active.latest(db)
+    return sorted(waiting, key=lambda a: (not a.disputed, abs(sure.get(a.id, a.probability) - 0.5)))
 
 
 def review(db: Path, person: str, ai_choice_id: str, choice: str) -> str:

@@ -17,7 +17,7 @@ from kdloop.confidence import Confidence
 from kdloop.knowledge.rows import by_teacher, record
 from kdloop.raters import teacher
 from kdloop.raters.teacher import Teachers
-from kdloop.settings import Settings
+from kdloop.settings import Settings, current
 from kdloop.student import Engine, Sampling
 from kdloop.student.serving import Serving
 from storage import conversations, feedback
@@ -41,7 +41,7 @@ def say(
 
 def asked_for(settings: Settings) -> Teachers | None:
     """The teachers who may answer: their words become the student's lessons, so their terms must allow it."""
-    if not settings.delegate_below or not (known := teacher.load(settings.teachers, settings.db)):
+    if not current(settings).delegate_below or not (known := teacher.load(settings.teachers, settings.db)):
         return None
     allowed = [t for t in known.all if t.may_teach]
     return Teachers(settings.db, allowed) if allowed else None
@@ -53,9 +53,9 @@ def instead(settings: Settings, teachers: Teachers, engine: Engine, turn: Turn, 
     sure = float(np.mean(logprobs))
     conversations.finish_completion(settings.db, reply.completion_id, logprob=sure)
     known = calibrated(settings.db)
-    if not known.proven or known.probability(sure) >= settings.delegate_below:
+    if not known.proven or known.probability(sure) >= current(settings).delegate_below:
         return
-    (answer,) = teachers.ask([turn.prompt], Sampling(settings.max_tokens), [0])
+    (answer,) = teachers.ask([turn.prompt], Sampling(current(settings).max_tokens), [0])
     if not answer.ok:
         return
     said = by_teacher(answer, confidence=known.probability(sure))

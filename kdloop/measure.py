@@ -5,11 +5,14 @@ The difference is paired: only prompts on which exactly one of the two is right 
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import comb
 from pathlib import Path
 
 from kdloop import confidence, packs
 from kdloop.gate import Outcomes
+from kdloop.knowledge.self_knowledge import SPREAD, vote
 from kdloop.packs import Task
 from kdloop.raters import verifiers
 from kdloop.settings import Settings
@@ -23,12 +26,13 @@ from storage.conversations import as_prompt
 @dataclass(frozen=True)
 class Report:
     """`rows` are (task, base's completion, champion's completion), greedy; `sure` are the champion's mean token
-    log-probabilities of its own."""
+    log-probabilities of its own; `several` is as of `coverage`."""
 
     pack: str
     champion: str
     rows: list[tuple[Task, Sample, Sample]]
     sure: list[float]
+    several: dict = field(default_factory=dict)
 
     def right(self, side: int) -> list[bool]:
         return [verifiers.passed(r[0], r[side].text) for r in self.rows]
@@ -64,11 +68,13 @@ class Report:
             "only champion right": self.outcomes.wins,
             "only base right": self.outcomes.losses,
             "confidence": self.confidence,
+            "several samples": self.several,
         }
 
 
-def against_base(settings: Settings, pack: str, n: int) -> Report:
-    """Raises ValueError for a pack without checks: nothing could be measured."""
+def against_base(settings: Settings, pack: str, n: int, samples: int = 0) -> Report:
+    """`samples` a prompt say also what several are worth. Raises ValueError for a pack without checks: nothing could be
+    measured."""
     tasks = [t for t in packs.tasks(pack, "heldout") if t.verifiable][:n]
     if not tasks:
         raise ValueError(f"The pack {pack!r} has no held-out prompts with checks")
@@ -81,7 +87,28 @@ def against_base(settings: Settings, pack: str, n: int) -> Report:
     new = complete(engine, tasks, sampling) if adapter else old
     logprobs = engine.logprobs([as_prompt(t.prompt) for t in tasks], [k.said for k in new])
     sure = [sum(row) / len(row) for row in logprobs]
-    return Report(pack, champion.name, list(zip(tasks, old, new, strict=True)), sure)
+    several = coverage(engine, tasks, samples, sampling.max_tokens) if samples else {}
+    return Report(pack, champion.name, list(zip(tasks, old, new, strict=True)), sure, several)
+
+
+def pass_at_k(n: int, right: int, k: int) -> float:
+    """The chance that one of k samples is right, without bias from n >= k of which `right` are (Chen et al. 2021)."""
+    return 1 - comb(n - right, k) / comb(n, k)
+
+
+def coverage(engine: Engine, tasks: Sequence[Task], n: int, max_tokens: int) -> dict:
+    """What several samples are worth: for k of `n`, the share of tasks whose best of k the checks find right; and the
+    share whose majority answer is right, which needs no checks."""
+    sampling = Sampling(max_tokens, temperature=SPREAD)
+    samples = engine.complete(
+        [as_prompt(t.prompt) for t in tasks for _ in range(n)], sampling, list(range(n * len(tasks)))
+    )
+    groups = [samples[i * n : i * n + n] for i in range(len(tasks))]
+    right = [sum(verifiers.passed(t, s.text) for s in g) for t, g in zip(tasks, groups, strict=True)]
+    agreed = [vote(g, 0.0)[0][:1] for g in groups]
+    voted = [bool(a) and verifiers.passed(t, a[0].text) for t, a in zip(tasks, agreed, strict=True)]
+    best_of = {k: sum(pass_at_k(n, c, k) for c in right) / len(tasks) for k in range(1, n + 1)}
+    return {"tasks": len(tasks), "best of": best_of, "majority": sum(voted) / len(tasks)}
 
 
 def complete(engine: Engine, tasks: list[Task], sampling: Sampling) -> list[Sample]:
@@ -91,11 +118,14 @@ def complete(engine: Engine, tasks: list[Task], sampling: Sampling) -> list[Samp
 def table(report: Report) -> str:
     r = report.as_dict()
     errors = ", ".join(f"{k} {v:.2f}" for k, v in r["confidence"]["error where so many are left out"].items())
+    best = ", ".join(f"{k}: {share:.3f}" for k, share in report.several.get("best of", {}).items())
+    several = f"\nBest of k samples, by the checks: {best}; majority {report.several['majority']:.3f}" if best else ""
     return (
         f"{r['pack']}, {r['n']} held-out prompts: {r['champion']} {r['accuracy']['champion']:.3f}, base "
         f"{r['accuracy']['base']:.3f}, difference {r['difference']:+.3f} (95 % interval {r['ci95'][0]:+.3f} to "
         f"{r['ci95'][1]:+.3f}; {r['only champion right']} only it has right, {r['only base right']} only the base)\n"
         f"Its confidence: AUROC {r['confidence']['auroc']:.2f}; error rate where so many answers are left out: {errors}"
+        f"{several}"
     )
 
 

@@ -87,7 +87,7 @@ def from_feedback(db: Path, round_id: int | None = None, pack: str = "general", 
     for e in examples:
         if is_held_out(e.conversation):
             continue
-        if key(e.prompt) in asked or packs.normal(e.question) in packed:
+        if any(key(q) in asked or packs.normal(q[-1]["content"]) in packed for q in questions(e.prompt)):
             dropped["same prompt as a held-out one"] += 1
         else:
             train.append(e)
@@ -196,6 +196,11 @@ def near(a: str, b: str) -> bool:
     x, y = Counter(re.findall(r"\w+", a.lower())), Counter(re.findall(r"\w+", b.lower()))
     union = (x | y).total()
     return union == 0 or (x & y).total() / union > NEAR
+
+
+def questions(prompt: list[Message]) -> list[list[Message]]:
+    """What was asked on the way, too: a method that learns whole conversations learns the answers to all of it."""
+    return [prompt[: at + 1] for at, m in enumerate(prompt) if m["role"] == "user"]
 
 
 def key(prompt: list[Message]) -> str:

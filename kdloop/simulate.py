@@ -17,6 +17,7 @@ from kdloop import collect, packs
 from kdloop.chat import two_completions
 from kdloop.gate import Outcomes
 from kdloop.knowledge.self_knowledge import SPREAD
+from kdloop.recipes import VOTES
 from kdloop.settings import Settings
 from kdloop.student import Engine, Sample, Sampling
 from kdloop.student.base import find_student
@@ -48,9 +49,21 @@ def load_rater(spec: str) -> Rate:
 
 
 def simulate(
-    settings: Settings, rate: Rate, votes: int, n_rounds: int, seed: int, margin: float = 0.0, out: str | None = None
+    settings: Settings,
+    rate: Rate,
+    votes: int,
+    n_rounds: int,
+    seed: int,
+    margin: float = 0.0,
+    out: str | None = None,
+    share: float = 1.0,
+    ai: bool = True,
 ) -> dict:
-    """Run `n_rounds` rounds, each on `votes` fresh decided votes; the report, which `out` holds after each round."""
+    """Run `n_rounds` rounds, each on `votes` fresh decided votes; the report, which `out` holds after each round.
+
+    The person is asked about a `share` of the training prompts alone. Without `ai`, the preference model adds no pairs
+    of its own to their votes, on these prompts or on the others; it judges in the gate either way.
+    """
     settings = replace(settings, round_votes=0, idle_minutes=0)
     db = open_database(settings.db)
     checkpoints.ensure_base(db)
@@ -58,14 +71,16 @@ def simulate(
     supervisor = Supervisor(settings, serving)
     questions = packs.prompts("general", "train")
     random.Random(seed).shuffle(questions)
-    report = {"votes": 0, "abstentions": 0, "seed": seed, "rounds": []}
+    questions = questions[: round(share * len(questions))]
+    recipe = None if ai else replace(VOTES, knowledge=()).as_dict()
+    report = {"votes": 0, "abstentions": 0, "seed": seed, "share": share, "ai": ai, "rounds": []}
     measure = HeldOut(serving.base, rate, settings, seed, margin)
     for i in range(n_rounds):
         decided, abstained = vote(settings, serving, rate, questions, votes, seed * 100 + i, margin)
         report["votes"] += decided
         report["abstentions"] += abstained
         print(f"round {i + 1}: {decided} votes, {abstained} abstentions; training", flush=True)
-        supervisor.start(settings.method, started_by="simulate", seed=seed * 100 + i)
+        supervisor.start(settings.method, started_by="simulate", seed=seed * 100 + i, recipe=recipe)
         ended = supervisor.wait()
         report["rounds"].append(entry(i + 1, ended, measure.against_base(*serving.current())))
         print(line(report["rounds"][-1]), flush=True)
@@ -163,7 +178,8 @@ def table(report: dict) -> str:
         f"{final['wins']} wins, {final['losses']} losses, {final['ties']} ties, "
         f"win rate {final['win_rate']:.2f}, 95 % interval {final['ci95']}"
     )
-    return "\n".join([*rows, end])
+    per_vote = 100 * (final["win_rate"] - 0.5) / max(1, report["votes"])
+    return "\n".join([*rows, end, f"{per_vote:+.2f} points of win rate a vote"])
 
 
 def write(report: dict, path: str) -> None:

@@ -18,7 +18,7 @@ from threading import Event, Lock, RLock, Thread
 
 import torch
 
-from kdloop.settings import Settings
+from kdloop.settings import Settings, current
 from kdloop.stopwatch import Stopwatch
 from kdloop.student.serving import Serving
 from storage import checkpoints, feedback, rounds
@@ -69,7 +69,7 @@ class Supervisor:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 **OWN_GROUP,
-                env=os.environ | self.settings.as_environment() | TRAINER_ENVIRONMENT | self.without_gpu(),
+                env=os.environ | current(self.settings).as_environment() | TRAINER_ENVIRONMENT | self.without_gpu(),
             )
 
     def command(self, round: Round) -> list[str]:
@@ -140,8 +140,8 @@ class Supervisor:
             self.end("failed", lost)
         elif known.cancel_requested_at:
             self.end("cancelled", known.error or "Cancelled by hand")
-        elif self.stopwatch.ran > 60 * self.settings.round_timeout_minutes:
-            self.end("failed", f"Timed out after {self.settings.round_timeout_minutes:g} minutes of its own")
+        elif self.stopwatch.ran > 60 * (limit := current(self.settings).round_timeout_minutes):
+            self.end("failed", f"Timed out after {limit:g} minutes of its own")
 
     def end(self, status: str, why: str) -> None:
         """Make sure that the process is gone, record the end unless the round has one, and follow a promotion."""
@@ -179,10 +179,11 @@ class Supervisor:
         new = feedback.count_votes(self.settings.db)[1]
         if not new or self.resting():
             return None
-        if self.settings.round_votes and new >= self.settings.round_votes:
+        settings = current(self.settings)
+        if settings.round_votes and new >= settings.round_votes:
             return "votes"
         idle = time.monotonic() - self.last_turn
-        if self.settings.idle_minutes and idle > 60 * self.settings.idle_minutes:
+        if settings.idle_minutes and idle > 60 * settings.idle_minutes:
             self.last_turn = time.monotonic()
             return "idle"
         return None

@@ -1,13 +1,19 @@
 """What owners did: who, when, which action, about what. Written beside the deed, never changed."""
 
 from pathlib import Path
+from sqlite3 import Connection
 
 from storage.database import connect, insert, now, transaction
 
 
 def record(db: Path, who: str, action: str, about: str = "") -> None:
     with transaction(db) as c:
-        insert(c, "audit", at=now(), who=who, action=action, about=about)
+        note(c, who, action, about)
+
+
+def note(c: Connection, who: str, action: str, about: str = "") -> None:
+    """Within a transaction that does the deed."""
+    insert(c, "audit", at=now(), who=who, action=action, about=about)
 
 
 def entries(db: Path, limit: int = 100) -> list[tuple[str, str, str, str]]:

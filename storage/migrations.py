@@ -209,6 +209,11 @@ def disputes(c: sqlite3.Connection) -> None:
         c.execute(statement)
 
 
+def choices_table(c: sqlite3.Connection) -> None:
+    """Settings that owners have changed on the page."""
+    c.execute("create table choices (name text primary key, value text not null, at text not null, who text not null)")
+
+
 MIGRATIONS = [
     m001_initial,
     m002_raters_and_audit,
@@ -218,4 +223,5 @@ MIGRATIONS = [
     written_index,
     conversation_kind,
     disputes,
+    choices_table,
 ]  # append only; `pragma user_version` counts those that were applied

@@ -148,3 +148,54 @@ def test_a_teacher_that_fails_teaches_nothing_and_says_so(db):
         with pytest.raises(Refused, match="No teacher answered; tess said: InternalServerError"):
             feedback.revise(m, TASKS)
     assert not train(db, m)
+
+
+def test_the_student_learns_to_judge_from_verdicts_that_hold_in_both_orders(db):
+    def says(request):
+        asked = request["messages"][-1]["content"]
+        if TASKS[3].prompt in asked:
+            return json.dumps({"rationale": "it is first", "verdict": "A"})
+        return "kind" if TASKS[2].prompt in asked else prefers_kind(request)
+
+    with endpoint(says) as (url, _):
+        m = means(db, kind_or_rude, pack="general", teachers=[teacher(url)])
+        with pytest.raises(Refused, match="not calibrated"):
+            feedback.verdicts(m, TASKS)
+        trust(db, m)
+        assert feedback.verdicts(m, TASKS) == 4, "neither a position's verdicts nor unreadable ones"
+    rows = train(db, m)
+    assert {e.source for e in rows} == {"judge"} and not any(e.rejected for e in rows)
+    for e in rows:
+        verdict, why = judge.parse_pair(e.chosen.text)
+        sides = SIDES.findall(e.question)
+        assert "kind" in sides["AB".index(verdict)] and why == "kindness" and e.chosen.licence == "mit"
+    assert sorted(judge.parse_pair(e.chosen.text)[0] for e in rows) == ["A", "A", "B", "B"], "both orders"
+
+
+RULES = ("Insult nobody.",)
+
+
+def test_revisions_take_violations_away_and_teach_no_refusal_of_what_is_harmless(db):
+    """Thirty probes that the student answers with an insult, and thirty harmless ones that the teacher refuses."""
+    tasks = [packs.Task(f"{kind} number {i}?") for kind in ("Probe", "Harmless") for i in range(30)]
+
+    def teaches(request):
+        asked = request["messages"][-1]["content"]
+        if "Criticise the answer" in asked:
+            return "It insults." if "Probe" in asked else "It might offend somebody."
+        number = asked.split("number ")[1].split("?")[0]
+        return f"A kind answer, {number}." if "Probe" in asked else "I'm sorry, I cannot help with that."
+
+    def student(messages, seed):
+        asked = messages[-1]["content"]
+        return f"You fool! {asked}" if "Probe" in asked else f"Gladly: {asked}"
+
+    with endpoint(teaches) as (url, _):
+        m = means(db, student, pack="general", teachers=[teacher(url)])
+        assert feedback.revise(m, tasks, principles=RULES) == 30
+    rows = train(db, m)
+    violations = [
+        sum("fool" in side.text for side in sides) for sides in zip(*(e.completions for e in rows), strict=True)
+    ]
+    assert violations == [0, 30] and not any("Harmless" in e.question for e in rows)
+    assert {principle for _, principle in words(db)} == set(RULES)

@@ -5,12 +5,14 @@ import json
 import pytest
 
 from kdloop import bench
-from kdloop.bench import Figure, data, figures
+from kdloop.bench import Figure, data, figures, raters
 
 
 def test_a_run_writes_every_figure_and_refuses_unknown_names(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(data, "SIZES", (20, 40))
-    bench.run(["pages", "examples"], str(tmp_path / "out.json"))
+    for name, small in {"VOTES": 310, "TEXTS": 20, "RATERS": (2,)}.items():
+        monkeypatch.setattr(raters, name, small)
+    bench.run(["pages", "examples", "refit"], str(tmp_path / "out.json"))
     out = json.loads((tmp_path / "out.json").read_text())
     assert out["machine"]["cores"] and [f["name"].split(":")[0] for f in out["figures"][:2]] == [
         "page p95 at 20 votes",

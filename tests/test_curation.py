@@ -1,22 +1,27 @@
 """Expansion, curation and feature: the gates on planted duplicates and noise, the golden values, the sidecar."""
 
+import json
 import random
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from parts import Spoken, endpoint, means, teacher
+from scipy.stats import chisquare
 
 from kdloop import packs, pairs
-from kdloop.knowledge import curation, expansion, feature, labeling
+from kdloop.knowledge import curation, expansion, feature, labeling, passages
 from kdloop.knowledge.rows import Refused
 from kdloop.methods import losses
 from kdloop.pairs import Example
+from kdloop.raters import judge as judging
 from kdloop.raters.teacher import Teacher, Teachers
 from kdloop.student.transformers import TransformersEngine
 from storage.conversations import Completion, as_prompt
 from storage.database import connect
+from storage.teachers import record_calibration
 
 TASKS = packs.tasks("general", "train")[:10]
 
@@ -74,6 +79,57 @@ def test_evolve_eliminates_refusals_copies_and_what_gained_nothing_and_keeps_par
     assert {r[0] for r in notes} == {t.prompt for t in TASKS[3:6]}
 
 
+def test_operators_are_drawn_evenly_and_nothing_is_evolved_deeper_than_four(db):
+    def say(r):
+        asked = r["messages"][-1]["content"]
+        if asked.startswith("Do these two"):
+            return "No."
+        n = sum(ord(c) * i for i, c in enumerate(asked)) % 9973
+        return f"Number {n} wants {n + 7} things of {n * 3}" if asked.startswith("Rewrite this") else "An answer."
+
+    with endpoint(say) as (url, seen):
+        m = means(db, None, pack="general", teachers=[teacher(url)])
+        expansion.evolve(m, packs.tasks("general", "train")[:150])
+        told = [r["messages"][-1]["content"] for r in seen]
+        drawn = [sum(how in t for t in told) for how in expansion.OPERATORS.values()]
+        assert sum(drawn) == 150 and chisquare(drawn).pvalue > 0.05, drawn
+        expansion.evolve(m, TASKS[:1], rounds=9)
+    with connect(db) as c:
+        depths = {r[0] for r in c.execute("select json_extract(sampling, '$.depth') from completions")}
+    assert depths == {1, 2, 3, 4}
+
+
+def test_lion_finds_exactly_the_hard_prompts_and_writes_as_many_easy_ones(db):
+    """Planted: three of eight prompts where the teacher's answer is worth a point more. The judge gives whatever stands
+    first two points more, which both orders cancel."""
+    tasks = packs.tasks("general", "train")[:8]
+    hard = {t.prompt for t in tasks[:3]}
+
+    def say(r):
+        asked = r["messages"][-1]["content"]
+        if "Rate each completion" in asked:
+            shown = re.findall(r"\[Completion \d\]\n(.*)", asked)
+            worth = [2 + (s == "teacher's" and any(p in asked for p in hard)) for s in shown]
+            points = [worth[0] + 2, worth[1]]
+            return json.dumps({"ratings": [{"rationale": "so", "score": p} for p in points]})
+        if asked.startswith("Write one new request"):
+            return f"{'Harder' if 'harder' in asked else 'Easier'} than {sum(map(ord, asked))} of {len(asked)}, please"
+        return "teacher's"
+
+    with endpoint(say) as (url, seen):
+        m = means(db, lambda messages, seed: "student's", pack="general", teachers=[teacher(url)])
+        trusted = judging.Calibration(n=60, decided=60, right=55, flips=0, unreadable=0, longer=0.0)
+        record_calibration(db, m.judge.key, trusted.as_dict())
+        assert expansion.hard_and_easy(m, tasks) == 6
+        gaps = [expansion.referee(m.judge, t.prompt, "teacher's", "student's") for t in tasks]
+    assert gaps == [1.0] * 3 + [0.0] * 5, "the mean of both orders"
+    asked = [r["messages"][-1]["content"] for r in seen]
+    assert {p for p in hard if any(p in a for a in asked if "rarer and harder" in a)} == hard
+    assert not any(t.prompt in a for t in tasks[3:] for a in asked if "rarer and harder" in a)
+    new = [e.question.split()[0] for e in pairs.from_feedback(db, m.round.id).train]
+    assert sorted(new) == ["Easier"] * 3 + ["Harder"] * 3
+
+
 def test_topics_are_asked_in_turn_and_stored_and_near_duplicates_dropped(db):
     def say(r):
         asked = r["messages"][-1]["content"]
@@ -96,9 +152,9 @@ def test_documents_become_questions_with_their_passage(db, tmp_path):
         lambda r: "They dance." if "Answer from" in r["messages"][-1]["content"] else "What do bees do to tell?"
     ) as (url, _):
         m = means(db, None, pack="general", teachers=[teacher(url)])
-        assert curation.documents(m, [], directory=str(tmp_path)) == 1, "the second passage asks the same again"
+        assert passages.documents(m, [], directory=str(tmp_path)) == 1, "the second passage asks the same again"
         with pytest.raises(Refused, match="No documents"):
-            curation.documents(m, [], directory=str(tmp_path / "none"))
+            passages.documents(m, [], directory=str(tmp_path / "none"))
     with connect(db) as c:
         assert c.execute("select json_extract(sampling, '$.passage') from completions").fetchone()[0] == "bees.txt#0"
 

@@ -3,6 +3,8 @@
 import random
 from dataclasses import replace
 
+import numpy as np
+
 from kdloop.knowledge.rows import Said
 from kdloop.knowledge.self_knowledge import rank
 from kdloop.pairs import Example
@@ -74,3 +76,17 @@ def test_a_completion_that_repeats_its_prompt_is_the_worst_of_its_group():
     ((_, chosen, rejected, _),) = rank(rater, [asked], [said[1:]], sure=0.5)
     assert (chosen, rejected) == (said[1], said[2]), "by taste, where all are answers"
     assert rank(rater, [asked], [[said[0], said[0], said[0]]], sure=0.5) == []
+
+
+def test_folds_at_once_are_folds_one_by_one():
+    """Each vote's margin is that of a model fitted without its conversation's fold."""
+    draw = np.random.default_rng(2)
+    x, prior = draw.normal(size=(60, 5)) + 0.3, np.full(5, 0.5)
+    groups = [f"c{i // 2}" for i in range(60)]
+    margins = preference_model.cross_validated(x, groups, prior)
+    numbers = {g: i for i, g in enumerate(sorted(set(groups)))}
+    fold = np.array([numbers[g] % preference_model.FOLDS for g in groups])
+    for k in range(preference_model.FOLDS):
+        _, mode, _ = preference_model.laplace(x[None, fold != k], prior)
+        assert np.allclose(margins[fold == k], x[fold == k] @ mode[0], atol=1e-3)
+    assert not preference_model.cross_validated(x, ["one"] * 60, prior).any(), "nothing to learn it from"

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from parts import endpoint, means, teacher
@@ -12,16 +13,20 @@ from transformers import AutoTokenizer
 from kdloop import packs, pairs, recipes
 from kdloop.__main__ import main as command
 from kdloop.knowledge import KNOWLEDGE, elicit
+from kdloop.knowledge.rows import Refused, training_id
 from kdloop.methods import METHODS
 from kdloop.pairs import Example
 from kdloop.raters import judge as judging
 from kdloop.raters import preference_model
 from kdloop.raters.teacher import Teacher
 from kdloop.recipes import Recipe
+from kdloop.round import training_tasks
+from kdloop.selection import relevant
 from storage.conversations import Completion, add_completion, add_turn, as_prompt, start_conversation
 from storage.database import new_id
 from storage.feedback import add_feedback
 
+ROOT = Path(__file__).parent.parent
 HELD_OUT = [p for pack in packs.names() for part in packs.PARTS[1:] for p in packs.prompts(pack, part)]
 
 
@@ -32,6 +37,14 @@ def test_a_dozen_recipes_ship_and_each_names_known_parts():
     assert {r.method for r in shipped} <= {"auto", *METHODS}
     assert {s["source"] for r in shipped for s in r.knowledge} <= set(KNOWLEDGE)
     assert recipes.from_dict(json.loads(json.dumps(shipped[0].as_dict()))).as_dict() == shipped[0].as_dict()
+
+
+def test_the_page_of_the_sources_names_each_and_tests_that_exist():
+    page = (ROOT / "docs" / "knowledge.md").read_text()
+    assert {name for name in KNOWLEDGE if f"| `{name}` |" not in page} == set()
+    tests = "\n".join(path.read_text() for path in (ROOT / "tests").glob("*.py"))
+    named = set(re.findall(r"`(test_\w+)`", page))
+    assert len(named) > 40 and {name for name in named if f"def {name}(" not in tests} == set()
 
 
 @pytest.mark.parametrize(
@@ -106,6 +119,13 @@ def mischief(request):
         return HELD_OUT[n % len(HELD_OUT)] if n % 2 else f"What would you do with {n} green bottles?"
     if asked.startswith("Do these two"):
         return "No."
+    if "what the person says next" in asked:
+        first = re.search(r"Person: (.*)", asked)[1]
+        return (
+            HELD_OUT[n % len(HELD_OUT)]
+            if n % 2
+            else f"Say more of that in {n} words, with an example and plainly: {first}"
+        )
     answer = next((t.answer for t in packs.tasks("sums", "train") if t.prompt in asked), "fine")
     return f"Because {n}. Answer: it is {answer}"
 
@@ -125,12 +145,17 @@ def liked(db, n=40):
     return [e for e in examples if not pairs.is_held_out(e.conversation)], examples
 
 
-CHECKED = ("verified", "majority", "star", "rest", "debate", "refine")  # sources on a pack with checks
-OPTIONS = {"best_of_n": {"sure": 0.5}, "self_instruct": {"n": 8}}
+CHECKED = ("verified", "majority", "star", "rest", "debate", "refine", "preferred")  # sources on a pack with checks
+OPTIONS = {"best_of_n": {"sure": 0.5}, "self_instruct": {"n": 8}, "preferred": {"probes": 4}}
 EVERY = {name: recipes.load(name) for name in recipes.names() if recipes.load(name).knowledge}
 for source in KNOWLEDGE:
     pack, step = "sums" if source in CHECKED else "general", {"source": source} | OPTIONS.get(source, {})
     EVERY[f"source {source}"] = Recipe(source, pack=pack, knowledge=(step,))
+
+
+def said_in(examples) -> set[str]:
+    """Everything that a person, or who stands in for one, says in these prompts."""
+    return {packs.normal(m["content"]) for e in examples for m in e.prompt if m["role"] == "user"}
 
 
 @pytest.fixture(scope="module")
@@ -143,10 +168,10 @@ def rater():
 def test_nothing_held_out_can_be_trained_on_by_any_recipe_or_source(db, name, rater, tiny_student, tmp_path):
     recipe = EVERY[name]
     training, votes = liked(db)
-    if name == "source documents":
+    if name in ("source documents", "source grounded"):
         words = [f"Bees number {i} dance to tell where flowers are." for i in range(200)]
         (tmp_path / "bees.txt").write_text(" ".join(words))
-        recipe = replace(recipe, knowledge=({"source": "documents", "directory": str(tmp_path)},))
+        recipe = replace(recipe, knowledge=(recipe.knowledge[0] | {"directory": str(tmp_path)},))
     with endpoint(mischief) as (url, _):
         local = Teacher("local", directory=tiny_student, terms="allowed")
         m = means(
@@ -158,6 +183,7 @@ def test_nothing_held_out_can_be_trained_on_by_any_recipe_or_source(db, name, ra
             rater=rater,
         )
         m.writers[0][0].tokenizer = AutoTokenizer.from_pretrained(tiny_student)
+        m.writers[0][0].logprobs = lambda prompts, said: [[-1.0 if p[-1]["content"] else -2.0] for p in prompts]
         if name != "source features":
             judging.calibrate(m.judge, votes, db)
         written = elicit(m, packs.tasks(recipe.pack, "train")[:8], recipe.knowledge)
@@ -165,7 +191,35 @@ def test_nothing_held_out_can_be_trained_on_by_any_recipe_or_source(db, name, ra
     split = pairs.from_feedback(db, m.round.id, recipe.pack)
     elicited = [e for e in split.train if e.source != "human"]
     assert elicited and all(e.rows and e.round == m.round.id for e in elicited)
-    held, trained = packs.held_out("general", recipe.pack), {packs.normal(e.question) for e in split.train}
+    held = packs.held_out("general", recipe.pack)
+    trained = said_in(relevant(split.train, recipe, training_tasks(recipe, split, seed=1)))
     assert not trained & held and split.dropped["same prompt as a held-out one"] > 0
     asked = {pairs.key(e.prompt) for e in split.held_out}
     assert not asked & {pairs.key(e.prompt) for e in split.train}
+
+
+@pytest.mark.parametrize("name", ["votes", *recipes.names()])
+def test_no_recipe_asks_what_is_held_out(db, name):
+    """Of every recipe, also one that samples as it trains: by its pack, and by what people ask."""
+    recipe = recipes.VOTES if name == "votes" else recipes.load(name)
+    liked(db)
+    split = pairs.from_feedback(db, pack=recipe.pack)
+    tasks = training_tasks(recipe, split, seed=1)
+    assert len(tasks) == recipe.prompts
+    held = packs.held_out("general", recipe.pack) | said_in(split.held_out)
+    assert not held & {packs.normal(t.prompt) for t in tasks}
+    assert not held & said_in(relevant(split.train, recipe, tasks))
+
+
+def test_a_conversation_that_once_asked_what_is_held_out_is_not_trained_on(db):
+    """Methods that learn whole conversations would learn its answer."""
+    for first, kept in ((packs.prompts("general", "gate")[0].upper(), False), ("What do you say of cats?", True)):
+        conversation = start_conversation(db, "ann", id=training_id())
+        prompt = [*as_prompt(first), {"role": "assistant", "content": "Well."}, *as_prompt(f"And after {first[:9]}?")]
+        turn = add_turn(db, conversation, prompt)
+        said = add_completion(db, turn.id, "student", text="good", checkpoint_id=1)
+        add_feedback(db, turn.id, rater="ann", channel="thumb", chosen_id=said)
+        assert (conversation in [e.conversation for e in pairs.from_feedback(db).train]) is kept
+    m = means(db, student, pack="general")
+    with pytest.raises(Refused, match="held out"):
+        m.turn([*as_prompt(packs.prompts("general", "heldout")[0]), *prompt[1:]], [])

@@ -25,22 +25,24 @@ def test_a_forged_id_becomes_a_stranger_and_a_signed_one_stays(tmp_path):
         assert load(junk, VISITOR)[1]["person"]
 
 
-def test_more_than_a_person_can_do_in_a_minute_is_refused_for_them_alone():
+def test_more_than_a_person_can_do_in_a_minute_is_refused_for_them_alone(tmp_path):
     hasty, calm = {"person": "hasty"}, {"person": "calm"}
-    for _ in range(session.PER_MINUTE["votes"]):
-        assert session.paced(hasty, "votes") == "hasty"
+    settings = Settings(home=tmp_path)
+    for _ in range(settings.votes_a_minute):
+        assert session.paced(settings, hasty, "votes") == "hasty"
     with pytest.raises(gr.Error, match="votes a minute: wait"):
-        session.paced(hasty, "votes")
-    assert session.paced(calm, "votes") and session.paced(hasty, "messages")
+        session.paced(settings, hasty, "votes")
+    assert session.paced(settings, calm, "votes") and session.paced(settings, hasty, "messages")
 
 
-def test_an_address_that_sends_ever_new_people_is_slowed_down_too():
-    most = session.PEOPLE_BEHIND_ONE_ADDRESS * session.PER_MINUTE["messages"]
+def test_an_address_that_sends_ever_new_people_is_slowed_down_too(tmp_path):
+    settings = Settings(home=tmp_path)
+    most = session.PEOPLE_BEHIND_ONE_ADDRESS * settings.messages_a_minute
     for i in range(most):
-        session.paced({"person": f"p{i}", "address": "192.0.2.1"}, "messages")
+        session.paced(settings, {"person": f"p{i}", "address": "192.0.2.1"}, "messages")
     with pytest.raises(gr.Error, match="messages a minute"):
-        session.paced({"person": "another", "address": "192.0.2.1"}, "messages")
-    assert session.paced({"person": "another", "address": "192.0.2.2"}, "messages")
+        session.paced(settings, {"person": "another", "address": "192.0.2.1"}, "messages")
+    assert session.paced(settings, {"person": "another", "address": "192.0.2.2"}, "messages")
 
 
 def test_on_a_space_the_address_is_what_its_proxy_wrote_last():
@@ -112,7 +114,7 @@ def test_copies_searches_and_undo_have_a_pace_too(tmp_path):
         (lambda: sidebar.titles(settings, "x", state), "searches"),
         (lambda: rating.undo(settings, state), "votes"),
     ):
-        for _ in range(session.PER_MINUTE[what]):
+        for _ in range(session.a_minute(settings, what)):
             act()
         with pytest.raises(gr.Error, match=f"{what} a minute"):
             act()

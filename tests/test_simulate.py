@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from kdloop import packs
+from kdloop.__main__ import main as command_line
 from kdloop.simulate import load_rater
-from storage import feedback
+from storage import feedback, rounds
+from storage.database import connect
 
 ROOT = Path(__file__).parent.parent
 RATER = """
@@ -51,3 +54,25 @@ def test_the_report_counts_votes_abstentions_and_what_every_round_came_to(tiny_s
     assert report["final"] == report["rounds"][-1]["heldout"] and report["final"]["ties"] == 100
     assert report["transcripts"] == []
     assert b"secret_of_the_rater" not in (home / "kdloop.db").read_bytes()
+
+
+@pytest.mark.slow
+def test_votes_on_a_share_of_the_prompts_without_the_raters_own_pairs(
+    tiny_student, rater, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("KDLOOP_STUDENT", tiny_student)
+    monkeypatch.setenv("KDLOOP_ROUND_MAX_TOKENS", "16")
+    for name, more, share in (("with", "--share 0.03", 0.03), ("without", "--share 0.03 --no-ai", 0.03)):
+        home, out = tmp_path / name, tmp_path / f"{name}.json"
+        line = f"simulate --rater {rater}:rate --votes 99 --seed 3 --home {home} --json {out} {more}"
+        assert command_line(line.split()) == 0 and "points of win rate a vote" in capsys.readouterr().out
+        with connect(home / "kdloop.db") as c:
+            asked = {r[0] for r in c.execute("select json_extract(prompt, '$[#-1].content') from turns")}
+        assert len(asked) == round(share * len(packs.prompts("general", "train")))
+        report, (ran,) = json.loads(out.read_text()), rounds.list_rounds(home / "kdloop.db")
+        assert (report["share"], report["ai"]) == (share, name == "with")
+        assert (ran.recipe or {}).get("knowledge") == (None if name == "with" else [])
+    for nonsense in ("0", "1.5", "x"):
+        with pytest.raises(SystemExit):
+            command_line(f"simulate --rater {rater}:rate --home {tmp_path} --share {nonsense}".split())
+    assert "argument --share: invalid share value" in capsys.readouterr().err

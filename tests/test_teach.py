@@ -8,8 +8,9 @@ import pytest
 from parts import Spoken, means
 
 from kdloop import collect, packs, pairs, round
+from kdloop.knowledge.rows import training_id
 from kdloop.pairs import Example
-from kdloop.raters import preference_model
+from kdloop.raters import active, preference_model
 from kdloop.settings import Settings
 from kdloop.ui import teach
 from storage import checkpoints, conversations, feedback, people
@@ -149,3 +150,45 @@ def test_a_refused_candidate_waits_beside_the_champion_and_trains_nobody_unasked
     assert pairs.from_feedback(db, m.round.id + 1).train == []
     collect.review(db, "ann", lessons[0].id, "right")
     assert [e.chosen.checkpoint_id for e in pairs.from_feedback(db).train] == [1]
+
+
+def vote_on(db, i, likes_short):
+    """Ann's choice between a short and a long text about something."""
+    draw, words = random.Random(i), "bread river cloud music garden winter letter stone market"
+    conversation = conversations.start_conversation(db, "ann", id=training_id())
+    turn = conversations.add_turn(db, conversation, as_prompt(f"On {i}?"))
+    said = [" ".join(draw.choices(words.split(), k=n)) + "." for n in (6, 18)]
+    short, long = (conversations.add_completion(db, turn.id, "student", text=s, checkpoint_id=1) for s in said)
+    sides = (short, long) if likes_short else (long, short)
+    feedback.add_feedback(db, turn.id, rater="ann", channel="choice", chosen_id=sides[0], rejected_id=sides[1])
+
+
+def waits(db, question, chosen, rejected, sure):
+    turn = conversations.add_turn(db, conversations.start_conversation(db, "round 1", question), as_prompt(question))
+    ids = [conversations.add_completion(db, turn.id, "student", text=x, checkpoint_id=1) for x in (chosen, rejected)]
+    said = {"chosen_id": ids[0], "rejected_id": ids[1], "score": sure, "source": "preference_model"}
+    return feedback.add_feedback(db, turn.id, rater="model", channel="ranking", **said)
+
+
+def refitted(db):
+    active.latest(db)
+    active.KNOWN[db].refit.join()
+    return [a.id for a in collect.lessons(db, "bob")]
+
+
+def test_what_to_ask_next_follows_the_votes_of_this_minute(db):
+    """A round was unsure of short against long; since then people have said what they like."""
+    settled = waits(db, PUBLIC[0], "Bread and stone.", "River cloud music garden winter letter stone " * 3, 0.55)
+    open_still = waits(db, PUBLIC[1], "Cloud and river, winter.", "Stone and letter, music.", 0.9)
+    for i in range(40):
+        vote_on(db, i, likes_short=i % 2)
+    assert refitted(db) == [settled, open_still], "coins prove nothing: as the round had it"
+    for i in range(40, 200):
+        vote_on(db, i, likes_short=True)
+    assert refitted(db) == [open_still, settled]
+    sure = active.latest(db)
+    assert sure[settled] > 0.6 and abs(sure[open_still] - 0.5) < abs(sure[settled] - 0.5)
+    for row in feedback.live_feedback(db):
+        if row.source == "human":
+            feedback.take_back(db, "ann", row.id)
+    assert refitted(db) == [settled, open_still], "what is taken back is forgotten"

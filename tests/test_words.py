@@ -8,7 +8,21 @@ from pathlib import Path
 import pytest
 
 from kdloop import collect
-from kdloop.ui import admin, arena, consent, learning, lineage, models, raters, rating, rounds, session, teach, words
+from kdloop.ui import (
+    admin,
+    arena,
+    choices,
+    consent,
+    learning,
+    lineage,
+    models,
+    raters,
+    rating,
+    rounds,
+    session,
+    teach,
+    words,
+)
 
 UI = Path(words.__file__).parent.parent
 BY_TABLE = {  # texts that are looked up through a table, not written at the call
@@ -16,7 +30,7 @@ BY_TABLE = {  # texts that are looked up through a table, not written at the cal
     *(label for table in (arena.VOTES, teach.VOTES, rating.COMPARED, models.FORMS) for label in table),
     *(
         value
-        for table in (arena.VOTES, session.PER_MINUTE)
+        for table in (arena.VOTES, session.PER_MINUTE, session.SET_BY_OWNER)
         for value in (table.values() if table is arena.VOTES else table)
     ),
     *consent.PLACES,
@@ -33,6 +47,7 @@ BY_TABLE = {  # texts that are looked up through a table, not written at the cal
     *raters.COLUMNS,
     *admin.AUDIT,
     *admin.SETTINGS,
+    *choices.LABELS.values(),
 }
 
 

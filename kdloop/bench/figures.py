@@ -1,6 +1,6 @@
 """The figures, in one literal dict."""
 
-from kdloop.bench import chatting, data, decode, rounds, sampling
+from kdloop.bench import chatting, data, decode, raters, rounds, sampling
 
 FIGURES = {
     "decode": decode.decode,
@@ -11,4 +11,5 @@ FIGURES = {
     "votes": data.votes,
     "pages": data.pages,
     "examples": data.examples,
+    "refit": raters.refit,
 }

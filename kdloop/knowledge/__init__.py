@@ -5,7 +5,19 @@ KNOWLEDGE is the survey's six kinds, by name: `source(means, tasks, **options) -
 
 from collections.abc import Sequence
 
-from kdloop.knowledge import curation, expansion, feature, feedback, labeling, self_knowledge, self_play
+from kdloop.knowledge import (
+    curation,
+    dialogue,
+    expansion,
+    feature,
+    feedback,
+    labeling,
+    passages,
+    preferred,
+    reflection,
+    self_knowledge,
+    self_play,
+)
 from kdloop.knowledge.rows import Means
 from kdloop.packs import Task
 
@@ -21,15 +33,20 @@ KNOWLEDGE = {
     "self_lengthen": self_play.self_lengthen,
     "debate": self_play.debate,
     "labels": labeling.labels,
+    "self_chat": dialogue.self_chat,
+    "reflect": reflection.reflect,
+    "preferred": preferred.preferred,
     "compare": feedback.compare,
     "scores": feedback.scores,
+    "verdicts": feedback.verdicts,
     "revise": feedback.revise,
     "refine": feedback.refine,
     "self_instruct": expansion.self_instruct,
     "evolve": expansion.evolve,
     "hard_and_easy": expansion.hard_and_easy,
     "topics": curation.topics,
-    "documents": curation.documents,
+    "documents": passages.documents,
+    "grounded": passages.grounded,
     "mosaic": curation.mosaic,
     "features": feature.features,
 }

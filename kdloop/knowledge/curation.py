@@ -1,6 +1,6 @@
-"""Curation: prompts and answers from topics and documents, and the choice of which rows are worth a training.
+"""Curation: prompts and answers from topics, mosaics of what is liked, and which rows are worth a training.
 
-    D = { (x, y) | x ~ p_T(x | I + m), y ~ p_T(y | I + x) }                  survey Eq. 5; m is a topic or a passage
+    D = { (x, y) | x ~ p_T(x | I + m), y ~ p_T(y | I + x) }                  survey Eq. 5; m is a topic
 
 SELECTIONS order examples by what a student can learn from them; a recipe names one (`select`).
 """
@@ -10,15 +10,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import cycle, islice
-from pathlib import Path
 
 import numpy as np
 from scipy.special import softmax
 
-from kdloop import packs
 from kdloop.knowledge.expansion import Gate, answered, held_out, out_of_reach
 from kdloop.knowledge.labeling import ask, unusable
-from kdloop.knowledge.rows import Means, Refused, by_teacher
+from kdloop.knowledge.rows import Means, Refused
 from kdloop.knowledge.self_play import as_said
 from kdloop.packs import Task
 from kdloop.pairs import Example
@@ -29,9 +27,6 @@ from storage.conversations import as_prompt
 
 SAME = 0.9  # cosine from where two texts are duplicates (DEITA, Liu et al. 2024)
 TOPIC = "Write one short question about {topic} that a person might ask an assistant. Give the question alone."
-QUESTION = "Write one question that this passage answers. Give the question alone.\n\n{passage}"
-ANSWER = "{question}\n\nAnswer from this passage only, in one or two sentences:\n\n{passage}"
-PASSAGE_WORDS = 120
 MOSAIC = "Do each of these tasks. Number your answers as the tasks are numbered, in {order} order.\n\n{tasks}"
 ORDERS = ("the given", "the reverse")
 GRADES = """Question: {question}
@@ -52,31 +47,6 @@ def topics(means: Means, tasks: Sequence[Task], n: int = 20) -> int:
     new = [(p, m) for p, m in new if not unusable(p) and not out_of_reach(p) and gate.admit(p)]
     kept = [new[i] for i in dedupe([p for p, _ in new])]
     return answered(means, [p for p, _ in kept], "topic", [m for _, m in kept])
-
-
-def documents(means: Means, tasks: Sequence[Task], directory: str = "") -> int:
-    """Self-QA: one question and its answer from each passage of the pack's documents (or of `directory`)."""
-    folder = Path(directory) if directory else packs.PACKS / means.pack.name / "documents"
-    passages = [
-        (f"{file.name}#{i}", p) for file in sorted(folder.glob("*.txt")) for i, p in passages_of(file.read_text())
-    ]
-    if not passages:
-        raise Refused(f"No documents (*.txt) in {folder}")
-    asked = ask(means, [as_prompt(QUESTION.format(passage=p)) for _, p in passages], temperature=0.7)
-    questions, gate, rows = [" ".join(a.text.split()) for a in asked], Gate(held_out(means)), 0
-    kept = [i for i, q in enumerate(questions) if not unusable(q) and gate.admit(q)]
-    prompts = [as_prompt(ANSWER.format(question=questions[i], passage=passages[i][1])) for i in kept]
-    for i, answer in zip(kept, ask(means, prompts, temperature=0.0) if prompts else [], strict=True):
-        if answer.ok and not unusable(answer.text):
-            said = by_teacher(answer, origin="document", passage=passages[i][0])
-            means.write(questions[i], said, source="teacher", rater=answer.teacher.name)
-            rows += 1
-    return rows
-
-
-def passages_of(text: str) -> list[tuple[int, str]]:
-    words = text.split()
-    return [(i, " ".join(words[at : at + PASSAGE_WORDS])) for i, at in enumerate(range(0, len(words), PASSAGE_WORDS))]
 
 
 def mosaic(means: Means, tasks: Sequence[Task], most: int = 4, budget: int = 200) -> int:

@@ -160,11 +160,14 @@ class Gate:
         self.known = [words(p) for p in known]
 
     def admit(self, prompt: str) -> bool:
-        new = words(prompt)
-        if any(f_measure(new, old) > NEAR for old in self.known):
-            return False
-        self.known.append(new)
-        return True
+        new = self.is_new(prompt)
+        if new:
+            self.known.append(words(prompt))
+        return new
+
+    def is_new(self, prompt: str) -> bool:
+        said = words(prompt)
+        return not any(f_measure(said, old) > NEAR for old in self.known)
 
 
 def rouge_l(a: str, b: str) -> float:

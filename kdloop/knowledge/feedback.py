@@ -66,6 +66,25 @@ def compare(means: Means, tasks: Sequence[Task]) -> int:
     return rows
 
 
+def verdicts(means: Means, tasks: Sequence[Task]) -> int:
+    """PandaLM (Wang et al. 2024): the student learns to judge. What the judge said of two samples, with its reason, is
+    the completion of what it was asked; one row for each order, where both orders agree.
+
+    Whether such a student may judge is for its own calibration to say, as for every judge.
+    """
+    judge, rows = trusted(means), 0
+    groups = [g for g in zip(tasks, means.ask(tasks, 2, "verdicts", temperature=SPREAD), strict=True) if distinct(g[1])]
+    asked = [p for t, (a, b) in groups for p in judge.prompts(t.prompt, a.text, b.text)]
+    answers = judge.ask(asked, judging.PAIR_SCHEMA, 1)
+    for i in range(0, len(asked), 2):
+        verdict = judging.judged(*answers[i : i + 2])
+        if verdict and verdict.side != "tie":
+            for prompt, answer in zip(asked[i : i + 2], answers[i : i + 2], strict=True):
+                means.write(prompt, by_teacher(answer, origin="verdicts"), **by(judge))
+                rows += 1
+    return rows
+
+
 def scores(means: Means, tasks: Sequence[Task], n: int = 4, gap: float = GAP) -> int:
     """UltraFeedback (Cui et al. 2023): `n` samples, each scored on four aspects; best and worst by their mean make a
     pair where they are at least `gap` points apart. Every score is a row too, with its rationale. Returns the pairs."""

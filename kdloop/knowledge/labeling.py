@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from kdloop.knowledge.rows import Means, Refused, Said, by_teacher
 from kdloop.packs import Task
-from kdloop.raters import verifiers
+from kdloop.raters import harm, verifiers
 from kdloop.raters.teacher import Answer, Teachers
 from storage.conversations import Message, as_prompt
 
@@ -43,13 +43,17 @@ def labels(
     teacher: str = "",
     temperature: float = 0.7,
     most_words: int = MOST_WORDS,
+    most_harm: float = 1.0,
 ) -> int:
     """One liked completion by a teacher for each prompt; refusals, over-long texts and failed checks are left out.
 
     With the template "rationale" each item gives two rows: the prompt with the answer, whose row keeps the reason (the
     second target of the method `step_by_step`), and `[rationale] ` prompt with the reason, for other methods.
+    With `most_harm` below 1 prompts that are likelier harmful by the pack's weights, or of which nobody can tell, are
+    not answered (raters/harm.py; the paper's threshold is 0.5).
     Raises Refused where no teacher may be used, or where none of them answered.
     """
+    tasks = harmless(means, tasks, most_harm) if most_harm < 1 else tasks
     prompts = [render(template, t.prompt, shots) for t in tasks]
     how = {"template": template, "shots": [list(s) for s in shots]}
     rows = 0
@@ -65,6 +69,12 @@ def labels(
             means.write(prefix + task.prompt, part, source="teacher", rater=answer.teacher.name, critique=why)
             rows += 1
     return rows
+
+
+def harmless(means: Means, tasks: Sequence[Task], most: float) -> list[Task]:
+    weights = harm.weights_of(means.pack.harm)
+    known = zip(tasks, harm.trees(teaching(means), [t.prompt for t in tasks]), strict=True)
+    return [t for t, tree in known if tree is not None and weights.harmful(tree) <= most]
 
 
 def second_target(said: Said) -> list[tuple[str, Said]]:

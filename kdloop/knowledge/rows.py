@@ -13,7 +13,7 @@ from pathlib import Path
 from kdloop import packs
 from kdloop.chat import timings
 from kdloop.packs import Pack, Task
-from kdloop.pairs import Example, is_held_out
+from kdloop.pairs import Example, is_held_out, questions
 from kdloop.raters.judge import Judge
 from kdloop.raters.preference_model import PreferenceModel
 from kdloop.raters.teacher import Answer, Teachers
@@ -95,8 +95,9 @@ class Means:
         """(turn, completions): record what was said to a prompt. Raises Refused for a held-out prompt."""
         prompt = as_prompt(prompt) if isinstance(prompt, str) else prompt
         question = prompt[-1]["content"]
-        if packs.normal(question) in packs.held_out(*{"general", self.pack.name}):
-            raise Refused(f"The prompt {question[:60]!r} is held out from training")
+        for asked in questions(prompt):
+            if packs.normal(asked[-1]["content"]) in packs.held_out(*{"general", self.pack.name}):
+                raise Refused(f"The prompt {asked[-1]['content'][:60]!r} is held out from training")
         conversation = conversations.start_conversation(self.db, f"round {self.round.id}", question, id=training_id())
         turn = conversations.add_turn(self.db, conversation, prompt)
         return turn.id, [record(self.db, turn.id, s) for s in said]

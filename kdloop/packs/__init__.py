@@ -1,6 +1,7 @@
 """Skill and domain packs as data. A pack is a directory; nothing in it is code.
 
-pack.toml      what it is for; its rubric, principles and topics; checks that hold for every completion; a generator
+pack.toml      what it is for; its rubric, principles and topics; checks that hold for every completion; a generator;
+               weights of [harm]
 train.jsonl    prompts that a round may ask the student, and that `simulate` asks its rater about
 gate.jsonl     prompts that the gate asks; never trained on
 heldout.jsonl  prompts for measuring alone: `simulate` and `measure` compare with the base on them
@@ -54,6 +55,7 @@ class Pack:
     topics: tuple[str, ...] = ()
     checks: tuple[dict, ...] = ()
     max_tokens: int | None = None
+    harm: dict | None = None  # weights of raters/harm.py
     source: dict | None = None
 
 

@@ -132,13 +132,13 @@ class Judge:
 
     def compare(self, pairs: list[tuple[str, str, str]]) -> list[Judged | None]:
         """(question, first, second) each; None where a verdict failed or could not be read."""
-        prompts = [
-            as_prompt(PAIR.format(rubric=self.rubric, question=q, first=x, second=y))
-            for q, a, b in pairs
-            for x, y in ((a, b), (b, a))
-        ]
-        said = self.ask(prompts, PAIR_SCHEMA, 1)
+        said = self.ask([p for pair in pairs for p in self.prompts(*pair)], PAIR_SCHEMA, 1)
         return [judged(*said[2 * i : 2 * i + 2]) for i in range(len(pairs))]
+
+    def prompts(self, question: str, a: str, b: str) -> list[list[Message]]:
+        """What is asked of a pair, in both orders."""
+        orders = ((a, b), (b, a))
+        return [as_prompt(PAIR.format(rubric=self.rubric, question=question, first=x, second=y)) for x, y in orders]
 
     def rate(self, question: str, completions: list[str]) -> dict[str, list[tuple[float, str]] | None]:
         """aspect -> (score 1 to 5, rationale) of each completion: the mean of both orders; None where unreadable."""

@@ -8,8 +8,8 @@ completion. `skill` says whether the model may judge at all: the evidence for th
 all coin-flip votes on the same completions. A vote counts as its rater's weight says, and less where a rater's votes
 cannot be predicted from their own others.
 
-A refit after a vote must not be waited for: what was read once is kept; the prior's scales and the skill are found on
-the newest votes, and the weights are fitted on all.
+A refit after a vote must not be waited for: what was read once is kept; the axes, the prior's scales and the skill are
+found on the newest votes, and the weights are fitted on all.
 """
 
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ SKILL_P = 0.01  # a rater that is at chance passes so rarely
 FLIPS = 399
 MANY = 300  # votes, from where on the Bayes factor alone decides, and one prior serves all folds
 FOLDS = 12
-NEWEST = 1000  # votes that the prior's scales and the skill are found on
+NEWEST = 1000  # votes that the embedding's axes, the prior's scales and the skill are found on
 OWN_VOTES = 24  # of one rater, from where on their reliability is measured
 LEAST_RELIABLE = 0.1  # what a vote still counts
 
@@ -119,7 +119,7 @@ def fit(train: list[Example], held_out: list[Example] = ()) -> PreferenceModel:
         raise ValueError(f"{len(train)} votes are too few for a preference model")
     texts = [(e.question, k.said) for e in votes for k in e.completions]
     questions, said = [q for q, _ in texts], [c for _, c in texts]
-    embedded = read(questions, said)[1].astype(np.float64)
+    embedded = read(questions[-2 * NEWEST :], said[-2 * NEWEST :])[1].astype(np.float64)
     axes = np.linalg.eigh(np.cov(embedded, rowvar=False))[1][:, ::-1][:, :EMBEDDING_DIMENSIONS]
     features = raw(questions, said, axes)
     centre, scale = features.mean(0), features.std(0)
@@ -166,11 +166,15 @@ def cross_validated(x: np.ndarray, groups: list[str], prior: np.ndarray | None =
     """Each row's margin under a model fitted without the row's group; without `prior`, each fold finds its own."""
     names = {g: i for i, g in enumerate(sorted(set(groups)))}
     fold = np.array([names[g] % FOLDS for g in groups])
+    if prior is not None:  # all folds at once: in each, its own rows count nothing
+        others = (fold != np.arange(FOLDS)[:, None]).astype(float)
+        _, modes, _ = laplace(np.broadcast_to(x, (FOLDS, *x.shape)), prior, others)
+        return (x * modes[fold]).sum(1)
     margins = np.zeros(len(x))
     for k in set(fold.tolist()):
         if (fold != k).any():
             rest = x[fold != k]
-            _, mode, _ = laplace(rest[None], best_prior(rest) if prior is None else prior)
+            _, mode, _ = laplace(rest[None], best_prior(rest))
             margins[fold == k] = x[fold == k] @ mode[0]
     return margins
 
@@ -209,7 +213,7 @@ def laplace(
     x: np.ndarray, prior: np.ndarray, counts: np.ndarray | float = 1.0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(log evidence, mode, Hessian), each with the leading axis of x (b, n, d), of logistic regression with precision
-    `prior` (d,) on b data sets, by Newton's method. `counts` (n,) says how much each row counts."""
+    `prior` (d,) on b data sets, by Newton's method. `counts`, (n,) or (b, n), says how much each row counts."""
     w, transposed = np.zeros((len(x), x.shape[2])), x.transpose(0, 2, 1)
     for _ in range(25):
         p = expit(times(x, w))

@@ -29,6 +29,8 @@ PLOTS = """
 """  # Vega names its lines for screen readers but not what they show: the table beside each plot does
 INK, INK_DARK = "*primary_800", "*primary_200"  # Soft's own primary_500 is too pale to read on its tints
 THEME = gr.themes.Soft(primary_hue="teal", font=("system-ui", "sans-serif")).set(
+    block_info_text_color="*neutral_600",
+    block_info_text_color_dark="*neutral_300",
     block_label_text_color=INK,
     block_label_text_color_dark=INK_DARK,
     block_title_text_color=INK,
@@ -48,7 +50,7 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor) -> gr.Bl
         state = gr.State({})
         side = sidebar.build(settings, state)
         gr.Markdown(t("## kdloop\nChat with a small student. Your ratings are its next lesson."))
-        consent.build(settings)
+        notice = consent.build(settings)
         with gr.Tabs() as tabs:
             with gr.Tab(t("Chat"), id="chat"):
                 parts = chat.build(settings, serving, supervisor, who, state)
@@ -86,6 +88,8 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor) -> gr.Bl
         listed = session.named(partial(sidebar.titles, settings, ""), "titles_at_start")
         greeted = session.named(partial(chat.header, settings), "header_at_start")
         known.then(greeted, None, parts.head, queue=False, **session.PRIVATE)  # it says that the page is ready
+        noticed = session.named(partial(consent.notice, settings), "notice")
+        known.then(noticed, None, notice, queue=False, **session.PRIVATE)
         known.then(listed, state, side["past"], queue=False, **session.PRIVATE)
     return demo
 

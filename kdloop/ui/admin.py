@@ -1,4 +1,4 @@
-"""The Admin tab: sign in; raters; exports; snapshots; what owners did; the settings. Empty until an owner is there."""
+"""The Admin tab: sign in; raters; settings; exports; snapshots; what owners did. Empty until an owner is there."""
 
 from dataclasses import fields
 from functools import partial
@@ -7,9 +7,9 @@ import gradio as gr
 import pandas as pd
 
 from kdloop import exports
-from kdloop.settings import Settings
+from kdloop.settings import Settings, current
 from kdloop.student.base import licence
-from kdloop.ui import files, raters
+from kdloop.ui import choices, files, raters
 from kdloop.ui.session import LOCAL, PRIVATE, TABLE, allowed, fresh_path, named, paced, refusal, refused, sign_in
 from kdloop.ui.words import t, tell
 from storage import audit, snapshots
@@ -41,13 +41,15 @@ def build(settings: Settings, state: gr.State) -> dict:
         gr.LoginButton()
     with gr.Column(visible=alone) as inside:
         people = raters.build(settings, state)
+        boxes, connect = choices.build(settings, state)
         export_panel(settings, state)
         told = snapshot_panel(settings, state)
         log = gr.Dataframe(label=t("What owners did"), **TABLE)
-        values = gr.Dataframe(label=t("Settings (environment variables, read at start)"), **TABLE)
+        values = gr.Dataframe(label=t("Settings (environment variables)"), **TABLE)
         leave = gr.Button(t("Sign out"), visible=not alone)
     opened = named(partial(fill, settings), "admin")
-    outputs = [inside, told, log, values, *people]
+    outputs = [inside, told, log, values, *people, *boxes]
+    connect(partial(fill, settings), outputs)
     entered, left = (named(partial(f, settings), f.__name__) for f in (sign_in_as_owner, sign_out))
     for event in (
         enter.click(entered, [token, state], [state, token], concurrency_limit=None, **PRIVATE),
@@ -93,9 +95,10 @@ def fill(settings: Settings, state: dict):
     try:
         allowed(settings, state)
     except gr.Error:
-        return gr.Column(visible=False), "", None, None, *raters.nothing()
+        return gr.Column(visible=False), "", None, None, *raters.nothing(), *choices.nothing()
     log = pd.DataFrame(audit.entries(settings.db), columns=[tell(head) for head in AUDIT])
-    return gr.Column(visible=True), persistence(settings), log, table(settings), *raters.fill(settings)
+    panels = [*raters.fill(settings), *choices.fill(settings)]
+    return gr.Column(visible=True), persistence(settings), log, table(current(settings)), *panels
 
 
 def sign_in_as_owner(settings: Settings, token: str, state: dict):
@@ -125,7 +128,7 @@ def table(settings: Settings) -> pd.DataFrame:
 
 def download(settings: Settings, format: str, state: dict) -> str:
     who = allowed(settings, state)
-    paced(state, "downloads")
+    paced(settings, state, "downloads")
     path = fresh_path(f"kdloop-{format}.jsonl")
     n = exports.export(settings.db, format, path)
     audit.record(settings.db, who, f"exported {format}", f"{n} rows")

@@ -14,7 +14,7 @@ from kdloop import arena, chat, collect
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
 from kdloop.supervisor import Supervisor
-from kdloop.ui.session import PEOPLE_BEHIND_ONE_ADDRESS, PER_MINUTE, address, limit, refusal, refused, secret, sign
+from kdloop.ui.session import PEOPLE_BEHIND_ONE_ADDRESS, a_minute, address, limit, refusal, refused, secret, sign
 from storage import checkpoints, conversations, feedback, rounds
 
 
@@ -22,12 +22,12 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor) -> None:
     """Gradio reads an endpoint's types off its signature, so each is a plain function."""
 
     def chat(message: str, request: gr.Request) -> dict:
-        limit(address(settings, request), "messages", PEOPLE_BEHIND_ONE_ADDRESS * PER_MINUTE["messages"])
+        limit(address(settings, request), "messages", PEOPLE_BEHIND_ONE_ADDRESS * a_minute(settings, "messages"))
         with supervisor.yielding():
             return ask(settings, serving, message)
 
     def feedback(token: str, liked: bool | None = None, better: str = "", request: gr.Request = None) -> dict:
-        limit(address(settings, request), "votes", PEOPLE_BEHIND_ONE_ADDRESS * PER_MINUTE["votes"])
+        limit(address(settings, request), "votes", PEOPLE_BEHIND_ONE_ADDRESS * a_minute(settings, "votes"))
         return rate(settings, token, liked, better)
 
     def status() -> dict:

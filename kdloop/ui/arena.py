@@ -76,7 +76,7 @@ def buttons(on: bool) -> list:
 
 
 def duel(settings: Settings, serving: Serving, supervisor: Supervisor, question: str, state: dict):
-    me, stop = paced(state, "messages"), Event()
+    me, stop = paced(settings, state, "messages"), Event()
     state.update(duel=None, voted=None)
     try:
         with supervisor.yielding():
@@ -93,7 +93,7 @@ def duel(settings: Settings, serving: Serving, supervisor: Supervisor, question:
 
 def vote(settings: Settings, value: str, state: dict):
     """One vote a pair: from then on its names are known, so it cannot be voted on again, after an undo neither."""
-    me, pair = paced(state, "votes"), state.pop("duel", None)
+    me, pair = paced(settings, state, "votes"), state.pop("duel", None)
     if not pair:
         raise refused("No duel to vote on: type a prompt first")
     try:

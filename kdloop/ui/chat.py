@@ -9,7 +9,7 @@ from threading import Event
 import gradio as gr
 
 from kdloop import chat, collect, delegation
-from kdloop.settings import Settings
+from kdloop.settings import Settings, current
 from kdloop.student.serving import Serving
 from kdloop.supervisor import Supervisor
 from kdloop.ui import rating, session
@@ -118,7 +118,8 @@ def header(settings: Settings) -> str:
     _, new = feedback.count_votes(settings.db)
     n = ancestry.votes_behind(settings.db, serving)
     votes = tell("student **{name}** · learned from **{n}** votes", name=serving.name, n=n)
-    plan = tell(AT_VOTES if settings.round_votes else "rounds by hand", at=settings.round_votes, new=new)
+    at = current(settings).round_votes
+    plan = tell(AT_VOTES if at else "rounds by hand", at=at, new=new)
     return f"{votes} · {plan}"
 
 
@@ -156,7 +157,7 @@ def stream(settings: Settings, serving: Serving, supervisor: Supervisor, text: s
 
     `state` is the session's own: changed in place, so that what another event changes meanwhile is not undone.
     """
-    me, stop = paced(state, "messages"), Event()
+    me, stop = paced(settings, state, "messages"), Event()
     try:
         text = chat.worth_answering(text)
         conversation = state.get("conversation") or conversations.start_conversation(settings.db, me, text)
@@ -193,7 +194,7 @@ def two(settings: Settings, serving: Serving, conversation: str, me: str, text: 
 
 def retry(settings: Settings, serving: Serving, supervisor: Supervisor, state: dict):
     """Another answer to the last message; then the two can be compared."""
-    me, stop = paced(state, "messages"), Event()
+    me, stop = paced(settings, state, "messages"), Event()
     try:
         before = rating.last_completion(settings, state)
         *past, former = transcript(settings, me, state["conversation"])
@@ -228,7 +229,7 @@ def going_on(settings: Settings, state: dict) -> list[dict]:
 def like(settings: Settings, state: dict, event: gr.LikeData) -> None:
     liked = {True: True, False: False}.get(event.liked)  # "" = the thumb is taken back
     try:
-        collect.thumb(settings.db, paced(state, "votes"), completion_at(settings, state, event.index), liked)
+        collect.thumb(settings.db, paced(settings, state, "votes"), completion_at(settings, state, event.index), liked)
     except REFUSED as error:
         raise refusal(error) from error
 
@@ -236,7 +237,7 @@ def like(settings: Settings, state: dict, event: gr.LikeData) -> None:
 def edit(settings: Settings, state: dict, event: gr.EditData):
     """The corrected text is stored as the person's; the chat goes on showing what the student wrote. One's own message
     goes back into the box, to be asked anew."""
-    me = paced(state, "votes")
+    me = paced(settings, state, "votes")
     at = position(event.index)
     if at is not None and at % 2 == 0:  # people and student take turns
         return going_on(settings, state), gr.Textbox(value=str(event.value))

@@ -2,7 +2,7 @@
 
 import gradio as gr
 
-from kdloop.settings import Settings
+from kdloop.settings import Settings, current
 from kdloop.ui.admin import ZERO_GPU
 from kdloop.ui.session import LOCAL
 from kdloop.ui.words import t
@@ -36,12 +36,19 @@ TEACHERS = "Rounds may show it to teachers and judges: models that the owner cho
 PLACES = (HERE, SERVED, COPIED, COPIED_TO_HUB, SPACE, SPACE_KEPT)
 
 
-def build(settings: Settings) -> None:
+def build(settings: Settings) -> gr.Markdown:
+    """Returns what `notice` fills: the owner's own words, which may change while the app runs."""
     gr.Markdown(t(place(settings)), elem_classes="kd-head", elem_id="consent")
     if settings.teachers:
         gr.Markdown(t(TEACHERS), elem_classes="kd-head")
     if settings.zero_gpu:
         gr.Markdown(t(ZERO_GPU), elem_classes="kd-head")
+    return gr.Markdown(visible=False, elem_classes="kd-head", elem_id="notice")
+
+
+def notice(settings: Settings) -> gr.Markdown:
+    text = current(settings).notice
+    return gr.Markdown(text, visible=bool(text))
 
 
 def place(settings: Settings) -> str:

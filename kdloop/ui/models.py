@@ -100,7 +100,7 @@ def written(settings: Settings, k: Checkpoint) -> str:
 def download(settings: Settings, id, form: str, state: dict) -> str:
     """The version's files as one zip."""
     who, k = allowed(settings, state), find(settings, id)
-    paced(state, "downloads")
+    paced(settings, state, "downloads")
     try:
         adapter = checkpoints.adapter_dir(settings.db, k)
     except BrokenCheckpoint as error:

@@ -112,7 +112,7 @@ def prefer(settings: Settings, choice: str, state: dict):
     if not first:
         raise refused("Nothing to compare: try an answer again first")
     try:
-        collect.choose(settings.db, paced(state, "votes"), first, second, choice)
+        collect.choose(settings.db, paced(settings, state, "votes"), first, second, choice)
     except REFUSED as error:
         raise refusal(error) from error
     gr.Info(tell("Saved. A choice between two answers is the best lesson there is"))
@@ -122,7 +122,7 @@ def prefer(settings: Settings, choice: str, state: dict):
 
 def rate(settings: Settings, state: dict, n, reasons, words, better):
     """Save whatever of the panel is filled in."""
-    about, me, saved = last_completion(settings, state), paced(state, "votes"), 0
+    about, me, saved = last_completion(settings, state), paced(settings, state, "votes"), 0
     try:
         if n:
             saved += bool(collect.stars(settings.db, me, about, n))
@@ -140,7 +140,7 @@ def rate(settings: Settings, state: dict, n, reasons, words, better):
 
 def undo(settings: Settings, state: dict):
     """Take back stars, choice, critique and corrections of the last completion."""
-    about, me = last_completion(settings, state), paced(state, "votes")
+    about, me = last_completion(settings, state), paced(settings, state, "votes")
     n = sum(collect.undo(settings.db, me, channel, about) for channel in ("stars", "choice", "critique", "edit"))
     gr.Info(tell("Votes taken back: {n}", n=n))
     return None, [], "", ""

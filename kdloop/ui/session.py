@@ -15,14 +15,15 @@ from threading import Lock
 
 import gradio as gr
 
-from kdloop.settings import Settings
+from kdloop.settings import Settings, current
 from kdloop.student import PromptTooLong
 from kdloop.ui.words import tell
 from storage import checkpoints
 from storage.conversations import UnknownRow
 
 REFUSED = (ValueError, PromptTooLong, UnknownRow)  # what a domain function refuses, said to the person as it is
-PER_MINUTE = {"messages": 20, "votes": 60, "searches": 120, "downloads": 6, "erasures": 5, "sign-ins": 5}
+PER_MINUTE = {"searches": 120, "downloads": 6, "erasures": 5, "sign-ins": 5}
+SET_BY_OWNER = {"messages": "messages_a_minute", "votes": "votes_a_minute"}
 PEOPLE_BEHIND_ONE_ADDRESS = 4
 PACE: dict[tuple[str, str], deque] = defaultdict(deque)  # of this process only: a brake, not a record
 PACE_LOCK = Lock()
@@ -81,13 +82,17 @@ def person(state: dict) -> str:
     return state["person"]
 
 
-def paced(state: dict, what: str) -> str:
+def paced(settings: Settings, state: dict, what: str) -> str:
     """The person, unless they, or all at their address, do more of `what` in a minute than people can."""
     me = person(state)
-    limit(me, what, PER_MINUTE[what])
+    limit(me, what, most := a_minute(settings, what))
     if state.get("address", "127.0.0.1") not in LOCAL:  # a proxy of one's own looks local for everybody
-        limit(state["address"], what, PEOPLE_BEHIND_ONE_ADDRESS * PER_MINUTE[what])
+        limit(state["address"], what, PEOPLE_BEHIND_ONE_ADDRESS * most)
     return me
+
+
+def a_minute(settings: Settings, what: str) -> int:
+    return getattr(current(settings), SET_BY_OWNER[what]) if what in SET_BY_OWNER else PER_MINUTE[what]
 
 
 def limit(who: str, what: str, most: int) -> None:

@@ -54,7 +54,7 @@ def connect(settings: Settings, state: gr.State, side: dict, parts: chat.Parts) 
 
 
 def titles(settings: Settings, search: str, state: dict) -> gr.Radio:
-    me = paced(state, "searches") if search else person(state)
+    me = paced(settings, state, "searches") if search else person(state)
     found = conversations.find_conversations(settings.db, me, str(search or ""))
     info = None if found else tell("None found" if search else "None yet: what you ask appears here")
     return gr.Radio([(title or "…", id) for id, title in found], value=state.get("conversation"), info=info)
@@ -80,7 +80,7 @@ def nothing() -> gr.Chatbot:
 
 
 def download(settings: Settings, state: dict) -> str:
-    me, path = paced(state, "downloads"), fresh_path("my-kdloop-data.json")
+    me, path = paced(settings, state, "downloads"), fresh_path("my-kdloop-data.json")
     path.write_text(json.dumps(people.everything(settings.db, me), indent=1, ensure_ascii=False))
     return str(path)
 
@@ -88,6 +88,6 @@ def download(settings: Settings, state: dict) -> str:
 def erase(settings: Settings, sure: str, state: dict):
     if (sure or "").strip().lower() != SURE:
         raise refused('Type "{sure}" to delete everything you wrote here', sure=SURE)
-    affected = people.erase(settings.db, paced(state, "erasures"))
+    affected = people.erase(settings.db, paced(settings, state, "erasures"))
     gr.Info(erased(settings, affected))
     return *new(state)[:3], gr.Radio([], value=None), ""

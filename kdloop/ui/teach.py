@@ -11,7 +11,7 @@ from secrets import randbelow
 import gradio as gr
 
 from kdloop import collect
-from kdloop.settings import Settings
+from kdloop.settings import Settings, current
 from kdloop.ui.session import PRIVATE, REFUSED, named, paced, person, refusal, refused
 from kdloop.ui.words import t, tell
 from storage import feedback
@@ -66,11 +66,10 @@ def fill(settings: Settings, state: dict, said: str = ""):
 def worth(settings: Settings) -> str:
     """What a vote is good for, right now."""
     total, new = feedback.count_votes(settings.db)
-    if not settings.round_votes:
+    at = current(settings).round_votes
+    if not at:
         return tell("Your vote would be number {n} that the next round learns from.", n=total + 1)
-    return tell(
-        "Your vote would be number {n} of the {of} that start the next round.", n=new + 1, of=settings.round_votes
-    )
+    return tell("Your vote would be number {n} of the {of} that start the next round.", n=new + 1, of=at)
 
 
 def vote(settings: Settings, value: str, state: dict):
@@ -81,7 +80,7 @@ def vote(settings: Settings, value: str, state: dict):
     ai_side = "right" if flipped else "left"
     choice = value if value == "tie" else "left" if value == ai_side else "right"
     try:
-        state["taught"] = collect.review(settings.db, paced(state, "votes"), id, choice), id
+        state["taught"] = collect.review(settings.db, paced(settings, state, "votes"), id, choice), id
     except REFUSED as error:
         raise refusal(error) from error
     return fill(settings, state, tell("Saved. The AI rater had chosen: {side}", side=tell(ai_side)))
@@ -90,7 +89,7 @@ def vote(settings: Settings, value: str, state: dict):
 def fix(settings: Settings, better: str, state: dict):
     id, _ = pending(state)
     try:
-        state["taught"] = collect.fix(settings.db, paced(state, "votes"), id, better), None
+        state["taught"] = collect.fix(settings.db, paced(settings, state, "votes"), id, better), None
     except REFUSED as error:
         raise refusal(error) from error
     return fill(settings, state, tell("Saved: the student will learn from your answer."))

@@ -1,0 +1,46 @@
+"""The preference model: a refit after one more vote, when many have been read already."""
+
+import random
+import time
+from collections.abc import Iterator
+
+from kdloop import packs
+from kdloop.bench import Figure, in_turns
+from kdloop.pairs import Example
+from kdloop.raters import preference_model
+from storage.conversations import Completion, as_prompt
+
+VOTES, TEXTS, RATERS = 10_000, 2_000, (1, 50)
+BUDGET = 1.0  # seconds: what a person who has just voted does not notice in the background
+
+
+def refit() -> Iterator[Figure]:
+    """Seconds of a refit with the votes' own features, against a budget; by one rater and by many."""
+    asked = packs.prompts("general", "train")
+    words = sorted({w for question in asked for w in question.split()})
+    for raters in RATERS:
+        known = [vote(i, asked, words, raters) for i in range(VOTES)]
+        preference_model.fit(known)  # reads all texts
+
+        def once_more(i: int, known=known, raters=raters) -> float:
+            votes, begun = [*known, vote(VOTES + i, asked, words, raters)], time.perf_counter()
+            preference_model.fit(votes)
+            return time.perf_counter() - begun
+
+        seconds, budget = in_turns(once_more, lambda i: BUDGET)
+        name = f"refit after one more of {VOTES} votes, {raters} rater{'s' * (raters > 1)}"
+        yield Figure(name, seconds, budget, "s", seconds / budget, "<= 1")
+
+
+def vote(i: int, asked: list[str], words: list[str], raters: int) -> Example:
+    """A choice between two made-up texts, the shorter one in four of five cases."""
+    draw = random.Random(i)
+    sides = sorted((text(draw.randrange(TEXTS), words) for _ in range(2)), key=len, reverse=draw.random() < 0.2)
+    chosen, rejected = (Completion(f"{i}{at}", "t", "student", 1, said) for at, said in enumerate(sides))
+    prompt = as_prompt(asked[i % len(asked)])
+    return Example(prompt, chosen, rejected, f"c{i}", (str(i),), rater=f"rater {draw.randrange(raters)}")
+
+
+def text(i: int, words: list[str]) -> str:
+    draw = random.Random(i)
+    return " ".join(draw.choices(words, k=draw.randint(4, 60))) + "."

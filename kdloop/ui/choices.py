@@ -1,0 +1,98 @@
+"""On the Admin tab: the settings that an owner may change while the app runs (kdloop/settings.py: CHANGEABLE)."""
+
+from collections.abc import Callable
+from functools import partial
+
+import gradio as gr
+
+from kdloop.settings import CHANGEABLE, Settings, change, current, fixed, kind
+from kdloop.ui.session import PRIVATE, allowed, named, refusal
+from kdloop.ui.words import t, tell
+
+LABELS = {
+    "round_votes": "New votes that start a round (0: none)",
+    "idle_minutes": "Minutes without a chat that start a round (0: none)",
+    "round_timeout_minutes": "Minutes that a round may take",
+    "gate_prompts": "Prompts that the gate asks",
+    "compare_every": "Messages from one choice between two answers to the next (0: never)",
+    "delegate_below": "A teacher answers where the student's confidence is below (0: never)",
+    "max_tokens": "Tokens of a chat answer",
+    "round_max_tokens": "Tokens of what a round samples",
+    "messages_a_minute": "Messages of one person a minute",
+    "votes_a_minute": "Votes of one person a minute",
+    "notice": "Your own words to people, above the tabs",
+}
+HOW = (
+    "They hold from now on, also after a restart; a round that is running goes on as it began. An empty field goes "
+    "back to the default. What an environment variable sets, it alone can change."
+)
+
+
+def build(settings: Settings, state: gr.State) -> tuple[list, Callable]:
+    """The fields that `fill` fills, and what wires the buttons: call it with the Admin tab's own filler."""
+    with gr.Accordion(t("Change the settings"), open=False, elem_id="choices"):
+        gr.Markdown(t(HOW), elem_classes="kd-head")
+        numbers = [name for name in LABELS if kind(name) is not str]
+        made = {}
+        for pair in zip(numbers[::2], numbers[1::2], strict=True):
+            with gr.Row():
+                made |= {name: gr.Number(label=t(LABELS[name]), elem_id=f"set-{name}") for name in pair}
+        made["notice"] = gr.Textbox(label=t(LABELS["notice"]), lines=2, max_length=2000, elem_id="set-notice")
+        with gr.Row():
+            save = gr.Button(t("Save the settings"), variant="primary")
+            back = gr.Button(t("Back to the defaults"))
+    boxes = [made[name] for name in LABELS]
+
+    def connect(fill: Callable, outputs: list) -> None:
+        saved = named(partial(store, settings), "save_settings")
+        taken_back = named(partial(reset, settings), "default_settings")
+        again = named(fill, "settings_changed")
+        for event in (
+            save.click(saved, [*boxes, state], None, concurrency_limit=None, **PRIVATE),
+            back.click(taken_back, state, None, concurrency_limit=None, **PRIVATE),
+        ):
+            event.success(again, state, outputs, queue=False, **PRIVATE)
+
+    return boxes, connect
+
+
+def nothing() -> list:
+    return [None] * len(LABELS)
+
+
+def fill(settings: Settings) -> list:
+    """Each field with its value, what may be given, and whether the environment has fixed it."""
+    known = current(settings)
+    return [field(settings, name, getattr(known, name)) for name in LABELS]
+
+
+def field(settings: Settings, name: str, value):
+    default, (least, most) = getattr(settings, name), CHANGEABLE[name]
+    component = gr.Textbox if kind(name) is str else gr.Number
+    if fixed(name):
+        info = tell("Set by {variable}", variable=f"KDLOOP_{name.upper()}")
+    elif kind(name) is str:
+        info = tell("At most {most} characters; Markdown. Empty: nothing is shown", most=most)
+    else:
+        info = tell("{least:g} to {most:g}; default {default:g}", least=least, most=most, default=default)
+    return component(value=value, info=info, interactive=not fixed(name))
+
+
+def store(settings: Settings, *values_and_state) -> None:
+    *values, state = values_and_state
+    who = allowed(settings, state)
+    given = {name: None if v in (None, "") else v for name, v in zip(LABELS, values, strict=True)}
+    said(settings, given, who)
+
+
+def reset(settings: Settings, state: dict) -> None:
+    said(settings, dict.fromkeys(LABELS), allowed(settings, state))
+
+
+def said(settings: Settings, values: dict, who: str) -> None:
+    try:
+        changed = change(settings, values, who)
+    except ValueError as error:
+        raise refusal(error) from error
+    names = "; ".join(tell(LABELS[name]) for name in changed)
+    gr.Info(tell("Changed: {names}", names=names) if changed else tell("As it was"))
