@@ -6,7 +6,7 @@ one round by a lease row.
 
 import sqlite3
 
-from storage.scale import DISPUTES, SCALE
+from storage.scale import DISPUTES, RATERS, SCALE
 
 SCHEMA = """
 create table conversations (
@@ -209,6 +209,12 @@ def disputes(c: sqlite3.Connection) -> None:
         c.execute(statement)
 
 
+def rater_counts(c: sqlite3.Connection) -> None:
+    """How many votes each rater has, kept by triggers, and the newest votes in order."""
+    for statement in RATERS.split(";;\n"):
+        c.execute(statement)
+
+
 MIGRATIONS = [
     m001_initial,
     m002_raters_and_audit,
@@ -218,4 +224,5 @@ MIGRATIONS = [
     written_index,
     conversation_kind,
     disputes,
+    rater_counts,
 ]  # append only; `pragma user_version` counts those that were applied
