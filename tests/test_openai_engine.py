@@ -158,7 +158,7 @@ def test_a_server_without_log_probabilities_is_said_so_and_no_checkpoint_is_take
 ):
     published = publish(db, tiny_adapter, small.base.load(tiny_adapter))
     small.scores = False
-    with pytest.raises(NoLogprobs, match="told 0 log-probabilities"):
+    with pytest.raises(NoLogprobs, match="log-probabilities of 4 tokens"):
         engine.logprobs([STORY], [("The sea.", True)])
     assert Serving(db, lambda: engine).current()[1].version == 0
     assert f"v0 answers instead of {published.name}" in capsys.readouterr().err
@@ -173,6 +173,12 @@ def test_the_engine_needs_a_known_server_that_answers(tiny_student):
         open_engine(replace(settings, engine_url=address))
     with pytest.raises(EngineUnavailable, match="APIConnectionError"):
         open_engine(replace(settings, engine_url=address))  # it was closed
+
+
+def test_a_reply_that_the_server_breaks_off_is_no_completion(small, engine):
+    small.breaks_off = True
+    with pytest.raises(EngineUnavailable, match="broke off"):
+        list(engine.stream(STORY, GREEDY, 1, Event()))
 
 
 def test_a_server_that_fails_leaves_no_completion_and_the_person_is_told(tmp_path, tiny_student):

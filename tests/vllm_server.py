@@ -23,7 +23,8 @@ class Small:
     def __init__(self, student: str, owner: str):
         self.base, self.owner = TransformersEngine(student, dtype=torch.float32), owner
         self.adapters, self.loaded, self.lock = {}, [], threading.Lock()
-        self.scores = True  # False: it echoes without log-probabilities
+        self.scores = True  # False: it knows nothing of log-probabilities of given tokens
+        self.breaks_off = False  # a stream, amid
         self.max_rank = 64
 
     def models(self):
@@ -71,7 +72,8 @@ class Small:
             ids = asked["logprob_token_ids"]
             scores = engine.score([prompt] * len(ids), [[id] for id in ids])
             named = {f"token_id:{id}": score for id, (score,) in zip(ids, scores, strict=True)}
-            choices.append(choice("", "length", {"top_logprobs": [named]} if self.scores else None) | {"index": i})
+            told = named if self.scores else {"token_id:1": -0.5}  # an older vLLM's: the likeliest
+            choices.append(choice("", "length", {"top_logprobs": [told]}) | {"index": i})
         return body(choices[::-1], 1, len(choices))  # in any order
 
     def sampled(self, engine, asked: dict):
@@ -87,6 +89,8 @@ class Small:
         grown = [choice(now[len(before) :], None) for before, now in pairwise(texts)]
         grown[-1]["finish_reason"] = reason
         chunks = [{**whole, "choices": [c], "usage": None} for c in grown] + [{**whole, "choices": []}]
+        if self.breaks_off:
+            return f"data: {json.dumps(chunks[0])}\n\n".encode()
         return "".join(f"data: {json.dumps(c)}\n\n" for c in chunks).encode() + b"data: [DONE]\n\n"
 
 

@@ -16,7 +16,7 @@ from transformers import AutoTokenizer
 
 from kdloop.student import EngineUnavailable, NoLogprobs, Sample, Sampling
 from kdloop.student.prompts import completion_ids, prompt_ids
-from kdloop.student.servers import Adapter, answering
+from kdloop.student.servers import Adapter, Server, answering
 from storage.conversations import Message
 
 SCORED = 128  # tokens whose log-probabilities one request asks for: vLLM names no more at once
@@ -32,7 +32,7 @@ class OpenAIEngine:
 
     name = "openai"
 
-    def __init__(self, source: str, server, at_once: int, adapter: Path | None = None, tokenizer=None):
+    def __init__(self, source: str, server: Server, at_once: int, adapter: Path | None = None, tokenizer=None):
         self.source, self.server, self.at_once = source, server, at_once
         self.tokenizer = tokenizer or AutoTokenizer.from_pretrained(source)
         self.adapter = adapter and Adapter.of(adapter)
@@ -58,6 +58,8 @@ class OpenAIEngine:
                     yield text
                 if stop.is_set() and status == "stopped":
                     break
+        if status == "stopped" and not stop.is_set():
+            raise EngineUnavailable("The student's server broke off. Try again in a minute")
         if status == "stopped":
             tokens = len(completion_ids(self.tokenizer, text, False))
         yield Sample(text.strip(), status, len(head), tokens - (status == "finished"), first, time.monotonic() - begun)

@@ -100,8 +100,11 @@ class VLLM:
         }
 
     def scores(self, told: Completion, head: list[int], tail: list[int]) -> list[float]:
-        known = {c.index: c.logprobs.top_logprobs[0] for c in told.choices if c.logprobs}
-        return [known[i][f"token_id:{id}"] for i, id in enumerate(tail) if i in known]
+        """Fewer than the tokens where the server is too old for `logprob_token_ids`."""
+        known = {
+            (c.index, name): p for c in told.choices if c.logprobs for name, p in c.logprobs.top_logprobs[0].items()
+        }
+        return [known[at] for at in ((i, f"token_id:{id}") for i, id in enumerate(tail)) if at in known]
 
 
 class SGLang(VLLM):
@@ -186,10 +189,11 @@ def llama_scoring(head: list[int], tail: list[int], end: int) -> dict:
     }
 
 
+Server = VLLM | LlamaServer
 SERVERS = {"vllm": VLLM, "sglang": SGLang, "llamacpp": LlamaServer}
 
 
-def open_server(url: str, key: str) -> VLLM | LlamaServer:
+def open_server(url: str, key: str) -> Server:
     """The server at `url` (".../v1"). Raises EngineUnavailable where none answers, or one that is not in SERVERS."""
     client = OpenAI(base_url=url, api_key=key, timeout=300)
     with answering():
