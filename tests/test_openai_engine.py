@@ -2,7 +2,6 @@
 protocols over the 2-layer student (vllm_server.py)."""
 
 import json
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -278,27 +277,22 @@ def test_an_adapter_that_the_server_was_not_started_with_is_refused_and_written_
 
 @pytest.mark.slow
 def test_stop_and_leaving_close_the_request_and_free_the_servers_slot(remote, address):
-    """The server itself says that nothing is being written any more, long before the token limit."""
+    """Another reply is the clock: before it has a few tokens more, the server writes that one alone."""
     stop, seen = Event(), []
     for piece in remote.stream(STORY, Sampling(900), 1, stop):
         seen.append(piece)
         if len(seen) == 3:
             stop.set()
     assert seen[-1].status == "stopped" and 0 < seen[-1].completion_tokens <= 6
-    reply = remote.stream(STORY, Sampling(900), 2, Event())
-    next(reply)
-    reply.close()
-    for slot in when_idle(address):
-        assert sum(t["n_decoded"] for t in slot.get("next_token", [])) < 100, slot
+    left = remote.stream(STORY, Sampling(900), 2, Event())
+    next(left)
+    left.close()
+    another = remote.stream(STORY, Sampling(40), 3, Event())
+    assert any(busy(address) == 1 for _ in another), "what nobody listens to is still written"
 
 
-def when_idle(address):
-    for _ in range(300):
-        slots = json.loads(urlopen(f"{address}/slots").read())
-        if not any(s["is_processing"] for s in slots):
-            return slots
-        time.sleep(0.05)
-    raise AssertionError(f"Still at work: {slots}")
+def busy(address) -> int:
+    return sum(slot["is_processing"] for slot in json.loads(urlopen(f"{address}/slots").read()))
 
 
 @pytest.mark.slow

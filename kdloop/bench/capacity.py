@@ -102,33 +102,32 @@ def people() -> Iterator[Figure]:
     student, found = engine(), []
     speeds = measured(student, tokens=48)
     load = Load(CROWD, PAUSE, 48)
-    model = expected(load, speeds)
     rate, _ = in_turns(lambda i: found.append(crowd(student, load, i)) or found[-1][0], lambda _: 0.0)
-    seconds = statistics.median(s for _, s in found[1:])
+    seconds, tokens = (statistics.median(values) for values in list(zip(*found[1:], strict=True))[1:])
+    model = expected(replace(load, tokens=tokens), speeds)  # some replies end early
     name = f"{CROWD} people who pause {PAUSE:g} s: {{}}, measured ÷ model"
     yield Figure(name.format("tokens"), rate, model.tokens_per_second, "tok/s", rate / model.tokens_per_second)
     yield Figure(name.format("a reply"), seconds, model.reply_seconds, "s", seconds / model.reply_seconds)
 
 
-def crowd(student: Engine, load: Load, turn: int) -> tuple[float, float]:
-    """(tokens a second, mean seconds of a reply) of people who chat for SECONDS."""
+def crowd(student: Engine, load: Load, turn: int) -> tuple[float, float, float]:
+    """(tokens a second, mean seconds of a reply, mean tokens of one) of people who chat for SECONDS."""
     begun = time.monotonic()
 
     def person(number: int) -> list[tuple[int, float]]:
         draw, replies = random.Random(1000 * turn + number), []
-        (prompt,) = prompts(1, turn * load.people + number)
         while True:
             time.sleep(draw.expovariate(1 / load.pause))
             asked = time.monotonic()
             if asked - begun > SECONDS:
                 return replies
-            said = reply(student, prompt, int(load.tokens))
+            said = reply(student, *prompts(1, draw.randrange(10_000)), int(load.tokens))
             replies.append((said.completion_tokens, time.monotonic() - asked))
 
     with ThreadPoolExecutor(load.people) as pool:
         all = [r for mine in pool.map(person, range(load.people)) for r in mine]
     tokens, seconds = zip(*all, strict=True)
-    return sum(tokens) / SECONDS, statistics.mean(seconds)
+    return sum(tokens) / SECONDS, statistics.mean(seconds), statistics.mean(tokens)
 
 
 def plan(load: Load, speeds: Speeds, reply_seconds: float, price: float) -> str:
