@@ -126,9 +126,9 @@ def rated_logprobs(db: Path, newest: int = 1000) -> tuple[list[float], list[bool
     they liked them."""
     with connect(db) as c:
         rows = c.execute(
-            "select k.logprob, k.id = f.chosen_id from (select chosen_id, rejected_id from feedback "
-            "where source = 'human' and score is null and retracted_at is null order by created_at desc limit ?) f "
-            "join completions k on k.id in (f.chosen_id, f.rejected_id) where k.logprob is not null",
+            "select k.logprob, k.id = chosen_id from (select chosen_id, rejected_id from feedback "
+            "where source = 'human' and score is null and retracted_at is null order by created_at desc limit ?) votes "
+            "join completions k on k.id in (chosen_id, rejected_id) where k.logprob is not null",
             [newest],
         ).fetchall()
     return [r[0] for r in rows], [bool(r[1]) for r in rows]

@@ -210,7 +210,7 @@ def disputes(c: sqlite3.Connection) -> None:
 
 
 def rater_counts(c: sqlite3.Connection) -> None:
-    """How many votes each rater has, kept by triggers, and the newest votes in order."""
+    """How many votes each rater has, kept by triggers."""
     for statement in RATERS.split(";;\n"):
         c.execute(statement)
 

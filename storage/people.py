@@ -112,8 +112,8 @@ def raters(db: Path, limit: int = 200) -> list[Rater]:
     """The people whose votes stand, the busiest first."""
     with connect(db) as c:
         rows = c.execute(
-            "select v.person, v.live, v.last, coalesce(r.weight, 1) from rater_counts v left join raters r "
-            "on r.person = v.person order by v.live desc, v.person limit ?",
+            "select person, live, last, coalesce(weight, 1) from rater_counts left join raters using (person) "
+            "order by live desc, person limit ?",
             [limit],
         ).fetchall()
     return [Rater(*r) for r in rows]

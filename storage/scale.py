@@ -93,8 +93,6 @@ create table rater_counts (
 create index rater_counts_live on rater_counts(live);;
 insert into rater_counts select rater, count(*), max(created_at) from feedback
   where source = 'human' and retracted_at is null group by rater;;
-create index feedback_newest on feedback(created_at)
-  where source = 'human' and score is null and retracted_at is null;;
 create trigger rater_voted after insert on feedback when new.source = 'human' and new.retracted_at is null begin
   insert into rater_counts values (new.rater, 1, new.created_at)
     on conflict (person) do update set live = live + 1, last = max(last, new.created_at);

@@ -137,7 +137,6 @@ PAGE = {
     "a round's reading": lambda db, k: pairs.from_feedback(db, 1),
 }
 BIG = ("feedback", "completions", "turns", "conversations", "round_feedback", "progress")
-IN_ORDER = ("feedback_unsure", "feedback_newest")  # read until the limit
 
 
 class Watched(sqlite3.Connection):
@@ -179,6 +178,7 @@ def plan(c, query: str) -> list[str]:
 
 
 def scans(step: str) -> bool:
+    """An index that is read in order until the limit is no scan."""
     words = step.split()
     alias = {"f": "feedback", "k": "completions", "t": "turns", "v": "conversations"}
-    return words[0] == "SCAN" and alias.get(words[1], words[1]) in BIG and not any(i in step for i in IN_ORDER)
+    return words[0] == "SCAN" and alias.get(words[1], words[1]) in BIG and "feedback_unsure" not in step
