@@ -8,6 +8,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from kdloop.settings import Settings
+from kdloop.student import EngineUnavailable
 from kdloop.student.base import NoStudent
 from kdloop.student.engines import open_engine
 from kdloop.student.serving import Serving
@@ -26,7 +27,7 @@ def main() -> int:
         print(f"kdloop: data in {settings.home}; loading the student", flush=True)
         serving = Serving(settings.db, lambda: open_engine(settings))
         serving.current()
-    except (NoStudent, NewerDatabase, snapshots.DamagedSnapshot, snapshots.Unreachable) as error:
+    except (NoStudent, EngineUnavailable, NewerDatabase, snapshots.DamagedSnapshot, snapshots.Unreachable) as error:
         print(f"kdloop cannot start. {error}", file=sys.stderr)
         return 1
     serve(settings, serving)

@@ -1,4 +1,7 @@
-"""python -m kdloop serve | simulate | round | measure | calibrate | export | backup | restore | bench | doctor"""
+"""python -m kdloop COMMAND
+
+serve | simulate | round | measure | calibrate | export | adapter | backup | restore | bench | doctor
+"""
 
 import argparse
 import sys
@@ -10,7 +13,7 @@ from kdloop.settings import Settings
 from storage import snapshots
 from storage.database import open_database
 
-TABLES = ("methods", "divergence", "cost", "reward")  # of `bench`: comparisons with options of their own
+TABLES = ("methods", "divergence", "cost", "reward", "capacity")  # of `bench`: comparisons with options of their own
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -45,6 +48,9 @@ def main(argv: list[str] | None = None) -> int:
     out = commands.add_parser("export", help="write people's feedback as JSONL for TRL")
     out.add_argument("--format", choices=exports.FORMATS, default="dpo")
     out.add_argument("--out", type=Path, required=True)
+    lora = commands.add_parser("adapter", help="write a version as the GGUF that a llama-server is started with")
+    lora.add_argument("--version", type=int, help="the champion where none is given")
+    lora.add_argument("--out", type=Path, required=True, help="a directory")
     for name, text in (("backup", "write a snapshot"), ("restore", "fill an empty home from the latest snapshot")):
         commands.add_parser(name, help=text).add_argument("target", help="a folder, or hf://datasets/OWNER/NAME")
     measure = commands.add_parser("bench", help="measure against baselines in the same run")
@@ -144,6 +150,24 @@ def export(args) -> int:
     return 0
 
 
+def adapter(args) -> int:
+    from kdloop.student.base import find_student
+    from kdloop.student.gguf import write_adapter
+    from kdloop.student.servers import Adapter
+    from storage import checkpoints
+
+    settings = Settings.from_environment()
+    versions = {k.version: k for k in checkpoints.lineage(settings.db)}
+    version = checkpoints.serving(settings.db).version if args.version is None else args.version
+    directory = checkpoints.adapter_dir(settings.db, versions[version]) if version in versions else None
+    if directory is None:
+        raise ValueError(f"v{version} has no adapter; there are: {', '.join(f'v{v}' for v in versions if v)}")
+    args.out.mkdir(parents=True, exist_ok=True)
+    student = Path(find_student(settings.student, settings.home))
+    print(write_adapter(directory, student, args.out / f"{Adapter.of(directory).name}.gguf"))
+    return 0
+
+
 def backup(args) -> int:
     try:
         print(f"Wrote {snapshots.take(Settings.from_environment().db, snapshots.open_target(args.target))}")
@@ -180,9 +204,8 @@ def doctor(args) -> int:
     return 0
 
 
-COMMANDS = {f.__name__: f for f in (serve, simulate, measure, calibrate, export, backup, restore, bench, doctor)} | {
-    "round": run_round
-}
+NAMED = (serve, simulate, measure, calibrate, export, adapter, backup, restore, bench, doctor)
+COMMANDS = {f.__name__: f for f in NAMED} | {"round": run_round}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -19,7 +19,10 @@ class Settings:
     student: str = (
         ""  # "" = the embedded one where its wheel is installed, else HUB_STUDENT; or org/name; or a directory
     )
-    engine: str = "transformers"  # what answers in the chat; or llamacpp, several times faster and less exact
+    engine: str = "transformers"  # what answers in the chat; or llamacpp, faster and less exact; or openai, a server
+    engine_url: str = ""  # of `openai`: http://HOST:PORT/v1 of a vLLM, SGLang or llama-server that serves the student
+    engine_key_file: str = ""  # holds that server's key; "" = it wants none
+    engine_at_once: int = 64  # replies that it is asked for at the same time; the rest wait here
     host: str = "127.0.0.1"
     port: int = 7860
     max_tokens: int = 256  # of a chat completion

@@ -122,12 +122,13 @@ def live_feedback(db: Path, round_id: int | None = None, newest: int | None = No
 
 
 def rated_logprobs(db: Path, newest: int = 1000) -> tuple[list[float], list[bool]]:
-    """Mean token log-probabilities of student completions that people rated, and whether they liked them."""
+    """Of people's newest votes: mean token log-probabilities of the student completions that they rated, and whether
+    they liked them."""
     with connect(db) as c:
         rows = c.execute(
-            "select k.logprob, k.id = f.chosen_id from feedback f join completions k on k.id in (f.chosen_id, "
-            "f.rejected_id) where f.source = 'human' and f.score is null and f.retracted_at is null "
-            "and k.logprob is not null order by f.created_at desc limit ?",
+            "select k.logprob, k.id = chosen_id from (select chosen_id, rejected_id from feedback "
+            "where source = 'human' and score is null and retracted_at is null order by created_at desc limit ?) votes "
+            "join completions k on k.id in (chosen_id, rejected_id) where k.logprob is not null",
             [newest],
         ).fetchall()
     return [r[0] for r in rows], [bool(r[1]) for r in rows]

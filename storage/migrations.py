@@ -6,7 +6,7 @@ one round by a lease row.
 
 import sqlite3
 
-from storage.scale import DISPUTES, SCALE
+from storage.scale import DISPUTES, RATERS, SCALE
 
 SCHEMA = """
 create table conversations (
@@ -214,6 +214,12 @@ def choices_table(c: sqlite3.Connection) -> None:
     c.execute("create table choices (name text primary key, value text not null, at text not null, who text not null)")
 
 
+def rater_counts(c: sqlite3.Connection) -> None:
+    """How many votes each rater has, kept by triggers."""
+    for statement in RATERS.split(";;\n"):
+        c.execute(statement)
+
+
 MIGRATIONS = [
     m001_initial,
     m002_raters_and_audit,
@@ -224,4 +230,5 @@ MIGRATIONS = [
     conversation_kind,
     disputes,
     choices_table,
+    rater_counts,
 ]  # append only; `pragma user_version` counts those that were applied

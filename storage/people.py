@@ -99,7 +99,8 @@ def forget_examples(c: sqlite3.Connection, asked: set[str]) -> None:
 
 @dataclass(frozen=True)
 class Rater:
-    """`weight` 1 counts fully, 0 is blocked: what they say is kept and teaches nothing."""
+    """`weight` 1 counts fully, 0 is blocked: what they say is kept and teaches nothing. `last` is when they voted, also
+    where they took that vote back."""
 
     person: str
     votes: int
@@ -111,8 +112,8 @@ def raters(db: Path, limit: int = 200) -> list[Rater]:
     """The people whose votes stand, the busiest first."""
     with connect(db) as c:
         rows = c.execute(
-            "select rater, count(*), max(created_at), coalesce(weight, 1) from feedback left join raters on person = "
-            "rater where source = 'human' and retracted_at is null group by rater order by 2 desc, 1 limit ?",
+            "select person, live, last, coalesce(weight, 1) from rater_counts left join raters using (person) "
+            "order by live desc, person limit ?",
             [limit],
         ).fetchall()
     return [Rater(*r) for r in rows]

@@ -1,7 +1,8 @@
 """The migration after which what a page asks stays quick at a million votes.
 
-An index for every question that a page asks, and two small tables of counts instead of scans: votes by hour, and duels
-by who met whom. Triggers keep the counts, so that whatever adds, retracts or erases feedback cannot forget them.
+An index for every question that a page asks, and small tables of counts instead of scans: votes by hour and by rater,
+and duels by who met whom. Triggers keep the counts, so that whatever adds, retracts or erases feedback cannot forget
+them.
 `used`: the row was there when a round that has finished began (whether or not that round trained on it: what it left
 out would else start rounds for ever); `chosen_by`, `rejected_by`: the checkpoints that wrote the two completions, kept
 in the row because an erasure deletes the completions first. `disputed`: how many people have chosen what an AI rater
@@ -81,6 +82,29 @@ create trigger duel_erased after delete on feedback
     and old.retracted_at is null begin
   update duel_counts set n = n - 1 where chosen_by = old.chosen_by and rejected_by = old.rejected_by
     and score = coalesce(old.score, 1);
+end"""
+
+RATERS = """
+create table rater_counts (
+  person text primary key,
+  live integer not null,
+  last text not null
+) without rowid;;
+create index rater_counts_live on rater_counts(live);;
+insert into rater_counts select rater, count(*), max(created_at) from feedback
+  where source = 'human' and retracted_at is null group by rater;;
+create trigger rater_voted after insert on feedback when new.source = 'human' and new.retracted_at is null begin
+  insert into rater_counts values (new.rater, 1, new.created_at)
+    on conflict (person) do update set live = live + 1, last = max(last, new.created_at);
+end;;
+create trigger rater_retracted after update of retracted_at on feedback
+  when new.source = 'human' and old.retracted_at is null and new.retracted_at is not null begin
+  update rater_counts set live = live - 1 where person = new.rater;
+  delete from rater_counts where person = new.rater and live = 0;
+end;;
+create trigger rater_erased after delete on feedback when old.source = 'human' and old.retracted_at is null begin
+  update rater_counts set live = live - 1 where person = old.rater;
+  delete from rater_counts where person = old.rater and live = 0;
 end"""
 
 DISPUTES = """

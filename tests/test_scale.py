@@ -72,7 +72,14 @@ def test_counts_follow_votes_undo_rounds_and_erasure(db):
             feedback.retract(db, person, "choice", left)
         counted, met = recounted(db)
         assert (feedback.count_votes(db), feedback.duels(db)) == (counted, met), f"after step {step}"
+        assert {r.person: r.votes for r in people.raters(db)} == by_rater(db), f"after step {step}"
     assert counted[0] > counted[1] > 0 and met and sum(n for _, n in feedback.votes_by_hour(db)) == counted[0]
+
+
+def by_rater(db):
+    with connect(db) as c:
+        live = "select rater, count(*) from feedback where source = 'human' and retracted_at is null group by rater"
+        return dict(map(tuple, c.execute(live)))
 
 
 def a_round_ends(db, end):
@@ -94,6 +101,7 @@ def test_an_older_database_gets_its_counts(tmp_path, monkeypatch):
     open_database(db)
     assert feedback.count_votes(db) == (5, 4) == recounted(db)[0]
     assert feedback.votes_by_hour(db) == [("2026-01-31T15", 5)]
+    assert [(r.person, r.votes, r.last) for r in people.raters(db)] == [("ann", 5, "2026-01-31T15:04")]
 
 
 def add_old_vote(c, i, retracted):
@@ -117,6 +125,8 @@ PAGE = {
     "a person's edits": lambda db, k: feedback.edits(db, "person 0", k["completion"]),
     "what to teach": lambda db, k: feedback.ai_choices(db, "person 0"),
     "votes by hour": lambda db, k: feedback.votes_by_hour(db),
+    "who rates": lambda db, k: people.raters(db),
+    "what a confidence is fitted on": lambda db, k: feedback.rated_logprobs(db),
     "standings": lambda db, k: arena.standings(db),
     "the running round": lambda db, k: rounds.running_round(db),
     "the supervisor's tick": lambda db, k: rounds.abandoned_rounds(db),

@@ -1,6 +1,6 @@
 """The figures, in one literal dict."""
 
-from kdloop.bench import chatting, data, decode, raters, rounds, sampling
+from kdloop.bench import capacity, chatting, data, decode, raters, rounds, sampling
 
 FIGURES = {
     "decode": decode.decode,
@@ -8,6 +8,7 @@ FIGURES = {
     "sampling": sampling.sampling,
     "round": rounds.round_phases,
     "swap": chatting.swap,
+    "people": capacity.people,
     "votes": data.votes,
     "pages": data.pages,
     "examples": data.examples,

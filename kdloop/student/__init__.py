@@ -44,6 +44,18 @@ class PromptTooLong(ValueError):
     "The last message alone does not fit the student's context window"
 
 
+class EngineUnavailable(ValueError):
+    "The server that computes the student's tokens does not answer, or not as it should"
+
+
+class AdapterRefused(EngineUnavailable):
+    "The server does not take this checkpoint's adapter"
+
+
+class NoLogprobs(EngineUnavailable):
+    "The server does not tell the log-probabilities of a given completion"
+
+
 class Engine(Protocol):
     name: str  # its key in ENGINES
     tokenizer: object  # the student's own, with its chat template

@@ -3,6 +3,8 @@
 A round and `simulate` sample whole batches, where the transformers engine is the faster one on a CPU (docs/log.md).
 """
 
+from pathlib import Path
+
 from kdloop.settings import Settings
 from kdloop.student import Engine
 from kdloop.student.base import embedded_gguf, find_student
@@ -25,12 +27,23 @@ def llamacpp(settings: Settings) -> Engine:
     return LlamaCppEngine(find_student(settings.student, settings.home), gguf, settings.context_tokens, CHATS)
 
 
-ENGINES = {"transformers": transformers, "llamacpp": llamacpp}
+def openai(settings: Settings) -> Engine:
+    from kdloop.student.openai import OpenAIEngine
+    from kdloop.student.servers import open_server
+
+    if not settings.engine_url:
+        raise ValueError("KDLOOP_ENGINE=openai needs the server's address: KDLOOP_ENGINE_URL=http://HOST:PORT/v1")
+    key = Path(settings.engine_key_file).read_text().strip() if settings.engine_key_file else "none"
+    server = open_server(settings.engine_url, key)
+    return OpenAIEngine(find_student(settings.student, settings.home), server, settings.engine_at_once)
+
+
+ENGINES = {"transformers": transformers, "llamacpp": llamacpp, "openai": openai}
 
 
 def open_engine(settings: Settings) -> Engine:
-    """The untrained student; its checkpoints are loaded from it. Raises NoStudent where no student can be reached, and
-    ValueError for an engine that is none."""
+    """The untrained student; its checkpoints are loaded from it. Raises NoStudent where no student can be reached,
+    EngineUnavailable where its server cannot, and ValueError for an engine that is none."""
     if settings.engine not in ENGINES:
         raise ValueError(f"KDLOOP_ENGINE={settings.engine!r}; there are: {', '.join(ENGINES)}")
     return ENGINES[settings.engine](settings)

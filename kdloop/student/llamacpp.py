@@ -21,9 +21,9 @@ from transformers import AutoTokenizer
 from kdloop.student import Sample, Sampling
 from kdloop.student.gguf import write_adapter
 from kdloop.student.prompts import completion_ids, prompt_ids
+from kdloop.student.servers import llama_sampled, llama_scoring
 from storage.conversations import Message
 
-SEEDS = 2**32 - 1  # llama.cpp takes 32 bits, and the last number means: at random
 STATUS = {"stop": "finished", "length": "cut"}
 
 
@@ -54,7 +54,7 @@ class LlamaCppEngine:
 
     def stream(self, prompt: list[Message], sampling: Sampling, seed: int, stop: Event) -> Iterator[str | Sample]:
         head, chunks, left, begun = prompt_ids(self.tokenizer, prompt), SimpleQueue(), Event(), time.monotonic()
-        asked = request(head, sampling, seed) | {"stream": True, "timings_per_token": True}
+        asked = llama_sampled(head, sampling, seed) | {"stream": True, "timings_per_token": True}
 
         def hear(chunk: dict) -> bool:
             chunks.put(chunk)
@@ -86,7 +86,7 @@ class LlamaCppEngine:
 
     def complete(self, prompts: list[list[Message]], sampling: Sampling, seeds: list[int]) -> list[Sample]:
         heads, begun = [prompt_ids(self.tokenizer, p) for p in prompts], time.monotonic()
-        told = self.together(request(head, sampling, seed) for head, seed in zip(heads, seeds, strict=True))
+        told = self.together(llama_sampled(head, sampling, seed) for head, seed in zip(heads, seeds, strict=True))
         seconds = (time.monotonic() - begun) / max(1, len(prompts))
         return [sample(t, len(head), seconds) for t, head in zip(told, heads, strict=True)]
 
@@ -100,7 +100,8 @@ class LlamaCppEngine:
         before it, from what the student alone would say."""
         heads = [prompt_ids(self.tokenizer, p) for p in prompts]
         tails = [completion_ids(self.tokenizer, *k) for k in completions]
-        told = self.together(scoring(head, tail) for head, tail in zip(heads, tails, strict=True) if tail)
+        end = self.tokenizer.eos_token_id
+        told = self.together(llama_scoring(head, tail, end) for head, tail in zip(heads, tails, strict=True) if tail)
         scores = iter([[t["logprob"] for t in choices(t)[0]["logprobs"]["content"]] for t in told])
         return [next(scores) if tail else [] for tail in tails]
 
@@ -118,31 +119,6 @@ def parameters(gguf: Path, lora: Path | None, context_tokens: int, slots: int) -
     params.n_threads_http = 1
     params.cache_ram_mib = 0
     return params
-
-
-def request(head: list[int], sampling: Sampling, seed: int) -> dict:
-    """The order of samplers is SeededSampler's: top_k, then the temperature, then top_p."""
-    return {
-        "prompt": head,
-        "max_tokens": sampling.max_tokens,
-        "temperature": sampling.temperature,
-        "top_k": sampling.top_k,
-        "top_p": sampling.top_p,
-        "samplers": ["top_k", "temperature", "top_p"],
-        "seed": seed % SEEDS,
-        "cache_prompt": True,
-    }
-
-
-def scoring(head: list[int], tail: list[int]) -> dict:
-    tokens = " ".join(f"<[{id}]>" for id in tail)
-    return {
-        "prompt": head,
-        "max_tokens": len(tail),
-        "temperature": 0,
-        "logprobs": 1,
-        "grammar": f"%llguidance {{}}\nstart: {tokens}",
-    }
 
 
 def choices(told: dict) -> list[dict]:

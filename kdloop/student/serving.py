@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
 
-from kdloop.student import Engine
+from kdloop.student import AdapterRefused, Engine, NoLogprobs
 from storage import checkpoints
 from storage.checkpoints import BrokenCheckpoint, Checkpoint
 from storage.conversations import as_prompt
@@ -19,7 +19,7 @@ PROBE = as_prompt("What should I do on a rainy Sunday?")
 PROBE_COMPLETION = ("Read a book, bake bread, or call a friend you have not seen for a while.", True)
 # Nats a token, mean. Rounds publish by the transformers engine; llama.cpp, which rounds activations to 8 bits, is 0.08
 # to 0.09 off on the same checkpoint, and 0.35 to 0.68 on another one.
-TOLERANCE = {"transformers": 0.02, "llamacpp": 0.2}
+TOLERANCE = {"transformers": 0.02, "llamacpp": 0.2, "openai": 0.2}
 
 
 class WrongWeights(Exception):
@@ -60,7 +60,7 @@ class Serving:
         """The checkpoint that the database names; where it cannot answer, what answered before, or the base."""
         try:
             return self.load(serving)
-        except (BrokenCheckpoint, WrongWeights) as error:
+        except (BrokenCheckpoint, WrongWeights, AdapterRefused, NoLogprobs) as error:
             self.unfit.add(serving.id)
             goes_on = self.now or (self.base, checkpoints.lineage(self.db)[0])
             print(f"kdloop: {goes_on[1].name} answers instead of {serving.name}: {error}", file=sys.stderr, flush=True)
