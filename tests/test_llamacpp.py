@@ -86,12 +86,10 @@ def greedy(engine, n, tokens=24):
     ]
 
 
-def test_an_engine_is_chosen_by_name_and_llamacpp_needs_the_embedded_student(student_home):
+def test_an_engine_is_chosen_by_name(student_home):
     settings = Settings(home=student_home)
     with pytest.raises(ValueError, match="there are: transformers, llamacpp"):
         open_engine(replace(settings, engine="vllm"))
-    with pytest.raises(ValueError, match="leave KDLOOP_STUDENT empty"):
-        open_engine(replace(settings, engine="llamacpp", student=str(student_home / "student")))
 
 
 def test_greedy_texts_are_those_of_transformers(exact, reference):

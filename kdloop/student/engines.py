@@ -3,6 +3,7 @@
 A round and `simulate` sample whole batches, where the transformers engine is the faster one on a CPU (docs/log.md).
 """
 
+import hashlib
 from pathlib import Path
 
 from kdloop.settings import Settings
@@ -21,10 +22,21 @@ def transformers(settings: Settings) -> Engine:
 def llamacpp(settings: Settings) -> Engine:
     from kdloop.student.llamacpp import LlamaCppEngine
 
-    gguf = embedded_gguf(settings.student)
-    if gguf is None:
-        raise ValueError("KDLOOP_ENGINE=llamacpp needs the embedded student: leave KDLOOP_STUDENT empty")
-    return LlamaCppEngine(find_student(settings.student, settings.home), gguf, settings.context_tokens, CHATS)
+    source = find_student(settings.student, settings.home)
+    gguf = embedded_gguf(settings.student) or as_gguf(source, settings.home)
+    return LlamaCppEngine(source, gguf, settings.context_tokens, CHATS)
+
+
+def as_gguf(student: str, home: Path) -> Path:
+    """The model directory or Hub name `student` as a file in `home`, written once, and again where it is newer."""
+    from kdloop.student.gguf import write_student
+
+    config = Path(student) / "config.json"
+    file = home / f"{Path(student).name}-{hashlib.sha256(student.encode()).hexdigest()[:8]}.F16.gguf"
+    if not file.exists() or (config.exists() and file.stat().st_mtime < config.stat().st_mtime):
+        print(f"Writing {student} as {file} once", flush=True)
+        write_student(student, file)
+    return file
 
 
 def openai(settings: Settings) -> Engine:

@@ -1,37 +1,65 @@
-"""A PEFT LoRA adapter as a GGUF one, which llama.cpp lays over the base's own GGUF.
+"""Students and LoRA adapters as GGUF, which llama.cpp reads: Llama, Qwen and Gemma families.
 
-llama.cpp keeps the rows of q and k of each head interleaved, the way its rotary embedding reads them; transformers
-keeps them in two halves. The rows of these two layers' lora_B are put in that order, everything else stays as it is.
+llama.cpp keeps the rows of a llama's q and k of each head interleaved, the way its rotary embedding reads them there;
+transformers keeps them in two halves. Gemma's norms are stored as what they add to 1, and read as the sum.
 """
 
 import json
+import os
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
-from gguf import GGUFWriter, get_tensor_name_map
-from gguf.constants import MODEL_ARCH, MODEL_ARCH_NAMES, GGUFType
+from gguf import GGUFWriter, SpecialVocab, get_tensor_name_map
+from gguf.constants import MODEL_ARCH, MODEL_ARCH_NAMES, GGUFType, TokenType
 from safetensors.numpy import load_file
 
 PREFIX = "base_model.model."
 PLAIN = {"use_dora": False, "bias": "none", "modules_to_save": None, "rank_pattern": {}, "alpha_pattern": {}}
+CONFIG = "adapter_config.json"
+
+
+@dataclass(frozen=True)
+class Family:
+    arch: MODEL_ARCH
+    interleaved: bool = False
+    norms_add_to_one: bool = False
+
+
+FAMILIES = {
+    "llama": Family(MODEL_ARCH.LLAMA, interleaved=True),
+    "qwen2": Family(MODEL_ARCH.QWEN2),
+    "qwen3": Family(MODEL_ARCH.QWEN3),
+    "gemma": Family(MODEL_ARCH.GEMMA, norms_add_to_one=True),
+    "gemma3_text": Family(MODEL_ARCH.GEMMA3, norms_add_to_one=True),
+}
 
 
 class NotConvertible(ValueError):
     "The adapter, or the student under it, has a shape that this file does not write"
 
 
+def family(model_type: str) -> Family:
+    if model_type not in FAMILIES:
+        raise NotConvertible(
+            f"The student is a {model_type}; GGUF is written for {', '.join(FAMILIES)}: set KDLOOP_ENGINE=transformers"
+        )
+    return FAMILIES[model_type]
+
+
 def write_adapter(adapter: Path, student: Path, out: Path) -> Path:
     """Write the adapter directory `adapter`, trained on the model directory `student`, as the GGUF file `out`.
 
-    Raises NotConvertible for a student that is no llama, and for adapters that are more than plain LoRA.
+    Raises NotConvertible for a student of another family, and for adapters that are more than plain LoRA.
     """
     base, lora = (json.loads((d / f).read_text()) for d, f in ((student, "config.json"), (adapter, CONFIG)))
-    arch = architecture(base["model_type"])
+    kind = family(base["model_type"])
     for option, plain in PLAIN.items():
         if lora.get(option, plain) != plain:
             raise NotConvertible(f"{adapter.name} has {option}={lora[option]!r}; a GGUF adapter holds plain LoRA only")
-    names = get_tensor_name_map(arch, base["num_hidden_layers"])
-    writer = GGUFWriter(out, MODEL_ARCH_NAMES[arch])
+    names = get_tensor_name_map(kind.arch, base["num_hidden_layers"])
+    writer = GGUFWriter(out, MODEL_ARCH_NAMES[kind.arch])
     writer.add_type(GGUFType.ADAPTER)
     writer.add_string("adapter.type", "lora")
     writer.add_float32("adapter.lora.alpha", lora["lora_alpha"] * (lora["r"] ** 0.5 if lora["use_rslora"] else 1))
@@ -40,28 +68,97 @@ def write_adapter(adapter: Path, student: Path, out: Path) -> Path:
         target = names.get_name(layer)
         if target is None or side not in ("lora_A", "lora_B"):
             raise NotConvertible(f"{adapter.name} trains {layer}, which a GGUF adapter has no place for")
-        if side == "lora_B":
+        if side == "lora_B" and kind.interleaved:
             tensor = interleaved(tensor, layer, base)
         writer.add_tensor(f"{target}.weight.{side.lower()}", tensor.astype(np.float32))
+    return written(writer, out)
+
+
+def write_student(student: str | Path, out: Path, dtype: type = np.float16) -> Path:
+    """Write the model directory or Hub name `student` as the GGUF file `out`; matrices in `dtype`, vectors in fp32.
+
+    Its tokenizer is there to read what was written: prompts come as token ids. Raises NotConvertible for another
+    family, for scaled rotary embeddings and for tokenizers that are no byte-level BPE.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(student, dtype=torch.float32)
+    config, kind = model.config, family(model.config.model_type)
+    names = get_tensor_name_map(kind.arch, config.num_hidden_layers)
+    partial = out.with_suffix(".partial")
+    writer = GGUFWriter(partial, MODEL_ARCH_NAMES[kind.arch])
+    add_shape(writer, config)
+    add_tokenizer(writer, AutoTokenizer.from_pretrained(student), config.vocab_size, student)
+    for name, tensor in model.state_dict().items():
+        if name == "lm_head.weight" and config.tie_word_embeddings:
+            continue
+        rows, target = tensor.numpy(), names.get_name(name, try_suffixes=(".weight", ".bias"))
+        if target is None:
+            raise NotConvertible(f"{student} has {name}, which a GGUF of a {config.model_type} has no place for")
+        if kind.interleaved:
+            rows = interleaved(rows, name.rpartition(".")[0], config.to_dict())
+        if kind.norms_add_to_one and name.endswith("norm.weight"):
+            rows = rows + 1
+        writer.add_tensor(target, rows.astype(dtype if rows.ndim > 1 else np.float32))
+    written(writer, partial)
+    os.replace(partial, out)
+    return out
+
+
+def add_shape(writer: GGUFWriter, config) -> None:
+    """The numbers of the architecture, as llama.cpp names them."""
+    rope = config.rope_parameters
+    turns = {"": rope} if "rope_type" in rope else {"full_attention": {}, **rope}
+    if any(r.get("rope_type", "default") != "default" for r in turns.values()):
+        raise NotConvertible(f"GGUF is written for plain rotary embeddings; the student has {rope}")
+    heads = config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    if getattr(config, "query_pre_attn_scalar", size) != size:
+        raise NotConvertible("llama.cpp scales this family's attention by the heads' size; the student does not")
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_key_length(size)
+    writer.add_value_length(size)
+    writer.add_rope_dimension_count(size)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(turns.get("", turns.get("full_attention"))["rope_theta"])
+    writer.add_vocab_size(config.vocab_size)
+    if "sliding_attention" in turns:
+        writer.add_rope_freq_base_swa(turns["sliding_attention"]["rope_theta"])
+        writer.add_sliding_window(config.sliding_window)
+
+
+def add_tokenizer(writer: GGUFWriter, tokenizer, size: int, student: str | Path) -> None:
+    kind = json.loads(tokenizer.backend_tokenizer.to_str())
+    if "ByteLevel" not in json.dumps([kind["decoder"], kind["pre_tokenizer"]]):
+        raise NotConvertible(f"{student}'s tokenizer is no byte-level BPE")
+    special = set(tokenizer.all_special_ids) | {i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
+    known = {id: token for token, id in tokenizer.get_vocab().items()}
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm" if "Digits" in json.dumps(kind["pre_tokenizer"]) else "qwen2")
+    writer.add_token_list([known.get(id, f"[unused {id}]") for id in range(size)])
+    types = {True: TokenType.CONTROL, False: TokenType.NORMAL}
+    writer.add_token_types([types[id in special] if id in known else TokenType.UNUSED for id in range(size)])
+    with TemporaryDirectory() as directory:  # a Hub name is none
+        tokenizer.save_pretrained(directory)
+        SpecialVocab(Path(directory), load_merges=True, n_vocab=size).add_to_gguf(writer, quiet=True)
+    writer.add_add_bos_token(False)
+
+
+def written(writer: GGUFWriter, out: Path) -> Path:
     for write in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file):
         write()
     writer.close()
     return out
 
 
-CONFIG = "adapter_config.json"
-
-
-def architecture(model_type: str) -> MODEL_ARCH:
-    if model_type != "llama":
-        raise NotConvertible(
-            f"The student is a {model_type}; a GGUF adapter is written for a llama only: set KDLOOP_ENGINE=transformers"
-        )
-    return MODEL_ARCH.LLAMA
-
-
 def interleaved(rows: np.ndarray, layer: str, base: dict) -> np.ndarray:
-    """(out, rank) with the rows of each head of q and k from two halves to pairs; other layers unchanged."""
+    """(out, ...) with the rows of each head of q and k from two halves to pairs; other layers unchanged."""
     heads = {"q_proj": base["num_attention_heads"], "k_proj": base["num_key_value_heads"]}.get(layer.split(".")[-1])
     if heads is None:
         return rows

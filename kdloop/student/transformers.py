@@ -186,17 +186,22 @@ class TransformersEngine:
             logits = step.logits[:, -1]
 
     def read(self, heads: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor, Cache]:
-        """(last logits, attention mask, KV cache) of prompts, read in groups so that little of the work is padding."""
+        """(last logits, attention mask, KV cache) of prompts, read in groups so that little of the work is padding.
+
+        A sliding window's cache has lost its beginning and cannot be lengthened to others': there, all at once.
+        """
         masks, logits, caches = [], [], []
-        for at in range(0, len(heads), READ):
-            batch = self.padded(heads[at : at + READ])
+        kinds = getattr(self.model.config.get_text_config(), "layer_types", None) or ["full_attention"]
+        at_once = READ if set(kinds) == {"full_attention"} else len(heads)
+        for at in range(0, len(heads), at_once):
+            batch = self.padded(heads[at : at + at_once])
             positions, keep = self.positions(batch), last(batch, 1)
             step = self.model(**batch, position_ids=positions, logits_to_keep=keep, use_cache=True)
             masks.append(batch["attention_mask"])
             logits.append(step.logits[:, -1])
             caches.append(step.past_key_values)
         width = max(mask.size(1) for mask in masks)
-        for number, layer in enumerate(caches[0].layers):
+        for number, layer in enumerate(caches[0].layers if len(caches) > 1 else []):
             group = [cache.layers[number] for cache in caches]
             layer.keys = torch.cat([pad(k.keys, (0, 0, width - k.keys.size(2), 0)) for k in group])
             layer.values = torch.cat([pad(k.values, (0, 0, width - k.values.size(2), 0)) for k in group])
