@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from kdloop import packs
-from kdloop.raters.features import echoes, embed, sameness
+from kdloop.raters.features import echoes, embed, relevance, sameness
 from kdloop.student import Engine, Sample, Sampling
 from storage.conversations import Message, as_prompt
 
@@ -28,10 +28,12 @@ FARTHER = 2.5  # times the scale before, at most, where nothing says yet how the
 TRIES = 5
 DRAWS = 4
 ANCHORS = 96  # completions by the untrained student: over 32, the rise was up to 3 % off that on other prompts
-OPENING_TOKENS = 32  # of what two of the gate's guards foresee: many beginnings tell more than few wholes
+ANCHOR_TOKENS = 64  # of each, at most
+OPENING_TOKENS = 32  # of what three of the gate's guards foresee: many beginnings tell more than few wholes
 SAMENESS_RISE = 0.015  # of the mean cosine between openings; the gate's guard stands above
 ECHO_RISE = 0.05  # of the share that only repeats its prompt; the gate's guard stands at twice that
-DRAW_BACK = 0.85
+RELEVANCE_FALL = 0.025  # of the mean cosine between prompt and opening; likewise
+DRAW_BACK = 0.8
 
 
 def settle(
@@ -41,9 +43,9 @@ def settle(
 
     `start` holds the parameters before training, and `origin` is the engine that has them. Each scale is tried as it
     would serve: saved, merged, loaded. A scale is drawn back where the student begins to say the same to all prompts,
-    or to say them again. `strength` is the share of that way that is gone in the end: 0.5 is half-baked.
+    to say them again, or to leave them. `strength` is the share of that way that is gone in the end: 0.5 is half-baked.
     """
-    prompts, samples = sample(base, max_tokens)
+    prompts, samples = sample(base, min(max_tokens, ANCHOR_TOKENS))
     completions = [s.said for s in samples]
     end, before = parameters(model), mean_nll(base, prompts, completions)
 
@@ -58,7 +60,7 @@ def settle(
 
     risen = 0.0 if origin is base else mean_nll(origin, prompts, completions) / before - 1
     scale, found = line_search(rise, risen, budget(risen))
-    limits = openings(base.tokenizer, prompts, samples) + np.array([SAMENESS_RISE, ECHO_RISE])
+    limits = openings(base.tokenizer, prompts, samples) + np.array([SAMENESS_RISE, ECHO_RISE, RELEVANCE_FALL])
     tries = 0
     while tries < DRAWS and (openings(base.tokenizer, *sample(engine_at(scale), OPENING_TOKENS)) > limits).any():
         scale, tries = scale * DRAW_BACK, tries + 1
@@ -68,12 +70,14 @@ def settle(
 
 
 def openings(tokenizer, prompts: list[list[Message]], samples: list[Sample]) -> np.ndarray:
-    """(sameness of how completions of different prompts begin, share of prompts that are only said again)"""
-    begun = [tokenizer.encode(s.text, add_special_tokens=False) for s in samples]
-    texts = [tokenizer.decode(ids[:OPENING_TOKENS]) for ids in begun]
-    whole = [s.status == "finished" and len(ids) <= OPENING_TOKENS for s, ids in zip(samples, begun, strict=True)]
-    said = [all_of and echoes(p[-1]["content"], text) for all_of, p, text in zip(whole, prompts, texts, strict=True)]
-    return np.array([sameness(embed(texts)), np.mean(said)])
+    """(sameness of how completions of different prompts begin, share of prompts that are only said again, mean distance
+    of a beginning from its prompt)"""
+    tokens = [tokenizer.encode(s.text, add_special_tokens=False) for s in samples]
+    texts = [tokenizer.decode(ids[:OPENING_TOKENS]) for ids in tokens]
+    whole = [s.status == "finished" and len(ids) <= OPENING_TOKENS for s, ids in zip(samples, tokens, strict=True)]
+    questions, begun = [p[-1]["content"] for p in prompts], embed(texts)
+    said = [all_of and echoes(q, text) for all_of, q, text in zip(whole, questions, texts, strict=True)]
+    return np.array([sameness(begun), np.mean(said), 1 - relevance(embed(questions), begun)])
 
 
 def sample(engine: Engine, max_tokens: int) -> tuple[list[list[Message]], list[Sample]]:
