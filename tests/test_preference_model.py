@@ -90,3 +90,13 @@ def test_folds_at_once_are_folds_one_by_one():
         _, mode, _ = preference_model.laplace(x[None, fold != k], prior)
         assert np.allclose(margins[fold == k], x[fold == k] @ mode[0], atol=1e-3)
     assert not preference_model.cross_validated(x, ["one"] * 60, prior).any(), "nothing to learn it from"
+
+
+def test_a_taste_for_one_thing_is_soon_proven_and_a_coin_is_not():
+    def proven(taste, seed):
+        rng = np.random.default_rng(seed)
+        x = rng.normal(size=(18, 49))
+        return preference_model.flip_test(x * (np.sign(x[:, 3]) if taste else rng.choice([-1, 1], 18))[:, None]) < 0.01
+
+    assert sum(proven(True, seed) for seed in range(6)) >= 4
+    assert sum(proven(False, seed) for seed in range(6)) <= 1

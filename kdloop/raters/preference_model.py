@@ -193,9 +193,13 @@ def flip_test(x: np.ndarray) -> float:
 
 
 def log_bayes_factor(x: np.ndarray) -> np.ndarray:
-    """(b, n, d) comparisons -> (b,) log of evidence, averaged over the prior scales, to that of a coin."""
-    evidence = np.array([laplace(x, prior)[0] for prior in priors(x.shape[2])])
-    return logsumexp(evidence, axis=0) - np.log(len(evidence)) + x.shape[1] * np.log(2)
+    """(b, n, d) comparisons -> (b,) log of evidence to that of a coin, averaged over what may be so: that all features
+    count, at any pair of prior scales, or that one of the surface alone does, which few votes prove where it is so."""
+    together = [laplace(x, prior)[0] for prior in priors(x.shape[2])]
+    one = [x[:, :, [j]] for j in range(min(len(SURFACE), x.shape[2]))]
+    alone = [laplace(column, np.array([scale**-2.0]))[0] for column in one for scale in PRIOR_SCALES]
+    evidence = [logsumexp(np.array(part), axis=0) - np.log(2 * len(part)) for part in (together, alone)]
+    return np.logaddexp(*evidence) + x.shape[1] * np.log(2)
 
 
 def priors(dimensions: int) -> list[np.ndarray]:
