@@ -7,11 +7,10 @@ from storage import checkpoints, conversations, feedback
 from storage.conversations import UnknownRow
 
 
-def ask(db, *texts, person="ann", question="why?"):
+def ask(db, *texts, person="ann", question="why?", **conversation):
     """A turn with student completions; their ids."""
-    turn = conversations.add_turn(
-        db, conversations.start_conversation(db, person), [{"role": "user", "content": question}]
-    )
+    begun = conversations.start_conversation(db, person, **conversation)
+    turn = conversations.add_turn(db, begun, [{"role": "user", "content": question}])
     base = checkpoints.serving(db).id
     return [conversations.add_completion(db, turn.id, "student", text=t, checkpoint_id=base) for t in texts]
 

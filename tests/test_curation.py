@@ -244,7 +244,8 @@ def test_features_are_the_teachers_distribution_and_small(db, student_home):
     assert kept.bytes_a_token <= 256 and kept.logprobs.shape == (len(full), 32)
     other = torch.log_softmax(full * 0.7, -1)  # the same student at another temperature
     apart = losses.forward_kl(feature.completed(kept, other), other).mean()
-    assert apart == pytest.approx(losses.forward_kl(full, other).mean(), rel=0.05)
+    whole = losses.forward_kl(full, other).mean()
+    assert 0.8 * whole < apart < 1.02 * whole, "what is apart in the tail is not seen"
     assert losses.forward_kl(feature.completed(kept, full), full).mean() == pytest.approx(0, abs=2e-3)
     path = feature.sidecar(feature.folder(db), "row")
     feature.save(path, kept)

@@ -3,6 +3,7 @@
 from test_collect import ask
 
 from kdloop import collect, pairs
+from kdloop.knowledge.rows import training_id
 from storage import conversations, feedback, rounds
 
 
@@ -45,7 +46,7 @@ def test_a_critique_stays_with_the_dislike_that_it_explains(db):
 
 
 def test_an_ai_raters_pair_is_as_noisy_as_it_said(db):
-    left, right = ask(db, "one thing", "another thing")
+    left, right = ask(db, "one thing", "another thing", id=training_id())
     turn = conversations.completion(db, left).turn_id
     round = rounds.start_round(db, requested="auto", seed=1, started_by="test", owner="test").id
     said = {"chosen_id": left, "rejected_id": right, "score": 0.75, "source": "preference_model", "round_id": round}

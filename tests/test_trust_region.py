@@ -52,7 +52,8 @@ def test_place_moves_every_trained_parameter_along_the_line(tiny_student):
     assert moved and all(torch.allclose(moved[name] - start[name], torch.tensor(2.5), atol=1e-5) for name in start)
 
 
-def test_half_baked_is_half_of_the_way(tiny_student):
+def test_half_baked_is_half_of_the_way(tiny_student, monkeypatch):
+    monkeypatch.setattr(trust_region, "ANCHORS", 12)
     base, moved, scales = TransformersEngine(tiny_student, dtype=torch.float32), {}, {}
     for strength in (0.5, 1.0):
         model = trainable_student(tiny_student, None, torch.float32, 0)
