@@ -28,11 +28,11 @@ FARTHER = 2.5  # times the scale before, at most, where nothing says yet how the
 TRIES = 5
 DRAWS = 4
 ANCHORS = 96  # completions by the untrained student: over 32, the rise was up to 3 % off that on other prompts
-ANCHOR_TOKENS = 64  # of each, at most
-OPENING_TOKENS = 32  # of what three of the gate's guards foresee: many beginnings tell more than few wholes
-SAMENESS_RISE = 0.015  # of the mean cosine between openings; the gate's guard stands above
+TOKENS = 64  # of each, at most
+SAMENESS_RISE = 0.015  # of the mean cosine between completions; the gate's guard stands above
 ECHO_RISE = 0.05  # of the share that only repeats its prompt; the gate's guard stands at twice that
-RELEVANCE_FALL = 0.025  # of the mean cosine between prompt and opening; likewise
+RELEVANCE_FALL = 0.025  # of the mean cosine between prompt and completion; likewise
+ALLOWED = (SAMENESS_RISE, ECHO_RISE, RELEVANCE_FALL)
 DRAW_BACK = 0.8
 
 
@@ -45,8 +45,8 @@ def settle(
     would serve: saved, merged, loaded. A scale is drawn back where the student begins to say the same to all prompts,
     to say them again, or to leave them. `strength` is the share of that way that is gone in the end: 0.5 is half-baked.
     """
-    prompts, samples = sample(base, min(max_tokens, ANCHOR_TOKENS))
-    completions = [s.said for s in samples]
+    prompts, samples = sample(base, min(max_tokens, TOKENS))
+    completions, limits = [s.said for s in samples], styles(prompts, samples) + np.array(ALLOWED)
     end, before = parameters(model), mean_nll(base, prompts, completions)
 
     def engine_at(scale: float) -> Engine:
@@ -60,24 +60,20 @@ def settle(
 
     risen = 0.0 if origin is base else mean_nll(origin, prompts, completions) / before - 1
     scale, found = line_search(rise, risen, budget(risen))
-    limits = openings(base.tokenizer, prompts, samples) + np.array([SAMENESS_RISE, ECHO_RISE, RELEVANCE_FALL])
     tries = 0
-    while tries < DRAWS and (openings(base.tokenizer, *sample(engine_at(scale), OPENING_TOKENS)) > limits).any():
+    while tries < DRAWS and (styles(*sample(engine_at(scale), min(max_tokens, TOKENS))) > limits).any():
         scale, tries = scale * DRAW_BACK, tries + 1
     scale *= strength
     found = rise(scale) if tries or strength != 1 else found  # either way, the model is now at `scale`
     return {"step scale": scale, "anchor NLL rise": found, "drawn back": tries}
 
 
-def openings(tokenizer, prompts: list[list[Message]], samples: list[Sample]) -> np.ndarray:
-    """(sameness of how completions of different prompts begin, share of prompts that are only said again, mean distance
-    of a beginning from its prompt)"""
-    tokens = [tokenizer.encode(s.text, add_special_tokens=False) for s in samples]
-    texts = [tokenizer.decode(ids[:OPENING_TOKENS]) for ids in tokens]
-    whole = [s.status == "finished" and len(ids) <= OPENING_TOKENS for s, ids in zip(samples, tokens, strict=True)]
-    questions, begun = [p[-1]["content"] for p in prompts], embed(texts)
-    said = [all_of and echoes(q, text) for all_of, q, text in zip(whole, questions, texts, strict=True)]
-    return np.array([sameness(begun), np.mean(said), 1 - relevance(embed(questions), begun)])
+def styles(prompts: list[list[Message]], samples: list[Sample]) -> np.ndarray:
+    """What three of the gate's guards will look at: sameness of completions of different prompts, the share of prompts
+    that are only said again, and the mean distance of a completion from its prompt."""
+    questions, texts = [p[-1]["content"] for p in prompts], [s.text for s in samples]
+    said, echo = embed(texts), [echoes(q, text) for q, text in zip(questions, texts, strict=True)]
+    return np.array([sameness(said), np.mean(echo), 1 - relevance(embed(questions), said)])
 
 
 def sample(engine: Engine, max_tokens: int) -> tuple[list[list[Message]], list[Sample]]:
