@@ -10,7 +10,7 @@ import numpy as np
 
 from kdloop.methods.trust_region import mean_nll
 from kdloop.pairs import Example
-from kdloop.raters.features import echoes, embed, relevance, repetition, sameness
+from kdloop.raters.features import repetition, styles
 from kdloop.student import Engine, Sample
 
 NLL_RISE = 0.05
@@ -47,14 +47,12 @@ def text_guards(new: list[Sample], old: list[Sample], chosen: list) -> list[Guar
 
 def topic_guards(questions: list[str], new: list[Sample], old: list[Sample]) -> list[Guard]:
     """One pleasing phrase said to everything wins by style and helps nobody."""
-    asked, after, before = embed(questions), embed([s.text for s in new]), embed([s.text for s in old])
-    same, relevant = sameness(after) - sameness(before), relevance(asked, after) - relevance(asked, before)
-    echo = [np.mean([echoes(q, s.text) for q, s in zip(questions, part, strict=True)]) for part in (new, old)]
-    echoed = float(echo[0] - echo[1])
+    after, before = (styles(questions, [s.text for s in part]) for part in (new, old))
+    same, echoed, away = map(float, after - before)
     return [
         Guard("prompts repeated, rise", echoed, f"<= {ECHO_RISE}", echoed <= ECHO_RISE),
         Guard("sameness rise", same, f"<= {SAMENESS_RISE}", same <= SAMENESS_RISE),
-        Guard("relevance change", relevant, f">= {-RELEVANCE_FALL}", relevant >= -RELEVANCE_FALL),
+        Guard("relevance change", -away, f">= {-RELEVANCE_FALL}", away <= RELEVANCE_FALL),
     ]
 
 

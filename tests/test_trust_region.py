@@ -67,8 +67,8 @@ def test_half_baked_is_half_of_the_way(tiny_student, monkeypatch):
 
 def test_styles_see_who_says_the_same_to_all_who_says_only_the_prompt_again_and_who_leaves_it():
     same, echo = Spoken(lambda p, seed: "I am glad to help you with that."), Spoken(lambda p, seed: p[-1]["content"])
-    alike, echoed, away = trust_region.styles(*trust_region.sample(same, 96))
-    own, nothing_new, near = trust_region.styles(*trust_region.sample(echo, 96))
+    alike, echoed, away = trust_region.style(*trust_region.sample(same, 96))
+    own, nothing_new, near = trust_region.style(*trust_region.sample(echo, 96))
     assert alike == pytest.approx(1, abs=1e-3) and echoed == 0
     assert own < 0.2 and nothing_new > 0.8
     assert near < 0.2 and away > 0.7

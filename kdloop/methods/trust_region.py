@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from kdloop import packs
-from kdloop.raters.features import echoes, embed, relevance, sameness
+from kdloop.raters.features import styles
 from kdloop.student import Engine, Sample, Sampling
 from storage.conversations import Message, as_prompt
 
@@ -45,8 +45,9 @@ def settle(
     would serve: saved, merged, loaded. A scale is drawn back where the student begins to say the same to all prompts,
     to say them again, or to leave them. `strength` is the share of that way that is gone in the end: 0.5 is half-baked.
     """
-    prompts, samples = sample(base, min(max_tokens, TOKENS))
-    completions, limits = [s.said for s in samples], styles(prompts, samples) + np.array(ALLOWED)
+    tokens = min(max_tokens, TOKENS)
+    prompts, samples = sample(base, tokens)
+    completions, limits = [s.said for s in samples], style(prompts, samples) + ALLOWED
     end, before = parameters(model), mean_nll(base, prompts, completions)
 
     def engine_at(scale: float) -> Engine:
@@ -61,19 +62,16 @@ def settle(
     risen = 0.0 if origin is base else mean_nll(origin, prompts, completions) / before - 1
     scale, found = line_search(rise, risen, budget(risen))
     tries = 0
-    while tries < DRAWS and (styles(*sample(engine_at(scale), min(max_tokens, TOKENS))) > limits).any():
+    while tries < DRAWS and (style(*sample(engine_at(scale), tokens)) > limits).any():
         scale, tries = scale * DRAW_BACK, tries + 1
     scale *= strength
     found = rise(scale) if tries or strength != 1 else found  # either way, the model is now at `scale`
     return {"step scale": scale, "anchor NLL rise": found, "drawn back": tries}
 
 
-def styles(prompts: list[list[Message]], samples: list[Sample]) -> np.ndarray:
-    """What three of the gate's guards will look at: sameness of completions of different prompts, the share of prompts
-    that are only said again, and the mean distance of a completion from its prompt."""
-    questions, texts = [p[-1]["content"] for p in prompts], [s.text for s in samples]
-    said, echo = embed(texts), [echoes(q, text) for q, text in zip(questions, texts, strict=True)]
-    return np.array([sameness(said), np.mean(echo), 1 - relevance(embed(questions), said)])
+def style(prompts: list[list[Message]], samples: list[Sample]) -> np.ndarray:
+    """What three of the gate's guards will look at (features.styles)."""
+    return styles([p[-1]["content"] for p in prompts], [s.text for s in samples])
 
 
 def sample(engine: Engine, max_tokens: int) -> tuple[list[list[Message]], list[Sample]]:

@@ -119,3 +119,11 @@ def sameness(completions: np.ndarray) -> float:
 def relevance(prompts: np.ndarray, completions: np.ndarray) -> float:
     """Mean cosine of the embeddings of prompt and completion: it falls when a student leaves what was asked."""
     return float((prompts * completions).sum(1).mean())
+
+
+def styles(questions: list[str], completions: list[str]) -> np.ndarray:
+    """How completions go wrong that please all the same: their sameness, the share that only says its prompt again, and
+    their mean distance from it. Each rises as they do."""
+    asked, said = embed(questions), embed(completions)
+    echo = np.mean([echoes(q, text) for q, text in zip(questions, completions, strict=True)])
+    return np.array([sameness(said), echo, 1 - relevance(asked, said)])
