@@ -46,12 +46,20 @@ def endpoint(say):
         def log_message(self, *_):
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    with listening(Handler) as url:
+        yield f"{url}/v1", seen
+
+
+@contextmanager
+def listening(handler: type[BaseHTTPRequestHandler]):
+    """The address on loopback, without a slash at its end, where `handler` answers; closed in the end."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}/v1", seen
+        yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
+        server.server_close()
 
 
 def completion(text):

@@ -7,11 +7,12 @@ Written after vLLM 0.32 (vllm/entrypoints) and SGLang's documentation: where the
 import json
 import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from itertools import pairwise
 from pathlib import Path
 
 import torch
+from parts import listening
 
 from kdloop.student import Sampling
 from kdloop.student.transformers import TransformersEngine
@@ -128,10 +129,5 @@ def served(small: Small):
         def log_message(self, *_):
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with listening(Handler) as url:
+        yield f"{url}/v1"
