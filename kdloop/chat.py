@@ -4,6 +4,7 @@ The rows exist before the first token and get their end state in `finally`, so a
 and an error never becomes a completion.
 """
 
+import random
 import secrets
 import time
 from collections.abc import Iterator
@@ -141,13 +142,18 @@ def timings(sample: Sample) -> dict:
 def two_completions(
     db: Path, engine, checkpoint: Checkpoint, questions: list[str], sampling: Sampling, person: str, seed: int
 ) -> list[tuple[Turn, Completion, Completion]]:
-    """Ask each question in a conversation of its own, and record two completions of one checkpoint for each."""
-    prompts = [as_prompt(q) for q in questions]
+    """Ask each question in a conversation of its own, and record two completions of one checkpoint for each.
+
+    The conversations' ids, and with them what is held out, follow from the database's conversations and `seed`: on a
+    fresh one, the same seed says the same again.
+    """
+    prompts, ids = [as_prompt(q) for q in questions], random.Random(f"{conversations.count_turns(db, person)} {seed}")
     seeds = [seed * 10_000 + i for i in range(2 * len(prompts))]
     samples = engine.complete(prompts * 2, sampling, seeds)
     asked = []
     for i, prompt in enumerate(prompts):
-        turn = conversations.add_turn(db, conversations.start_conversation(db, person, questions[i]), prompt)
+        id = conversations.start_conversation(db, person, questions[i], id=f"{ids.getrandbits(96):024x}")
+        turn = conversations.add_turn(db, id, prompt)
         pair = [record(db, turn, checkpoint, samples[j], sampling, seeds[j]) for j in (i, i + len(prompts))]
         asked.append((turn, *pair))
     return asked

@@ -62,8 +62,8 @@ def test_bad_input_is_refused_and_nothing_is_kept(db, act, message):
 
 
 def test_nothing_held_out_is_in_the_training_part(db):
-    for i in range(60):
-        a, b = ask(db, f"the first answer {i}", f"another one entirely {i}", question=f"question {i % 50}?")
+    for i in range(160):  # 80 questions twice; a conversation is held out by its random id: one time in ten
+        a, b = ask(db, f"the first answer {i}", f"another one entirely {i}", question=f"question {i % 80}?")
         collect.choose(db, "ann", a, b, "left")
     split = pairs.from_feedback(db)
     assert split.train and split.held_out

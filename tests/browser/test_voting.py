@@ -37,6 +37,7 @@ def words(text: str) -> str:
 
 def duel(page, question):
     """Ask by the keyboard alone; the answers on both sides."""
+    expect(page.locator("#vote-left")).to_be_disabled(timeout=15_000)  # the page has seen the last vote, too
     page.locator("#duel-prompt textarea").fill(question)
     page.keyboard.press("Enter")
     expect(page.locator("#vote-left")).to_be_enabled(timeout=60_000)
