@@ -37,7 +37,8 @@ def run(settings: Settings, round: Round) -> None:
     db, clock = settings.db, Clock(settings, round)
     sampling = Sampling(settings.round_max_tokens)
     parent, untrained = checkpoints.get_checkpoint(db, round.base_id), checkpoints.lineage(db)[0]
-    base = TransformersEngine(find_student(settings.student, settings.home))
+    dtype = device_and_dtype()[1]
+    base = TransformersEngine(find_student(settings.student, settings.home), dtype=dtype)
     adapter = checkpoints.adapter_dir(db, parent)
     origin = champion = base.load(adapter) if adapter else base
 
@@ -72,7 +73,7 @@ def run(settings: Settings, round: Round) -> None:
 
     known = counts(split, examples, elicited) | {"replayed": len(replayed)}
     with clock.phase("training", method=method, why=explain(why, rater), counts=known):
-        model = trainable_student(base.source, adapter, device_and_dtype()[1], round.seed)
+        model = trainable_student(base.source, adapter, dtype, round.seed)
         start, plan = trust_region.parameters(model), replace(plan, epochs=min(3, recipe.passes / len(examples)))
         try:
             metrics = METHODS[method].train(model, base.tokenizer, examples, plan, clock.steps)

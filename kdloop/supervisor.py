@@ -236,7 +236,11 @@ def log_file(settings: Settings, round_id: int) -> Path:
 
 # Not a session of its own: when the app is killed, the system then ends or wakes a group that stands still, too.
 OWN_GROUP = {"process_group": 0} if sys.version_info >= (3, 11) else {"start_new_session": True}
-TRAINER_ENVIRONMENT = {
+KEEP_MEMORY = {  # glibc: what a step frees, the next one gets; to ask the system for it again takes a third of a step
+    "MALLOC_TRIM_THRESHOLD_": str(2**32),
+    "MALLOC_MMAP_THRESHOLD_": str(2**32),
+}
+TRAINER_ENVIRONMENT = KEEP_MEMORY | {
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",

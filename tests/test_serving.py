@@ -8,9 +8,10 @@ import torch
 
 from kdloop.methods.lora import trainable_student
 from kdloop.student import Sampling
-from kdloop.student.serving import Serving, fingerprint
+from kdloop.student.serving import Serving, WrongWeights, check, fingerprint
 from kdloop.student.transformers import TransformersEngine
 from storage import checkpoints, rounds
+from storage.checkpoints import Checkpoint
 from storage.conversations import as_prompt
 
 
@@ -106,3 +107,19 @@ def test_replies_are_read_at_few_lengths_and_computed_by_one_thread(tiny_student
             people.submit(list, replies).result()
     assert len(threads) == 1 and next(iter(threads)).startswith("decoder")
     assert len(lengths) <= 2 and all(n % 32 == 0 for n in lengths)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_was_published_in_fp32_answers_in_bf16_and_another_one_does_not(student_home, tmp_path):
+    """A round and the chat, or two machines, may compute in different types."""
+    source = str(student_home / "student")
+    model = trainable_student(source, None, torch.float32, 1)
+    for name, weights in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weights, std=0.05)
+    model.save_pretrained(tmp_path)
+    known = {"fingerprint": fingerprint(TransformersEngine(source, tmp_path, torch.float32))}
+    published = Checkpoint(2, 1, 1, 1, "promoted", "", "dpo", 1, known, "", None, None)
+    check(TransformersEngine(source, tmp_path, torch.bfloat16), published)
+    with pytest.raises(WrongWeights):
+        check(TransformersEngine(source, None, torch.bfloat16), published)

@@ -1,6 +1,7 @@
 """A round's phases in kdloop and in a plain TRL script (plain_trl.py): same data, same hyper-parameters."""
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from kdloop.settings import Settings
 from kdloop.student import Sampling
 from kdloop.student.base import find_student
 from kdloop.student.transformers import TransformersEngine, device_and_dtype
+from kdloop.supervisor import KEEP_MEMORY
 from storage.conversations import Completion, as_prompt
 
 PROMPTS, PAIRS, HELD_OUT = 16, 24, 32
@@ -29,7 +31,10 @@ def round_phases() -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "job.json"
         path.write_text(json.dumps(job()))
-        turns = [(measured("kdloop.bench.rounds", path), measured("kdloop.bench.plain_trl", path)) for _ in range(N)]
+        turns = [
+            (measured("kdloop.bench.rounds", path, **KEEP_MEMORY), measured("kdloop.bench.plain_trl", path))
+            for _ in range(N)
+        ]
     ours, plain = ({k: statistics.median(t[i][k] for t in turns) for k in (*PHASES, "loss")} for i in (0, 1))
     for k in PHASES:
         yield Figure(f"plain TRL script ÷ a round: {k}", ours[k], plain[k], "s", plain[k] / ours[k])
@@ -38,8 +43,10 @@ def round_phases() -> Iterator[Figure]:
     yield Figure(name, *totals, "s", totals[1] / totals[0], ">= 2")
 
 
-def measured(module: str, path: Path) -> dict:
-    ended = subprocess.run([sys.executable, "-m", module, str(path)], capture_output=True, text=True, check=True)
+def measured(module: str, path: Path, **environment: str) -> dict:
+    environment = os.environ | environment
+    command = [sys.executable, "-m", module, str(path)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     return json.loads(ended.stdout.splitlines()[-1])
 
 
@@ -82,7 +89,8 @@ def main() -> None:
     from kdloop.pairs import Example
 
     job, losses = json.loads(Path(sys.argv[1]).read_text()), []
-    base = TransformersEngine(job["model"])
+    dtype = device_and_dtype()[1]
+    base = TransformersEngine(job["model"], dtype=dtype)
     seeds, held_out = range(len(job["prompts"]) * job["n"]), [as_prompt(q) for q in job["held_out"]]
     judged, laps = (held_out, Sampling(job["max_tokens"], SPREAD), list(range(len(held_out)))), [time.monotonic()]
     asked = [as_prompt(q) for q in job["prompts"] for _ in range(job["n"])]
@@ -90,7 +98,7 @@ def main() -> None:
     laps.append(time.monotonic())
     base.complete(*judged)
     laps.append(time.monotonic())
-    model = trainable_student(job["model"], None, device_and_dtype()[1], job["seed"])
+    model = trainable_student(job["model"], None, dtype, job["seed"])
     said = [[Completion("", "", "student", 1, p[k], "finished") for k in ("chosen", "rejected")] for p in job["pairs"]]
     examples = [
         Example(as_prompt(p["prompt"]), *both, "", (), "human") for p, both in zip(job["pairs"], said, strict=True)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from kdloop.knowledge.rows import Means, Refused, Said, with_how
 from kdloop.knowledge.self_knowledge import SPREAD, answer_in, vote
 from kdloop.packs import Task
+from kdloop.raters.features import ends_sentence
 from storage.conversations import as_prompt
 
 GOOD = "\n\n(Write a short, clear, friendly and correct answer.)"
@@ -117,11 +118,7 @@ def self_lengthen(means: Means, tasks: Sequence[Task], least: int = 40, most: in
 
 
 def extended(before: str, after: str) -> bool:
-    return (
-        len(after.split()) > GAIN * len(before.split())
-        and after.rstrip().endswith((".", "!", "?", '"', ")"))
-        and not loops(after)
-    )
+    return len(after.split()) > GAIN * len(before.split()) and ends_sentence(after) and not loops(after)
 
 
 def loops(text: str, n: int = LOOP) -> bool:

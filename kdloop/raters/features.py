@@ -51,6 +51,7 @@ def surface(prompt: str, completion: str, finished: bool) -> list[float]:
         sum(map(len, words)) / n,
         sum(len(w) >= 8 for w in words) / n,
         float(finished),
+        float(ends_sentence(completion)),
         len(set(words)) / n**0.75,
         repetition(completion),
         sum(w in asked for w in words) / n,
@@ -72,6 +73,11 @@ def surface(prompt: str, completion: str, finished: bool) -> list[float]:
 ECHO_LENGTH, ECHO_OWN_WORDS = 1.3, 0.2  # of the prompt's length at most; and so few of its words are its own
 
 
+def ends_sentence(text: str) -> bool:
+    """As people see it, who are not told whether the author ended the turn or was cut off."""
+    return text.rstrip().endswith((".", "!", "?", '"', ")"))
+
+
 def repetition(text: str) -> float:
     """The share of word trigrams that occurred before; 0 for a text shorter than three words."""
     words = re.findall(r"\w+", text.lower())
@@ -88,7 +94,7 @@ def echoes(prompt: str, completion: str) -> bool:
 
 SURFACE = [
     "length", *(f"about {k} words" for k in KNOTS), "words a sentence", "letters a word", "long words", "finished",
-    "variety",
+    "last sentence ended", "variety",
     "repetition", "words of the prompt", "list items", "lines", "markdown", "code", "questions", "exclamations",
     "commas", "colons", "quotes and brackets", "numbers", "names", *CLASSES,
 ]  # fmt: skip

@@ -17,9 +17,10 @@ from storage.conversations import as_prompt
 
 PROBE = as_prompt("What should I do on a rainy Sunday?")
 PROBE_COMPLETION = ("Read a book, bake bread, or call a friend you have not seen for a while.", True)
-# Nats a token, mean. Rounds publish by the transformers engine; llama.cpp, which rounds activations to 8 bits, is 0.08
-# to 0.09 off on the same checkpoint, and 0.35 to 0.68 on another one.
-TOLERANCE = {"transformers": 0.02, "llamacpp": 0.2, "openai": 0.2}
+# Nats a token, mean. Rounds publish by the transformers engine; in bf16 instead of fp32 (another machine, or replies
+# beside rounds) it is 0.04 to 0.06 off on the same checkpoint, llama.cpp, which rounds activations to 8 bits, 0.08 to
+# 0.09; on another checkpoint 0.35 to 0.68.
+TOLERANCE = {"transformers": 0.1, "llamacpp": 0.2, "openai": 0.2}
 
 
 class WrongWeights(Exception):

@@ -1,4 +1,4 @@
-"""The transformers engine: any causal LM, on CPU (bf16 where the CPU computes in it, else fp32) or on a GPU.
+"""The transformers engine: any causal LM, on CPU (bf16 where that is faster, else fp32) or on a GPU.
 
 The adapter is merged into a copy of the base's weights at loading: replies carry no LoRA overhead, and training, which
 patches models for good, never touches what serves.
@@ -30,11 +30,23 @@ BATCH = 64  # beyond this the KV cache of a 135M model no longer helps a CPU's t
 
 
 def device_and_dtype() -> tuple[str, torch.dtype]:
-    """Without AVX-512 bf16 or AMX, bf16 is emulated and several times slower than fp32."""
+    """Where rounds compute, and in what: many tokens at once.
+
+    bf16 where there are units for it: AMX, or AVX-512 bf16 of another maker than Intel, whose own is half as fast as
+    fp32 (docs/log.md). Elsewhere it is emulated and several times slower.
+    """
     if torch.cuda.is_available():
         return "cuda", torch.bfloat16
-    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "cpu", torch.bfloat16 if fast else torch.float32
+    if torch.cpu._is_amx_tile_supported():
+        return "cpu", torch.bfloat16
+    intel = "Intel" in torch.cpu.get_capabilities().get("cpu_name", "")
+    return "cpu", torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() and not intel else torch.float32
+
+
+def reply_dtype() -> torch.dtype:
+    """One token at a time is as fast as the weights can be read: bf16 has half of fp32's, wherever it is computed."""
+    fast = torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if fast else torch.float32
 
 
 class SeededSampler:
@@ -120,8 +132,7 @@ class TransformersEngine:
         self, source: str, adapter: Path | None = None, dtype: torch.dtype | None = None, device: str | None = None
     ):
         self.source = source
-        self.device, self.dtype = device_and_dtype()
-        self.device, self.dtype = device or self.device, dtype or self.dtype
+        self.device, self.dtype = device or device_and_dtype()[0], dtype or reply_dtype()
         self.tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
         model = AutoModelForCausalLM.from_pretrained(source, dtype=self.dtype)
         if adapter:
