@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kdloop import packs
+from kdloop.raters.features import echoes
 from storage import feedback as feedback_rows
 from storage.conversations import Completion, Message, completions_and_turns
 from storage.feedback import Feedback
@@ -150,6 +151,9 @@ def without_contradictions(examples: list[Example], dropped: Counter) -> list[Ex
     for e in examples:
         if e.is_pair and near(e.chosen.text, e.rejected.text):
             dropped["near-identical pairs"] += 1
+            continue
+        if e.chosen and echoes(e.question, e.chosen.text):  # the gate's guard would refuse what it teaches
+            dropped["liked, but only repeats the prompt"] += 1
             continue
         statement, sign = direction(e)
         if statement in first:

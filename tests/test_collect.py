@@ -72,6 +72,19 @@ def test_nothing_held_out_is_in_the_training_part(db):
     assert split.dropped["same prompt as a held-out one"] > 0
 
 
+def test_a_vote_for_a_completion_that_only_repeats_its_prompt_teaches_nothing(db):
+    question = "Why did the Impressionists paint so many blurry ponds?"
+    a, b = ask(
+        db, "The Impressionists paint so many blurry ponds.", "They worked outdoors, in haste.", question=question
+    )
+    collect.choose(db, "ann", a, b, "left")
+    split = pairs.from_feedback(db)
+    assert split.train + split.held_out == [] and split.dropped["liked, but only repeats the prompt"] == 1
+    collect.choose(db, "ann", a, b, "right")
+    split = pairs.from_feedback(db)
+    assert len(split.train + split.held_out) == 1
+
+
 def test_ties_near_identical_and_contradictory_pairs_are_dropped_and_counted(db):
     a, b = ask(db, "one answer", "quite another")
     collect.choose(db, "ann", a, b, "tie")

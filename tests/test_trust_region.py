@@ -1,5 +1,6 @@
 """The search for how far to follow a training's direction."""
 
+import numpy as np
 import pytest
 import torch
 from parts import Spoken
@@ -7,6 +8,7 @@ from parts import Spoken
 from kdloop.methods import trust_region
 from kdloop.methods.lora import trainable_student
 from kdloop.student.transformers import TransformersEngine
+from storage.conversations import as_prompt
 
 
 @pytest.mark.parametrize("curvature", [0.0005, 0.003, 0.03, 0.3])
@@ -67,8 +69,35 @@ def test_half_baked_is_half_of_the_way(tiny_student, monkeypatch):
 
 def test_styles_see_who_says_the_same_to_all_who_says_only_the_prompt_again_and_who_leaves_it():
     same, echo = Spoken(lambda p, seed: "I am glad to help you with that."), Spoken(lambda p, seed: p[-1]["content"])
-    alike, echoed, away = trust_region.style(*trust_region.sample(same, 96))
-    own, nothing_new, near = trust_region.style(*trust_region.sample(echo, 96))
+    alike, echoed, away = trust_region.style(*trust_region.sample(same, 96, 64))
+    own, nothing_new, near = trust_region.style(*trust_region.sample(echo, 96, 64))
     assert alike == pytest.approx(1, abs=1e-3) and echoed == 0
     assert own < 0.2 and nothing_new > 0.8
     assert near < 0.2 and away > 0.7
+
+
+def test_a_rise_read_on_a_third_is_what_all_would_say_where_the_third_sees_another_slope():
+    """Completions whose NLL bends alike and slopes each its own way, as measured (docs/log.md)."""
+    slopes = np.random.default_rng(0).normal(0, 3, trust_region.ANCHORS)
+    words = [("word " * 20, True)] * len(slopes)
+    prompts = [as_prompt(str(i)) for i in range(len(slopes))]
+
+    def engine(scale):
+        return Scored(lambda prompt: 60 + slopes[int(prompt[-1]["content"])] * scale + 0.4 * scale**2)
+
+    base = engine(0)
+    rise = trust_region.Rise(base, prompts, words, base)
+    for scale in (2.0, 3.0, 1.0, 4.0):
+        whole, off = rise.read(engine(scale))
+        assert rise(scale, engine(scale)) == pytest.approx(whole, abs=1e-9)
+        assert scale < 2 or abs(off) > 0.005, "a third alone would be off"
+
+
+class Scored:
+    """An engine that gives each completion the NLL that a function of its prompt says."""
+
+    def __init__(self, nll):
+        self.nll = nll
+
+    def logprobs(self, prompts, completions):
+        return [[-self.nll(p)] for p in prompts]

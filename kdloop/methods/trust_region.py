@@ -28,6 +28,8 @@ FARTHER = 2.5  # times the scale before, at most, where nothing says yet how the
 TRIES = 5
 DRAWS = 4
 ANCHORS = 96  # completions by the untrained student: over 32, the rise was up to 3 % off that on other prompts
+EVERY = 3  # one of so many is read again at the second scale and after: see Rise
+STYLED = 64  # completions whose style is looked at
 TOKENS = 64  # of each, at most
 SAMENESS_RISE = 0.015  # of the mean cosine between completions; the gate's guard stands above
 ECHO_RISE = 0.05  # of the share that only repeats its prompt; the gate's guard stands at twice that
@@ -46,9 +48,9 @@ def settle(
     to say them again, or to leave them. `strength` is the share of that way that is gone in the end: 0.5 is half-baked.
     """
     tokens = min(max_tokens, TOKENS)
-    prompts, samples = sample(base, tokens)
-    completions, limits = [s.said for s in samples], style(prompts, samples) + ALLOWED
-    end, before = parameters(model), mean_nll(base, prompts, completions)
+    prompts, samples = sample(base, tokens, ANCHORS)
+    limits = style(prompts[:STYLED], samples[:STYLED]) + ALLOWED
+    end, rise = parameters(model), Rise(base, prompts, [s.said for s in samples], origin)
 
     def engine_at(scale: float) -> Engine:
         place(model, start, end, scale)
@@ -56,17 +58,45 @@ def settle(
             model.save_pretrained(directory, selected_adapters=["default"])
             return base.load(Path(directory))
 
-    def rise(scale: float) -> float:
-        return mean_nll(engine_at(scale), prompts, completions) / before - 1
-
-    risen = 0.0 if origin is base else mean_nll(origin, prompts, completions) / before - 1
-    scale, found = line_search(rise, risen, budget(risen))
+    scale, found = line_search(lambda s: rise(s, engine_at(s)), rise.start, budget(rise.start))
     tries = 0
-    while tries < DRAWS and (style(*sample(engine_at(scale), tokens)) > limits).any():
+    while tries < DRAWS and (style(*sample(engine_at(scale), tokens, STYLED)) > limits).any():
         scale, tries = scale * DRAW_BACK, tries + 1
     scale *= strength
-    found = rise(scale) if tries or strength != 1 else found  # either way, the model is now at `scale`
+    if tries or strength != 1:
+        found = rise(scale, engine_at(scale))
+    place(model, start, end, scale)
     return {"step scale": scale, "anchor NLL rise": found, "drawn back": tries}
+
+
+class Rise:
+    """How much the NLL of the base's completions has risen, relative to the base's own, at a scale.
+
+    All are read once; at other scales one in EVERY, and what these were off is corrected for: what a few completions
+    are off is the slope that they happen to see, so it grows with the scale from what it was at the origin.
+    """
+
+    def __init__(self, base: Engine, prompts: list[list[Message]], completions: list[tuple[str, bool]], origin: Engine):
+        self.prompts, self.completions = prompts, completions
+        self.before = nats(base, prompts, completions)
+        self.start, self.off_at_start = (0.0, 0.0) if origin is base else self.read(origin)
+        self.first: tuple[float, float] | None = None  # (scale, off) where all were read
+
+    def __call__(self, scale: float, engine: Engine) -> float:
+        if self.first is None:
+            whole, off = self.read(engine)
+            self.first = scale, off
+            return whole
+        some = slice(None, None, EVERY)
+        at, off = self.first
+        part = nats(engine, self.prompts[some], self.completions[some]).sum() / self.before[some].sum() - 1
+        return float(part + self.off_at_start + scale / at * (off - self.off_at_start))
+
+    def read(self, engine: Engine) -> tuple[float, float]:
+        """(rise, what it is more than the part's)."""
+        after, some = nats(engine, self.prompts, self.completions), slice(None, None, EVERY)
+        whole, part = after.sum() / self.before.sum() - 1, after[some].sum() / self.before[some].sum() - 1
+        return float(whole), float(whole - part)
 
 
 def style(prompts: list[list[Message]], samples: list[Sample]) -> np.ndarray:
@@ -74,10 +104,15 @@ def style(prompts: list[list[Message]], samples: list[Sample]) -> np.ndarray:
     return styles([p[-1]["content"] for p in prompts], [s.text for s in samples])
 
 
-def sample(engine: Engine, max_tokens: int) -> tuple[list[list[Message]], list[Sample]]:
-    """(prompts, completions) on the training pack's first prompts."""
-    prompts = [as_prompt(q) for q in packs.prompts("general", "train")[:ANCHORS]]
+def sample(engine: Engine, max_tokens: int, n: int) -> tuple[list[list[Message]], list[Sample]]:
+    """(prompts, completions) on the training pack's first n prompts."""
+    prompts = [as_prompt(q) for q in packs.prompts("general", "train")[:n]]
     return prompts, engine.complete(prompts, Sampling(max_tokens), list(range(len(prompts))))
+
+
+def nats(engine: Engine, prompts: list[list[Message]], completions: list[tuple[str, bool]]) -> np.ndarray:
+    """The NLL of each completion."""
+    return -np.array([sum(scores) for scores in engine.logprobs(prompts, completions)])
 
 
 def mean_nll(engine: Engine, prompts: list[list[Message]], completions: list[tuple[str, bool]]) -> float:

@@ -71,6 +71,7 @@ def surface(prompt: str, completion: str, finished: bool) -> list[float]:
 
 
 ECHO_LENGTH, ECHO_OWN_WORDS = 1.3, 0.2  # of the prompt's length at most; and so few of its words are its own
+ECHO_COVERS = 0.4  # of the prompt's words at least: "Paris." may answer "Is it Rome or Paris?"
 
 
 def ends_sentence(text: str) -> bool:
@@ -88,8 +89,9 @@ def repetition(text: str) -> float:
 def echoes(prompt: str, completion: str) -> bool:
     """Does it say hardly anything but the prompt's own words? Short, on topic, complete, and no answer."""
     said, asked = re.findall(r"\w+", completion.lower()), re.findall(r"\w+", prompt.lower())
-    own = set(said) - set(asked)
-    return len(said) > 1 and len(said) <= ECHO_LENGTH * len(asked) and len(own) <= ECHO_OWN_WORDS * len(set(said))
+    own, covered = set(said) - set(asked), set(said) & set(asked)
+    its_words = len(own) <= ECHO_OWN_WORDS * len(set(said)) and len(covered) >= ECHO_COVERS * len(set(asked))
+    return len(said) > 1 and len(said) <= ECHO_LENGTH * len(asked) and its_words
 
 
 SURFACE = [

@@ -76,7 +76,7 @@ VOTES = Recipe(
     knowledge=({"source": "best_of_n"},),
     prompts=72,
     examples=120,
-    passes=128,  # at a low rate: the direction holds less noise of few steps, and can be followed further
+    passes=192,  # at a low rate: the direction holds less noise of few steps, and can be followed further
     learning_rate=2e-4,
 )
 
