@@ -49,8 +49,8 @@ def terms(sources: list[Source]) -> str:
     if not restricted:
         return "No author's terms forbid to train other models on these completions."
     return (
-        f"**The terms of {', '.join(restricted)} forbid to train other models on its completions.** The owner has "
-        "confirmed the right to do so; whoever uses this model needs it too."
+        f"**The terms of {', '.join(restricted)}, or of who wrote their prompts, forbid to train other models on these "
+        "completions.** The owner has confirmed the right to do so; whoever uses this model needs it too."
     )
 
 

@@ -58,7 +58,9 @@ def test_a_models_card_names_its_line_its_sources_and_its_verdict(db):
     assert "v0 → v1" in card.text and "| open-teacher | mit | human | 1 |" in card.text
     assert "41 wins" in card.text and "| length | 1.2 | <= 2.5 |" in card.text and "closed" not in card.text
     card = ModelCard(cards.of_version(db, second, "", "apache-2.0"))
-    assert card.data.license == "other" and "terms of closed-teacher forbid" in card.text
+    assert (
+        card.data.license == "other" and "terms of closed-teacher, or of who wrote their prompts, forbid" in card.text
+    )
     assert "| open-teacher | mit | human | 1 |" in card.text, "what its parent learned from is in it"
     assert "base student as it came" in cards.of_version(db, base, "", "apache-2.0")
 

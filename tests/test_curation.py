@@ -57,6 +57,21 @@ def test_self_instruct_drops_planted_duplicates_and_what_cannot_be_answered(db):
     assert sorted(s[0] for s in shown) == ["h"] * 6 + ["m"] * 2
 
 
+@pytest.mark.parametrize("restricted", [0, 1])
+def test_prompts_that_a_restricted_teacher_may_have_written_restrict_their_rows_whoever_answers(
+    db, tmp_path, restricted
+):
+    (tmp_path / "a.txt").write_text("The harbour of Oldtown was dug by hand. It took nine years.")
+    asked = "How was the harbour of Oldtown dug?"
+    with endpoint(lambda r: "By hand." if r["messages"][-1]["content"].startswith(asked) else asked) as (url, _):
+        rex = teacher(url, name="rex", model="rex", terms="forbidden", confirmed=True)
+        m = means(db, None, pack="general", teachers=[teacher(url), rex][: 1 + restricted])
+        assert expansion.self_instruct(m, TASKS, n=1, calls=1) + curation.topics(m, [], n=2) == 2
+        assert passages.documents(m, [], directory=str(tmp_path)) == 1
+    rows = pairs.from_feedback(db, m.round.id).train
+    assert rows and {e.chosen.restricted for e in rows} == {restricted}
+
+
 def test_evolve_eliminates_refusals_copies_and_what_gained_nothing_and_keeps_parents(db):
     def say(r):
         asked = r["messages"][-1]["content"]

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from kdloop import packs
 from kdloop.knowledge.feedback import trusted
-from kdloop.knowledge.labeling import ask, teaching, unusable
+from kdloop.knowledge.labeling import ask, bound, teaching, unusable
 from kdloop.knowledge.rows import Means, by_teacher
 from kdloop.packs import Task
 from kdloop.raters.judge import Judge
@@ -142,7 +142,7 @@ def answered(means: Means, prompts: list[str], origin: str, notes: Sequence[dict
     rows = 0
     for i, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
         if answer.ok and not unusable(answer.text):
-            said = by_teacher(answer, origin=origin, **(notes[i] if notes else {}))
+            said = by_teacher(answer, bound(means), origin=origin, **(notes[i] if notes else {}))
             means.write(prompt, said, source="teacher", rater=answer.teacher.name)
             rows += 1
     return rows

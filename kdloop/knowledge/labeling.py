@@ -103,6 +103,12 @@ def teaching(means: Means) -> Teachers:
     return means.teachers if len(allowed) == len(means.teachers.all) else Teachers(means.db, allowed)
 
 
+def bound(means: Means) -> int:
+    """Of prompts that teachers wrote: 1 where the terms of one forbid to train on what it writes. Which of them wrote
+    which prompt is not asked: they see each other's."""
+    return max(t.restricted for t in teaching(means).all)
+
+
 def ask(means: Means, prompts: list[list[Message]], teacher: str = "", **sampling) -> list[Answer]:
     """One answer a prompt, some of them failed. Raises Refused where all failed: nothing would be learned, silently."""
     teachers = teaching(means)

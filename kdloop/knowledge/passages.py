@@ -13,7 +13,7 @@ import numpy as np
 
 from kdloop import packs
 from kdloop.knowledge.expansion import Gate, held_out
-from kdloop.knowledge.labeling import ask, unusable
+from kdloop.knowledge.labeling import ask, bound, unusable
 from kdloop.knowledge.rows import Means, Refused, by_teacher
 from kdloop.packs import Task
 from kdloop.raters.features import embed
@@ -53,7 +53,7 @@ def documents(means: Means, tasks: Sequence[Task], directory: str = "") -> int:
     """Self-QA: one question and its answer from each passage of the pack's documents (or of `directory`)."""
     found = questioned(means, passages_in(means, directory))
     for question, answer, name in found:
-        said = by_teacher(answer, origin="document", passage=name)
+        said = by_teacher(answer, bound(means), origin="document", passage=name)
         means.write(question, said, source="teacher", rater=answer.teacher.name)
     return len(found)
 
@@ -74,7 +74,7 @@ def grounded(means: Means, tasks: Sequence[Task], directory: str = "", absent: f
         names += [] if i in without else [name]
         draw.shuffle(names)
         text = NOT_THERE if i in without else f"{answer.text.rstrip()} [{names.index(name) + 1}]"
-        said = replace(by_teacher(answer, origin="grounded", passage=name, shown=names), text=text)
+        said = replace(by_teacher(answer, bound(means), origin="grounded", passage=name, shown=names), text=text)
         prompt = with_passages(question, [passages[n] for n in names])
         means.write(prompt, said, source="teacher", rater=answer.teacher.name)
     return len(found)

@@ -125,14 +125,17 @@ def with_how(said: Said, **how) -> Said:
     return replace(said, columns=said.columns | {"sampling": said.columns["sampling"] | how})
 
 
-def by_teacher(answer: Answer, **how) -> Said:
-    """Raises ValueError for a failed call: an error's text must never become a completion."""
+def by_teacher(answer: Answer, bound: int = 0, **how) -> Said:
+    """`bound` is 1 where its prompt, too, was written under terms that forbid to train on it.
+
+    Raises ValueError for a failed call: an error's text must never become a completion.
+    """
     if not answer.ok:
         raise ValueError(f"{answer.teacher.name} gave no completion: {answer.error}")
     columns = {
         "name": answer.teacher.name,
         "licence": answer.teacher.licence,
-        "restricted": answer.teacher.restricted,
+        "restricted": max(answer.teacher.restricted, bound),
         "sampling": answer.sampling | how,
         "prompt_tokens": answer.prompt_tokens,
         "completion_tokens": answer.completion_tokens,
