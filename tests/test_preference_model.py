@@ -4,9 +4,11 @@ import random
 from dataclasses import replace
 
 import numpy as np
+from parts import means
 
+from kdloop import packs, pairs
 from kdloop.knowledge.rows import Said
-from kdloop.knowledge.self_knowledge import rank
+from kdloop.knowledge.self_knowledge import best_of_n, rank
 from kdloop.pairs import Example
 from kdloop.raters import preference_model
 from storage.conversations import Completion, as_prompt
@@ -76,6 +78,18 @@ def test_a_completion_that_repeats_its_prompt_is_the_worst_of_its_group():
     ((_, chosen, rejected, _),) = rank(rater, [asked], [said[1:]], sure=0.5)
     assert (chosen, rejected) == (said[1], said[2]), "by taste, where all are answers"
     assert rank(rater, [asked], [[said[0], said[0], said[0]]], sure=0.5) == []
+
+
+def test_the_best_are_preferred_to_their_prompt_said_again_where_a_recipe_asks_for_that(db):
+    rater = preference_model.fit([vote(i) for i in range(80)])
+    m = means(db, lambda messages, seed: " ".join(["bread river"] * (1 + seed % 8)), pack="general")
+    m, tasks = replace(m, rater=rater), packs.tasks("general", "train")[:6]
+    assert best_of_n(m, tasks, sure=0.5, echoes=2) == 8
+    rows = pairs.from_feedback(db, m.round.id).train
+    again = [e for e in rows if e.rejected.text == e.question]
+    best = {e.question: e.chosen.text for e in rows if e not in again}
+    assert len(again) == 2 and len(best) == 6 and all(e.chosen.text == best[e.question] for e in again)
+    assert {(e.source, e.rejected.author, e.rejected.name) for e in again} == {("student", "human", "the prompt")}
 
 
 def test_folds_at_once_are_folds_one_by_one():

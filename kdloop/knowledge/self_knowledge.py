@@ -14,8 +14,7 @@ import numpy as np
 
 from kdloop.knowledge.rows import Means, Refused, Said, with_how
 from kdloop.packs import Task
-from kdloop.raters import verifiers
-from kdloop.raters.features import echoes
+from kdloop.raters import features, verifiers
 from kdloop.raters.preference_model import PreferenceModel
 from storage.conversations import as_prompt
 
@@ -26,10 +25,12 @@ HINT = "\n\nThe answer is {answer}. Say how to get there, and end with the answe
 MAJORITY = 0.5
 
 
-def best_of_n(means: Means, tasks: Sequence[Task], n: int = N, sure: float = SURE) -> int:
+def best_of_n(means: Means, tasks: Sequence[Task], n: int = N, sure: float = SURE, echoes: int = 0) -> int:
     """Best and worst of `n` by the preference model make a pair where it is sure enough (RAFT, Dong et al. 2023).
 
-    Multiplies a few dozen votes into on-policy pairs. Raises Refused without a preference model whose skill is proven.
+    Multiplies a few dozen votes into on-policy pairs. With `echoes`, so many of the best are also preferred to their
+    prompt said again, into which a small student falls that is to be brief. Raises Refused without a preference model
+    whose skill is proven.
     """
     if not (means.rater and means.rater.skill.proven):
         raise Refused("best_of_n needs a preference model that is shown to be above chance")
@@ -44,7 +45,14 @@ def best_of_n(means: Means, tasks: Sequence[Task], n: int = N, sure: float = SUR
             rater=f"preference model of round {means.round.id}",
             score=probability,
         )
-    return len(ranked)
+    for question, best, *_ in ranked[:echoes]:
+        means.write(question, best, said_again(question), source="student", rater="contrast: the prompt again")
+    return len(ranked) + len(ranked[:echoes])
+
+
+def said_again(question: str) -> Said:
+    """The prompt as a completion: its words are a person's."""
+    return Said(question, "finished", "human", {"name": "the prompt"})
 
 
 def rank(rater: PreferenceModel, asked: list[str], groups: list[list[Said]], sure: float) -> list[tuple]:
@@ -57,14 +65,14 @@ def rank(rater: PreferenceModel, asked: list[str], groups: list[list[Said]], sur
     sides = [s.said for group in groups for s in group]
     scores = rater.scores([q for q in asked for _ in range(n)], sides).reshape(-1, n)
     first = np.arange(len(asked)) * n
-    echo = np.array([[echoes(q, s.text) for s in group] for q, group in zip(asked, groups, strict=True)])
+    echo = np.array([[features.echoes(q, s.text) for s in group] for q, group in zip(asked, groups, strict=True)])
     scores = np.where(echo, -np.inf, scores)
     best, worst = scores.argmax(1), scores.argmin(1)
     p = rater.probabilities(asked, [sides[i] for i in first + best], [sides[i] for i in first + worst])
     p = np.where(echo.any(1), 1.0, p)
     found = zip(asked, groups, best.tolist(), worst.tolist(), p.tolist(), strict=True)
     ranked = [(q, group[b], group[w], p) for q, group, b, w, p in found if p >= sure]
-    return [r for r in ranked if r[1].text and r[2].text and not echoes(r[0], r[1].text)]
+    return [r for r in ranked if r[1].text and r[2].text and not features.echoes(r[0], r[1].text)]
 
 
 def verified(means: Means, tasks: Sequence[Task], n: int = 2 * N, temperature: float = SPREAD) -> int:

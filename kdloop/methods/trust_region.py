@@ -49,7 +49,7 @@ def settle(
     """
     tokens = min(max_tokens, TOKENS)
     prompts, samples = sample(base, tokens, ANCHORS)
-    limits = style(prompts[:STYLED], samples[:STYLED]) + ALLOWED
+    before = style(prompts[:STYLED], samples[:STYLED])
     end, rise = parameters(model), Rise(base, prompts, [s.said for s in samples], origin)
 
     def engine_at(scale: float) -> Engine:
@@ -58,13 +58,24 @@ def settle(
             model.save_pretrained(directory, selected_adapters=["default"])
             return base.load(Path(directory))
 
-    scale, found = line_search(lambda s: rise(s, engine_at(s)), rise.start, budget(rise.start))
+    def rise_at(scale: float) -> float:
+        found = rise(scale, engine_at(scale))
+        print(f"step scale {scale:.2f}: NLL of the base's completions {found:+.2%}", flush=True)
+        return found
+
+    def goes_wrong(scale: float) -> bool:
+        same, echoed, away = risen = style(*sample(engine_at(scale), tokens, STYLED)) - before
+        seen = f"sameness {same:+.3f}, prompts repeated {echoed:+.3f}, relevance {-away:+.3f}"
+        print(f"step scale {scale:.2f}: {seen}", flush=True)
+        return bool((risen > ALLOWED).any())
+
+    scale, found = line_search(rise_at, rise.start, budget(rise.start))
     tries = 0
-    while tries < DRAWS and (style(*sample(engine_at(scale), tokens, STYLED)) > limits).any():
+    while tries < DRAWS and goes_wrong(scale):
         scale, tries = scale * DRAW_BACK, tries + 1
     scale *= strength
     if tries or strength != 1:
-        found = rise(scale, engine_at(scale))
+        found = rise_at(scale)
     place(model, start, end, scale)
     return {"step scale": scale, "anchor NLL rise": found, "drawn back": tries}
 
