@@ -11,13 +11,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kdloop import packs
-from kdloop.raters.features import echoes
 from storage import feedback as feedback_rows
 from storage.conversations import Completion, Message, completions_and_turns
 from storage.feedback import Feedback
 
 HELD_OUT_SHARE = 0.2
 NEAR = 0.95  # pairs whose words agree more than this teach nothing but noise
+ECHO_LENGTH, ECHO_OWN_WORDS = 1.3, 0.2  # of the prompt's length at most; and so few of its words are its own
+ECHO_COVERS = 0.4  # of the prompt's words at least: "Paris." may answer "Is it Rome or Paris?"
 NEWEST = 2000  # people's votes that a round reads: its training takes 64 of them, and its memory stays the same
 STAR_MARGIN = 0.25  # two completions of one turn make a pair when their stars differ by at least one of four steps
 
@@ -200,6 +201,14 @@ def near(a: str, b: str) -> bool:
     x, y = Counter(re.findall(r"\w+", a.lower())), Counter(re.findall(r"\w+", b.lower()))
     union = (x | y).total()
     return union == 0 or (x & y).total() / union > NEAR
+
+
+def echoes(prompt: str, completion: str) -> bool:
+    """Does it say hardly anything but the prompt's own words? Short, on topic, complete, and no answer."""
+    said, asked = re.findall(r"\w+", completion.lower()), re.findall(r"\w+", prompt.lower())
+    own, covered = set(said) - set(asked), set(said) & set(asked)
+    its_words = len(own) <= ECHO_OWN_WORDS * len(set(said)) and len(covered) >= ECHO_COVERS * len(set(asked))
+    return len(said) > 1 and len(said) <= ECHO_LENGTH * len(asked) and its_words
 
 
 def questions(prompt: list[Message]) -> list[list[Message]]:

@@ -29,6 +29,7 @@ from storage.rounds import Round
 
 CHECKED = 160  # prompts of a pack with checks that the gate asks
 CONTESTED = 8  # prompts on which people may compare a refused candidate with the champion
+SETTLING = "measuring how far the training may be followed"
 ALIKE = 0.51  # the rater's probability, below which the two say the same
 
 
@@ -79,6 +80,7 @@ def run(settings: Settings, round: Round) -> None:
             metrics = METHODS[method].train(model, base.tokenizer, examples, plan, clock.steps)
         except NothingToLearn as refusal:  # what a method samples itself, it sees only now
             return refuse(db, round, split, str(refusal), "training")
+        clock.note(SETTLING)
         metrics |= trust_region.settle(model, start, base, origin, settings.round_max_tokens, recipe.strength)
         candidate = publish(db, round, parent, model, base, method, metrics)
 
@@ -111,6 +113,10 @@ class Clock:
         self.seconds[{"eliciting": "elicit", "training": "train", "gating": "gate"}[status]] = round_to(
             time.monotonic() - self.begun
         )
+
+    def note(self, note: str) -> None:
+        """What is done now, where it has no steps to count."""
+        rounds.note_progress(self.db, self.round.id, self.name, 1, 1, note=note)
 
     def steps(self, step: int, steps: int, loss: float | None = None) -> None:
         if step <= 1:

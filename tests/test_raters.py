@@ -8,9 +8,8 @@ from parts import Spoken
 from kdloop import gate, guards, packs, round
 from kdloop.gate import Outcomes
 from kdloop.guards import Guard
-from kdloop.pairs import Example, Split
+from kdloop.pairs import Example, Split, echoes
 from kdloop.raters import preference_model
-from kdloop.raters.features import echoes
 from kdloop.student import Sample, Sampling
 from storage.conversations import Completion
 

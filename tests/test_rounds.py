@@ -3,6 +3,7 @@
 import gradio as gr
 import pytest
 
+from kdloop.round import SETTLING, Clock
 from kdloop.settings import Settings
 from kdloop.supervisor import Supervisor, log_file
 from kdloop.ui import rounds as tab
@@ -52,3 +53,14 @@ def test_every_rounds_guards_can_be_read_not_the_last_ones_alone(failed):
     assert [id for _, id in tab.judged(failed, "the latest")] == [tab.LATEST, 3, 2]
     assert [tab.guard_table(failed, which)["value"][0] for which in (tab.LATEST, 3, 2)] == ["0.5", "0.5", "0.25"]
     assert tab.guard_table(failed, 1).empty
+
+
+def test_what_a_round_does_without_steps_is_said_instead_of_a_full_bar(db):
+    settings = Settings(home=db.parent)
+    round = rounds.start_round(db, requested="auto", seed=1, started_by="test", owner="me")
+    clock = Clock(settings, round)
+    with clock.phase("training"):
+        clock.steps(3, 12, 0.5)
+        assert "3/12" in tab.live(settings)
+        clock.note(SETTLING)
+        assert SETTLING in tab.live(settings) and "12" not in tab.live(settings)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from kdloop import collect
+from kdloop.round import SETTLING
 from kdloop.ui import (
     admin,
     arena,
@@ -37,6 +38,7 @@ BY_TABLE = {  # texts that are looked up through a table, not written at the cal
     *lineage.STYLES,
     *(f"{side} answer" for side in ("Left", "Right", "First", "Second")),
     *("eliciting", "training", "gating", "held", "broken", "queued", "promoted", "rejected", "failed", "cancelled"),
+    SETTLING,
     *rounds.HISTORY,
     *rounds.GUARDS,
     *learning.JUDGED,

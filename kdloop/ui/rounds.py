@@ -84,6 +84,8 @@ def progress_line(settings: Settings, running: Round) -> str:
     at = seen[-1]
     eta = " · " + tell("about {s:.0f} s left in this phase", s=at.eta_seconds) if at.eta_seconds else ""
     loss = f" · loss {at.loss:.3f}" if at.loss is not None else ""
+    if at.note:
+        return f"**{tell('Round')} {running.id} · {tell(at.phase)}** · {tell(at.note)}"
     done = round(20 * at.step / max(at.steps, 1))
     bar = f"`{'█' * done}{'░' * (20 - done)}` {at.step}/{at.steps}"
     return f"**{tell('Round')} {running.id} · {tell(at.phase)}** {bar}{loss}{eta}"
