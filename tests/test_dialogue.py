@@ -11,6 +11,7 @@ GARDEN = "How do I grow tomatoes on a balcony?"
 TASKS = [
     packs.Task(q) for q in (GARDEN, "What do cats like to eat?", "How do I learn the piano?", "Why is the sky blue?")
 ]
+ANSWER = "Plenty of light, fresh water, good soil, warmth and patience are what helps most with this:"
 HELD_OUT = packs.prompts("general", "gate")[0]
 
 
@@ -18,7 +19,7 @@ def two_sided(request):
     """Fits for tomatoes; names a role for cats; leaves the piano's subject; asks what is held out after the sky."""
     asked = request["messages"][-1]["content"]
     if "says next" not in asked:
-        return "Assistant: it does" if "cats" in asked and "more" in asked else f"A short answer to: {asked}"
+        return "Assistant: it does" if "cats" in asked and "more" in asked else f"{ANSWER} {asked}"
     first = asked.split("Person: ")[1].split("\n")[0]
     if "piano" in first:
         return "Tell me about the fall of the Roman empire."
