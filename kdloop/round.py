@@ -38,8 +38,7 @@ def run(settings: Settings, round: Round) -> None:
     db, clock = settings.db, Clock(settings, round)
     sampling = Sampling(settings.round_max_tokens)
     parent, untrained = checkpoints.get_checkpoint(db, round.base_id), checkpoints.lineage(db)[0]
-    dtype = device_and_dtype()[1]
-    base = TransformersEngine(find_student(settings.student, settings.home), dtype=dtype)
+    base = TransformersEngine(find_student(settings.student, settings.home), dtype=device_and_dtype()[1])
     adapter = checkpoints.adapter_dir(db, parent)
     origin = champion = base.load(adapter) if adapter else base
 
@@ -74,14 +73,15 @@ def run(settings: Settings, round: Round) -> None:
 
     known = counts(split, examples, elicited) | {"replayed": len(replayed)}
     with clock.phase("training", method=method, why=explain(why, rater), counts=known):
-        model = trainable_student(base.source, adapter, dtype, round.seed)
+        model = trainable_student(base.source, adapter, base.dtype, round.seed)
         start, plan = trust_region.parameters(model), replace(plan, epochs=min(3, recipe.passes / len(examples)))
         try:
             metrics = METHODS[method].train(model, base.tokenizer, examples, plan, clock.steps)
         except NothingToLearn as refusal:  # what a method samples itself, it sees only now
             return refuse(db, round, split, str(refusal), "training")
         clock.note(SETTLING)
-        metrics |= trust_region.settle(model, start, base, origin, settings.round_max_tokens, recipe.strength)
+        most = settings.round_max_tokens, settings.gate_prompts
+        metrics |= trust_region.settle(model, start, base, origin, *most, recipe.strength)
         candidate = publish(db, round, parent, model, base, method, metrics)
 
     with clock.phase("gating", metrics=metrics):

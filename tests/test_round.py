@@ -7,7 +7,6 @@ import torch
 from test_selection import taught
 
 from kdloop import collect, packs, pairs, recipes, round, selection
-from kdloop.methods import trust_region
 from kdloop.methods.lora import trainable_student
 from kdloop.packs import Task
 from kdloop.recipes import Recipe
@@ -66,8 +65,7 @@ def test_what_a_method_finds_out_as_it_trains_refuses_the_round_with_the_reason(
     assert refused.candidate_id is None
 
 
-def test_a_recipe_says_how_far_to_bake(ended, monkeypatch):
-    monkeypatch.setattr(trust_region, "ANCHORS", 12)
+def test_a_recipe_says_how_far_to_bake(ended):
     recipe = replace(recipes.load("grpo"), method="bake", prompts=8, examples=8, passes=8)
     scales = {}
     for strength in (1.0, 0.5):

@@ -53,14 +53,13 @@ def test_place_moves_every_trained_parameter_along_the_line(tiny_student):
     assert moved and all(torch.allclose(moved[name] - start[name], torch.tensor(2.5), atol=1e-5) for name in start)
 
 
-def test_half_baked_is_half_of_the_way(tiny_student, monkeypatch):
-    monkeypatch.setattr(trust_region, "ANCHORS", 12)
+def test_half_baked_is_half_of_the_way(tiny_student):
     base, moved, scales = TransformersEngine(tiny_student, dtype=torch.float32), {}, {}
     for strength in (0.5, 1.0):
         model = trainable_student(tiny_student, None, torch.float32, 0)
         start = trust_region.parameters(model)
         trust_region.place(model, start, {name: p + 0.02 for name, p in start.items()}, 1.0)
-        scales[strength] = trust_region.settle(model, start, base, base, 4, strength)["step scale"]
+        scales[strength] = trust_region.settle(model, start, base, base, 4, 8, strength)["step scale"]
         moved[strength] = {name: p - start[name] for name, p in trust_region.parameters(model).items()}
     assert scales[0.5] == scales[1.0] / 2
     assert all(torch.allclose(moved[0.5][name], moved[1.0][name] / 2, atol=1e-6) for name in moved[1.0])
@@ -78,7 +77,7 @@ def test_styles_see_who_says_the_same_to_all_who_says_only_the_prompt_again_and_
 
 def test_a_rise_read_on_a_third_is_what_all_would_say_where_the_third_sees_another_slope():
     """Completions whose NLL bends alike and slopes each its own way, as measured (docs/log.md)."""
-    slopes = np.random.default_rng(0).normal(0, 3, trust_region.ANCHORS)
+    slopes = np.random.default_rng(0).normal(0, 3, 96)
     words = [("word " * 20, True)] * len(slopes)
     prompts = [as_prompt(str(i)) for i in range(len(slopes))]
 
@@ -90,7 +89,7 @@ def test_a_rise_read_on_a_third_is_what_all_would_say_where_the_third_sees_anoth
     for scale in (2.0, 3.0, 1.0, 4.0):
         whole, off = rise.read(engine(scale))
         assert rise(scale, engine(scale)) == pytest.approx(whole, abs=1e-9)
-        assert scale < 2 or abs(off) > 0.005, "a third alone would be off"
+        assert abs(off) > 0.002, "a third alone would be off"
 
 
 class Scored:

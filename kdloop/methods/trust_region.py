@@ -27,9 +27,8 @@ FIRST = 2.0  # the scale tried first: most trainings end at 1.5 to 3
 FARTHER = 2.5  # times the scale before, at most, where nothing says yet how the rise bends
 TRIES = 5
 DRAWS = 4
-ANCHORS = 96  # completions by the untrained student: over 32, the rise was up to 3 % off that on other prompts
+ANCHORS = 1.5  # completions by the untrained student for each prompt of the gate: over 32, the rise was up to 3 % off
 EVERY = 3  # one of so many is read again at the second scale and after: see Rise
-STYLED = 64  # completions whose style is looked at
 TOKENS = 64  # of each, at most
 SAMENESS_RISE = 0.015  # of the mean cosine between completions; the gate's guard stands above
 ECHO_RISE = 0.05  # of the share that only repeats its prompt; the gate's guard stands at twice that
@@ -39,17 +38,24 @@ DRAW_BACK = 0.8
 
 
 def settle(
-    model, start: dict[str, torch.Tensor], base: Engine, origin: Engine, max_tokens: int, strength: float = 1.0
+    model,
+    start: dict[str, torch.Tensor],
+    base: Engine,
+    origin: Engine,
+    max_tokens: int,
+    styled: int,
+    strength: float = 1.0,
 ) -> dict[str, float]:
     """Move the trained model along its direction to the edge of the region; {"step scale", "anchor NLL rise"}.
 
     `start` holds the parameters before training, and `origin` is the engine that has them. Each scale is tried as it
-    would serve: saved, merged, loaded. A scale is drawn back where the student begins to say the same to all prompts,
-    to say them again, or to leave them. `strength` is the share of that way that is gone in the end: 0.5 is half-baked.
+    would serve: saved, merged, loaded. A scale is drawn back where `styled` completions, as many as the gate's, begin
+    to be the same to all prompts, to say them again, or to leave them. `strength` is the share of that way that is gone
+    in the end: 0.5 is half-baked.
     """
     tokens = min(max_tokens, TOKENS)
-    prompts, samples = sample(base, tokens, ANCHORS)
-    before = style(prompts[:STYLED], samples[:STYLED])
+    prompts, samples = sample(base, tokens, round(ANCHORS * styled))
+    before = style(prompts[:styled], samples[:styled])
     end, rise = parameters(model), Rise(base, prompts, [s.said for s in samples], origin)
 
     def engine_at(scale: float) -> Engine:
@@ -64,7 +70,7 @@ def settle(
         return found
 
     def goes_wrong(scale: float) -> bool:
-        same, echoed, away = risen = style(*sample(engine_at(scale), tokens, STYLED)) - before
+        same, echoed, away = risen = style(*sample(engine_at(scale), tokens, styled)) - before
         seen = f"sameness {same:+.3f}, prompts repeated {echoed:+.3f}, relevance {-away:+.3f}"
         print(f"step scale {scale:.2f}: {seen}", flush=True)
         return bool((risen > ALLOWED).any())
