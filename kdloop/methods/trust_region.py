@@ -28,7 +28,7 @@ FARTHER = 2.5  # times the scale before, at most, where nothing says yet how the
 TRIES = 5
 DRAWS = 4
 ANCHORS = 1.5  # completions by the untrained student for each prompt of the gate: over 32, the rise was up to 3 % off
-EVERY = 3  # one of so many is read again at the second scale and after: see Rise
+SOME = slice(None, None, 3)  # of these, what is read again at the second scale and after: see Rise
 TOKENS = 64  # of each, at most
 SAMENESS_RISE = 0.015  # of the mean cosine between completions; the gate's guard stands above
 ECHO_RISE = 0.05  # of the share that only repeats its prompt; the gate's guard stands at twice that
@@ -89,8 +89,8 @@ def settle(
 class Rise:
     """How much the NLL of the base's completions has risen, relative to the base's own, at a scale.
 
-    All are read once; at other scales one in EVERY, and what these were off is corrected for: what a few completions
-    are off is the slope that they happen to see, so it grows with the scale from what it was at the origin.
+    All are read once; at other scales SOME, and what these were off is corrected for: it is the slope that they happen
+    to see, so it grows with the scale from what it was at the origin.
     """
 
     def __init__(self, base: Engine, prompts: list[list[Message]], completions: list[tuple[str, bool]], origin: Engine):
@@ -104,15 +104,14 @@ class Rise:
             whole, off = self.read(engine)
             self.first = scale, off
             return whole
-        some = slice(None, None, EVERY)
         at, off = self.first
-        part = nats(engine, self.prompts[some], self.completions[some]).sum() / self.before[some].sum() - 1
+        part = nats(engine, self.prompts[SOME], self.completions[SOME]).sum() / self.before[SOME].sum() - 1
         return float(part + self.off_at_start + scale / at * (off - self.off_at_start))
 
     def read(self, engine: Engine) -> tuple[float, float]:
         """(rise, what it is more than the part's)."""
-        after, some = nats(engine, self.prompts, self.completions), slice(None, None, EVERY)
-        whole, part = after.sum() / self.before.sum() - 1, after[some].sum() / self.before[some].sum() - 1
+        after = nats(engine, self.prompts, self.completions)
+        whole, part = after.sum() / self.before.sum() - 1, after[SOME].sum() / self.before[SOME].sum() - 1
         return float(whole), float(whole - part)
 
 
