@@ -64,3 +64,9 @@ def test_what_a_round_does_without_steps_is_said_instead_of_a_full_bar(db):
         assert "3/12" in tab.live(settings)
         clock.note(SETTLING)
         assert SETTLING in tab.live(settings) and "12" not in tab.live(settings)
+
+
+def test_the_losses_axes_are_numbers_before_the_first_round(db):
+    """The page keeps the kinds of axes that it was built with: those of words would sort losses like names."""
+    plot = gr.LinePlot(tab.loss_table(Settings(home=db.parent)), x="step", y="loss")
+    assert plot.value["datatypes"] == {"step": "quantitative", "loss": "quantitative"}

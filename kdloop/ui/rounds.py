@@ -94,7 +94,8 @@ def progress_line(settings: Settings, running: Round) -> str:
 def loss_table(settings: Settings) -> pd.DataFrame:
     latest = next(iter(rounds.list_rounds(settings.db, 1)), None)
     seen = rounds.progress(settings.db, latest.id) if latest else []
-    return pd.DataFrame([(p.step, p.loss) for p in seen if p.loss is not None], columns=["step", "loss"])
+    losses = pd.DataFrame([(p.step, p.loss) for p in seen if p.loss is not None], columns=["step", "loss"])
+    return losses.astype({"step": int, "loss": float})  # the page keeps the axes of an empty one: of words, else
 
 
 def judged(settings: Settings, latest) -> list[tuple]:
