@@ -44,9 +44,8 @@ def round_phases() -> Iterator[Figure]:
 
 
 def measured(module: str, path: Path, **environment: str) -> dict:
-    environment = os.environ | environment
-    command = [sys.executable, "-m", module, str(path)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    command, env = [sys.executable, "-m", module, str(path)], os.environ | environment
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
     return json.loads(ended.stdout.splitlines()[-1])
 
 
@@ -89,8 +88,7 @@ def main() -> None:
     from kdloop.pairs import Example
 
     job, losses = json.loads(Path(sys.argv[1]).read_text()), []
-    dtype = device_and_dtype()[1]
-    base = TransformersEngine(job["model"], dtype=dtype)
+    base = TransformersEngine(job["model"], dtype=device_and_dtype()[1])
     seeds, held_out = range(len(job["prompts"]) * job["n"]), [as_prompt(q) for q in job["held_out"]]
     judged, laps = (held_out, Sampling(job["max_tokens"], SPREAD), list(range(len(held_out)))), [time.monotonic()]
     asked = [as_prompt(q) for q in job["prompts"] for _ in range(job["n"])]
@@ -98,7 +96,7 @@ def main() -> None:
     laps.append(time.monotonic())
     base.complete(*judged)
     laps.append(time.monotonic())
-    model = trainable_student(job["model"], None, dtype, job["seed"])
+    model = trainable_student(job["model"], None, base.dtype, job["seed"])
     said = [[Completion("", "", "student", 1, p[k], "finished") for k in ("chosen", "rejected")] for p in job["pairs"]]
     examples = [
         Example(as_prompt(p["prompt"]), *both, "", (), "human") for p, both in zip(job["pairs"], said, strict=True)

@@ -5,7 +5,6 @@ D = { (x_1, y_1, ..., x_t, y_t) | y_i ~ p_T(y | x_1..x_i), x_i+1 ~ p_T(x | I + x
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 
 from kdloop.knowledge.expansion import Gate, held_out
 from kdloop.knowledge.labeling import ask, unusable
@@ -42,8 +41,7 @@ def self_chat(means: Means, tasks: Sequence[Task], turns: int = 3, near: float =
             break
     talks = {i: talk for i, talk in latest.items() if len(talk[0]) > 1}
     for i, (messages, answer) in talks.items():
-        said = by_teacher(answer, origin="self_chat", topic=messages[0]["content"])
-        said = replace(said, columns=said.columns | {"restricted": restricted[i]})
+        said = by_teacher(answer, restricted[i], origin="self_chat", topic=messages[0]["content"])
         means.write(messages, said, source="teacher", rater=answer.teacher.name)
     return len(talks)
 

@@ -139,10 +139,10 @@ def referee(judge: Judge, question: str, teacher: str, student: str) -> float | 
 def answered(means: Means, prompts: list[str], origin: str, notes: Sequence[dict] = ()) -> int:
     """The teacher answers each new prompt: a liked completion with where its prompt comes from."""
     answers = ask(means, [as_prompt(p) for p in prompts]) if prompts else []
-    rows = 0
+    rows, terms = 0, bound(means)
     for i, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
         if answer.ok and not unusable(answer.text):
-            said = by_teacher(answer, bound(means), origin=origin, **(notes[i] if notes else {}))
+            said = by_teacher(answer, terms, origin=origin, **(notes[i] if notes else {}))
             means.write(prompt, said, source="teacher", rater=answer.teacher.name)
             rows += 1
     return rows

@@ -51,9 +51,9 @@ class Index:
 
 def documents(means: Means, tasks: Sequence[Task], directory: str = "") -> int:
     """Self-QA: one question and its answer from each passage of the pack's documents (or of `directory`)."""
-    found = questioned(means, passages_in(means, directory))
+    found, terms = questioned(means, passages_in(means, directory)), bound(means)
     for question, answer, name in found:
-        said = by_teacher(answer, bound(means), origin="document", passage=name)
+        said = by_teacher(answer, terms, origin="document", passage=name)
         means.write(question, said, source="teacher", rater=answer.teacher.name)
     return len(found)
 
@@ -68,13 +68,13 @@ def grounded(means: Means, tasks: Sequence[Task], directory: str = "", absent: f
     if len(passages) < 2:
         raise Refused("grounded needs documents of two passages or more: one alone has no distractors")
     found, index, draw = questioned(means, passages), Index(passages), random.Random(means.round.seed)
-    without = draw.sample(range(len(found)), round(absent * len(found)))
+    terms, without = bound(means), draw.sample(range(len(found)), round(absent * len(found)))
     for i, (question, answer, name) in enumerate(found):
         names = [n for n in index.nearest(question, SHOWN + 1) if n != name][: SHOWN - (i not in without)]
         names += [] if i in without else [name]
         draw.shuffle(names)
         text = NOT_THERE if i in without else f"{answer.text.rstrip()} [{names.index(name) + 1}]"
-        said = replace(by_teacher(answer, bound(means), origin="grounded", passage=name, shown=names), text=text)
+        said = replace(by_teacher(answer, terms, origin="grounded", passage=name, shown=names), text=text)
         prompt = with_passages(question, [passages[n] for n in names])
         means.write(prompt, said, source="teacher", rater=answer.teacher.name)
     return len(found)

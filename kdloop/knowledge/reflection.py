@@ -34,11 +34,11 @@ def reflect(means: Means, tasks: Sequence[Task]) -> int:
     for i, again in zip(fit, ask(means, asked) if asked else [], strict=True):
         if not again.ok or unusable(again.text) or again.text == first[i].text:
             continue
-        versions = [by_teacher(a, origin="reflect", version=v) for v, a in enumerate((first[i], again))]
+        bound = first[i].teacher.restricted  # the second version was made from the first
+        versions = [by_teacher(a, bound, origin="reflect", version=v) for v, a in enumerate((first[i], again))]
         ratios = difficulty(student, as_prompt(tasks[i].prompt), versions)
         if (picked := pick(*ratios)) is None:
             continue
-        versions[1].columns["restricted"] = max(v.columns["restricted"] for v in versions)  # it was made from the first
         for version, ratio in zip(versions, ratios, strict=True):
             version.columns["sampling"]["ifd"] = ratio
         turn, ids = means.turn(tasks[i].prompt, versions)

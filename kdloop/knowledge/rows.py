@@ -126,7 +126,7 @@ def with_how(said: Said, **how) -> Said:
 
 
 def by_teacher(answer: Answer, bound: int = 0, **how) -> Said:
-    """`bound` is 1 where its prompt, too, was written under terms that forbid to train on it.
+    """`bound` is 1 where what it answers was written under terms that forbid to train on it.
 
     Raises ValueError for a failed call: an error's text must never become a completion.
     """

@@ -37,10 +37,9 @@ def device_and_dtype() -> tuple[str, torch.dtype]:
     """
     if torch.cuda.is_available():
         return "cuda", torch.bfloat16
-    if torch.cpu._is_amx_tile_supported():
-        return "cpu", torch.bfloat16
     intel = "Intel" in torch.cpu.get_capabilities().get("cpu_name", "")
-    return "cpu", torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() and not intel else torch.float32
+    slower = intel and not torch.cpu._is_amx_tile_supported()
+    return "cpu", torch.float32 if slower else reply_dtype()
 
 
 def reply_dtype() -> torch.dtype:

@@ -82,13 +82,14 @@ def progress_line(settings: Settings, running: Round) -> str:
     if not seen:
         return tell("Round {id} is starting", id=running.id)
     at = seen[-1]
+    head = f"**{tell('Round')} {running.id} · {tell(at.phase)}**"
+    if at.note:
+        return f"{head} · {tell(at.note)}"
     eta = " · " + tell("about {s:.0f} s left in this phase", s=at.eta_seconds) if at.eta_seconds else ""
     loss = f" · loss {at.loss:.3f}" if at.loss is not None else ""
-    if at.note:
-        return f"**{tell('Round')} {running.id} · {tell(at.phase)}** · {tell(at.note)}"
     done = round(20 * at.step / max(at.steps, 1))
     bar = f"`{'█' * done}{'░' * (20 - done)}` {at.step}/{at.steps}"
-    return f"**{tell('Round')} {running.id} · {tell(at.phase)}** {bar}{loss}{eta}"
+    return f"{head} {bar}{loss}{eta}"
 
 
 def loss_table(settings: Settings) -> pd.DataFrame:
