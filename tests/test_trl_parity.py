@@ -136,7 +136,7 @@ def test_tpo_is_trls_on_a_model(tiny_student):
     said = [sequence(tokenizer, e.prompt, k) for k in e.ranking]
     names = ("reference_ids", "chosen_ids", "rejected_ids")  # TRL calls the best one of three the reference
     row = {"prompt_ids": said[0][0]} | {name: ids for name, (_, ids) in zip(names, said, strict=True)}
-    args = TPOConfig(**common_arguments(Plan(1), 1, 1), beta=0.01, tpo_alpha=1.0)
+    args = TPOConfig(**common_arguments(Plan(1), 1), beta=0.01, tpo_alpha=1.0)
     trainer = TokenizedTPOTrainer(model, args=args, train_dataset=Dataset.from_list([row]), processing_class=tokenizer)
     ours, _ = ranking.objective(ranking.tpo)(model, [{"sequences": said, "weight": 1.0}], 0.0)
     theirs = trainer.compute_loss(model, trainer.data_collator([row]))

@@ -56,7 +56,7 @@ def train(
     """`loss` is a loss_type of TRL's, `options` go to its DPOConfig."""
     score_label_positions_only()
     config = DPOConfig(
-        **common_arguments(plan, len(examples), MICRO_BATCH),
+        **common_arguments(plan, MICRO_BATCH),
         loss_type=[loss, "sft"] if anchor else [loss],
         loss_weights=[1.0, anchor] if anchor else [1.0],
         beta=beta,

@@ -62,7 +62,7 @@ def train(
     data = rows(tokenizer, examples, plan.seed)
     likes = sum(r["label"] for r in data)
     config = KTOConfig(
-        **common_arguments(plan, len(data), MICRO_BATCH),
+        **common_arguments(plan, MICRO_BATCH),
         beta=BETA,
         loss_type=loss,
         # the smaller side weighs more, so that (weight x count) of both are equal: inside the paper's 1:1 to 4:3

@@ -82,10 +82,9 @@ def trainable_student(source: str, adapter: Path | None, dtype: torch.dtype, see
     return get_peft_model(base, config)
 
 
-def common_arguments(plan: Plan, examples: int, micro_batch: int) -> dict:
+def common_arguments(plan: Plan, micro_batch: int) -> dict:
     """TrainingArguments of every method."""
     device, dtype = device_and_dtype()
-    steps = math.ceil(examples / plan.batch) * plan.epochs
     return {
         "output_dir": tempfile.mkdtemp(prefix="kdloop-"),
         "use_cpu": device == "cpu",
@@ -95,7 +94,6 @@ def common_arguments(plan: Plan, examples: int, micro_batch: int) -> dict:
         "gradient_accumulation_steps": max(1, plan.batch // micro_batch),
         "learning_rate": plan.learning_rate,
         "lr_scheduler_type": "cosine",
-        "warmup_steps": max(1, round(0.1 * steps)),
         "num_train_epochs": plan.epochs,
         "train_sampling_strategy": "sequential",  # the order that `bucketed` made
         "max_grad_norm": 1.0,

@@ -53,7 +53,7 @@ def conversations(examples: list[Example]) -> list[list[Message]]:
 def train(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep) -> dict[str, float]:
     score_label_positions_only()
     data = Dataset.from_list([{"messages": messages} for messages in conversations(examples)])
-    config = SFTConfig(**common_arguments(plan, len(data), MICRO_BATCH), assistant_only_loss=True)
+    config = SFTConfig(**common_arguments(plan, MICRO_BATCH), assistant_only_loss=True)
     return run(SFTTrainer(model, args=config, train_dataset=data, processing_class=marked(tokenizer)), on_step)
 
 

@@ -50,7 +50,7 @@ def fit(model, rows: list[dict], objective: Objective, plan: Plan, on_step: OnSt
     """Train on rows, each with its `sequences`; in the order given, or with rows of a length side by side."""
     if not ordered:
         rows = bucketed(rows, MICRO_BATCH, plan.seed, lambda r: max(len(p) + len(c) for p, c in r["sequences"]))
-    config = SFTConfig(**common_arguments(plan, len(rows), MICRO_BATCH), remove_unused_columns=False)
+    config = SFTConfig(**common_arguments(plan, MICRO_BATCH), remove_unused_columns=False)
     return run(ObjectiveTrainer(objective, model=model, args=config, train_dataset=rows), on_step)
 
 

@@ -33,10 +33,10 @@ def as_trl(reward: Reward):
     return rewards
 
 
-def arguments(plan: Plan, prompts: int) -> dict:
+def arguments(plan: Plan) -> dict:
     """Without those that are for stored completions: these trainers make their own batches."""
     stored = ("max_length", "train_sampling_strategy")
-    return {k: v for k, v in common_arguments(plan, prompts, MICRO_BATCH).items() if k not in stored}
+    return {k: v for k, v in common_arguments(plan, MICRO_BATCH).items() if k not in stored}
 
 
 def train(
@@ -46,9 +46,7 @@ def train(
     trainer, config = TRAINERS[name]
     reward = reward_of(model, tokenizer, examples, plan, on_step)
     data = Dataset.from_list([{"prompt": e.prompt} for e in examples])
-    args = config(
-        **arguments(plan, len(data) * GROUP), beta=beta, num_generations=GROUP, max_completion_length=plan.max_tokens
-    )
+    args = config(**arguments(plan), beta=beta, num_generations=GROUP, max_completion_length=plan.max_tokens)
     made = trainer(model, reward_funcs=as_trl(reward), args=args, train_dataset=data, processing_class=tokenizer)
     return run(made, on_step)
 
@@ -58,7 +56,7 @@ def online_dpo(model, tokenizer, examples: list[Example], plan: Plan, on_step: O
 
     reward = reward_of(model, tokenizer, examples, plan, on_step)
     data = Dataset.from_list([{"prompt": e.prompt} for e in examples])
-    args = OnlineDPOConfig(**arguments(plan, len(data)), beta=BETA, max_new_tokens=plan.max_tokens)
+    args = OnlineDPOConfig(**arguments(plan), beta=BETA, max_new_tokens=plan.max_tokens)
     made = OnlineDPOTrainer(
         model, reward_funcs=as_trl(reward), args=args, train_dataset=data, processing_class=tokenizer
     )

@@ -56,7 +56,7 @@ def fit(model, tokenizer, pairs: list[Example], plan: Plan, on_step: OnStep) -> 
     lora = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", **head)
     scorer = get_peft_model(scorer.to(model.device), lora)
     data = Dataset.from_list([row(tokenizer, e) for e in pairs])
-    config = RewardConfig(**common_arguments(plan, len(data), MICRO_BATCH))
+    config = RewardConfig(**common_arguments(plan, MICRO_BATCH))
     run(RewardTrainer(scorer, args=config, train_dataset=data, processing_class=tokenizer), on_step)
     scorer.eval()
 

@@ -51,7 +51,7 @@ def train(
     """`rows_of(tokenizer, example)` makes an example's rows; `loss` is a loss_type of TRL's."""
     score_label_positions_only()
     rows = [r for e in examples for r in rows_of(tokenizer, e)]
-    config = SFTConfig(**common_arguments(plan, len(rows), MICRO_BATCH), loss_type=loss)
+    config = SFTConfig(**common_arguments(plan, MICRO_BATCH), loss_type=loss)
     data = Dataset.from_list(bucketed(rows, MICRO_BATCH, plan.seed))
     return run(SFTTrainer(model, args=config, train_dataset=data, processing_class=tokenizer), on_step)
 
