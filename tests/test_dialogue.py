@@ -43,10 +43,10 @@ def test_a_conversation_alternates_ends_on_an_answer_and_keeps_its_subject(db):
     assert METHODS["multi_turn"].usable(e) and e.chosen.licence == "mit"
 
 
-def test_one_restricted_answer_restricts_the_conversation(db):
-    """Two teachers answer in turn as they are drawn; the terms of one keep what it said out of exports."""
+def test_one_restricted_teacher_restricts_all_conversations(db):
+    """Two teachers answer in turn as they are drawn, and either may have written what the person says."""
     plants = ("tomatoes", "beans", "roses", "herbs", "figs", "tulips", "peas", "ferns")
-    tasks = [TASKS[2], *(packs.Task(f"How do I grow {plant} on a balcony?") for plant in plants)]
+    tasks = [packs.Task(f"How do I grow {plant} on a balcony?") for plant in plants]
 
     def named(request):
         said = two_sided(request)
@@ -55,12 +55,10 @@ def test_one_restricted_answer_restricts_the_conversation(db):
     with endpoint(named) as (url, _):
         both = [teacher(url), teacher(url, name="rex", model="rex", terms="forbidden", confirmed=True)]
         m = means(db, None, pack="general", teachers=both)
-        assert dialogue.self_chat(m, tasks, turns=3) == len(plants), "the piano's ends, and the others' teachers change"
+        assert dialogue.self_chat(m, tasks, turns=2) == len(plants)
     rows = pairs.from_feedback(db, m.round.id).train
-    answers = [[x["content"] for x in e.prompt if x["role"] == "assistant"] + [e.chosen.text] for e in rows]
-    by_rex = [[a.startswith("rex") for a in said] for said in answers]
-    assert [bool(e.chosen.restricted) for e in rows] == [any(said) for said in by_rex]
-    assert any(any(said) and not said[-1] for said in by_rex) and not all(any(said) for said in by_rex)
+    assert {e.chosen.text.startswith("rex") for e in rows} == {True, False}
+    assert all(e.chosen.restricted for e in rows)
 
 
 def test_a_conversation_that_goes_wrong_is_kept_up_to_there(db):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from kdloop.knowledge.expansion import Gate, held_out
-from kdloop.knowledge.labeling import ask, unusable
+from kdloop.knowledge.labeling import ask, bound, unusable
 from kdloop.knowledge.rows import Means, by_teacher
 from kdloop.packs import Task
 from kdloop.raters.features import embed
@@ -30,18 +30,17 @@ def self_chat(means: Means, tasks: Sequence[Task], turns: int = 3, near: float =
     no conversation.
     """
     gate, latest, living = Gate(held_out(means)), {}, {i: as_prompt(t.prompt) for i, t in enumerate(tasks)}
-    restricted = dict.fromkeys(living, 0)  # by the terms of some teacher: several may have answered
     for turn in range(turns):
         answers = ask(means, list(living.values()))
         fine = {i: (m, a) for (i, m), a in zip(living.items(), answers, strict=True) if a.ok and is_one_message(a.text)}
         latest |= fine
-        restricted |= {i: max(restricted[i], a.teacher.restricted) for i, (_, a) in fine.items()}
         living = followed(means, fine, gate, near) if fine and turn + 1 < turns else {}
         if not living:
             break
     talks = {i: talk for i, talk in latest.items() if len(talk[0]) > 1}
-    for i, (messages, answer) in talks.items():
-        said = by_teacher(answer, restricted[i], origin="self_chat", topic=messages[0]["content"])
+    terms = bound(means)  # teachers have written all of it but the first message
+    for messages, answer in talks.values():
+        said = by_teacher(answer, terms, origin="self_chat", topic=messages[0]["content"])
         means.write(messages, said, source="teacher", rater=answer.teacher.name)
     return len(talks)
 
