@@ -40,7 +40,7 @@ def chance_of_yes(model, tokenizer):
 
 
 @pytest.mark.parametrize(
-    ("name", "rate"), [("rloo", 5e-3), ("grpo", 5e-3), ("rest", 5e-3), ("online_dpo", 2e-2), ("star", 2e-2)]
+    ("name", "rate"), [("rloo", 2e-3), ("grpo", 2e-3), ("rest", 5e-3), ("online_dpo", 1e-2), ("star", 2e-2)]
 )
 def test_what_is_rewarded_gets_likelier(name, rate, talker):
     model, tokenizer = student(talker)
@@ -89,7 +89,7 @@ def pairs(n, text=("good word", "bad thing")):
 def test_a_reward_model_starts_at_ln_2_and_learns_a_planted_preference(tiny_student):
     model, tokenizer = student(tiny_student)
     seen = []
-    plan = Plan(1, epochs=6, learning_rate=1e-2)
+    plan = Plan(1, epochs=6, learning_rate=5e-3)
     reward = reward_model.reward_of(model, tokenizer, pairs(16), plan, lambda step, steps, loss: seen.append(loss))
     assert seen[0] == pytest.approx(math.log(2), abs=1e-5) and seen[-1] < 0.1
     assert reward("question 20?", "good word 20") > reward("question 20?", "bad thing 20")
