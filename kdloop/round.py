@@ -8,7 +8,7 @@ from dataclasses import replace
 from kdloop import gate, packs, pairs, recipes
 from kdloop.knowledge import elicit, feature
 from kdloop.knowledge.rows import Means, Refused
-from kdloop.knowledge.self_knowledge import best_of_n
+from kdloop.knowledge.self_knowledge import ANYWHERE, best_of_n
 from kdloop.methods import METHODS, NothingToLearn, choose, require, trust_region
 from kdloop.methods.lora import Plan, trainable_student
 from kdloop.packs import Task
@@ -216,7 +216,9 @@ def ask_people(means: Means, engine: Engine, candidate: Checkpoint) -> None:
     to be an AI choice to check: none without a proven preference model."""
     if means.rater and means.rater.skill.proven:
         tasks = random.Random(means.round.seed).sample(packs.tasks("general", "train"), CONTESTED)
-        best_of_n(replace(means, writers=((engine, candidate), means.writers[0])), tasks, n=2, sure=ALIKE)
+        best_of_n(
+            replace(means, writers=((engine, candidate), means.writers[0])), tasks, n=2, sure=ALIKE, astray=ANYWHERE
+        )
 
 
 def record_rows(db, round: Round, examples: list[Example], split: Split) -> None:

@@ -80,11 +80,23 @@ def test_a_completion_that_repeats_its_prompt_is_the_worst_of_its_group():
     assert rank(rater, [asked], [[said[0], said[0], said[0]]], sure=0.5) == []
 
 
+def test_the_best_may_leave_its_prompt_hardly_more_than_the_worst():
+    rater, asked = preference_model.fit([vote(i) for i in range(80)]), "What is bread made of?"
+    astray = Said("Music plays.", "finished", "student")
+    near = Said("Bread is made of flour, water, salt and yeast.", "finished", "student")
+    far = Said("A winter letter in the garden was about music, and it was sent to a house by the sea.", "finished", "s")
+    ((_, chosen, rejected, _),) = rank(rater, [asked], [[astray, near, far]], sure=0.5)
+    assert (chosen, rejected) == (astray, far), "the shortest, by this rater's taste"
+    ((_, chosen, rejected, _),) = rank(rater, [asked], [[astray, near]], sure=0.5, astray=2.0)
+    assert (chosen, rejected) == (astray, near)
+    assert rank(rater, [asked], [[astray, near]], sure=0.5, astray=0.1) == []
+
+
 def test_the_best_are_preferred_to_their_prompt_said_again_where_a_recipe_asks_for_that(db):
     rater = preference_model.fit([vote(i) for i in range(80)])
     m = means(db, lambda messages, seed: " ".join(["bread river"] * (1 + seed % 8)), pack="general")
     m, tasks = replace(m, rater=rater), packs.tasks("general", "train")[:6]
-    assert best_of_n(m, tasks, sure=0.5, echoes=2) == 8
+    assert best_of_n(m, tasks, sure=0.5, echoes=2, astray=2.0) == 8
     rows = pairs.from_feedback(db, m.round.id).train
     again = [e for e in rows if e.rejected.text == e.question]
     best = {e.question: e.chosen.text for e in rows if e not in again}

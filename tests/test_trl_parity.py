@@ -8,7 +8,7 @@ import pytest
 import torch
 from datasets import Dataset
 from test_methods import example, full, nll, student, trained
-from trl import DPOTrainer, KTOTrainer, RewardTrainer
+from trl import KTOTrainer, RewardTrainer
 from trl.experimental.cpo import CPOTrainer
 from trl.experimental.gkd import GKDTrainer
 from trl.experimental.gold.gold_trainer import ULDLoss
@@ -150,24 +150,19 @@ def test_tpo_is_trls_on_a_model(tiny_student):
 # --- survey, Appendix A, by the trainers that TRL brings: references planted so that the log-ratios are known ---------
 
 
-def planted_pairs(monkeypatch, apart):
-    """Each chosen completion is by `apart(tokens)` likelier than in the reference, the rejected one as likely."""
-    real = DPOTrainer.compute_ref_log_probs
-
-    def compute(self, model, batch):
-        chosen, rejected = real(self, model, batch)
-        return chosen - apart(batch["completion_mask"].chunk(2)[0].sum(1)), rejected
-
-    monkeypatch.setattr(DPOTrainer, "compute_ref_log_probs", compute)
-
-
 @pytest.mark.parametrize(
-    ("name", "apart", "golden", "first"),
-    [("dpo", lambda tokens: 3.0, 0.554355, 100), ("ipo", lambda tokens: 0.6 * tokens, 19.36, 200)],
+    ("name", "apart", "golden"), [("dpo", lambda tokens: 3.0, 0.554355), ("ipo", lambda tokens: 0.6 * tokens, 19.36)]
 )
-def test_dpo_and_ipo_have_their_golden_value(name, apart, golden, first, tiny_student, monkeypatch):
-    planted_pairs(monkeypatch, apart)
-    examples = [example(first + i) for i in range(8)]  # of each case its own: TRL keeps references by their rows
+def test_dpo_and_ipo_have_their_golden_value(name, apart, golden, tiny_student, monkeypatch):
+    """Each chosen completion is by `apart(tokens)` likelier than in the reference, the rejected one as likely."""
+    real = dpo.reference_logps
+
+    def planted(model, sides):
+        logps = real(model, sides)
+        return [p - apart(len(ids)) * (i % 2 == 0) for i, (p, (_, ids)) in enumerate(zip(logps, sides, strict=True))]
+
+    monkeypatch.setattr(dpo, "reference_logps", planted)
+    examples = [example(i) for i in range(8)]
     seen, _ = trained(name, tiny_student, examples, Plan(seed=1, epochs=1))
     assert seen[0] == pytest.approx(golden + dpo.ANCHOR * nll(*student(tiny_student), examples), abs=2e-3)
 

@@ -16,27 +16,34 @@ from kdloop import pairs
 from kdloop.knowledge.rows import Means, Refused, Said, with_how
 from kdloop.packs import Task
 from kdloop.raters import verifiers
+from kdloop.raters.features import embed
 from kdloop.raters.preference_model import PreferenceModel
 from storage.conversations import as_prompt
 
 N = 4
 SPREAD = 0.8  # temperature of completions that are compared with each other: two alike say nothing
+ASTRAY = 0.1  # of 0.0, students say their prompt again; without a bound, they leave it
+ANYWHERE = 2.0  # no two cosines lie farther apart
+ECHO = 1e9  # taken from the score of one that is no answer
 SURE = 0.6  # the rater's probability that best beats worst
 HINT = "\n\nThe answer is {answer}. Say how to get there, and end with the answer."
 MAJORITY = 0.5
 
 
-def best_of_n(means: Means, tasks: Sequence[Task], n: int = N, sure: float = SURE, echoes: int = 0) -> int:
+def best_of_n(
+    means: Means, tasks: Sequence[Task], n: int = N, sure: float = SURE, echoes: int = 0, astray: float = ASTRAY
+) -> int:
     """Best and worst of `n` by the preference model make a pair where it is sure enough (RAFT, Dong et al. 2023).
 
-    Multiplies a few dozen votes into on-policy pairs. With `echoes`, so many of the best are also preferred to their
-    prompt said again, into which a small student falls that is to be brief. Raises Refused without a preference model
-    whose skill is proven.
+    Multiplies a few dozen votes into on-policy pairs. The best may be farther from its prompt's topic than the worst by
+    `astray`, in cosine, and no more: else pairs that please also teach to leave what was asked. With `echoes`, so many
+    of the best are also preferred to their prompt said again, into which a small student falls that is to be brief.
+    Raises Refused without a preference model whose skill is proven.
     """
     if not (means.rater and means.rater.skill.proven):
         raise Refused("best_of_n needs a preference model that is shown to be above chance")
     groups = means.ask(tasks, n, "best_of_n", temperature=SPREAD)
-    ranked = rank(means.rater, [t.prompt for t in tasks], groups, sure)
+    ranked = rank(means.rater, [t.prompt for t in tasks], groups, sure, astray)
     for question, best, worst, probability in ranked:
         means.write(
             question,
@@ -56,23 +63,30 @@ def said_again(question: str) -> Said:
     return Said(question, "finished", "human", {"name": "the prompt"})
 
 
-def rank(rater: PreferenceModel, asked: list[str], groups: list[list[Said]], sure: float) -> list[tuple]:
+def rank(
+    rater: PreferenceModel, asked: list[str], groups: list[list[Said]], sure: float, astray: float = ANYWHERE
+) -> list[tuple]:
     """(question, best, worst, probability) where the rater is sure enough; each question has as many completions.
 
-    One that only repeats its prompt is the worst of its group, for certain: a rater of style cannot see that it is no
+    The two lie as far apart in score as two can of which the better is at most `astray` farther from the prompt. One
+    that only repeats its prompt is the worst of its group, for certain: a rater of style cannot see that it is no
     answer, and a short one it would even like.
     """
     n = len(groups[0])
     sides = [s.said for group in groups for s in group]
+    texts = [text for text, _ in sides]
+    near = (np.repeat(embed(asked), n, axis=0) * embed(texts)).sum(1).reshape(-1, n)
     scores = rater.scores([q for q in asked for _ in range(n)], sides).reshape(-1, n)
-    first = np.arange(len(asked)) * n
     echo = np.array([[pairs.echoes(q, s.text) for s in group] for q, group in zip(asked, groups, strict=True)])
-    scores = np.where(echo, -np.inf, scores)
-    best, worst = scores.argmax(1), scores.argmin(1)
+    scores = np.where(echo, -ECHO, scores)
+    apart = scores[:, :, None] - scores[:, None, :]  # of each as the best, each as the worst
+    strays = near[:, :, None] < near[:, None, :] - astray  # an echo is nearest, and no reason to say nothing
+    best, worst = np.divmod(np.where(strays & ~echo[:, None, :], -ECHO, apart).reshape(-1, n * n).argmax(1), n)
+    first = np.arange(len(asked)) * n
     p = rater.probabilities(asked, [sides[i] for i in first + best], [sides[i] for i in first + worst])
     p = np.where(echo.any(1), 1.0, p)
     found = zip(asked, groups, best.tolist(), worst.tolist(), p.tolist(), strict=True)
-    ranked = [(q, group[b], group[w], p) for q, group, b, w, p in found if p >= sure]
+    ranked = [(q, group[b], group[w], p) for q, group, b, w, p in found if p >= sure and b != w]
     return [r for r in ranked if r[1].text and r[2].text and not pairs.echoes(r[0], r[1].text)]
 
 

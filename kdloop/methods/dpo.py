@@ -15,8 +15,8 @@ from trl import DPOConfig, DPOTrainer
 
 from kdloop.methods.lm_head import score_label_positions_only
 from kdloop.methods.lora import Method, OnStep, Plan, bucketed, common_arguments, run
+from kdloop.methods.objective import reference_logps, sequence
 from kdloop.pairs import Example
-from kdloop.student.prompts import completion_ids, prompt_ids
 
 BETA = 0.1
 ANCHOR = 4.0  # alpha
@@ -35,11 +35,8 @@ class TokenizedDPOTrainer(DPOTrainer):
 
 
 def row(tokenizer, e: Example) -> dict[str, list[int]]:
-    return {
-        "prompt_ids": prompt_ids(tokenizer, e.prompt),
-        "chosen_ids": completion_ids(tokenizer, *e.chosen.said),
-        "rejected_ids": completion_ids(tokenizer, *e.rejected.said),
-    }
+    (prompt, chosen), (_, rejected) = (sequence(tokenizer, e.prompt, side) for side in (e.chosen, e.rejected))
+    return {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}
 
 
 def train(
@@ -60,11 +57,23 @@ def train(
         loss_type=[loss, "sft"] if anchor else [loss],
         loss_weights=[1.0, anchor] if anchor else [1.0],
         beta=beta,
-        precompute_ref_log_probs=True,
         **options,
     )
-    data = Dataset.from_list(bucketed([row(tokenizer, e) for e in examples], MICRO_BATCH, plan.seed))
-    return run(TokenizedDPOTrainer(model, args=config, train_dataset=data, processing_class=tokenizer), on_step)
+    rows = bucketed([row(tokenizer, e) for e in examples], MICRO_BATCH, plan.seed)
+    data = Dataset.from_list(with_references(model, rows))
+    trainer = TokenizedDPOTrainer(model, args=config, train_dataset=data, processing_class=tokenizer)
+    trainer.precompute_ref_logps = True  # they are in the rows
+    return run(trainer, on_step)
+
+
+def with_references(model, rows: list[dict]) -> list[dict]:
+    """What TRL's precompute_ref_log_probs would add: it hashes the whole model first, and scores prompts, too."""
+    sides = [(r["prompt_ids"], r[side]) for r in rows for side in ("chosen_ids", "rejected_ids")]
+    logps = reference_logps(model, sides)
+    return [
+        r | {"ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
+        for r, chosen, rejected in zip(rows, logps[::2], logps[1::2], strict=True)
+    ]
 
 
 METHODS = {

@@ -16,6 +16,7 @@ from trl import SFTConfig
 
 from kdloop.methods.lora import MAX_LENGTH, OnStep, Plan, bucketed, common_arguments, run
 from kdloop.student.prompts import completion_ids, prompt_ids
+from kdloop.student.transformers import device_and_dtype, last
 from storage.conversations import Completion, Message
 
 Sequence = tuple[list[int], list[int]]  # ids of a prompt, ids of its completion
@@ -72,7 +73,7 @@ def forward(model, sequences: list[Sequence], **arguments):
     mask = pad_left([[1] * len(p + c) for p, c in sequences], 0, device)
     targets = pad_left([c for _, c in sequences], -100, device)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
-    keep = targets.size(1) + 1
+    keep = last(ids, targets.size(1) + 1)
     output = model(
         input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=keep, **arguments
     )
@@ -97,9 +98,12 @@ def sequence_logps(model, sequences: list[Sequence]) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def reference_logps(model, sequences: list[Sequence]) -> list[float]:
-    """Log-probabilities under the model as it is now: before training, that is the reference."""
+    """Log-probabilities under the model as it is now: before training, that is the reference. In bf16 where training
+    computes in it."""
+    device, dtype = device_and_dtype()
     chunks = [sequences[at : at + MICRO_BATCH] for at in range(0, len(sequences), MICRO_BATCH)]
-    return [p for chunk in chunks for p in sequence_logps(model, chunk)[0].tolist()]
+    with torch.autocast(device, torch.bfloat16, enabled=dtype is torch.bfloat16):
+        return [p for chunk in chunks for p in sequence_logps(model, chunk)[0].tolist()]
 
 
 def bare(model):

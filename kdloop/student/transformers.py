@@ -106,10 +106,9 @@ def appended(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
     return grown
 
 
-def last(batch: dict[str, torch.Tensor], n: int) -> torch.Tensor:
+def last(ids: torch.Tensor, n: int) -> torch.Tensor:
     """The last n positions, by index: of a slice, PyTorch's CPU kernels would copy the LM head once for each row."""
-    width = batch["input_ids"].size(1)
-    return torch.arange(width - n, width, device=batch["input_ids"].device)
+    return torch.arange(ids.size(1) - n, ids.size(1), device=ids.device)
 
 
 def steps(decoding: Iterator[dict[int, int]]) -> Iterator[dict[int, int]]:
@@ -205,7 +204,7 @@ class TransformersEngine:
         at_once = READ if set(kinds) == {"full_attention"} else len(heads)
         for at in range(0, len(heads), at_once):
             batch = self.padded(heads[at : at + at_once])
-            positions, keep = self.positions(batch), last(batch, 1)
+            positions, keep = self.positions(batch), last(batch["input_ids"], 1)
             step = self.model(**batch, position_ids=positions, logits_to_keep=keep, use_cache=True)
             masks.append(batch["attention_mask"])
             logits.append(step.logits[:, -1])
@@ -234,7 +233,7 @@ class TransformersEngine:
     @torch.inference_mode()
     def score(self, heads: list[list[int]], tails: list[list[int]]) -> list[list[float]]:
         batch = self.padded([head + tail for head, tail in zip(heads, tails, strict=True)])
-        positions, keep = self.positions(batch), last(batch, max(map(len, tails)) + 1)
+        positions, keep = self.positions(batch), last(batch["input_ids"], max(map(len, tails)) + 1)
         logits = self.model(**batch, position_ids=positions, logits_to_keep=keep, use_cache=False).logits[:, :-1]
         rows = zip(logits, [torch.tensor(tail, device=self.device) for tail in tails], strict=True)
         return [(-cross_entropy(row[-len(tail) :].float(), tail, reduction="none")).tolist() for row, tail in rows]
