@@ -73,7 +73,7 @@ def wrong_with(step: dict) -> str:
 VOTES = Recipe(
     "votes",
     "People's votes, multiplied by the preference model.",
-    knowledge=({"source": "best_of_n", "echoes": 12},),
+    knowledge=({"source": "best_of_n", "n": 8, "echoes": 12},),
     prompts=72,
     examples=120,
     passes=192,  # at a low rate: the direction holds less noise of few steps, and can be followed further
