@@ -216,9 +216,8 @@ def ask_people(means: Means, engine: Engine, candidate: Checkpoint) -> None:
     to be an AI choice to check: none without a proven preference model."""
     if means.rater and means.rater.skill.proven:
         tasks = random.Random(means.round.seed).sample(packs.tasks("general", "train"), CONTESTED)
-        best_of_n(
-            replace(means, writers=((engine, candidate), means.writers[0])), tasks, n=2, sure=ALIKE, astray=ANYWHERE
-        )
+        both = replace(means, writers=((engine, candidate), means.writers[0]))
+        best_of_n(both, tasks, n=2, sure=ALIKE, astray=ANYWHERE)
 
 
 def record_rows(db, round: Round, examples: list[Example], split: Split) -> None:

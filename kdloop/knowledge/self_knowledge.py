@@ -17,7 +17,7 @@ from kdloop.knowledge.rows import Means, Refused, Said, with_how
 from kdloop.packs import Task
 from kdloop.raters import verifiers
 from kdloop.raters.features import embed
-from kdloop.raters.preference_model import PreferenceModel
+from kdloop.raters.preference_model import PreferenceModel, read
 from storage.conversations import as_prompt
 
 N = 4
@@ -74,9 +74,9 @@ def rank(
     """
     n = len(groups[0])
     sides = [s.said for group in groups for s in group]
-    texts = [text for text, _ in sides]
-    near = (np.repeat(embed(asked), n, axis=0) * embed(texts)).sum(1).reshape(-1, n)
-    scores = rater.scores([q for q in asked for _ in range(n)], sides).reshape(-1, n)
+    questions = [q for q in asked for _ in range(n)]
+    scores = rater.scores(questions, sides).reshape(-1, n)
+    near = (np.repeat(embed(asked), n, axis=0) * read(questions, sides)[1]).sum(1).reshape(-1, n)
     echo = np.array([[pairs.echoes(q, s.text) for s in group] for q, group in zip(asked, groups, strict=True)])
     scores = np.where(echo, -ECHO, scores)
     apart = scores[:, :, None] - scores[:, None, :]  # of each as the best, each as the worst

@@ -32,7 +32,7 @@ SOME = slice(None, None, 3)  # of these, what is read again at the second scale 
 TOKENS = 64  # of each, at most
 SAMENESS_RISE = 0.015  # of the mean cosine between completions; the gate's guard stands above
 ECHO_RISE = 0.05  # of the share that only repeats its prompt; the gate's guard stands at twice that
-RELEVANCE_FALL = 0.05  # of the mean cosine between prompt and completion; likewise
+RELEVANCE_FALL = 0.05  # of the mean cosine between prompt and completion; the gate's guard stands at 0.08
 ALLOWED = (SAMENESS_RISE, ECHO_RISE, RELEVANCE_FALL)
 DRAW_BACK = 0.8
 
