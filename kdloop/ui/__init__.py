@@ -23,12 +23,24 @@ footer button, footer a { color: var(--body-text-color) !important; }
 .kd-lineage .kd-small { font-size: 11px; fill: var(--body-text-color-subdued); }
 """
 
-PLOTS = """
-() => new MutationObserver(() => document.querySelectorAll("svg.marks:not([aria-hidden])")
-  .forEach(svg => svg.setAttribute("aria-hidden", "true"))).observe(document.body, {childList: true, subtree: true})
-"""  # Vega names its lines for screen readers but not what they show: the table beside each plot does
+ROLES = """
+() => {
+  const roles = {  // what Gradio and Vega tell screen readers amiss: a role that is right, or none
+    "svg.marks:not([aria-hidden])": {"aria-hidden": "true"},  // lines have names there, not what they show; tables do
+    ".examples[role=list]": {role: "group"},  // it holds buttons, no items
+    ".toast-header[role=button]": {role: null, tabindex: null},  // a button that holds a button
+  }
+  const mend = () => Object.entries(roles).forEach(([found, attributes]) =>
+    document.querySelectorAll(found).forEach(element => Object.entries(attributes).forEach(([name, value]) =>
+      value === null ? element.removeAttribute(name) : element.setAttribute(name, value))))
+  new MutationObserver(mend).observe(document.body, {childList: true, subtree: true})
+  mend()
+}
+"""
 INK, INK_DARK = "*primary_800", "*primary_200"  # Soft's own primary_500 is too pale to read on its tints
 THEME = gr.themes.Soft(primary_hue="teal", font=("system-ui", "sans-serif")).set(
+    body_text_color_subdued="*neutral_600",
+    body_text_color_subdued_dark="*neutral_300",
     block_info_text_color="*neutral_600",
     block_info_text_color_dark="*neutral_300",
     block_label_text_color=INK,
@@ -83,7 +95,7 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor) -> gr.Bl
 
         tabs.select(watch, None, live["timer"], queue=False, **session.PRIVATE)
         demo.load(None, js=arena.KEYS)
-        demo.load(None, js=PLOTS)
+        demo.load(None, js=ROLES)
         known = demo.load(session.loader(settings), who, [who, state], queue=False, **session.PRIVATE)
         listed = session.named(partial(sidebar.titles, settings, ""), "titles_at_start")
         greeted = session.named(partial(chat.header, settings), "header_at_start")
