@@ -27,6 +27,7 @@ def test_a_run_writes_every_figure_and_refuses_unknown_names(tmp_path, monkeypat
 def test_a_bar_is_held_on_its_own_side():
     held = [Figure("x", 1, 1, "s", ratio, bar).held for ratio, bar in ((2, ">= 2"), (1, ">= 2"), (1, "<= 2"), (1, ""))]
     assert held == [True, False, True, None]
+    assert bench.within("x", 40, 50, "ms").held and not bench.within("x", 60, 50, "ms").held
 
 
 def test_turns_alternate_and_the_first_is_not_measured():

@@ -32,6 +32,11 @@ class Figure:
         return {">=": self.ratio >= float(limit), "<=": self.ratio <= float(limit)}[sign] if self.bar else None
 
 
+def within(name: str, ours: float, limit: float, unit: str, n: int = N) -> Figure:
+    """A figure whose bar is a limit, not a baseline."""
+    return Figure(f"{name} ÷ what may be", ours, limit, unit, ours / limit, "<= 1", n)
+
+
 def in_turns(ours: Callable[[int], float], baseline: Callable[[int], float], n: int = N) -> tuple[float, float]:
     """Medians of both after one unmeasured turn, one after the other: what slows the machine slows both."""
     ours(0), baseline(0)

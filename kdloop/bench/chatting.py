@@ -1,5 +1,6 @@
-"""What a chatting person notices of a promotion amid a reply."""
+"""What a chatting person notices of a round: that it computes beside their replies, and that a promotion ends it."""
 
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -10,16 +11,25 @@ from itertools import pairwise
 from pathlib import Path
 from threading import Event
 
-from kdloop.bench import Figure, in_turns
-from kdloop.bench.data import new_database
+from kdloop.bench import Figure, in_turns, within
+from kdloop.bench.data import new_database, p
+from kdloop.bench.decode import prompts
 from kdloop.methods.lora import trainable_student
+from kdloop.recipes import Recipe
 from kdloop.settings import Settings
-from kdloop.student import Engine, Sampling
+from kdloop.student import Engine, Sample, Sampling
 from kdloop.student.base import find_student
 from kdloop.student.engines import open_engine
 from kdloop.student.serving import Serving, fingerprint
+from kdloop.supervisor import Supervisor
 from storage import checkpoints, rounds
 from storage.conversations import as_prompt
+
+SILENCE = 100.0  # ms that a swap may cost
+REPLIES, PAUSE = 20, 2.0  # of a chat, seconds after each
+ROUND = Recipe(  # nobody votes here: a round that learns from what passes checks
+    "bench", pack="additions", method="sft", prompts=16, passes=192, knowledge=({"source": "verified", "n": 6},)
+)
 
 
 @contextmanager
@@ -45,8 +55,47 @@ def swap() -> Iterator[Figure]:
             lambda _: silence(serving.current()[0], lambda: None, ended),
         )
         failed = sum(status not in ("finished", "cut") for status in ended)
-        name = f"silence at a swap ÷ without ({failed} of {len(ended)} replies failed)"
-        yield Figure(name, swapped, still, "ms", swapped / still)
+        name = f"silence at a swap ({failed} of {len(ended)} replies failed)"
+        yield Figure(f"{name} ÷ without", swapped, still, "ms", swapped / still)
+        yield within(name, swapped, SILENCE, "ms")
+
+
+def during_a_round() -> Iterator[Figure]:
+    """First tokens and speed of one person's replies while a round trains, which stands still for each of them, and
+    before it began."""
+    with home_with_student() as (settings, serving):
+        supervisor = Supervisor(settings, serving)
+        idle = chat(supervisor)
+        round = supervisor.start(started_by="bench", recipe=ROUND.as_dict())
+        supervisor.run_in_background()
+        try:
+            while (known := rounds.get_round(settings.db, round.id)).status in ("queued", "eliciting"):
+                time.sleep(1)
+            beside = chat(supervisor)
+            if (known := rounds.get_round(settings.db, round.id)).status != "training":
+                raise RuntimeError(f"The round {known.status} amid the replies: {known.error}")
+        finally:
+            supervisor.stop()
+    before, during = (p([s.first_token_seconds for s in replies], 95) for replies in (idle, beside))
+    name = f"first token during a round ÷ idle, p95 of {REPLIES}"
+    yield Figure(name, 1000 * during, 1000 * before, "ms", during / before, "<= 1.5", REPLIES)
+    before, during = (statistics.median(map(speed, replies)) for replies in (idle, beside))
+    yield Figure("decode during a round ÷ idle", during, before, "tok/s", during / before, ">= 0.8", REPLIES)
+
+
+def chat(supervisor: Supervisor) -> list[Sample]:
+    """Replies to one person, as the page streams them, with a pause after each; the first one warms up."""
+    replies = []
+    for i in range(REPLIES + 1):
+        with supervisor.yielding():
+            *_, last = supervisor.serving.current()[0].stream(*prompts(1, i), Sampling(96), i, Event())
+        replies.append(last)
+        time.sleep(PAUSE)
+    return replies[1:]
+
+
+def speed(reply: Sample) -> float:
+    return reply.completion_tokens / (reply.seconds - reply.first_token_seconds)
 
 
 def to_the_other(settings: Settings, serving: Serving) -> None:

@@ -8,6 +8,7 @@ FIGURES = {
     "sampling": sampling.sampling,
     "round": rounds.round_phases,
     "swap": chatting.swap,
+    "chatting": chatting.during_a_round,
     "people": capacity.people,
     "votes": data.votes,
     "pages": data.pages,
