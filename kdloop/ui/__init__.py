@@ -16,6 +16,7 @@ from kdloop.ui.words import I18N, t
 
 CSS = """
 footer button, footer a { color: var(--body-text-color) !important; }
+.gradio-container table { font-family: var(--font); }
 .kd-head { color: var(--body-text-color-subdued); font-size: var(--text-sm); }
 .kd-head p { margin: 0; }
 .kd-lineage { overflow-x: auto; }
