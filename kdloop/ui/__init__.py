@@ -16,7 +16,9 @@ from kdloop.ui.words import I18N, t
 
 CSS = """
 footer button, footer a { color: var(--body-text-color) !important; }
-.gradio-container table { font-family: var(--font); }
+.table-wrap * { font-family: var(--font) !important; }
+.submit-button { background: var(--button-primary-background-fill) !important; color: white !important; }
+.placeholder { padding: 0 var(--spacing-xxl); }
 .kd-head { color: var(--body-text-color-subdued); font-size: var(--text-sm); }
 .kd-head p { margin: 0; }
 .kd-lineage { overflow-x: auto; }
@@ -40,6 +42,11 @@ ROLES = """
 """
 INK, INK_DARK = "*primary_800", "*primary_200"  # Soft's own primary_500 is too pale to read on its tints
 THEME = gr.themes.Soft(primary_hue="teal", font=("system-ui", "sans-serif")).set(
+    body_background_fill="*neutral_50",
+    block_border_width="1px",
+    button_secondary_border_color="*neutral_300",
+    button_border_width="1px",
+    input_border_width="1px",
     body_text_color_subdued="*neutral_600",
     body_text_color_subdued_dark="*neutral_300",
     block_info_text_color="*neutral_600",

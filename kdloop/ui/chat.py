@@ -53,6 +53,7 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, who: gr.
     head = gr.Markdown(elem_classes="kd-head", elem_id="header")
     bot = gr.Chatbot(
         label=t("Chat with the student"),
+        show_label=False,  # on a phone it would hide the first message
         height="55vh",
         group_consecutive_messages=False,
         editable="all",  # the student's text into a better one; one's own goes back into the message box

@@ -42,7 +42,7 @@ def build(settings: Settings) -> dict:
     table = gr.Dataframe(
         label=t("Rounds that reached the gate"),
         **TABLE,
-        column_widths=[70, 110, 90, 210, 210, 210, 250, *[130] * 12],
+        column_widths=[70, 100, 90, 200, 200, 100, 200, *[130] * 12],
     )
     guards = gr.HTML(elem_id="guards")
     with gr.Row():

@@ -32,7 +32,7 @@ def build(settings: Settings, serving: Serving, state: gr.State) -> dict:
         versions(settings),
         label=t("Versions"),
         **TABLE,
-        column_widths=[110, 100, 80, 100, 120, 110, 480, 170],
+        column_widths=[100, 80, 60, 80, 100, 110, 430, 170],
     )
     with gr.Row():
         chosen = gr.Dropdown(choices(settings), label=t("Version"), elem_id="version")

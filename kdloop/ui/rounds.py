@@ -37,7 +37,7 @@ def build(settings: Settings, supervisor: Supervisor, state: gr.State) -> dict:
         label=t("Rounds"),
         **TABLE,
         elem_id="history",
-        column_widths=[80, 110, 100, 80, 110, 120, 600],
+        column_widths=[70, 90, 80, 60, 110, 100, 450],
     )
     which = gr.Dropdown(judged(settings, t("the latest")), value=LATEST, label=t("Verdict of round"), elem_id="judged")
     with gr.Row():
