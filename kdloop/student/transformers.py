@@ -7,6 +7,7 @@ patches models for good, never touches what serves.
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy, deepcopy
 from pathlib import Path
 from threading import Event
 
@@ -120,6 +121,13 @@ def steps(decoding: Iterator[dict[int, int]]) -> Iterator[dict[int, int]]:
         DECODER.submit(decoding.close).result()
 
 
+def merged(model, adapter: Path | None):
+    """The model with the adapter in its weights, for inference."""
+    if adapter:
+        model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+    return model.eval().requires_grad_(False)
+
+
 class TransformersEngine:
     """See kdloop.student.Engine. `source` is a model directory or a Hub name."""
 
@@ -132,14 +140,19 @@ class TransformersEngine:
         self.source = source
         self.device, self.dtype = device or device_and_dtype()[0], dtype or reply_dtype()
         self.tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=self.dtype)
-        if adapter:
-            model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
-        self.model = model.to(self.device).eval().requires_grad_(False)
+        base = AutoModelForCausalLM.from_pretrained(source, dtype=self.dtype).to(self.device)
+        self.adapter, self.model = adapter, merged(base, adapter)
 
     def load(self, adapter: Path | None) -> "TransformersEngine":
-        """Where its base is, too: once a ZeroGPU Space's page is built, PyTorch says there that it has a GPU."""
-        return TransformersEngine(self.source, adapter, self.dtype, self.device)
+        """From the weights in memory where they are the base's. On its device, too: once a ZeroGPU Space's page is
+        built, PyTorch says there that it has a GPU."""
+        if self.adapter:
+            return TransformersEngine(self.source, adapter, self.dtype, self.device)
+        if not adapter:
+            return self
+        loaded = copy(self)
+        loaded.adapter, loaded.model = adapter, merged(deepcopy(self.model), adapter)
+        return loaded
 
     def stream(self, prompt: list[Message], sampling: Sampling, seed: int, stop: Event) -> Iterator[str | Sample]:
         head, ids, begun, first = prompt_ids(self.tokenizer, prompt), [], time.monotonic(), 0.0
