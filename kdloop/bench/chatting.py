@@ -69,7 +69,7 @@ def during_a_round() -> Iterator[Figure]:
         round = supervisor.start(started_by="bench", recipe=ROUND.as_dict())
         supervisor.run_in_background()
         try:
-            while (known := rounds.get_round(settings.db, round.id)).status in ("queued", "eliciting"):
+            while rounds.get_round(settings.db, round.id).status in ("queued", "eliciting"):
                 time.sleep(1)
             beside = chat(supervisor)
             if (known := rounds.get_round(settings.db, round.id)).status != "training":

@@ -121,10 +121,9 @@ def steps(decoding: Iterator[dict[int, int]]) -> Iterator[dict[int, int]]:
         DECODER.submit(decoding.close).result()
 
 
-def merged(model, adapter: Path | None):
-    """The model with the adapter in its weights, for inference."""
-    if adapter:
-        model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+def merged(untrained, adapter: Path | None):
+    """For inference: a copy with the adapter in its weights, or the model itself where there is none."""
+    model = PeftModel.from_pretrained(deepcopy(untrained), adapter).merge_and_unload() if adapter else untrained
     return model.eval().requires_grad_(False)
 
 
@@ -140,18 +139,14 @@ class TransformersEngine:
         self.source = source
         self.device, self.dtype = device or device_and_dtype()[0], dtype or reply_dtype()
         self.tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
-        base = AutoModelForCausalLM.from_pretrained(source, dtype=self.dtype).to(self.device)
-        self.adapter, self.model = adapter, merged(base, adapter)
+        self.untrained = AutoModelForCausalLM.from_pretrained(source, dtype=self.dtype).to(self.device)
+        self.model = merged(self.untrained, adapter)
 
     def load(self, adapter: Path | None) -> "TransformersEngine":
-        """From the weights in memory where they are the base's. On its device, too: once a ZeroGPU Space's page is
-        built, PyTorch says there that it has a GPU."""
-        if self.adapter:
-            return TransformersEngine(self.source, adapter, self.dtype, self.device)
-        if not adapter:
-            return self
+        """From the untrained weights in memory, and where they are: once a ZeroGPU Space's page is built, PyTorch says
+        there that it has a GPU."""
         loaded = copy(self)
-        loaded.adapter, loaded.model = adapter, merged(deepcopy(self.model), adapter)
+        loaded.model = merged(self.untrained, adapter)
         return loaded
 
     def stream(self, prompt: list[Message], sampling: Sampling, seed: int, stop: Event) -> Iterator[str | Sample]:
