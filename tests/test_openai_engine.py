@@ -204,50 +204,69 @@ def adapter(student_home, tmp_path_factory):
     return random_adapter(str(student_home / "student"), tmp_path_factory.mktemp("real") / "adapter")
 
 
-@pytest.fixture(scope="module")
-def address(student_home, adapter, tmp_path_factory):
+def llama_server(lora: Path | None = None):
+    """llama.cpp's server with the embedded student. It runs until the object is let go."""
     import xllamacpp
 
-    file = tmp_path_factory.mktemp("gguf") / f"{Adapter.of(adapter).name}.gguf"
     params = xllamacpp.CommonParams()
     params.model.path = str(embedded_gguf(""))
-    lora = write_adapter(adapter, student_home / "student", file)
-    params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(lora), 1.0)]
+    params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(lora), 1.0)] if lora else []
     params.lora_init_without_apply = params.endpoint_slots = True
     params.n_ctx, params.n_parallel, params.verbosity = 4096, 4, -1
-    server = xllamacpp.Server(params)
-    yield server.listening_address
+    return xllamacpp.Server(params)
+
+
+def engine_of(server, home: Path):
+    url = f"{server.listening_address}/v1"
+    return open_engine(Settings(home=home, engine="openai", engine_url=url, engine_at_once=4))
+
+
+def in_this_process(home: Path):
+    return LlamaCppEngine(str(home / "student"), embedded_gguf(""), 1024, 4)
 
 
 @pytest.fixture(scope="module")
-def remote(student_home, address):
-    return open_engine(Settings(home=student_home, engine="openai", engine_url=f"{address}/v1", engine_at_once=4))
+def server(student_home, adapter, tmp_path_factory):
+    file = tmp_path_factory.mktemp("gguf") / f"{Adapter.of(adapter).name}.gguf"
+    return llama_server(write_adapter(adapter, student_home / "student", file))
+
+
+@pytest.fixture(scope="module")
+def remote(student_home, server):
+    return engine_of(server, student_home)
 
 
 @pytest.fixture(scope="module")
 def here(student_home):
     """The same GGUF in this process."""
-    return LlamaCppEngine(str(student_home / "student"), embedded_gguf(""), 1024, 4)
+    return in_this_process(student_home)
+
+
+@pytest.fixture
+def just_started(student_home):
+    """A server and the same GGUF in this process. They agree to the last bit where both read one text at a time: what
+    is decoded beside it, and what a slot keeps from before, change the rounding."""
+    server = llama_server()
+    yield engine_of(server, student_home), in_this_process(student_home)
 
 
 @pytest.mark.slow
-def test_llama_server_says_what_llama_cpp_says_in_this_process(remote, here):
-    same = sum(a == b for a, b in zip(texts(remote), texts(here), strict=True))
-    assert same >= 5  # of 8: what is decoded beside it changes the rounding
-    one, two = (last(e.stream(STORY, Sampling(24), 5, Event())) for e in (remote, here))
+def test_llama_server_says_what_llama_cpp_says_in_this_process(just_started, remote):
+    said, same = ([e.complete([as_prompt(q)], GREEDY, [1])[0].text for q in QUESTIONS[:8]] for e in just_started)
+    assert said == same
+    one, two = (last(e.stream(STORY, Sampling(24), 5, Event())) for e in just_started)
     assert (one.text, one.status, one.completion_tokens) == (two.text, two.status, two.completion_tokens)
-    again, other = (last(remote.stream(STORY, Sampling(24), seed, Event())).text for seed in (5, 6))
+    again, other = (last(just_started[0].stream(STORY, Sampling(24), seed, Event())).text for seed in (5, 6))
     assert one.text == again != other
+    assert sum(a == b for a, b in zip(said, texts(remote), strict=True)) >= 5  # of 8, four at once
 
 
 @pytest.mark.slow
-def test_llama_server_scores_as_llama_cpp_does_in_this_process(remote, here):
-    prompts = list(map(as_prompt, QUESTIONS[:4]))
+def test_llama_server_scores_as_llama_cpp_does_in_this_process(just_started):
     completions = [("Boil it for seven minutes.", True), ("I would not, zebra 7!", False), ("", True), ("", False)]
-    ours, theirs = remote.logprobs(prompts, completions), here.logprobs(prompts, completions)
-    assert list(map(len, ours)) == list(map(len, theirs)) and ours[3] == []
-    distance = np.abs(np.concatenate(ours) - np.concatenate(theirs))  # what is decoded beside it changes the rounding
-    assert distance.mean() < 0.1 and distance.max() < 0.5
+    asked = [([as_prompt(q)], [said]) for q, said in zip(QUESTIONS, completions, strict=False)]
+    theirs, ours = ([e.logprobs(*one)[0] for one in asked] for e in just_started)
+    assert ours == theirs and list(map(len, ours)) == [8, 8, 1, 0]
 
 
 @pytest.mark.slow
@@ -282,7 +301,7 @@ def test_an_adapter_that_the_server_was_not_started_with_is_refused_and_written_
 
 
 @pytest.mark.slow
-def test_stop_and_leaving_close_the_request_and_free_the_servers_slot(remote, address):
+def test_stop_and_leaving_close_the_request_and_free_the_servers_slot(remote, server):
     """Another reply is the clock: before it has a few tokens more, the server writes that one alone."""
     stop, seen = Event(), []
     for piece in remote.stream(STORY, Sampling(900), 1, stop):
@@ -294,11 +313,11 @@ def test_stop_and_leaving_close_the_request_and_free_the_servers_slot(remote, ad
     next(left)
     left.close()
     another = remote.stream(STORY, Sampling(40), 3, Event())
-    assert any(busy(address) == 1 for _ in islice(another, 30)), "what nobody listens to is still written"
+    assert any(busy(server) == 1 for _ in islice(another, 30)), "what nobody listens to is still written"
 
 
-def busy(address) -> int:
-    return sum(slot["is_processing"] for slot in json.loads(urlopen(f"{address}/slots").read()))
+def busy(server) -> int:
+    return sum(slot["is_processing"] for slot in json.loads(urlopen(f"{server.listening_address}/slots").read()))
 
 
 @pytest.mark.slow
