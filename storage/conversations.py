@@ -162,8 +162,7 @@ def close_open_completions(db: Path) -> int:
 def completions_and_turns(db: Path, turn_ids: list[str]) -> tuple[dict[str, Completion], dict[str, list[Message]]]:
     """(completion id -> completion, turn id -> prompt) of the given turns."""
     with connect(db) as c:
-        c.execute("create temp table wanted (id text primary key)")
-        c.executemany("insert or ignore into wanted values (?)", [(id,) for id in turn_ids])
-        rows = c.execute(f"select {COMPLETION} from completions k join wanted w on w.id = k.turn_id").fetchall()
-        prompts = c.execute("select t.id, t.prompt from turns t join wanted w on w.id = t.id").fetchall()
+        wanted, ids = "(select value from json_each(?))", [json.dumps(turn_ids)]
+        rows = c.execute(f"select {COMPLETION} from completions k where k.turn_id in {wanted}", ids).fetchall()
+        prompts = c.execute(f"select t.id, t.prompt from turns t where t.id in {wanted}", ids).fetchall()
     return {r[0]: Completion(*r) for r in rows}, {r[0]: json.loads(r[1]) for r in prompts}

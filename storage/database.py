@@ -3,7 +3,7 @@
 import json
 import secrets
 import sqlite3
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -14,8 +14,33 @@ from storage.migrations import MIGRATIONS
 
 DatabaseError = sqlite3.Error
 BUSY_SECONDS = 15
-WRITING: dict[Path, Lock] = defaultdict(Lock)
-HELD: dict[Path, sqlite3.Connection] = {}  # the last database of this process, see `hold`
+KEPT = 8
+IDLE: dict[Path, list[sqlite3.Connection]] = defaultdict(list)  # of this process's last database
+
+
+class Turns:
+    """A lock that serves who came first first. A plain one serves who happens to run: of fifty, some wait for ever."""
+
+    def __init__(self):
+        self.guard, self.queue = Lock(), deque()
+
+    def __enter__(self):
+        mine = Lock()
+        mine.acquire()
+        with self.guard:
+            self.queue.append(mine)
+            waits = len(self.queue) > 1
+        if waits:
+            mine.acquire()
+
+    def __exit__(self, *_):
+        with self.guard:
+            self.queue.popleft()
+            if self.queue:
+                self.queue[0].release()
+
+
+WRITING: dict[Path, Turns] = defaultdict(Turns)
 
 
 class NewerDatabase(Exception):
@@ -45,24 +70,30 @@ def open_database(path: Path) -> Path:
 
 @contextmanager
 def connect(path: Path) -> Iterator[sqlite3.Connection]:
-    c = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)  # None: we write BEGIN ourselves
-    c.row_factory = sqlite3.Row
-    c.execute("pragma foreign_keys = on")
-    c.execute("pragma synchronous = normal")
+    """A connection for the caller alone, kept for the next one who asks: to open one is to read the schema, and to
+    close a database's last one is to empty its log to the disk and wait for it."""
+    if path not in IDLE:
+        IDLE.clear()  # closes what was kept of another database
+    idle = IDLE[path]
+    try:
+        c = idle.pop()
+    except IndexError:
+        c = opened(path)
     try:
         yield c
     finally:
-        hold(path)
-        c.close()
+        if len(idle) < KEPT and not c.in_transaction:
+            idle.append(c)
+        else:
+            c.close()
 
 
-def hold(path: Path) -> None:
-    """Keep one idle connection open: to close a database's last one is to empty its log to the disk and wait for it."""
-    if path not in HELD:
-        idle = sqlite3.connect(path, check_same_thread=False)
-        idle.execute("select 1 from sqlite_schema").fetchall()  # only now it takes part
-        HELD.clear()  # closes what was held
-        HELD[path] = idle
+def opened(path: Path) -> sqlite3.Connection:
+    c = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    c.row_factory = sqlite3.Row  # isolation_level None: we write BEGIN ourselves
+    c.execute("pragma foreign_keys = on")
+    c.execute("pragma synchronous = normal")
+    return c
 
 
 @contextmanager
@@ -90,6 +121,8 @@ def is_writable(path: Path, seconds: float = 0.05) -> bool:
             c.execute("begin immediate")
         except sqlite3.OperationalError:
             return False
+        finally:
+            c.execute(f"pragma busy_timeout = {1000 * BUSY_SECONDS}")
         c.execute("rollback")
         return True
 

@@ -9,7 +9,7 @@ import pytest
 from kdloop import arena, collect, pairs
 from storage import ancestry, checkpoints, conversations, feedback, people, rounds
 from storage.conversations import as_prompt
-from storage.database import connect, open_database, transaction
+from storage.database import IDLE, connect, open_database, transaction
 from storage.migrations import MIGRATIONS
 
 RECOUNT = """
@@ -151,6 +151,7 @@ class Watched(sqlite3.Connection):
 
 @pytest.fixture
 def queries(monkeypatch):
+    IDLE.clear()  # connections from before, which nobody watches
     monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Watched))
     Watched.heard.clear()
     return Watched.heard

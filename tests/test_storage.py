@@ -1,11 +1,12 @@
 import sqlite3
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from storage import ancestry, checkpoints, conversations, feedback, rounds
-from storage.database import NewerDatabase, connect, open_database, transaction
+from storage.database import NewerDatabase, Turns, connect, is_writable, open_database, transaction
 from storage.migrations import MIGRATIONS
 
 
@@ -178,3 +179,35 @@ def test_the_end_of_a_write_does_not_empty_the_log_to_the_disk(db):
     for person in ("ann", "bob"):
         conversations.start_conversation(db, person)
         assert Path(f"{db}-wal").stat().st_size, "else every vote waits for the disk, four times"
+
+
+def test_a_connection_serves_one_caller_at_a_time_and_the_next_one_after_it(db):
+    with connect(db) as one, connect(db) as other:
+        assert one is not other
+    with connect(db) as again:
+        assert again in (one, other)
+        again.execute("begin immediate")
+        assert not is_writable(db)
+    with connect(db) as c:  # what was left open amid a transaction is not handed on
+        assert c is not again and not c.in_transaction
+    assert is_writable(db)
+    with connect(db) as c:
+        assert c.execute("pragma busy_timeout").fetchone()[0] == 15_000
+
+
+def test_who_came_first_writes_first():
+    turns, served, writers = Turns(), [], []
+    with turns:
+        for i in range(30):
+
+            def write(i=i):
+                with turns:
+                    served.append(i)
+
+            writers.append(threading.Thread(target=write))
+            writers[-1].start()
+            while len(turns.queue) < i + 2:
+                time.sleep(0.001)
+    for writer in writers:
+        writer.join()
+    assert served == list(range(30))

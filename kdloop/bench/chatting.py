@@ -1,4 +1,4 @@
-"""What a chatting person notices of a round: that it computes beside their replies, and that a promotion ends it."""
+"""What people notice of a round: that it computes beside their replies and votes, and that a promotion ends it."""
 
 import statistics
 import tempfile
@@ -11,8 +11,9 @@ from itertools import pairwise
 from pathlib import Path
 from threading import Event
 
+from kdloop import collect
 from kdloop.bench import Figure, in_turns, within
-from kdloop.bench.data import new_database, p
+from kdloop.bench.data import WAIT, new_database, p
 from kdloop.bench.decode import prompts
 from kdloop.methods.lora import trainable_student
 from kdloop.recipes import Recipe
@@ -22,11 +23,12 @@ from kdloop.student.base import find_student
 from kdloop.student.engines import open_engine
 from kdloop.student.serving import Serving, fingerprint
 from kdloop.supervisor import Supervisor
-from storage import checkpoints, rounds
+from storage import checkpoints, conversations, feedback, rounds
 from storage.conversations import as_prompt
 
 SILENCE = 100.0  # ms that a swap may cost
 REPLIES, PAUSE = 20, 2.0  # of a chat, seconds after each
+WRITERS, VOTES = 50, 20  # so many writers, so many votes each
 ROUND = Recipe(  # nobody votes here: a round that learns from what passes checks
     "bench", pack="additions", method="sft", prompts=16, passes=192, knowledge=({"source": "verified", "n": 6},)
 )
@@ -66,21 +68,61 @@ def during_a_round() -> Iterator[Figure]:
     with home_with_student() as (settings, serving):
         supervisor = Supervisor(settings, serving)
         idle = chat(supervisor)
-        round = supervisor.start(started_by="bench", recipe=ROUND.as_dict())
-        supervisor.run_in_background()
-        try:
-            while rounds.get_round(settings.db, round.id).status in ("queued", "eliciting"):
-                time.sleep(1)
+        with training(supervisor):
             beside = chat(supervisor)
-            if (known := rounds.get_round(settings.db, round.id)).status != "training":
-                raise RuntimeError(f"The round {known.status} amid the replies: {known.error}")
-        finally:
-            supervisor.stop()
     before, during = (p([s.first_token_seconds for s in replies], 95) for replies in (idle, beside))
     name = f"first token during a round ÷ idle, p95 of {REPLIES}"
     yield Figure(name, 1000 * during, 1000 * before, "ms", during / before, "<= 1.5", REPLIES)
     before, during = (statistics.median(map(speed, replies)) for replies in (idle, beside))
     yield Figure("decode during a round ÷ idle", during, before, "tok/s", during / before, ">= 0.8", REPLIES)
+
+
+def votes() -> Iterator[Figure]:
+    """The slowest of a hundred votes while a round trains, 50 people voting without a pause, against one person alone
+    before; none may be lost."""
+    with home_with_student() as (settings, serving):
+        db, supervisor = settings.db, Supervisor(settings, serving)
+        alone = vote_times(db, 1)
+        with training(supervisor):
+            together = vote_times(db, WRITERS)
+        cast, lost = len(together), len(together) + len(alone) - feedback.count_votes(db)[0]
+    name = f"vote p99, {WRITERS} writers and a round ({lost} of {cast} lost)"
+    yield Figure(f"{name} ÷ 1", p(together, 99), p(alone, 99), "ms", p(together, 99) / p(alone, 99), n=cast)
+    yield within(name, p(together, 99), WAIT, "ms", cast)
+
+
+@contextmanager
+def training(supervisor: Supervisor) -> Iterator[None]:
+    """A round that trains meanwhile."""
+    db = supervisor.settings.db
+    round = supervisor.start(started_by="bench", recipe=ROUND.as_dict())
+    supervisor.run_in_background()
+    try:
+        while rounds.get_round(db, round.id).status in ("queued", "eliciting"):
+            time.sleep(1)
+        yield
+        if (known := rounds.get_round(db, round.id)).status != "training":
+            raise RuntimeError(f"The round {known.status} meanwhile: {known.error}")
+    finally:
+        supervisor.stop()
+
+
+def vote_times(db: Path, writers: int) -> list[float]:
+    """Milliseconds of each vote."""
+    base = checkpoints.serving(db).id
+
+    def write(person: str) -> list[float]:
+        out = []
+        for i in range(VOTES):
+            turn = conversations.add_turn(db, conversations.start_conversation(db, person, "?"), as_prompt(f"{i}?"))
+            id = conversations.add_completion(db, turn.id, "student", text="!", checkpoint_id=base)
+            begun = time.monotonic()
+            collect.thumb(db, person, id, True)
+            out.append(1000 * (time.monotonic() - begun))
+        return out
+
+    with ThreadPoolExecutor(writers) as pool:
+        return [t for times in pool.map(write, [f"writer {writers} {i}" for i in range(writers)]) for t in times]
 
 
 def chat(supervisor: Supervisor) -> list[Sample]:

@@ -1,4 +1,4 @@
-"""The database: votes by many writers, the page's questions and a round's reading at 10^3 to 10^6 votes."""
+"""The database: the page's questions and a round's reading at 10^3 to 10^6 votes."""
 
 import resource
 import statistics
@@ -7,17 +7,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from kdloop import arena, collect, pairs
 from kdloop.bench import Figure, within
 from storage import checkpoints, conversations, feedback
-from storage.conversations import as_prompt
 from storage.database import open_database
 from storage.synthetic import fill
 
-WRITERS, VOTES = 50, 20  # so many writers, so many votes each
 WAIT = 50.0  # ms that a vote or a question of the page may take
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 ASKED = 20  # times, each question
@@ -38,35 +35,6 @@ def new_database(home: str) -> Path:
     db = open_database(Path(home) / "kdloop.db")
     checkpoints.ensure_base(db)
     return db
-
-
-def votes() -> Iterator[Figure]:
-    """The slowest of a hundred votes, 50 people voting without a pause, against one person alone; none may be lost."""
-    with tempfile.TemporaryDirectory() as home:
-        db = new_database(home)
-        alone, together = vote_times(db, 1), vote_times(db, WRITERS)
-        cast, lost = len(together), len(together) + len(alone) - feedback.count_votes(db)[0]
-        name = f"vote p99, {WRITERS} writers ({lost} of {cast} lost)"
-        yield Figure(f"{name} ÷ 1", p(together, 99), p(alone, 99), "ms", p(together, 99) / p(alone, 99), n=cast)
-        yield within(name, p(together, 99), WAIT, "ms", cast)
-
-
-def vote_times(db: Path, writers: int) -> list[float]:
-    """Milliseconds of each vote."""
-    base = checkpoints.serving(db).id
-
-    def write(person: str) -> list[float]:
-        out = []
-        for i in range(VOTES):
-            turn = conversations.add_turn(db, conversations.start_conversation(db, person, "?"), as_prompt(f"{i}?"))
-            id = conversations.add_completion(db, turn.id, "student", text="!", checkpoint_id=base)
-            begun = time.monotonic()
-            collect.thumb(db, person, id, True)
-            out.append(1000 * (time.monotonic() - begun))
-        return out
-
-    with ThreadPoolExecutor(writers) as pool:
-        return [t for times in pool.map(write, [f"writer {writers} {i}" for i in range(writers)]) for t in times]
 
 
 def pages() -> Iterator[Figure]:

@@ -10,7 +10,7 @@ FIGURES = {
     "swap": chatting.swap,
     "chatting": chatting.during_a_round,
     "people": capacity.people,
-    "votes": data.votes,
+    "votes": chatting.votes,
     "pages": data.pages,
     "examples": data.examples,
     "refit": raters.refit,
