@@ -6,8 +6,8 @@ BIN = .venv/bin
 run: .venv/installed
 	$(BIN)/python app.py
 
-test: .venv/tested
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+test: .venv/tested  # two at once, a thread each: most tests wait for a page or a process
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/tested
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
