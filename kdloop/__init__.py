@@ -4,3 +4,10 @@ People, a teacher and AI judges say which completion was better: that is feedbac
 into training examples, trains a candidate checkpoint in a round, and gates it against the serving one. If the candidate
 wins it is promoted, and the next chat turn uses it.
 """
+
+import os
+
+# Read by libgomp as it is loaded, so before PyTorch. Once PyTorch has computed backwards, libgomp counts more threads
+# than cores and lets them sleep at every barrier: llama.cpp, which shares it, then writes at half its speed.
+os.environ.setdefault("OMP_WAIT_POLICY", "active")
+os.environ.setdefault("GOMP_SPINCOUNT", "300000")  # 3 ms, the default; "active" alone would be minutes

@@ -1,6 +1,7 @@
 """The shape that design and README promise."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -87,3 +88,10 @@ def test_readme_names_every_module_and_method():
             assert path.name in readme, f"README's tree lacks {path.relative_to(ROOT)}"
     for name in METHODS:
         assert f"`{name}`" in readme
+
+
+def test_what_libgomp_reads_is_there_before_pytorch_loads_it():
+    told = "import os, sys, kdloop.settings; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    bare = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+    child = subprocess.run([sys.executable, "-c", told], env=bare, capture_output=True, text=True, check=True)
+    assert child.stdout.split() == ["active", "False"]
