@@ -30,7 +30,7 @@ def engine(student_home):
 
 @pytest.fixture
 def settings(tmp_path, student_home):
-    s = Settings(home=tmp_path, student=str(student_home / "student"), round_max_tokens=24, gate_prompts=12)
+    s = Settings(home=tmp_path, student=str(student_home / "student"), round_max_tokens=24, gate_prompts=20)
     checkpoints.ensure_base(open_database(s.db))
     return s
 
@@ -88,7 +88,7 @@ def test_chat_votes_round_gate_and_what_serves_next(settings, engine):
     supervisor.start(recipe=replace(recipes.VOTES, prompts=8, passes=24).as_dict())
     ended = supervisor.wait()
     assert ended.status in ("promoted", "rejected"), ended.error
-    assert ended.verdict["n"] == 12 and ended.verdict["guards"] and ended.verdict["reason"]
+    assert ended.verdict["n"] == 20 and ended.verdict["guards"] and ended.verdict["reason"]
     assert set(ended.seconds) == {"elicit", "train", "gate"} and ended.method == "dpo"
     assert feedback.count_votes(settings.db)[1] == 0
     candidate = checkpoints.lineage(settings.db)[1]

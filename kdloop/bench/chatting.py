@@ -50,11 +50,11 @@ def swap() -> Iterator[Figure]:
     """The longest silence within a reply while another version is loaded beside it, and within one left alone."""
     with home_with_student() as (settings, serving):
         publish_random(settings, serving.base)
-        base, trained = (k.id for k in sorted(checkpoints.lineage(settings.db), key=lambda k: k.version))
+        base, trained = (k.id for k in checkpoints.lineage(settings.db))
         ended = []
         swapped, still = in_turns(
-            lambda _: silence(now(settings, serving, base), lambda: now(settings, serving, trained), ended),
-            lambda _: silence(now(settings, serving, base), lambda: None, ended),
+            lambda _: silence(now(serving, base), lambda: now(serving, trained), ended),
+            lambda _: silence(now(serving, base), lambda: None, ended),
         )
         failed = sum(status not in ("finished", "cut") for status in ended)
         name = f"silence at a swap ({failed} of {len(ended)} replies failed)"
@@ -140,9 +140,9 @@ def speed(reply: Sample) -> float:
     return reply.completion_tokens / (reply.seconds - reply.first_token_seconds)
 
 
-def now(settings: Settings, serving: Serving, checkpoint: int) -> Engine:
+def now(serving: Serving, checkpoint: int) -> Engine:
     """Serve it; the base is in memory already, any other one is loaded."""
-    checkpoints.serve(settings.db, checkpoint)
+    checkpoints.serve(serving.db, checkpoint)
     engine, served = serving.current()
     assert served.id == checkpoint
     return engine
