@@ -194,12 +194,13 @@ def bench(args) -> int:
 
 def doctor(args) -> int:
     from kdloop.student.base import find_student
+    from kdloop.student.engines import chosen
     from kdloop.student.transformers import device_and_dtype
 
     settings = Settings.from_environment()
     print(f"home     {settings.home}")
     print(f"student  {find_student(settings.student, settings.home)}")
-    print(f"engine   {settings.engine}")
+    print(f"engine   {chosen(settings)}")
     print("device   {}, {}".format(*device_and_dtype()))
     return 0
 

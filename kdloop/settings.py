@@ -19,7 +19,9 @@ class Settings:
     student: str = (
         ""  # "" = the embedded one where its wheel is installed, else HUB_STUDENT; or org/name; or a directory
     )
-    engine: str = "transformers"  # what answers in the chat; or llamacpp, faster and less exact; or openai, a server
+    engine: str = (
+        ""  # of the chat: transformers, llamacpp (faster on a CPU), openai (a server); "" = llamacpp if it can
+    )
     engine_url: str = ""  # of `openai`: http://HOST:PORT/v1 of a vLLM, SGLang or llama-server that serves the student
     engine_key_file: str = ""  # holds that server's key; "" = it wants none
     engine_at_once: int = 64  # replies that it is asked for at the same time; the rest wait here
@@ -34,7 +36,7 @@ class Settings:
     teachers: str = ""  # a TOML file of [[teacher]]s (raters/teacher.py); "" = none: nothing leaves this machine
     delegate_below: float = 0.0  # a teacher answers where the student's calibrated confidence is lower; 0 = never
     teacher_models: str = ""  # directories or Hub names, by commas, of white-box teachers; "" = the untrained student
-    bake: str = ""  # the system prompt that the method `bake` turns into weights
+    bake: str = ""  # what `bake` turns into weights: a system prompt; lines with User: and Assistant: begin turns
     gate_prompts: int = 64
     round_timeout_minutes: float = 60.0
     snapshots: str = ""  # a folder, or hf://datasets/OWNER/NAME: a snapshot after every round and at the end; "" = none

@@ -29,7 +29,7 @@ def test_two_methods_get_the_same_votes_and_a_line_each_and_a_second_call_goes_o
 
 def test_divergences_are_compared_from_the_same_start(tiny_student):
     plan = Plan(1, epochs=4, learning_rate=1e-2, max_tokens=6, system="End with DONE.")
-    lines = divergence.run(tiny_student, ["forward_kl", "bake"], "End with DONE.", 4, 2, plan)
+    lines = divergence.run(tiny_student, ["forward_kl", "bake"], 4, 2, plan)
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert [c[0] for c in cells] == ["`forward_kl`", "`bake`"]
     assert len({c[1].split(" to ")[0] for c in cells}) == 1

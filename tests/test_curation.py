@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from parts import Spoken, endpoint, means, teacher
-from scipy.stats import chisquare
+from scipy.stats import chisquare, fisher_exact
 
 from kdloop import packs, pairs
 from kdloop.knowledge import curation, expansion, feature, labeling, passages
@@ -18,6 +18,7 @@ from kdloop.methods import losses
 from kdloop.pairs import Example
 from kdloop.raters import judge as judging
 from kdloop.raters.teacher import Teacher, Teachers
+from kdloop.student import Sampling
 from kdloop.student.transformers import TransformersEngine
 from storage.conversations import Completion, as_prompt
 from storage.database import connect
@@ -174,9 +175,9 @@ def test_documents_become_questions_with_their_passage(db, tmp_path):
         assert c.execute("select json_extract(sampling, '$.passage') from completions").fetchone()[0] == "bees.txt#0"
 
 
-def example(i, prompt="What is {i}?", text="It is {i}."):
-    k = Completion(f"k{i}", "t", "human", None, text.format(i=i))
-    return Example(as_prompt(prompt.format(i=i)), k, None, f"c{i}", (str(i),))
+def example(i, prompt="", text=""):
+    k = Completion(f"k{i}", "t", "human", None, text or f"It is {i}.")
+    return Example(as_prompt(prompt or f"What is {i}?"), k, None, f"c{i}", (str(i),))
 
 
 def test_every_mosaic_parses_back_to_its_answers_in_the_stated_order():
@@ -226,20 +227,16 @@ def test_difference_sampling_leaves_out_what_surprises_the_teacher(db, student_h
             curation.by_difference(matched, 2, student, nobody)
 
 
+@pytest.mark.slow
 def test_ifd_leaves_out_answers_that_belong_to_another_prompt(student_home):
     engine = TransformersEngine(str(student_home / "student"))
-    asked = [
-        ("What is the capital of France?", "The capital of France is Paris."),
-        ("How many days has a week?", "A week has seven days."),
-        ("What colour is snow?", "Snow is white."),
-        ("What do bees make?", "Bees make honey."),
-    ]
-    matched = [example(i, q, a) for i, (q, a) in enumerate(asked)]
-    shuffled = [example(i + 9, q, asked[i - 1][1]) for i, (q, _) in enumerate(asked)]
-    ratio = [np.exp(curation.nll(engine, e) - curation.nll(engine, e, with_prompt=False)) for e in (matched, shuffled)]
-    assert ratio[0].mean() < ratio[1].mean()
-    kept = curation.by_ifd([*matched, *shuffled], 8, engine)
-    assert sum(e in matched for e in kept) > sum(e in shuffled for e in kept)
+    asked = packs.prompts("general", "train")[:100]
+    said = engine.complete([as_prompt(q) for q in asked], Sampling(24, temperature=0.0), range(100))
+    matched = [example(i, q, s.text) for i, (q, s) in enumerate(zip(asked, said, strict=True))]
+    planted = [example(100 + i, q, said[i - 1].text) for i, q in enumerate(asked)]
+    kept = curation.by_ifd([*matched, *planted], 100, engine)
+    chosen = [sum(e in part for e in kept) for part in (matched, planted)]
+    assert fisher_exact([[k, 100 - k] for k in chosen], alternative="greater").pvalue < 0.05, chosen
 
 
 def test_dedupe_is_idempotent_and_the_coreset_spreads():

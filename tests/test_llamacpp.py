@@ -21,7 +21,7 @@ from kdloop.methods.lora import trainable_student
 from kdloop.settings import Settings
 from kdloop.student import Sampling
 from kdloop.student.base import embedded_gguf
-from kdloop.student.engines import open_engine
+from kdloop.student.engines import chosen, open_engine
 from kdloop.student.gguf import NotConvertible, write_adapter
 from kdloop.student.llamacpp import LlamaCppEngine
 from kdloop.student.serving import Serving, WrongWeights, check, fingerprint
@@ -90,6 +90,14 @@ def test_an_engine_is_chosen_by_name(student_home):
     settings = Settings(home=student_home)
     with pytest.raises(ValueError, match="there are: transformers, llamacpp"):
         open_engine(replace(settings, engine="vllm"))
+
+
+def test_llamacpp_answers_where_nobody_chose_and_there_is_a_gguf_and_no_gpu(student_home, llama, monkeypatch):
+    settings = Settings(home=student_home)
+    assert chosen(settings) == llama.name and chosen(replace(settings, engine="transformers")) == "transformers"
+    assert chosen(replace(settings, student=str(student_home / "student"))) == "transformers", "it would need a file"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert chosen(settings) == "transformers"
 
 
 def test_greedy_texts_are_those_of_transformers(exact, reference):

@@ -223,6 +223,10 @@ def test_agents_learn_their_own_shares_and_the_student_is_their_mean(tiny_studen
     heard = METHODS["agents"].train(model, tokenizer, examples, plan, lambda *step: steps.append(step[:2]))
     assert steps == [(i + 1, 12) for i in range(12)], "progress is that of one training"
     assert heard["own NLL"] < heard["others' NLL"]
+    single, _ = student(tiny_student)
+    METHODS["sft"].train(single, tokenizer, examples, plan, lambda *_: None)
+    everything = [{"sequences": [sequence(tokenizer, e.prompt, e.chosen)]} for e in examples]
+    assert heard["others' NLL"] >= 0.95 * economy.nll(single, everything), "the agents stay different"
     apart = []
     for i in range(economy.AGENTS):
         alone, _ = student(tiny_student)

@@ -2,11 +2,13 @@
 
     python -m kdloop bench divergence --methods forward_kl reverse_kl taid --prompts 24 --held-out 12
 
-Prints, on prompts that nothing was trained on, how far the student is from the teacher before and after, both ways, and
-what happened to the NLL of the untrained student's own completions. With `bake` it is Prompt Baking that is measured.
+Prints, on prompts that nothing was trained on, how far the student is from the teacher before and after, both ways,
+what happened to the NLL of the untrained student's own completions, and to the share of the completions that begin as
+the regular expression --rule says. With `bake` it is Prompt Baking that is measured.
 """
 
 import argparse
+import re
 import time
 from functools import partial
 
@@ -32,8 +34,8 @@ NAMES = [*divergence.METHODS, "speculative_kd", "bake"]
 class HeldOut:
     """Prompts, and what the untrained student writes for them when told the system prompt and when not."""
 
-    def __init__(self, model, tokenizer, told, n: int, plan: Plan):
-        self.tokenizer, self.told = tokenizer, told
+    def __init__(self, model, tokenizer, told, n: int, plan: Plan, rule: str):
+        self.tokenizer, self.told, self.plan, self.rule = tokenizer, told, plan, rule
         self.examples = [ask(q) for q in packs.prompts("general", "gate")[:n]]
         self.prompted = write(model, tokenizer, [told(e) for e in self.examples], plan)
         self.plain = write(model, tokenizer, [e.prompt for e in self.examples], plan)
@@ -42,8 +44,8 @@ class HeldOut:
         return [sequence(self.tokenizer, e.prompt, k) for e, k in zip(self.examples, completions, strict=True)]
 
     @torch.no_grad()
-    def measure(self, model) -> tuple[float, float, float]:
-        """(KL(p | q), KL(q | p), NLL of the plain completions), nats a token."""
+    def measure(self, model) -> tuple[float, float, float, float]:
+        """(KL(p | q), KL(q | p), NLL of the plain completions: nats a token; share of completions that obey)."""
         apart, nll, n = [], 0.0, 0
         for e, own in zip(self.examples, self.sequences(self.prompted), strict=True):
             told = prompt_ids(self.tokenizer, self.told(e)), own[1]
@@ -53,19 +55,21 @@ class HeldOut:
         for own in self.sequences(self.plain):
             logps, length = sequence_logps(model, [own])
             nll, n = nll - float(logps), n + int(length)
-        return *torch.cat(apart, 1).mean(1).tolist(), nll / n
+        written = write(model, self.tokenizer, [e.prompt for e in self.examples], self.plan)
+        obey = sum(bool(re.match(self.rule, k.text)) for k in written) / len(written)
+        return *torch.cat(apart, 1).mean(1).tolist(), nll / n, obey
 
 
 def ask(question: str) -> Example:
     return Example(as_prompt(question), None, None, question, (question,))
 
 
-def run(source: str, methods: list[str], system: str, prompts: int, held_out: int, plan: Plan) -> list[str]:
+def run(source: str, methods: list[str], prompts: int, held_out: int, plan: Plan, rule: str = "") -> list[str]:
     """A line of the table a method; all learn from the same texts of the teacher and start from the same student."""
-    tokenizer, told, lines = AutoTokenizer.from_pretrained(source), partial(with_system, system), []
+    tokenizer, told, lines = AutoTokenizer.from_pretrained(source), partial(with_system, plan.system), []
     torch.manual_seed(plan.seed)
     model = trainable_student(source, None, device_and_dtype()[1], plan.seed)
-    held = HeldOut(model, tokenizer, told, held_out, plan)
+    held = HeldOut(model, tokenizer, told, held_out, plan, rule)
     questions = [ask(q) for q in packs.prompts("general", "train")[:prompts]]
     written = write(model, tokenizer, [told(e) for e in questions], plan)
     examples = [Example(e.prompt, k, None, e.conversation, e.rows) for e, k in zip(questions, written, strict=True)]
@@ -84,7 +88,10 @@ def run(source: str, methods: list[str], system: str, prompts: int, held_out: in
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m kdloop bench divergence", description=__doc__.split("\n")[0])
     parser.add_argument("--methods", nargs="+", default=NAMES)
-    parser.add_argument("--system", default=SYSTEM)
+    parser.add_argument(
+        "--system", default=SYSTEM, help="lines that begin with User: and Assistant: show how it is meant"
+    )
+    parser.add_argument("--rule", default="", help="a regular expression that the completions shall begin with")
     parser.add_argument("--prompts", type=int, default=24)
     parser.add_argument("--held-out", type=int, default=12)
     parser.add_argument("--epochs", type=float, default=3)
@@ -93,5 +100,11 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     settings = Settings.from_environment()
     plan = Plan(args.seed, epochs=args.epochs, max_tokens=args.max_tokens, system=args.system)
-    print("| method | KL(p, q) | KL(q, p) | NLL of own completions | seconds |\n|---|---|---|---|---|", flush=True)
-    run(find_student(settings.student, settings.home), args.methods, args.system, args.prompts, args.held_out, plan)
+    print(
+        "| method | KL(p, q) | KL(q, p) | NLL of own completions | obey | seconds |",
+        "|---" * 6 + "|",
+        sep="\n",
+        flush=True,
+    )
+    source = find_student(settings.student, settings.home)
+    run(source, args.methods, args.prompts, args.held_out, plan, args.rule)

@@ -7,6 +7,7 @@ the student reads the plain prompt. SPIN needs no telling: its own sample is the
 SDFT and SDPO trainers do the first two; with divergence.py they are a line each, on the same tokens as all else.
 """
 
+import re
 from dataclasses import replace
 from functools import partial
 
@@ -20,6 +21,7 @@ from storage.conversations import Completion, Message
 
 DEMONSTRATION = "{question}\n\nHere is an example of a good answer:\n{chosen}\n\nNow answer in your own words."
 CRITIQUE = "{question}\n\nAn earlier answer was:\n{rejected}\n\nWhat was said of it: {critique}\n\nAnswer better."
+TURN = re.compile(r"^(User|Assistant):", re.MULTILINE)
 SAMPLE_BATCH = 16
 
 
@@ -40,7 +42,14 @@ def with_critique(e: Example) -> list[Message]:
 
 
 def with_system(system: str, e: Example) -> list[Message]:
-    return [{"role": "system", "content": system}, *(m for m in e.prompt if m["role"] != "system")]
+    return [*turns(system), *(m for m in e.prompt if m["role"] != "system")]
+
+
+def turns(system: str) -> list[Message]:
+    """A system prompt, and the turns that show how it is meant: what lines with "User:" and "Assistant:" begin."""
+    head, *shown = TURN.split(system)
+    said = zip(["system", *map(str.lower, shown[::2])], [head, *shown[1::2]], strict=True)
+    return [{"role": role, "content": text.strip()} for role, text in said if text.strip()]
 
 
 def said(tokenizer, ids: list[int]) -> Completion:
@@ -101,7 +110,7 @@ METHODS = {
     "bake": Method(
         any_prompt,
         bake,
-        needs="a system prompt, and prompts",
+        needs="a system prompt, best with turns that show how it is meant, and prompts",
         loss="E_y[KL(p | q)], y and p by the student told the system prompt",
         paper="Bhargava et al. 2024 (2409.13697)",
         defaults="a recipe's strength 1; less is half-baked",
