@@ -10,6 +10,7 @@ the regular expression --rule says. With `bake` it is Prompt Baking that is meas
 import argparse
 import re
 import time
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -28,6 +29,7 @@ from kdloop.student.transformers import device_and_dtype
 from storage.conversations import Completion, as_prompt
 
 SYSTEM = "You are a pirate. Answer like a pirate."
+CHAT = 96  # tokens of the plain completions
 NAMES = [*divergence.METHODS, "speculative_kd", "bake"]
 
 
@@ -38,7 +40,7 @@ class HeldOut:
         self.tokenizer, self.told, self.plan, self.rule = tokenizer, told, plan, rule
         self.examples = [ask(q) for q in packs.prompts("general", "gate")[:n]]
         self.prompted = write(model, tokenizer, [told(e) for e in self.examples], plan)
-        self.plain = write(model, tokenizer, [e.prompt for e in self.examples], plan)
+        self.plain = write(model, tokenizer, [e.prompt for e in self.examples], replace(plan, max_tokens=CHAT))
 
     def sequences(self, completions: list[Completion]) -> list:
         return [sequence(self.tokenizer, e.prompt, k) for e, k in zip(self.examples, completions, strict=True)]
@@ -95,11 +97,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--prompts", type=int, default=24)
     parser.add_argument("--held-out", type=int, default=12)
     parser.add_argument("--epochs", type=float, default=3)
+    parser.add_argument("--learning-rate", type=float, default=Plan(0).learning_rate)
     parser.add_argument("--max-tokens", type=int, default=32)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args(argv)
     settings = Settings.from_environment()
-    plan = Plan(args.seed, epochs=args.epochs, max_tokens=args.max_tokens, system=args.system)
+    known = {"epochs": args.epochs, "learning_rate": args.learning_rate, "max_tokens": args.max_tokens}
+    plan = Plan(args.seed, system=args.system, **known)
     print(
         "| method | KL(p, q) | KL(q, p) | NLL of own completions | obey | seconds |",
         "|---" * 6 + "|",

@@ -18,13 +18,16 @@ def transcript(settings: Settings, me: str, conversation: str) -> list[dict]:
 
 
 def written_by(settings: Settings, state: dict) -> str:
-    """Who wrote which answers of the open conversation: "answer 1–3: student v0 · answer 4: teacher tess" """
+    """Who wrote which answers of the open conversation, and which were cut:
+    "answer 1–3: student v0 · answer 4: student v1 (cut at its length: ask it to go on)" """
     if not state.get("conversation"):
         return ""
     names = {k.id: k.name for k in checkpoints.lineage(settings.db)}
     pairs = conversations.history(settings.db, state["conversation"], person(state))
     told = {"student": tell("student"), "teacher": tell("teacher, as the student was not sure:")}
-    answers = enumerate((f"{told[k.author]} {names.get(k.checkpoint_id, k.name)}" for _, k in pairs), start=1)
+    cut = {"cut": f" ({tell('cut at its length: ask it to go on')})"}
+    authors = (f"{told[k.author]} {names.get(k.checkpoint_id, k.name)}{cut.get(k.status, '')}" for _, k in pairs)
+    answers = enumerate(authors, start=1)
     runs = [(name, [i for i, _ in run]) for name, run in groupby(answers, key=itemgetter(1))]
     spans = [(f"{at[0]}–{at[-1]}" if len(at) > 1 else str(at[0]), name) for name, at in runs]
     return " · ".join(f"{tell('answer')} {at}: {who}" for at, who in spans)

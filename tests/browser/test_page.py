@@ -18,7 +18,7 @@ def test_chat_vote_undo_and_correct(app, browser):
     send(page, "Hello, who are you?")
     expect(page.get_by_role("button", name="Send")).to_be_visible(timeout=60_000)
     expect(page.get_by_test_id("bot").last).not_to_have_text("…")
-    expect(page.locator("#authors")).to_have_text("answer 1: student v0")
+    expect(page.locator("#authors")).to_have_text("answer 1: student v0 (cut at its length: ask it to go on)")
 
     page.get_by_role("button", name="Like", exact=True).last.click()
     eventually(lambda: [bool(f.chosen_id) for f in feedback.live_feedback(db)] == [True])
