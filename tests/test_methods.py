@@ -19,6 +19,7 @@ from kdloop.methods import (
     multi_turn,
     ranking,
     require,
+    self_teaching,
     sft,
     similarity,
     speculative,
@@ -27,7 +28,7 @@ from kdloop.methods import (
 )
 from kdloop.methods.lora import Plan, trainable_student
 from kdloop.methods.objective import completion_logits, fit, sequence, sequence_logps
-from kdloop.methods.self_teaching import with_critique, with_demonstration
+from kdloop.methods.self_teaching import with_critique, with_demonstration, with_system
 from kdloop.pairs import Example
 from kdloop.student.prompts import prompt_ids
 from storage.conversations import Completion
@@ -235,6 +236,18 @@ def test_agents_learn_their_own_shares_and_the_student_is_their_mean(tiny_studen
         apart.append(trust_region.parameters(alone))
     for name, p in trust_region.parameters(model).items():
         assert torch.allclose(p, sum(one[name] for one in apart) / 3, atol=1e-6)
+
+
+def test_what_is_baked_can_show_how_it_is_meant():
+    shown = self_teaching.turns("Begin with Arrr!\nUser: Who wrote Hamlet?\nAssistant: Arrr! Shakespeare:\nthe poet.")
+    assert [(m["role"], m["content"]) for m in shown] == [
+        ("system", "Begin with Arrr!"),
+        ("user", "Who wrote Hamlet?"),
+        ("assistant", "Arrr! Shakespeare:\nthe poet."),
+    ]
+    told = with_system("User: a\nAssistant: b", example(1))
+    assert [m["role"] for m in told] == ["user", "assistant", "user"] and told[-1]["content"] == "question 1?"
+    assert self_teaching.turns("Be brief.") == [{"role": "system", "content": "Be brief."}]
 
 
 def test_multi_turn_trains_the_assistants_messages_and_their_ends_alone(tiny_student):
