@@ -118,6 +118,7 @@ def parameters(gguf: Path, lora: Path | None, context_tokens: int, slots: int) -
     params.api_keys = [secrets.token_hex()]  # the server also listens on a free port of this machine: for nobody
     params.n_threads_http = 1
     params.cache_ram_mib = 0
+    params.fit_params = False  # to a memory that is too small: it reads the model once more
     return params
 
 
