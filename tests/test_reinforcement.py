@@ -77,6 +77,16 @@ def test_rewards_rise_further_than_by_the_best_of_n_and_the_kl_stays_bounded(tal
         assert arm["low"] > 0 and arm["after"] > control["after"]
 
 
+def test_any_check_can_be_the_reward_of_the_comparison(talker, monkeypatch, capsys):
+    monkeypatch.setenv("KDLOOP_STUDENT", talker)
+    asked = ["--pack", "general", "--prompts", "8", "--held-out", "32", "--max-tokens", "2", "--epochs", "1"]
+    bench.main([*asked, "--methods", "rloo", "--check", '{"check": "regex", "pattern": "^yes"}'])
+    control, arm = (line.split("|") for line in capsys.readouterr().out.splitlines() if line.startswith("| `"))
+    assert [row[1].strip() for row in (control, arm)] == ["`best_of_n`", "`rloo`"]
+    before = {float(row[2].split(" to ")[0]) for row in (control, arm)}
+    assert len(before) == 1 and 0.1 < before.pop() < 0.9, "the general pack's prompts have no checks of their own"
+
+
 def pairs(n, text=("good word", "bad thing")):
     return [
         replace(

@@ -1,6 +1,7 @@
 """Reinforcement by checks against fine-tuning on the best of n, n being what the reinforcement samples of a prompt.
 
     python -m kdloop bench reward --pack sums --methods rloo grpo --prompts 32 --held-out 64
+    python -m kdloop bench reward --pack general --check '{"check": "words", "least": 5, "most": 25}'
 
 Prints the mean reward of one sample for each held-out prompt before and after, the difference with its 95 % interval,
 and how far the student went for it: KL(pi | ref) on its own samples, nats a token. The reinforcement samples anew in
@@ -8,6 +9,7 @@ each pass, the control once, before its first.
 """
 
 import argparse
+import json
 import time
 from dataclasses import replace
 
@@ -93,15 +95,19 @@ def line(row: dict) -> str:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m kdloop bench reward", description=__doc__.split("\n")[0])
     parser.add_argument("--methods", nargs="+", default=["rloo", "grpo"])
-    parser.add_argument("--pack", default="sums", help="one with checks: they are the reward")
+    parser.add_argument("--pack", default="sums", help="its checks are the reward")
+    parser.add_argument("--check", type=json.loads, help="the reward in place of the pack's own checks, as in a pack")
+    parser.add_argument("--max-tokens", type=int, help="of a completion; else what the pack says")
     parser.add_argument("--prompts", type=int, default=32)
     parser.add_argument("--held-out", type=int, default=64)
     parser.add_argument("--epochs", type=float, default=2)
     parser.add_argument("--learning-rate", type=float, default=Plan(0).learning_rate)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args(argv)
-    settings, tokens = Settings.from_environment(), packs.load(args.pack).max_tokens
+    settings, tokens = Settings.from_environment(), args.max_tokens or packs.load(args.pack).max_tokens
     tasks = {part: packs.tasks(args.pack, part)[:n] for part, n in (("train", args.prompts), ("gate", args.held_out))}
+    if args.check:
+        tasks = {part: [replace(t, checks=(args.check,)) for t in mine] for part, mine in tasks.items()}
     reward = by_checks([t for part in tasks.values() for t in part])
     if reward is None:
         parser.error(f"The pack {args.pack} has prompts without checks")
