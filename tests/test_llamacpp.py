@@ -122,12 +122,13 @@ def test_log_probabilities_are_those_of_transformers_token_by_token(exact, llama
     assert np.abs(np.concatenate(rounded) - np.concatenate(theirs)).mean() < 0.08
 
 
-def test_a_seed_repeats_a_completion_streamed_or_not_and_another_does_not(llama):
-    """Nearly always: what else is decoded at the time changes the rounding, and so a near-tie here and there."""
+def test_a_seed_repeats_a_completion_streamed_or_not_and_another_does_not(exact):
+    """Nearly always: what else is decoded at the time changes the rounding, and so a near-tie here and there. With
+    4-bit weights, whose activations are rounded to 8 bits, it is 7 to 11 of 12."""
     prompts, sampling = list(map(as_prompt, QUESTIONS[:12])), Sampling(16, temperature=0.8)
-    batch, others = (llama.complete(prompts, sampling, list(range(at, at + 12))) for at in (0, 100))
-    streamed = [last(llama.stream(prompt, sampling, i, Event())) for i, prompt in enumerate(prompts)]
-    assert sum(a.text == b.text for a, b in zip(batch, streamed, strict=True)) >= 8
+    batch, others = (exact.complete(prompts, sampling, list(range(at, at + 12))) for at in (0, 100))
+    streamed = [last(exact.stream(prompt, sampling, i, Event())) for i, prompt in enumerate(prompts)]
+    assert sum(a.text == b.text for a, b in zip(batch, streamed, strict=True)) >= 10
     assert sum(a.text == b.text for a, b in zip(batch, others, strict=True)) <= 2
 
 
