@@ -13,7 +13,14 @@ from kdloop.settings import Settings
 from storage import snapshots
 from storage.database import open_database
 
-TABLES = ("methods", "divergence", "cost", "reward", "capacity")  # of `bench`: comparisons with options of their own
+TABLES = (
+    "methods",
+    "divergence",
+    "cost",
+    "reward",
+    "drafts",
+    "capacity",
+)  # of `bench`: comparisons with options of their own
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -19,9 +19,7 @@ class Settings:
     student: str = (
         ""  # "" = the embedded one where its wheel is installed, else HUB_STUDENT; or org/name; or a directory
     )
-    engine: str = (
-        ""  # of the chat: transformers, llamacpp (faster on a CPU), openai (a server); "" = llamacpp if it can
-    )
+    engine: str = ""  # of the chat: transformers, llamacpp or openai; "" = llamacpp on a CPU, if it has the weights
     engine_url: str = ""  # of `openai`: http://HOST:PORT/v1 of a vLLM, SGLang or llama-server that serves the student
     engine_key_file: str = ""  # holds that server's key; "" = it wants none
     engine_at_once: int = 64  # replies that it is asked for at the same time; the rest wait here

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from kdloop import packs
 from kdloop.bench import cost, divergence, methods
 from kdloop.methods import page
 from kdloop.methods.lora import Plan
@@ -29,10 +30,13 @@ def test_two_methods_get_the_same_votes_and_a_line_each_and_a_second_call_goes_o
 
 def test_divergences_are_compared_from_the_same_start(tiny_student):
     plan = Plan(1, epochs=4, learning_rate=1e-2, max_tokens=6, system="End with DONE.")
-    lines = divergence.run(tiny_student, ["forward_kl", "bake"], 4, 2, plan)
+    held_out = packs.prompts("general", "gate")[:2]
+    lines = divergence.run(tiny_student, ["forward_kl", "bake"], 4, held_out, plan)
+    lines += divergence.run(tiny_student, ["bake"], 4, held_out, plan, rule=".")
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    assert [c[0] for c in cells] == ["`forward_kl`", "`bake`"]
+    assert [c[0] for c in cells] == ["`forward_kl`", "`bake`", "`bake`"]
     assert len({c[1].split(" to ")[0] for c in cells}) == 1
+    assert [c[4] for c in cells] == ["", "", "1.000 to 1.000"]
 
 
 def test_methods_are_measured_beside_sft_and_the_page_tells_it(tiny_student, tmp_path, monkeypatch):

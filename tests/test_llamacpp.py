@@ -132,6 +132,15 @@ def test_a_seed_repeats_a_completion_streamed_or_not_and_another_does_not(exact)
     assert sum(a.text == b.text for a, b in zip(batch, others, strict=True)) <= 2
 
 
+def test_asked_for_one_text_at_a_time_the_student_with_4_bit_weights_repeats_itself(llama):
+    prompts, sampling = list(map(as_prompt, QUESTIONS[:4])), Sampling(24, temperature=0.8)
+    first, again = (
+        [engine.complete([p], sampling, [i])[0].text for i, p in enumerate(prompts)]
+        for engine in (llama.load(None), llama.load(None))
+    )
+    assert first == again and len(set(first)) == 4
+
+
 def last(stream):
     *growing, end = stream
     assert growing[-1].strip() == end.text and end.first_token_seconds > 0

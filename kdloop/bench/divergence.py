@@ -8,6 +8,7 @@ the regular expression --rule says. With `bake` it is Prompt Baking that is meas
 """
 
 import argparse
+import math
 import re
 import time
 from dataclasses import replace
@@ -36,9 +37,9 @@ NAMES = [*divergence.METHODS, "speculative_kd", "bake"]
 class HeldOut:
     """Prompts, and what the untrained student writes for them when told the system prompt and when not."""
 
-    def __init__(self, model, tokenizer, told, n: int, plan: Plan, rule: str):
+    def __init__(self, model, tokenizer, told, questions: list[str], plan: Plan, rule: str):
         self.tokenizer, self.told, self.plan, self.rule = tokenizer, told, plan, rule
-        self.examples = [ask(q) for q in packs.prompts("general", "gate")[:n]]
+        self.examples = [ask(q) for q in questions]
         self.prompted = write(model, tokenizer, [told(e) for e in self.examples], plan)
         self.plain = write(model, tokenizer, [e.prompt for e in self.examples], replace(plan, max_tokens=CHAT))
 
@@ -47,7 +48,7 @@ class HeldOut:
 
     @torch.no_grad()
     def measure(self, model) -> tuple[float, float, float, float]:
-        """(KL(p | q), KL(q | p), NLL of the plain completions: nats a token; share of completions that obey)."""
+        """(KL(p | q), KL(q | p), NLL of the plain completions: nats a token; share that obeys, nan without a rule)."""
         apart, nll, n = [], 0.0, 0
         for e, own in zip(self.examples, self.sequences(self.prompted), strict=True):
             told = prompt_ids(self.tokenizer, self.told(e)), own[1]
@@ -57,16 +58,18 @@ class HeldOut:
         for own in self.sequences(self.plain):
             logps, length = sequence_logps(model, [own])
             nll, n = nll - float(logps), n + int(length)
+        return *torch.cat(apart, 1).mean(1).tolist(), nll / n, self.obey(model) if self.rule else math.nan
+
+    def obey(self, model) -> float:
         written = write(model, self.tokenizer, [e.prompt for e in self.examples], self.plan)
-        obey = sum(bool(re.match(self.rule, k.text)) for k in written) / len(written)
-        return *torch.cat(apart, 1).mean(1).tolist(), nll / n, obey
+        return sum(bool(re.match(self.rule, k.text)) for k in written) / len(written)
 
 
 def ask(question: str) -> Example:
     return Example(as_prompt(question), None, None, question, (question,))
 
 
-def run(source: str, methods: list[str], prompts: int, held_out: int, plan: Plan, rule: str = "") -> list[str]:
+def run(source: str, methods: list[str], prompts: int, held_out: list[str], plan: Plan, rule: str = "") -> list[str]:
     """A line of the table a method; all learn from the same texts of the teacher and start from the same student."""
     tokenizer, told, lines = AutoTokenizer.from_pretrained(source), partial(with_system, plan.system), []
     torch.manual_seed(plan.seed)
@@ -81,7 +84,8 @@ def run(source: str, methods: list[str], prompts: int, held_out: int, plan: Plan
         knows = {} if name == "bake" else {"told": told}
         METHODS[name].train(model, tokenizer, examples, plan, lambda *_: None, **knows)
         seconds, after = time.monotonic() - begun, held.measure(model)
-        changes = " | ".join(f"{b:.3f} to {a:.3f}" for b, a in zip(before, after, strict=True))
+        pairs = zip(before, after, strict=True)
+        changes = " | ".join("" if math.isnan(a) else f"{b:.3f} to {a:.3f}" for b, a in pairs)
         lines.append(f"| `{name}` | {changes} | {seconds:.0f} |")
         print(lines[-1], flush=True)
     return lines
@@ -96,6 +100,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--rule", default="", help="a regular expression that the completions shall begin with")
     parser.add_argument("--prompts", type=int, default=24)
     parser.add_argument("--held-out", type=int, default=12)
+    parser.add_argument("--part", choices=packs.PARTS[1:], default="gate", help="of the pack, that the held-out are of")
     parser.add_argument("--epochs", type=float, default=3)
     parser.add_argument("--learning-rate", type=float, default=Plan(0).learning_rate)
     parser.add_argument("--max-tokens", type=int, default=32)
@@ -111,4 +116,5 @@ def main(argv: list[str] | None = None) -> None:
         flush=True,
     )
     source = find_student(settings.student, settings.home)
-    run(source, args.methods, args.prompts, args.held_out, plan, args.rule)
+    held_out = packs.prompts("general", args.part)[: args.held_out]
+    run(source, args.methods, args.prompts, held_out, plan, args.rule)

@@ -69,11 +69,19 @@ def measure(model, tokenizer, questions: list[str], plan: Plan) -> tuple[np.ndar
 
 
 def run(source: str, names: list[str], prompts: list[str], held_out: list[str], plan: Plan) -> list[dict]:
-    """A row of the table for the control and each method, all from the same untrained student."""
+    """A row of the table for the control and each method."""
+    return compare(source, arms(names), [Example(as_prompt(q), None, None, q, (q,)) for q in prompts], held_out, plan)
+
+
+def compare(source: str, arms: dict, examples: list[Example], held_out: list[str], plan: Plan) -> list[dict]:
+    """Prints the table as it goes; each arm, a method's `train`, starts from the same untrained student."""
+    print(
+        "| arm | mean reward | difference (95 %) | n | KL(pi, ref) | seconds |", "|---" * 6 + "|", sep="\n", flush=True
+    )
     tokenizer, dtype = AutoTokenizer.from_pretrained(source), device_and_dtype()[1]
     before, _ = measure(trainable_student(source, None, dtype, plan.seed), tokenizer, held_out, plan)
-    examples, rows = [Example(as_prompt(q), None, None, q, (q,)) for q in prompts], []
-    for name, train in arms(names).items():
+    rows = []
+    for name, train in arms.items():
         model, begun = trainable_student(source, None, dtype, plan.seed), time.monotonic()
         torch.manual_seed(plan.seed)
         train(model, tokenizer, examples, plan, lambda *_: None)
@@ -113,8 +121,5 @@ def main(argv: list[str] | None = None) -> None:
         parser.error(f"The pack {args.pack} has prompts without checks")
     known = {"max_tokens": tokens or settings.round_max_tokens, "reward": reward, "epochs": args.epochs}
     plan = Plan(args.seed, learning_rate=args.learning_rate, **known)
-    print(
-        "| arm | mean reward | difference (95 %) | n | KL(pi, ref) | seconds |\n|---|---|---|---|---|---|", flush=True
-    )
     asked = {part: [t.prompt for t in mine] for part, mine in tasks.items()}
     run(find_student(settings.student, settings.home), args.methods, asked["train"], asked["gate"], plan)

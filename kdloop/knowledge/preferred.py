@@ -29,20 +29,23 @@ def preferred(means: Means, tasks: Sequence[Task], probes: int = 40, keep: float
 
     Asks the student drafts x probes x 2.5 short completions. Raises Refused for a pack without checks.
     """
-    drafts = drafted(means, checkable(tasks))
-    if not drafts:
-        return 0
-    asked = {t.prompt for t in tasks}
-    others = [t for t in packs.tasks(means.pack.name, "train") if t.prompt not in asked][: round(TRIED * probes)]
-    passed = responses(means, drafts, others)
-    best = np.argsort(-discrimination(passed))[:probes]
-    scores = passed[:, best].mean(1)
+    drafts, scores = scored(means, tasks, probes)
     kept = np.argsort(-scores, kind="stable")[: max(1, round(keep * len(drafts)))]
     for i in kept:
         task, answer, way = drafts[i]
         said = by_teacher(answer, template=way, score=float(scores[i]))
         means.write(task.prompt, said, source="teacher", rater=answer.teacher.name)
     return len(kept)
+
+
+def scored(means: Means, tasks: Sequence[Task], probes: int) -> tuple[list, np.ndarray]:
+    """(drafts that are right, as of `drafted`; their scores, 0 to 1): the mean over the probes that tell best."""
+    drafts, asked = drafted(means, checkable(tasks)), {t.prompt for t in tasks}
+    if not drafts:
+        return [], np.zeros(0)
+    others = [t for t in packs.tasks(means.pack.name, "train") if t.prompt not in asked][: round(TRIED * probes)]
+    passed = responses(means, drafts, others)
+    return drafts, passed[:, np.argsort(-discrimination(passed))[:probes]].mean(1)
 
 
 def drafted(means: Means, tasks: Sequence[Task]) -> list[tuple[Task, object, str]]:

@@ -1,0 +1,91 @@
+"""Does the student learn more from the drafts that help it as an example (knowledge/preferred.py)? Fine-tuning on the
+best and on the worst quarter of a teacher's drafts, and on as many drawn from all of them.
+
+    python -m kdloop bench drafts --pack additions --prompts 300 --held-out 500
+
+Prints the mean reward of one sample for each held-out prompt before and after, as `bench reward` does.
+"""
+
+import argparse
+import random
+import tempfile
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from kdloop import packs
+from kdloop.bench.reward import compare
+from kdloop.knowledge import preferred
+from kdloop.knowledge.rows import Means
+from kdloop.methods import sft
+from kdloop.methods.lora import Plan
+from kdloop.pairs import Example
+from kdloop.raters.teacher import Teacher, Teachers
+from kdloop.selection import by_checks
+from kdloop.settings import Settings
+from kdloop.student import Sampling
+from kdloop.student.base import find_student
+from kdloop.student.transformers import TransformersEngine
+from storage import checkpoints, rounds
+from storage.conversations import Completion, as_prompt
+from storage.database import open_database
+
+SHARE = 0.25  # of the drafts, in each arm
+
+
+def run(source: str, writer: str, pack: str, prompts: int, probes: int, held_out: int, plan: Plan) -> list[dict]:
+    """A row of the table an arm. `writer` is the model directory of the teacher. Raises ValueError for too few drafts
+    that are right, and Refused for a pack without checks."""
+    asked, judged = packs.tasks(pack, "train")[:prompts], packs.tasks(pack, "gate")[:held_out]
+    with tempfile.TemporaryDirectory() as directory:
+        means = means_of(open_database(Path(directory) / "drafts.db"), source, writer, pack, plan)
+        drafts, scores = preferred.scored(means, asked, probes)
+    each = round(SHARE * len(drafts))
+    if not each:
+        raise ValueError(f"{len(drafts)} of {len(preferred.WAYS) * len(asked)} drafts are right: ask more --prompts")
+    chosen, examples = quarters(scores, each, plan.seed), [liked(*d) for d in drafts]
+    for name, rows in chosen.items():
+        print(f"{name}: {each} of {len(drafts)} right drafts, mean score {scores[rows].mean():.3f}", flush=True)
+    arms = {name: partial(on, [examples[i] for i in rows]) for name, rows in chosen.items()}
+    plan = replace(plan, reward=by_checks([*asked, *judged]))
+    return compare(source, arms, [], [t.prompt for t in judged], plan)
+
+
+def means_of(db: Path, source: str, writer: str, pack: str, plan: Plan) -> Means:
+    base, engine = checkpoints.ensure_base(db), TransformersEngine(source)
+    round = rounds.start_round(db, requested="sft", seed=plan.seed, started_by="bench", owner="bench")
+    teachers = Teachers(db, [Teacher("drafts", directory=writer, terms="allowed")])
+    return Means(db, round, ((engine, base),), Sampling(plan.max_tokens), packs.load(pack), teachers=teachers)
+
+
+def quarters(scores: np.ndarray, each: int, seed: int) -> dict[str, list[int]]:
+    """The drafts' places, of each arm."""
+    order = np.argsort(-scores, kind="stable").tolist()
+    return {"best": order[:each], "worst": order[-each:], "any": random.Random(seed).sample(order, each)}
+
+
+def liked(task, answer, way: str) -> Example:
+    said = Completion(way, "", "teacher", None, answer.text, answer.status)
+    return Example(as_prompt(task.prompt), said, None, task.prompt, (task.prompt,))
+
+
+def on(examples: list[Example], model, tokenizer, _, plan: Plan, on_step) -> dict[str, float]:
+    return sft.train(model, tokenizer, examples, plan, on_step)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m kdloop bench drafts", description=__doc__.split("\n")[0])
+    parser.add_argument("--teacher", help="the model directory of who drafts; else the student itself")
+    parser.add_argument("--pack", default="additions", help="its checks say which drafts are right, and reward")
+    parser.add_argument("--prompts", type=int, default=300, help="with a draft for each of the templates")
+    parser.add_argument("--probes", type=int, default=24)
+    parser.add_argument("--held-out", type=int, default=500)
+    parser.add_argument("--epochs", type=float, default=3)
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args(argv)
+    settings = Settings.from_environment()
+    tokens = packs.load(args.pack).max_tokens or settings.round_max_tokens
+    source, plan = find_student(settings.student, settings.home), Plan(args.seed, args.epochs, max_tokens=tokens)
+    run(source, args.teacher or source, args.pack, args.prompts, args.probes, args.held_out, plan)
