@@ -4,8 +4,10 @@ Over Q4_1 weights llama.cpp rounds activations to 8 bits, which changes near-tie
 therefore compared over the same weights written as 16-bit floats, where nothing is rounded so.
 """
 
+import gc
 import json
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +21,7 @@ import torch
 from kdloop import chat, packs
 from kdloop.methods.lora import trainable_student
 from kdloop.settings import Settings
-from kdloop.student import Sampling
+from kdloop.student import EngineUnavailable, Sampling
 from kdloop.student.base import embedded_gguf
 from kdloop.student.engines import chosen, open_engine
 from kdloop.student.gguf import NotConvertible, write_adapter
@@ -194,6 +196,37 @@ def test_a_swap_leaves_the_reply_in_flight_alone(tmp_path, llama, reference, ada
     *_, after = say(settings, serving)
     assert after.checkpoint.version == 1 and after.text
     assert serving.current()[0].logprobs([STORY], [("The sea.", True)]) != llama.logprobs([STORY], [("The sea.", True)])
+
+
+def test_this_process_goes_on_while_another_engine_starts(llama):
+    """xllamacpp holds Python's lock while it loads: started here, this thread would not come to its second look."""
+    starting, looks = Thread(target=llama.load, args=(None,)), 0
+    starting.start()
+    while starting.is_alive():
+        looks += 1
+        time.sleep(0.01)
+    assert looks > 10
+
+
+def test_a_server_that_died_breaks_its_reply_off_and_is_started_again(llama, adapter):
+    engine = llama.load(adapter)
+    (before,) = greedy(engine, 1)
+    reply = engine.stream(STORY, Sampling(400), 1, Event())
+    next(reply)
+    engine.server.child.kill()
+    with pytest.raises(EngineUnavailable, match="Try again"):
+        list(reply)
+    assert greedy(engine, 1) == [before], "with its adapter"
+
+
+def test_a_server_ends_with_its_engine_and_with_this_process(llama):
+    let_go, orphan = llama.load(None), llama.load(None)
+    child = let_go.server.child
+    del let_go
+    gc.collect()
+    assert child.poll() is not None
+    orphan.server.child.stdin.close()  # as the system does when this process ends, however it does
+    assert orphan.server.child.wait(20) == 0
 
 
 def say(settings, serving):

@@ -221,7 +221,7 @@ def engine_of(server, home: Path):
     return open_engine(Settings(home=home, engine="openai", engine_url=url, engine_at_once=4))
 
 
-def in_this_process(home: Path):
+def of_our_own(home: Path):
     return LlamaCppEngine(str(home / "student"), embedded_gguf(""), 1024, 4)
 
 
@@ -238,20 +238,20 @@ def remote(student_home, server):
 
 @pytest.fixture(scope="module")
 def here(student_home):
-    """The same GGUF in this process."""
-    return in_this_process(student_home)
+    """The same GGUF in the engine that starts its own server."""
+    return of_our_own(student_home)
 
 
 @pytest.fixture
 def just_started(student_home):
-    """A server and the same GGUF in this process. They agree to the last bit where both read one text at a time: what
-    is decoded beside it, and what a slot keeps from before, change the rounding."""
+    """A server, and the engine that starts its own, with the same GGUF. They agree to the last bit where both read one
+    text at a time: what is decoded beside it, and what a slot keeps from before, change the rounding."""
     server = llama_server()
-    yield engine_of(server, student_home), in_this_process(student_home)
+    yield engine_of(server, student_home), of_our_own(student_home)
 
 
 @pytest.mark.slow
-def test_llama_server_says_what_llama_cpp_says_in_this_process(just_started, remote):
+def test_llama_server_says_what_the_engine_of_llama_cpp_says(just_started, remote):
     said, same = ([e.complete([as_prompt(q)], GREEDY, [1])[0].text for q in QUESTIONS[:8]] for e in just_started)
     assert said == same
     one, two = (last(e.stream(STORY, Sampling(24), 5, Event())) for e in just_started)
@@ -262,7 +262,7 @@ def test_llama_server_says_what_llama_cpp_says_in_this_process(just_started, rem
 
 
 @pytest.mark.slow
-def test_llama_server_scores_as_llama_cpp_does_in_this_process(just_started):
+def test_llama_server_scores_as_the_engine_of_llama_cpp_does(just_started):
     completions = [("Boil it for seven minutes.", True), ("I would not, zebra 7!", False), ("", True), ("", False)]
     asked = [([as_prompt(q)], [said]) for q, said in zip(QUESTIONS, completions, strict=False)]
     theirs, ours = ([e.logprobs(*one)[0] for one in asked] for e in just_started)

@@ -9,8 +9,10 @@ from scipy.special import expit
 from scipy.stats import spearmanr
 
 from kdloop import packs, pairs
+from kdloop.bench import drafts
 from kdloop.knowledge import preferred
 from kdloop.knowledge.rows import Refused
+from kdloop.methods.lora import Plan
 from storage.database import connect
 
 TASKS = packs.tasks("sums", "train")[:4]
@@ -55,3 +57,20 @@ def test_the_drafts_that_help_the_student_are_kept_and_wrong_ones_are_none(db):
         assert {e.question for e in train} == {t.prompt for t in TASKS}
         with pytest.raises(Refused, match="pack with checks"):
             preferred.preferred(m, packs.tasks("general", "train")[:2])
+
+
+def test_the_arms_are_the_best_the_worst_and_any_quarter():
+    arms = drafts.quarters(np.array([0.1, 0.9, 0.5, 0.7, 0.2, 0.3, 0.8, 0.4]), 2, seed=1)
+    assert (arms["best"], sorted(arms["worst"])) == ([1, 6], [0, 4])
+    assert len(set(arms["any"])) == 2
+
+
+@pytest.mark.slow
+def test_the_student_learns_from_its_own_drafts_in_three_arms(student_home):
+    source = str(student_home / "student")
+    plan = Plan(1, epochs=1, max_tokens=24)
+    rows = drafts.run(source, source, "additions", prompts=24, probes=4, held_out=8, plan=plan)
+    assert [row["arm"] for row in rows] == ["best", "worst", "any"]
+    assert len({row["before"] for row in rows}) == 1 and all(row["kl"] > 0 for row in rows)
+    with pytest.raises(Refused, match="pack with checks"):
+        drafts.run(source, source, "general", prompts=2, probes=2, held_out=2, plan=plan)

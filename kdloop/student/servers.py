@@ -42,7 +42,8 @@ def answering() -> Iterator[None]:
     try:
         yield
     except OpenAIError as error:
-        raise EngineUnavailable(f"The student's server does not answer ({type(error).__name__}: {error})") from error
+        said = f"{type(error).__name__}: {error}".rstrip(".")
+        raise EngineUnavailable(f"The student's server does not answer ({said}). Try again in a minute") from error
 
 
 class VLLM:
