@@ -8,6 +8,7 @@ Prints the mean reward of one sample for each held-out prompt before and after, 
 
 import argparse
 import random
+import sys
 import tempfile
 from dataclasses import replace
 from functools import partial
@@ -57,7 +58,12 @@ def means_of(db: Path, source: str, writer: str, pack: str, plan: Plan) -> Means
     base, engine = checkpoints.ensure_base(db), TransformersEngine(source)
     round = rounds.start_round(db, requested="sft", seed=plan.seed, started_by="bench", owner="bench")
     teachers = Teachers(db, [Teacher("drafts", directory=writer, terms="allowed")])
-    return Means(db, round, ((engine, base),), Sampling(plan.max_tokens), packs.load(pack), teachers=teachers)
+    writers, sampling = ((engine, base),), Sampling(plan.max_tokens)
+    return Means(db, round, writers, sampling, packs.load(pack), teachers=teachers, on_step=tell)
+
+
+def tell(step: int, steps: int) -> None:
+    print(f"{step} of {steps} completions", file=sys.stderr, flush=True)
 
 
 def quarters(scores: np.ndarray, each: int, seed: int) -> dict[str, list[int]]:
