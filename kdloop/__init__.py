@@ -7,7 +7,7 @@ wins it is promoted, and the next chat turn uses it.
 
 import os
 
-# Read by libgomp as it is loaded, so before PyTorch. Once PyTorch has computed backwards, libgomp counts more threads
-# than cores and lets them sleep at every barrier: llama.cpp, which shares it, then writes at half its speed.
+# Read by libgomp as it is loaded, so before PyTorch, and by the processes that are started here. Its default waits for
+# 3 ms at every barrier, which keeps the core from others; waiting passively, llama.cpp writes at a third of its speed.
 os.environ.setdefault("OMP_WAIT_POLICY", "active")
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # 10 microseconds: as fast as 3 ms, and others get the core sooner
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # about 10 microseconds: alone as fast as 3 ms (docs/log.md)
