@@ -7,6 +7,7 @@ import sys
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
+from kdloop.raters import active
 from kdloop.settings import Settings
 from kdloop.student import EngineUnavailable
 from kdloop.student.base import NoStudent
@@ -57,7 +58,9 @@ def serve(settings: Settings, serving: Serving) -> None:
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         supervisor.stop()
+        demo.server.force_exit = True  # uvicorn would wait for the streams of replies under way, which never end now
         demo.close()
+        active.wait()
 
 
 def ask_for_a_gpu() -> None:

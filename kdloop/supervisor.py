@@ -38,6 +38,7 @@ class Supervisor:
         self.round: Round | None = None
         self.stopwatch, self.last_turn = Stopwatch(), time.monotonic()
         self.stopping, self.lock = Event(), RLock()
+        self.thread: Thread | None = None
         self.streaming, self.pace = 0, Lock()  # replies under way
         self.saving, self.renew_at = Lock(), 0.0
 
@@ -206,7 +207,8 @@ class Supervisor:
                 print(f"kdloop: {error}; trying again", file=sys.stderr, flush=True)
 
     def run_in_background(self) -> None:
-        Thread(target=self.run_forever, name="supervisor", daemon=True).start()
+        self.thread = Thread(target=self.run_forever, name="supervisor", daemon=True)
+        self.thread.start()
 
     def wait(self) -> Round:
         """Watch the running round to its end; for callers without a background thread."""
@@ -219,6 +221,8 @@ class Supervisor:
     def stop(self) -> None:
         """The app ends: so does its round."""
         self.stopping.set()
+        if self.thread:
+            self.thread.join()  # its tick may start a round, or load a champion
         with self.lock:
             if self.child:
                 self.end("failed", "The app was stopped during this round")

@@ -7,6 +7,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -173,3 +174,27 @@ def test_a_round_that_ended_unjudged_leaves_no_candidate(started):
     assert (k.status, bool(k.pruned_at), directory.exists()) == ("rejected", True, False)
     with pytest.raises(rounds.RoundEnded):
         rounds.advance(db, round.id, "training")
+
+
+class Late(Counting):
+    """Each second a round is due, which starts half a second later."""
+
+    def tick(self):
+        self.late.set()
+        time.sleep(0.5)
+        super().tick()
+
+    def due(self):
+        return "votes"
+
+
+def test_what_is_under_way_when_the_app_ends_starts_no_round_that_outlives_it(tmp_path):
+    settings = Settings(home=tmp_path)
+    checkpoints.ensure_base(open_database(settings.db))
+    supervisor = Late(settings)
+    supervisor.late = Event()
+    supervisor.run_in_background()
+    supervisor.late.wait()
+    supervisor.stop()
+    time.sleep(1)
+    assert supervisor.child is None and not [r for r in rounds.list_rounds(settings.db, 8) if not r.finished_at]

@@ -1,7 +1,10 @@
 """What waits on the Teach tab, and in which order; a vote, a skip, a better answer, and their undo."""
 
 import random
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import gradio as gr
 import pytest
@@ -192,3 +195,23 @@ def test_what_to_ask_next_follows_the_votes_of_this_minute(db):
         if row.source == "human":
             feedback.take_back(db, "ann", row.id)
     assert refitted(db) == [settled, open_still], "what is taken back is forgotten"
+
+
+ENDS = """
+import sys
+from pathlib import Path
+from kdloop.raters import active
+db = Path(sys.argv[1])
+active.latest(db)
+active.wait()
+print(len(active.KNOWN[db].sure))
+"""
+
+
+def test_an_app_that_ends_amid_a_refit_waits_for_it(db):
+    waits(db, PUBLIC[0], "Bread and stone.", "River cloud music garden winter letter stone " * 3, 0.55)
+    for i in range(60):
+        vote_on(db, i, likes_short=True)
+    here = Path(__file__).parent.parent
+    app = subprocess.run([sys.executable, "-c", ENDS, str(db)], cwd=here, capture_output=True, text=True)
+    assert (app.returncode, app.stdout.strip()) == (0, "1") and "Traceback" not in app.stderr, app.stderr

@@ -1,7 +1,8 @@
 """Active choice: of the pairs that wait on the Teach tab, how sure the preference model is by the votes of this minute.
 
 Each round has stored how sure it was; a vote since then may have settled a pair, and a rater who proved unreliable may
-have unsettled one. The model is refitted in a thread of its own, where votes have come; nobody waits for it.
+have unsettled one. The model is refitted in a thread of its own, where votes have come. Only the app's end waits for
+it: Python aborts where a daemon thread is within PyTorch meanwhile, and another may start no threads any more.
 """
 
 from dataclasses import dataclass, field
@@ -32,13 +33,20 @@ def latest(db: Path) -> dict[str, float]:
     known, votes = KNOWN.setdefault(db, Estimates()), feedback.count_votes(db)
     with known.lock:
         if votes != known.votes and not (known.refit and known.refit.is_alive()):
-            known.votes, known.refit = votes, Thread(target=update, args=(db, known), name="refit", daemon=True)
+            known.votes, known.refit = votes, Thread(target=update, args=(db, known), name="refit")
             known.refit.start()
         return known.sure
 
 
 def update(db: Path, known: Estimates) -> None:
     known.sure = estimate(db)
+
+
+def wait() -> None:
+    """Until the refits that have begun are done."""
+    for known in list(KNOWN.values()):
+        if known.refit:
+            known.refit.join()
 
 
 def estimate(db: Path) -> dict[str, float]:

@@ -51,7 +51,7 @@ def running(home: Path, **environment):
     finally:  # a failed test's app would go on computing beside all that follow
         process.terminate()
         ended = process.wait(30)
-    assert ended == 0
+    assert ended == 0, f"the app ended with {ended}:\n{log.read_text()}"
 
 
 def fill_with_hostile_text(db: Path) -> None:
