@@ -13,14 +13,8 @@ from kdloop.settings import Settings
 from storage import snapshots
 from storage.database import open_database
 
-TABLES = (
-    "methods",
-    "divergence",
-    "cost",
-    "reward",
-    "drafts",
-    "capacity",
-)  # of `bench`: comparisons with options of their own
+# Of `bench`: comparisons with options of their own.
+TABLES = ("methods", "divergence", "cost", "reward", "drafts", "capacity")
 
 
 def main(argv: list[str] | None = None) -> int:

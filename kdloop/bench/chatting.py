@@ -25,17 +25,17 @@ from kdloop.student.serving import Serving, fingerprint
 from kdloop.supervisor import Supervisor
 from storage import checkpoints, conversations, feedback, rounds
 from storage.conversations import as_prompt
+from storage.synthetic import fill
 
 SILENCE = 100.0  # ms that a swap may cost
 REPLIES, PAUSE = 20, 2.0  # of a chat, seconds after each
 WRITERS, VOTES = 50, 20  # so many writers, so many votes each
-ROUND = Recipe(  # nobody votes here: a round that learns from what passes checks
-    "bench", pack="additions", method="sft", prompts=16, passes=192, knowledge=({"source": "verified", "n": 6},)
-)
+MADE_UP = 2000  # votes that the round beside them learns from: it must outlast them
+ROUND = Recipe("bench", method="dpo", examples=MADE_UP, passes=3 * MADE_UP)
 
 
 @contextmanager
-def home_with_student() -> Iterator[tuple[Settings, Serving]]:
+def home_with_student() -> Iterator[Settings]:
     """A new home that borrows the converted student."""
     mine = Settings.from_environment()
     with tempfile.TemporaryDirectory() as home:
@@ -43,12 +43,17 @@ def home_with_student() -> Iterator[tuple[Settings, Serving]]:
         new_database(home)
         if not mine.student:
             (settings.home / "student").symlink_to(find_student("", mine.home))
-        yield settings, Serving(settings.db, lambda: open_engine(settings))
+        yield settings
+
+
+def served(settings: Settings) -> Serving:
+    return Serving(settings.db, lambda: open_engine(settings))
 
 
 def swap() -> Iterator[Figure]:
     """The longest silence within a reply while another version is loaded beside it, and within one left alone."""
-    with home_with_student() as (settings, serving):
+    with home_with_student() as settings:
+        serving = served(settings)
         publish_random(settings, serving.base)
         base, trained = (k.id for k in checkpoints.lineage(settings.db))
         ended = []
@@ -65,8 +70,8 @@ def swap() -> Iterator[Figure]:
 def during_a_round() -> Iterator[Figure]:
     """First tokens and speed of one person's replies while a round trains, which stands still for each of them, and
     before it began."""
-    with home_with_student() as (settings, serving):
-        supervisor = Supervisor(settings, serving)
+    with home_with_student() as settings:
+        supervisor = Supervisor(settings, served(settings))
         idle = chat(supervisor)
         with training(supervisor):
             beside = chat(supervisor)
@@ -80,12 +85,13 @@ def during_a_round() -> Iterator[Figure]:
 def votes() -> Iterator[Figure]:
     """The slowest of a hundred votes while a round trains, 50 people voting without a pause, against one person alone
     before; none may be lost."""
-    with home_with_student() as (settings, serving):
-        db, supervisor = settings.db, Supervisor(settings, serving)
+    with home_with_student() as settings:
+        db = settings.db
         alone = vote_times(db, 1)
-        with training(supervisor):
+        with training(Supervisor(settings)):
             together = vote_times(db, WRITERS)
-        cast, lost = len(together), len(together) + len(alone) - feedback.count_votes(db)[0]
+        cast, counted = len(together), feedback.count_votes(db)[0] - MADE_UP
+        lost = len(alone) + cast - counted
     name = f"vote p99, {WRITERS} writers and a round ({lost} of {cast} lost)"
     yield Figure(f"{name} ÷ 1", p(together, 99), p(alone, 99), "ms", p(together, 99) / p(alone, 99), n=cast)
     yield within(name, p(together, 99), WAIT, "ms", cast)
@@ -93,8 +99,9 @@ def votes() -> Iterator[Figure]:
 
 @contextmanager
 def training(supervisor: Supervisor) -> Iterator[None]:
-    """A round that trains meanwhile."""
+    """A round that trains meanwhile, on made-up votes."""
     db = supervisor.settings.db
+    fill(db, feedback.count_votes(db)[0] + MADE_UP, [1])
     round = supervisor.start(started_by="bench", recipe=ROUND.as_dict())
     supervisor.run_in_background()
     try:

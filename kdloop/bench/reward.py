@@ -18,6 +18,7 @@ import torch
 from transformers import AutoTokenizer
 
 from kdloop import packs
+from kdloop.bench.divergence import ask
 from kdloop.methods import METHODS, losses, sft
 from kdloop.methods.divergence import Teacher
 from kdloop.methods.lora import OnStep, Plan, trainable_student
@@ -58,11 +59,11 @@ def measure(model, tokenizer, questions: list[str], plan: Plan) -> tuple[np.ndar
     """(rewards of one sample a question, KL(pi | ref) in nats a token on them; ref is the student without adapter)."""
     torch.manual_seed(plan.seed)
     written = write(model, tokenizer, [as_prompt(q) for q in questions], plan)
-    apart = []
-    for question, k in zip(questions, written, strict=True):
-        own = [sequence(tokenizer, as_prompt(question), k)]
-        z, targets = completion_logits(model, own)
-        p, q = (x[targets != -100].log_softmax(-1) for x in (z, Teacher().logits(model, own)))
+    own, apart = [sequence(tokenizer, as_prompt(q), k) for q, k in zip(questions, written, strict=True)], []
+    for at in range(0, len(own), plan.batch):
+        batch = own[at : at + plan.batch]
+        z, targets = completion_logits(model, batch)
+        p, q = (x[targets != -100].log_softmax(-1) for x in (z, Teacher().logits(model, batch)))
         apart.append(losses.forward_kl(p, q))
     rewards = [plan.reward(q, k.text) for q, k in zip(questions, written, strict=True)]
     return np.array(rewards), torch.cat(apart).mean().item()
@@ -70,7 +71,7 @@ def measure(model, tokenizer, questions: list[str], plan: Plan) -> tuple[np.ndar
 
 def run(source: str, names: list[str], prompts: list[str], held_out: list[str], plan: Plan) -> list[dict]:
     """A row of the table for the control and each method."""
-    return compare(source, arms(names), [Example(as_prompt(q), None, None, q, (q,)) for q in prompts], held_out, plan)
+    return compare(source, arms(names), [ask(q) for q in prompts], held_out, plan)
 
 
 def compare(source: str, arms: dict, examples: list[Example], held_out: list[str], plan: Plan) -> list[dict]:

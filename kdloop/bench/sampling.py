@@ -1,30 +1,58 @@
-"""Sampling for a round: 16 prompts x 4 at a time, as `knowledge/self_knowledge.py` asks, in each of the two engines."""
+"""Sampling for a round: 16 prompts x 4 at a time, as `knowledge/self_knowledge.py` asks, by the engine that rounds use
+and by a batched `generate` of the same model, in the same dtype, with the same sampling."""
 
 import time
 from collections.abc import Iterator
+
+import torch
 
 from kdloop import packs
 from kdloop.bench import Figure, in_turns
 from kdloop.knowledge.self_knowledge import SPREAD, N
 from kdloop.settings import Settings
-from kdloop.student import Engine, Sampling
-from kdloop.student.engines import ENGINES
-from storage.conversations import as_prompt
+from kdloop.student import Sampling
+from kdloop.student.base import find_student
+from kdloop.student.prompts import prompt_ids
+from kdloop.student.transformers import TransformersEngine, device_and_dtype
+from storage.conversations import Message, as_prompt
 
 PROMPTS = 16
 
 
 def sampling() -> Iterator[Figure]:
-    """Completions a second; the turns go through 80 of the prompts."""
+    """Completions a second; the turns go through 96 of the prompts."""
     settings = Settings.from_environment()
-    ours, theirs = (ENGINES[name](settings) for name in ("llamacpp", "transformers"))
-    found = in_turns(lambda i: drawn(settings, ours, i), lambda i: drawn(settings, theirs, i))
-    ratio = found[0] / found[1]
-    yield Figure("sampling 16 prompts x 4 ÷ transformers batched", *found, "completions/s", ratio, ">= 1.3")
+    engine = TransformersEngine(find_student(settings.student, settings.home), dtype=device_and_dtype()[1])
+    how = Sampling(settings.round_max_tokens, temperature=SPREAD)
+
+    def ours(turn: int) -> float:
+        asked = prompts(turn)
+        return speed(asked, lambda: engine.complete(asked, how, list(range(len(asked)))))
+
+    def theirs(turn: int) -> float:
+        asked = prompts(turn)
+        return speed(asked, lambda: generated(engine, asked, how))
+
+    found = in_turns(ours, theirs)
+    name = f"sampling {PROMPTS} prompts x {N} ÷ transformers batched"
+    yield Figure(name, *found, "completions/s", found[0] / found[1], ">= 1.3")
 
 
-def drawn(settings: Settings, engine: Engine, turn: int) -> float:
-    questions = packs.prompts("general", "train")[turn * PROMPTS :][:PROMPTS]
-    asked, begun = [as_prompt(q) for q in questions for _ in range(N)], time.monotonic()
-    engine.complete(asked, Sampling(settings.round_max_tokens, temperature=SPREAD), list(range(len(asked))))
+def prompts(turn: int) -> list[list[Message]]:
+    return [as_prompt(q) for q in packs.prompts("general", "train")[turn * PROMPTS :][:PROMPTS] for _ in range(N)]
+
+
+def speed(asked: list, complete) -> float:
+    begun = time.monotonic()
+    complete()
     return len(asked) / (time.monotonic() - begun)
+
+
+def generated(engine: TransformersEngine, asked: list[list[Message]], how: Sampling) -> list[str]:
+    """As a user of transformers would: all of them in one padded batch."""
+    heads = [prompt_ids(engine.tokenizer, p) for p in asked]
+    inputs = engine.tokenizer.pad({"input_ids": heads}, return_tensors="pt").to(engine.model.device)
+    torch.manual_seed(1)
+    sampled = {"do_sample": True, "temperature": how.temperature, "top_k": how.top_k, "top_p": how.top_p}
+    out = engine.model.generate(**inputs, max_new_tokens=how.max_tokens, **sampled)
+    return engine.tokenizer.batch_decode(out[:, inputs["input_ids"].size(1) :], skip_special_tokens=True)

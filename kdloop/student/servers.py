@@ -151,43 +151,35 @@ class LlamaServer:
         return {"model": self.base, "lora": [{"id": id, "scale": scale} for id, scale in scales.items()]}
 
     def sampled(self, adapter: Adapter | None, head: list[int], sampling: Sampling, seed: int, end: int) -> dict:
-        return self.wanted(adapter) | llama_sampled(head, sampling, seed)
+        """The order of samplers is SeededSampler's: top_k, then the temperature, then top_p."""
+        return self.wanted(adapter) | {
+            "prompt": head,
+            "max_tokens": sampling.max_tokens,
+            "temperature": sampling.temperature,
+            "top_k": sampling.top_k,
+            "top_p": sampling.top_p,
+            "samplers": ["top_k", "temperature", "top_p"],
+            "seed": seed % SEEDS,
+            "cache_prompt": True,
+        }
 
     def scoring(self, adapter: Adapter | None, head: list[int], tail: list[int], end: int) -> dict:
-        return self.wanted(adapter) | llama_scoring(head, tail, end)
+        """A grammar lets nothing but the completion's own tokens be drawn, one by one: log-probabilities are taken
+        before it, from what the student alone would say. The end of the turn is what a grammar allows where it is at
+        its end; the bias chooses it among the tokens that end a text."""
+        spelled = " ".join(f"<[{id}]>" for id in (tail[:-1] if tail[-1] == end else tail))
+        return self.wanted(adapter) | {
+            "prompt": head,
+            "max_tokens": len(tail),
+            "temperature": 0,
+            "logprobs": 1,
+            "grammar": "root ::= " + (spelled or '""'),
+            "logit_bias": [[end, 100]],
+        }
 
     def scores(self, told: Completion, head: list[int], tail: list[int]) -> list[float]:
         logprobs = told.choices[0].logprobs
         return [token["logprob"] for token in logprobs.model_extra["content"]] if logprobs else []
-
-
-def llama_sampled(head: list[int], sampling: Sampling, seed: int) -> dict:
-    """The order of samplers is SeededSampler's: top_k, then the temperature, then top_p."""
-    return {
-        "prompt": head,
-        "max_tokens": sampling.max_tokens,
-        "temperature": sampling.temperature,
-        "top_k": sampling.top_k,
-        "top_p": sampling.top_p,
-        "samplers": ["top_k", "temperature", "top_p"],
-        "seed": seed % SEEDS,
-        "cache_prompt": True,
-    }
-
-
-def llama_scoring(head: list[int], tail: list[int], end: int) -> dict:
-    """A grammar lets nothing but the completion's own tokens be drawn, one by one: log-probabilities are taken before
-    it, from what the student alone would say. The end of the turn is what a grammar allows where it is at its end; the
-    bias chooses it among the tokens that end a text."""
-    spelled = " ".join(f"<[{id}]>" for id in (tail[:-1] if tail[-1] == end else tail))
-    return {
-        "prompt": head,
-        "max_tokens": len(tail),
-        "temperature": 0,
-        "logprobs": 1,
-        "grammar": "root ::= " + (spelled or '""'),
-        "logit_bias": [[end, 100]],
-    }
 
 
 Server = VLLM | LlamaServer
