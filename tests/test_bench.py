@@ -1,11 +1,15 @@
 """The bench's machinery, on databases made small. Its numbers are for quiet machines: docs/log.md."""
 
 import json
+import re
+from dataclasses import replace
 
 import pytest
 
 from kdloop import bench
-from kdloop.bench import Figure, data, figures, raters
+from kdloop.bench import Figure, chatting, data, figures, raters, rounds, sampling
+from kdloop.student import Sampling
+from kdloop.student.transformers import TransformersEngine
 
 
 def test_a_run_writes_every_figure_and_refuses_unknown_names(tmp_path, monkeypatch, capsys):
@@ -34,3 +38,41 @@ def test_turns_alternate_and_the_first_is_not_measured():
     seen = []
     found = bench.in_turns(lambda i: seen.append("ours") or i, lambda i: seen.append("theirs") or 10 * i, n=3)
     assert found == (2, 20) and seen == ["ours", "theirs"] * 4
+
+
+@pytest.mark.slow
+def test_what_people_notice_of_a_round_is_measured_while_it_trains(tiny_student, monkeypatch, capsys):
+    monkeypatch.setenv("KDLOOP_STUDENT", tiny_student)
+    for name, small in {"MADE_UP": 200, "REPLIES": 3, "PAUSE": 0.1, "WRITERS": 4, "VOTES": 5}.items():
+        monkeypatch.setattr(chatting, name, small)
+    monkeypatch.setattr(chatting, "ROUND", replace(chatting.ROUND, examples=200, passes=600))
+    bench.run(["votes", "chatting", "swap"], None)
+    said = capsys.readouterr().out
+    assert "vote p99, 4 writers and a round (0 of 20 lost)" in said and "(0 of 12 replies failed)" in said
+    assert "first token during a round" in said and "decode during a round" in said
+
+
+@pytest.mark.slow
+def test_sampling_is_compared_with_generate_on_the_same_prompts(tiny_student, monkeypatch):
+    monkeypatch.setenv("KDLOOP_STUDENT", tiny_student)
+    monkeypatch.setenv("KDLOOP_ROUND_MAX_TOKENS", "16")
+    monkeypatch.setattr(sampling, "PROMPTS", 2)
+    engine = TransformersEngine(tiny_student)
+    asked = sampling.prompts(3)
+    assert len(asked) == 2 * sampling.N and len(sampling.generated(engine, asked, Sampling(16))) == len(asked)
+    [figure] = sampling.sampling()
+    assert figure.ours > 0 and figure.baseline > 0 and figure.bar == ">= 1.3"
+
+
+@pytest.mark.slow
+def test_both_halves_of_a_round_do_the_same_work(student_home, monkeypatch):
+    """The real student, as a random one ends no completion. The plain script's loss is a little less on short ones: it
+    counts the line feed that the template writes after the end of a turn, which is certain."""
+    monkeypatch.setenv("KDLOOP_HOME", str(student_home))
+    monkeypatch.setenv("KDLOOP_ROUND_MAX_TOKENS", "24")
+    for name, small in {"PROMPTS": 1, "PAIRS": 4, "HELD_OUT": 2, "N": 1}.items():
+        monkeypatch.setattr(rounds, name, small)
+    *phases, whole = rounds.round_phases()
+    losses = [float(x) for x in re.findall(r"\d+\.\d+", whole.name)]
+    assert [f.name.split()[-1] for f in phases] == ["sample", "train", "judge"] and whole.bar == ">= 2"
+    assert losses[0] == pytest.approx(losses[1], rel=0.1)

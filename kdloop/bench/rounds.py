@@ -22,7 +22,7 @@ from kdloop.student.transformers import TransformersEngine, device_and_dtype
 from kdloop.supervisor import KEEP_MEMORY
 from storage.conversations import Completion, as_prompt
 
-PROMPTS, PAIRS, HELD_OUT = 16, 24, 32
+PROMPTS, PAIRS, HELD_OUT = 4, 8, 8
 PHASES = ("sample", "train", "judge")
 
 
