@@ -41,6 +41,7 @@ class Feedback:
 
 
 BLOCKED = "select person from raters where weight = 0"
+BY_BLOCKED = f"+f.source = 'human' and f.retracted_at is null and f.rater in ({BLOCKED})"  # + : by the index of raters
 
 
 def add_feedback(
@@ -152,7 +153,7 @@ def count_votes(db: Path) -> tuple[int, int]:
             c.execute(
                 "select (select coalesce(sum(live), 0) from vote_counts) - count(*), "
                 "(select coalesce(sum(fresh), 0) from vote_counts) - count(*) filter (where not used) "
-                f"from feedback where source = 'human' and retracted_at is null and rater in ({BLOCKED})"
+                f"from feedback f where {BY_BLOCKED}"
             ).fetchone()
         )
 
@@ -212,7 +213,7 @@ def duels(db: Path) -> list[tuple[int, int, float, int]]:
         rows = c.execute(
             "select d.chosen_by, d.rejected_by, d.score, d.n - (select count(*) from feedback f where f.chosen_by = "
             "d.chosen_by and f.rejected_by = d.rejected_by and coalesce(f.score, 1) = d.score and f.channel = 'choice' "
-            f"and f.source = 'human' and f.retracted_at is null and f.rater in ({BLOCKED})) "
+            f"and {BY_BLOCKED}) "
             "from duel_counts d order by 1, 2, 3"
         ).fetchall()
     return [tuple(r) for r in rows if r[3] > 0]

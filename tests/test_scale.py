@@ -172,7 +172,7 @@ def test_no_question_of_the_page_scans_a_big_table(db, name, queries):
     with connect(db) as c:
         for query in asked:
             for step in plan(c, query):
-                assert not scans(step), f"{step}: {query}"
+                assert not scans(step) and not (reads_all_votes(step) and "limit" not in query), f"{step}: {query}"
 
 
 def plan(c, query: str) -> list[str]:
@@ -187,3 +187,8 @@ def scans(step: str) -> bool:
     words = step.split()
     alias = {"f": "feedback", "k": "completions", "t": "turns", "v": "conversations"}
     return words[0] == "SCAN" and alias.get(words[1], words[1]) in BIG and "feedback_unsure" not in step
+
+
+def reads_all_votes(step: str) -> bool:
+    """All that people ever said, where nothing but its source is searched for."""
+    return step.endswith("feedback_live (source=?)")
