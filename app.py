@@ -58,7 +58,8 @@ def serve(settings: Settings, serving: Serving) -> None:
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         supervisor.stop()
-        demo.server.force_exit = True  # uvicorn would wait for the streams of replies under way, which never end now
+        for connection in list(demo.server.server_state.connections):  # uvicorn would wait for replies under way
+            connection.loop.call_soon_threadsafe(connection.transport.abort)
         demo.close()
         active.wait()
 

@@ -1,6 +1,5 @@
 """The database: the page's questions and a round's reading at 10^3 to 10^6 votes."""
 
-import resource
 import statistics
 import subprocess
 import sys
@@ -86,6 +85,8 @@ def read(db: Path) -> tuple[float, float]:
 
 
 def read_here(db: Path) -> tuple[float, float]:
+    """The peak is this program's: ru_maxrss would be its parent's, where that was larger when it started this one."""
     begun = time.monotonic()
     pairs.from_feedback(db)
-    return time.monotonic() - begun, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    seconds, status = time.monotonic() - begun, Path("/proc/self/status").read_text()
+    return seconds, int(status.partition("VmHWM:")[2].split()[0]) / 1024
