@@ -1,7 +1,6 @@
 """The bench's machinery, on databases made small. Its numbers are for quiet machines: docs/log.md."""
 
 import json
-import re
 from dataclasses import replace
 
 import pytest
@@ -65,14 +64,12 @@ def test_sampling_is_compared_with_generate_on_the_same_prompts(tiny_student, mo
 
 
 @pytest.mark.slow
-def test_both_halves_of_a_round_do_the_same_work(student_home, monkeypatch):
-    """The real student, as a random one ends no completion. The plain script's loss is a little less on short ones: it
-    counts the line feed that the template writes after the end of a turn, which is certain."""
-    monkeypatch.setenv("KDLOOP_HOME", str(student_home))
-    monkeypatch.setenv("KDLOOP_ROUND_MAX_TOKENS", "24")
-    for name, small in {"PROMPTS": 1, "PAIRS": 4, "HELD_OUT": 2, "N": 1}.items():
+def test_both_halves_of_a_round_do_the_same_work(tiny_student, tmp_path, monkeypatch):
+    for name, small in {"PROMPTS": 2, "HELD_OUT": 2}.items():
         monkeypatch.setattr(rounds, name, small)
-    *phases, whole = rounds.round_phases()
-    losses = [float(x) for x in re.findall(r"\d+\.\d+", whole.name)]
-    assert [f.name.split()[-1] for f in phases] == ["sample", "train", "judge"] and whole.bar == ">= 2"
-    assert losses[0] == pytest.approx(losses[1], rel=0.1)
+    pairs = [{"prompt": f"On {i}?", "chosen": f"Take {i}.", "rejected": f"It is {i}, or not."} for i in range(8)]
+    path = tmp_path / "job.json"
+    path.write_text(json.dumps(rounds.job(tiny_student, 8, pairs)))
+    ours, plain = (rounds.measured(f"kdloop.bench.{half}", path) for half in ("rounds", "plain_trl"))
+    assert ours.keys() == plain.keys() == {*rounds.PHASES, "loss"} and min(*ours.values(), *plain.values()) > 0
+    assert ours["loss"] == pytest.approx(plain["loss"], rel=0.02)

@@ -30,7 +30,9 @@ def round_phases() -> Iterator[Figure]:
     """Medians in seconds; the two take turns."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "job.json"
-        path.write_text(json.dumps(job()))
+        settings = Settings.from_environment()
+        source, limit = find_student(settings.student, settings.home), settings.round_max_tokens
+        path.write_text(json.dumps(job(source, limit, own_pairs(source, limit))))
         turns = [
             (measured("kdloop.bench.rounds", path, **KEEP_MEMORY), measured("kdloop.bench.plain_trl", path))
             for _ in range(N)
@@ -49,27 +51,28 @@ def measured(module: str, path: Path, **environment: str) -> dict:
     return json.loads(ended.stdout.splitlines()[-1])
 
 
-def job() -> dict:
+def own_pairs(source: str, limit: int) -> list[dict]:
     """Pairs of the student's own finished completions, the shorter one chosen."""
-    from kdloop.methods import dpo, lora
-
-    settings = Settings.from_environment()
-    source, train = find_student(settings.student, settings.home), packs.prompts("general", "train")
-    questions, limit = train[PROMPTS:][: 4 * PAIRS], settings.round_max_tokens
+    questions = packs.prompts("general", "train")[PROMPTS:][: 4 * PAIRS]
     asked = [as_prompt(q) for q in questions for _ in range(2)]
     samples = TransformersEngine(source).complete(asked, Sampling(2 * limit), list(range(len(asked))))
-    pairs = [
+    return [
         {"prompt": q, "chosen": short.text, "rejected": long.text}
         for q, a, b in zip(questions, samples[::2], samples[1::2], strict=True)
         for short, long in [sorted((a, b), key=lambda s: s.completion_tokens)]
         if a.status == b.status == "finished" and a.text and b.text and a.text != b.text
-    ]
+    ][:PAIRS]
+
+
+def job(source: str, limit: int, pairs: list[dict]) -> dict:
+    from kdloop.methods import dpo, lora
+
     return {
         "model": source,
-        "prompts": train[:PROMPTS],
+        "prompts": packs.prompts("general", "train")[:PROMPTS],
         "n": EACH,
         "max_tokens": limit,
-        "pairs": pairs[:PAIRS],
+        "pairs": pairs,
         "held_out": packs.prompts("general", "gate")[:HELD_OUT],
         "anchor": dpo.ANCHOR,
         "beta": dpo.BETA,

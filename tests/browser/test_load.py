@@ -20,7 +20,7 @@ def test_an_app_that_nobody_uses_leaves_the_computer_to_others(app):
     before = process.cpu_times()
     time.sleep(10)
     after = process.cpu_times()
-    assert after.user + after.system - before.user - before.system < 0.35
+    assert after.user + after.system - before.user - before.system < 0.45
 
 
 def test_no_vote_is_lost_and_nobody_sees_an_error_when_many_come_at_once(app):
