@@ -40,7 +40,6 @@ ROLES = """
   mend()
 }
 """
-POLL_SECONDS = 0.02  # Gradio looks for new events a thousand times a second, which keeps a core at 5 % for nobody
 INK, INK_DARK = "*primary_800", "*primary_200"  # Soft's own primary_500 is too pale to read on its tints
 THEME = gr.themes.Soft(primary_hue="teal", font=("system-ui", "sans-serif")).set(
     body_background_fill="*neutral_50",
@@ -116,8 +115,7 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor) -> gr.Bl
 
 
 def launch(demo: gr.Blocks, settings: Settings) -> None:
-    queue = demo.queue(max_size=64, default_concurrency_limit=4, api_open=False)._queue
-    queue.sleep_when_free = queue.progress_update_sleep_when_free = POLL_SECONDS
+    demo.queue(max_size=64, default_concurrency_limit=4, api_open=False)
     app, _, _ = demo.launch(
         server_name=settings.host,
         server_port=settings.port,
