@@ -58,7 +58,7 @@ def test_sampling_is_compared_with_generate_on_the_same_prompts(tiny_student, mo
     monkeypatch.setattr(sampling, "PROMPTS", 2)
     engine = TransformersEngine(tiny_student)
     asked = sampling.prompts(3)
-    assert len(asked) == 2 * sampling.N and len(sampling.generated(engine, asked, Sampling(16))) == len(asked)
+    assert len(asked) == 2 * sampling.N and len(sampling.generated(engine, Sampling(16), asked)) == len(asked)
     [figure] = sampling.sampling()
     assert figure.ours > 0 and figure.baseline > 0 and figure.bar == ">= 1.3"
 

@@ -175,7 +175,7 @@ def waits(db, question, chosen, rejected, sure):
 
 def refitted(db):
     active.latest(db)
-    active.KNOWN[db].refit.join()
+    active.wait()
     return [a.id for a in collect.lessons(db, "bob")]
 
 

@@ -2,7 +2,8 @@
 and by a batched `generate` of the same model, in the same dtype, with the same sampling."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 
@@ -25,15 +26,10 @@ def sampling() -> Iterator[Figure]:
     engine = TransformersEngine(find_student(settings.student, settings.home), dtype=device_and_dtype()[1])
     how = Sampling(settings.round_max_tokens, temperature=SPREAD)
 
-    def ours(turn: int) -> float:
-        asked = prompts(turn)
-        return speed(asked, lambda: engine.complete(asked, how, list(range(len(asked)))))
+    def ours(asked: list[list[Message]]):
+        engine.complete(asked, how, list(range(len(asked))))
 
-    def theirs(turn: int) -> float:
-        asked = prompts(turn)
-        return speed(asked, lambda: generated(engine, asked, how))
-
-    found = in_turns(ours, theirs)
+    found = in_turns(lambda i: speed(prompts(i), ours), lambda i: speed(prompts(i), partial(generated, engine, how)))
     name = f"sampling {PROMPTS} prompts x {N} ÷ transformers batched"
     yield Figure(name, *found, "completions/s", found[0] / found[1], ">= 1.3")
 
@@ -42,13 +38,13 @@ def prompts(turn: int) -> list[list[Message]]:
     return [as_prompt(q) for q in packs.prompts("general", "train")[turn * PROMPTS :][:PROMPTS] for _ in range(N)]
 
 
-def speed(asked: list, complete) -> float:
+def speed(asked: list[list[Message]], complete: Callable) -> float:
     begun = time.monotonic()
-    complete()
+    complete(asked)
     return len(asked) / (time.monotonic() - begun)
 
 
-def generated(engine: TransformersEngine, asked: list[list[Message]], how: Sampling) -> list[str]:
+def generated(engine: TransformersEngine, how: Sampling, asked: list[list[Message]]) -> list[str]:
     """As a user of transformers would: all of them in one padded batch."""
     heads = [prompt_ids(engine.tokenizer, p) for p in asked]
     inputs = engine.tokenizer.pad({"input_ids": heads}, return_tensors="pt").to(engine.model.device)
