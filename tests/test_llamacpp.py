@@ -11,12 +11,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Thread, Timer
 
 import gguf
 import numpy as np
 import pytest
 import torch
+from openai import OpenAI
 
 from kdloop import chat, packs
 from kdloop.methods.lora import trainable_student
@@ -217,6 +218,15 @@ def test_a_server_that_died_breaks_its_reply_off_and_is_started_again(llama, ada
     with pytest.raises(EngineUnavailable, match="Try again"):
         list(reply)
     assert greedy(engine, 1) == [before], "with its adapter"
+
+
+def test_a_server_that_is_about_to_be_gone_is_started_again(llama):
+    """The system closes the connections of a killed process before it tells that the process ended."""
+    engine = llama.load(None)
+    (before,) = greedy(engine, 1)
+    engine.server.connected = OpenAI(base_url="http://127.0.0.1:9/v1", api_key="nobody listens there")
+    Timer(0.1, engine.server.child.kill).start()
+    assert greedy(engine, 1) == [before]
 
 
 def test_a_server_ends_with_its_engine_and_with_this_process(llama):

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 
-from openai import BadRequestError, NotFoundError
+from openai import APIConnectionError, APITimeoutError, BadRequestError, NotFoundError
 from transformers import AutoTokenizer
 
 from kdloop.student import EngineUnavailable, NoLogprobs, Sample, Sampling
@@ -95,14 +95,17 @@ class OpenAIEngine:
         return scores + self.score(head + now, later)
 
     def create(self, written: Callable[[], dict], stream: bool = False):
-        """A server that was started again has forgotten its adapters: it is given ours once more."""
+        """Twice where the server may have been started again: at another address, or without our adapter."""
         try:
             return self.post(written(), stream)
         except (NotFoundError, BadRequestError):
             if self.adapter is None:
                 raise
             self.server.load(self.adapter)
-            return self.post(written(), stream)
+        except APIConnectionError as error:
+            if isinstance(error, APITimeoutError):
+                raise
+        return self.post(written(), stream)
 
     def post(self, body: dict, stream: bool):
         """The body as it is: some of its fields are the server's own."""
