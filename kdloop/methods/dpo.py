@@ -16,6 +16,7 @@ from trl import DPOConfig, DPOTrainer
 from kdloop.methods.lm_head import score_label_positions_only
 from kdloop.methods.lora import Method, OnStep, Plan, bucketed, common_arguments, run
 from kdloop.methods.objective import reference_logps, sequence
+from kdloop.methods.shared_prompts import pairs_read_once
 from kdloop.pairs import Example
 
 BETA = 0.1
@@ -59,11 +60,12 @@ def train(
         beta=beta,
         **options,
     )
-    rows = bucketed([row(tokenizer, e) for e in examples], MICRO_BATCH, plan.seed)
+    rows = bucketed([row(tokenizer, e) for e in examples], MICRO_BATCH, plan.seed, lambda r: sum(map(len, r.values())))
     data = Dataset.from_list(with_references(model, rows))
     trainer = TokenizedDPOTrainer(model, args=config, train_dataset=data, processing_class=tokenizer)
     trainer.precompute_ref_logps = True  # they are in the rows
-    return run(trainer, on_step)
+    with pairs_read_once(model):
+        return run(trainer, on_step)
 
 
 def with_references(model, rows: list[dict]) -> list[dict]:

@@ -1,0 +1,57 @@
+"""A pair read once: what chosen and rejected begin with, their prompt, is not computed twice.
+
+    prompt chosen rejected     one row, in which rejected sees the prompt and itself
+
+Prefix sharing for paired preferences (Wang and Hegde 2024, arXiv 2410.20305), as a layer under TRL's trainers: they put
+2n rows in and get 2n rows of hidden states out. It is exact: positions and what each token sees are those of two rows.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+MASKED = "eager", "sdpa"  # implementations of attention that take any mask
+
+
+@contextmanager
+def pairs_read_once(model) -> Iterator[None]:
+    """Meanwhile the model takes batches of pairs alone, n chosen and then n rejected, padded on the right."""
+    backbone = model.get_base_model().base_model
+    kinds = getattr(backbone.config, "layer_types", None) or ["full_attention"]
+    if set(kinds) != {"full_attention"} or backbone.config._attn_implementation not in MASKED:
+        yield  # a window or a recurrent layer sees a row's neighbours whatever a mask says
+        return
+    whole = backbone.forward
+
+    def forward(input_ids: Tensor, attention_mask: Tensor, **arguments):
+        ids, positions, sees, at = as_single_rows(input_ids, attention_mask.sum(1))
+        mask = torch.zeros(sees.shape, dtype=backbone.dtype, device=ids.device)
+        mask = mask.masked_fill(~sees, torch.finfo(backbone.dtype).min)[:, None]
+        output = whole(input_ids=ids, attention_mask=mask, position_ids=positions, **arguments)
+        found = output.last_hidden_state.repeat(2, 1, 1)
+        output.last_hidden_state = found.gather(1, at[..., None].expand(-1, -1, found.size(2)))
+        return output
+
+    backbone.forward = forward
+    try:
+        yield
+    finally:
+        del backbone.forward  # the class's own
+
+
+def as_single_rows(ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(2n, k) ids and (2n,) lengths -> (n, m) ids, (n, m) positions, (n, m, m) which tokens each one sees, and (2n, k)
+    where the tokens of the old rows are in the new ones."""
+    (chosen, rejected), (first, second) = ids.chunk(2), lengths[:, None].chunk(2)
+    old = torch.arange(ids.size(1), device=ids.device)
+    same = ((chosen == rejected) & (old < torch.minimum(first, second))).cumprod(1).sum(1, keepdim=True)
+    at = torch.cat([old.expand(len(chosen), -1), torch.where(old < same, old, old + first - same)])
+    new = torch.arange(int((first + second - same).max()), device=ids.device)
+    later = new >= first  # the rejected one's own
+    positions = torch.where(later, new - first + same, new)
+    inside = positions.clamp(max=ids.size(1) - 1)
+    tokens = torch.where(later, rejected.gather(1, inside), chosen.gather(1, inside))
+    hidden = later[:, :, None] & ((new >= same) & ~later)[:, None, :]
+    return tokens, positions, (new[:, None] >= new) & ~hidden, at.clamp(max=len(new) - 1)
