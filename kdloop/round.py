@@ -76,7 +76,8 @@ def run(settings: Settings, round: Round) -> None:
         model = trainable_student(base.source, adapter, base.dtype, round.seed)
         start, plan = trust_region.parameters(model), replace(plan, epochs=min(3, recipe.passes / len(examples)))
         try:
-            metrics = METHODS[method].train(model, base.tokenizer, examples, plan, clock.steps)
+            on_step = trust_region.Settling(model, start, clock.steps) if recipe.early_stop else clock.steps
+            metrics = METHODS[method].train(model, base.tokenizer, examples, plan, on_step)
         except NothingToLearn as refusal:  # what a method samples itself, it sees only now
             return refuse(db, round, split, str(refusal), "training")
         clock.note(SETTLING)

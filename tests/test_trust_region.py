@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 from parts import Spoken
+from test_methods import example, student
 
-from kdloop.methods import trust_region
-from kdloop.methods.lora import trainable_student
+from kdloop.methods import METHODS, trust_region
+from kdloop.methods.lora import Plan, trainable_student
 from kdloop.student.transformers import TransformersEngine
 from storage.conversations import as_prompt
 
@@ -100,3 +101,33 @@ class Scored:
 
     def logprobs(self, prompts, completions):
         return [[-self.nll(p)] for p in prompts]
+
+
+def steps_until_settled(model, moves, steps=40):
+    start, seen = trust_region.parameters(model), []
+    on_step = trust_region.Settling(model, start, lambda step, *_: seen.append(step))
+    for step in range(1, steps + 1):
+        with torch.no_grad():
+            for p in (p for p in model.parameters() if p.requires_grad):
+                p.add_(moves(p))
+        if on_step(step, steps, 1.0):
+            break
+    return seen[-1]
+
+
+def test_a_training_ends_where_half_of_its_steps_had_found_its_direction(tiny_student):
+    """The cosine of t steps and half of them is sqrt((t + 4) / (t + 8)) where the noise is twice a step's size, 0.93 at 22,
+    and sqrt(1 / 2) of noise alone."""
+    model = trainable_student(tiny_student, None, torch.float32, 0)
+    assert steps_until_settled(model, torch.ones_like) == trust_region.LEAST
+    assert 18 <= steps_until_settled(model, lambda p: 1 + 2 * torch.randn_like(p)) <= 26
+    assert steps_until_settled(model, torch.randn_like) == 40
+
+
+def test_a_training_that_has_settled_takes_no_more_steps(tiny_student):
+    model, tokenizer = student(tiny_student)
+    start, seen = trust_region.parameters(model), []
+    on_step = trust_region.Settling(model, start, lambda step, steps, _: seen.append((step, steps)))
+    METHODS["dpo"].train(model, tokenizer, [example(i) for i in range(48)], Plan(seed=1, epochs=3), on_step)
+    last, steps = seen[-1]
+    assert trust_region.LEAST <= last < steps == 18

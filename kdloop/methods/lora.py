@@ -20,7 +20,7 @@ from kdloop.student.transformers import device_and_dtype
 RANK = 16
 MAX_LENGTH = 768  # tokens of prompt + completion; longer examples are left out
 
-OnStep = Callable[[int, int, float | None], None]  # (step, steps, loss)
+OnStep = Callable[[int, int, float | None], bool | None]  # (step, steps, loss) -> whether that is enough
 
 
 Reward = Callable[[str, str], float]  # (question, completion) -> higher is better: a rater, a judge, a verifier
@@ -123,7 +123,7 @@ def bucketed(rows: list[dict], micro_batch: int, seed: int, length: Callable[[di
 
 
 class Watch(TrainerCallback):
-    """Reports each step and its loss; stops at a loss that is not finite."""
+    """Reports each step and its loss, and stops where it is told; raises at a loss that is not finite."""
 
     def __init__(self, on_step: OnStep):
         self.on_step = on_step
@@ -134,7 +134,7 @@ class Watch(TrainerCallback):
             if not math.isfinite(loss):
                 raise Diverged(f"Loss {loss} at step {state.global_step}: lower the learning rate")
             print(f"step {state.global_step} of {state.max_steps}, loss {loss:.4f}", flush=True)
-            self.on_step(state.global_step, state.max_steps, loss)
+            control.should_training_stop |= bool(self.on_step(state.global_step, state.max_steps, loss))
 
 
 def run(trainer, on_step: OnStep) -> dict[str, float]:

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn.functional import cosine_similarity
 
 from kdloop import packs
+from kdloop.methods.lora import OnStep
 from kdloop.raters.features import styles
 from kdloop.student import Engine, Sample, Sampling
 from storage.conversations import Message, as_prompt
@@ -33,6 +35,9 @@ TOKENS = 64  # of each, at most
 SAMENESS_RISE = 0.015  # of the mean cosine between completions; the gate's guard stands above
 ECHO_RISE = 0.05  # of the share that only repeats its prompt; the gate's guard stands at twice that
 RELEVANCE_FALL = 0.05  # of the mean cosine between prompt and completion; the gate's guard stands at 0.08
+SETTLED = 0.93  # cosine between the direction and what half of the steps had found; see Settling
+LEAST = 12  # steps; a shorter training is not shortened
+SEEN = 64  # one parameter of so many tells the cosine to 0.002
 ALLOWED = (SAMENESS_RISE, ECHO_RISE, RELEVANCE_FALL)
 DRAW_BACK = 0.8
 
@@ -84,6 +89,32 @@ def settle(
         found = rise_at(scale)
     place(model, start, end, scale)
     return {"step scale": scale, "anchor NLL rise": found, "drawn back": tries}
+
+
+class Settling:
+    """An on_step that ends a training whose direction has settled: half of the steps had found it already.
+
+        cos(theta_t - theta_0, theta_{t/2} - theta_0) >= SETTLED
+
+    What the later steps add is mostly length, which `settle` finds. Asked at even steps alone.
+    """
+
+    def __init__(self, model, start: dict[str, torch.Tensor], on_step: OnStep):
+        self.model, self.start, self.on_step = model, start, on_step
+        self.found: list[torch.Tensor] = []
+
+    def __call__(self, step: int, steps: int, loss: float | None) -> bool:
+        self.on_step(step, steps, loss)
+        if step == 1:  # of another training, where a method has several
+            self.found.clear()
+        now = {name: p.detach() for name, p in self.model.named_parameters() if name in self.start}
+        self.found.append(torch.cat([(p - self.start[name]).flatten()[::SEEN].float() for name, p in now.items()]))
+        if step % 2 or step < LEAST:
+            return False
+        alike = float(cosine_similarity(self.found[-1], self.found[step // 2 - 1], dim=0))
+        if settled := alike >= SETTLED and step < steps:
+            print(f"step {step} of {steps}: the direction of step {step // 2}, cosine {alike:.3f}; settled", flush=True)
+        return settled
 
 
 class Rise:

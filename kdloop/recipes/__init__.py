@@ -3,7 +3,8 @@
 about, pack, method            which prompts, and which of METHODS ("auto" chooses by what was elicited)
 [[knowledge]] source = NAME    one or more of KNOWLEDGE, with its options
 prompts, examples              how many prompts are asked, how many examples are trained on at most
-passes, learning_rate          how many examples a training sees, and the peak of its learning rate
+passes, learning_rate          how many examples a training sees, at most, and the peak of its learning rate
+early_stop                     whether a training ends where its direction has settled (methods/trust_region.py)
 select                         which examples, where there are more: one of SELECTIONS; else the newest
 start                          where training starts: champion, base, or auto (selection.py)
 strength                       how far of the way that the trust region allows: 0.5 is half-baked (Prompt Baking)
@@ -34,6 +35,7 @@ class Recipe:
     examples: int = 64
     passes: int = 56  # examples seen in a training: fewer are seen more often, up to three times
     learning_rate: float = 3e-4  # the peak
+    early_stop: bool = False
     start: str = "auto"
     strength: float = 1.0  # above 0, up to 1
     select: str = ""  # "" is the newest first; else one of SELECTIONS
@@ -78,6 +80,7 @@ VOTES = Recipe(
     examples=120,
     passes=192,  # at a low rate: the direction holds less noise of few steps, and can be followed further
     learning_rate=2e-4,
+    early_stop=True,
 )
 
 
