@@ -37,6 +37,18 @@ def test_a_direction_that_hurts_at_any_length_is_hardly_followed():
     assert scale < 0.05
 
 
+def test_the_search_ends_between_two_scales_that_are_close():
+    """As measured: within the limit at 2.35, beyond it at 2.40. Two more tries between them moved the scale by 0.01."""
+    tried = []
+
+    def rise(scale):
+        tried.append(scale)
+        return float(np.interp(scale, [0, 2, 2.34, 2.35, 2.40], [0, -0.0524, 0.0090, 0.0095, 0.0215]))
+
+    scale, _ = trust_region.line_search(rise, 0.0, 0.02)
+    assert 2.33 < scale < 2.40 and len(tried) == 3
+
+
 def test_rounds_share_a_budget_below_the_gates_guard():
     risen = 0.0
     for _ in range(5):

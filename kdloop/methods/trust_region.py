@@ -28,6 +28,7 @@ MAX_SCALE = 4.0
 FIRST = 2.0  # the scale tried first: most trainings end at 1.5 to 3
 FARTHER = 1.2  # times the scale before, at most, where nothing says yet how the rise bends
 TRIES = 5
+CLOSE = 1.03  # times a scale within the limit: one beyond it that is nearer ends the search
 DRAWS = 4
 ANCHORS = 1.5  # completions by the untrained student for each prompt of the gate: over 32, the rise was up to 3 % off
 SOME = slice(None, None, 3)  # of these, what is read again at the second scale and after: see Rise
@@ -197,7 +198,7 @@ def line_search(rise: Callable[[float], float], start: float, limit: float) -> t
         tried[scale] = rise(scale)
         good = max((s for s, found in tried.items() if found <= limit), default=0.0)
         bad = min((s for s in tried if s > good), default=None)
-        if good == MAX_SCALE or (good and limit - tried[good] < 0.15 * room):
+        if good == MAX_SCALE or (good and limit - tried[good] < 0.15 * room) or (bad and bad < CLOSE * good):
             break
         if good and bad:
             guess = 0.98 * meets((good, tried[good] - start), (bad, tried[bad] - start), room)
