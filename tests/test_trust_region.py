@@ -128,11 +128,11 @@ def steps_until_settled(model, moves, steps=40):
 
 
 def test_a_training_ends_where_half_of_its_steps_had_found_its_direction(tiny_student):
-    """The cosine of t steps and half of them is sqrt((t + 4) / (t + 8)) where the noise is twice a step's size, 0.93
-    at 22, and sqrt(1 / 2) of noise alone."""
+    """The cosine of t steps and half of them is sqrt((t + 4) / (t + 8)) where the noise is twice a step's size, 0.94
+    at 28, and sqrt(1 / 2) of noise alone."""
     model = trainable_student(tiny_student, None, torch.float32, 0)
     assert steps_until_settled(model, torch.ones_like) == trust_region.LEAST
-    assert 18 <= steps_until_settled(model, lambda p: 1 + 2 * torch.randn_like(p)) <= 26
+    assert 24 <= steps_until_settled(model, lambda p: 1 + 2 * torch.randn_like(p)) <= 32
     assert steps_until_settled(model, torch.randn_like) == 40
 
 
