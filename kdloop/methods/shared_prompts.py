@@ -8,6 +8,7 @@ Prefix sharing for paired preferences (Wang and Hegde 2024, arXiv 2410.20305), a
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
 
 import torch
 from torch import Tensor
@@ -19,9 +20,8 @@ MASKED = "eager", "sdpa"  # implementations of attention that take any mask
 def pairs_read_once(model) -> Iterator[None]:
     """Meanwhile the model takes batches of pairs alone, n chosen and then n rejected, padded on the right."""
     backbone = model.get_base_model().base_model
-    kinds = getattr(backbone.config, "layer_types", None) or ["full_attention"]
-    if set(kinds) != {"full_attention"} or backbone.config._attn_implementation not in MASKED:
-        yield  # a window or a recurrent layer sees a row's neighbours whatever a mask says
+    if not sees_what_a_mask_says(backbone):
+        yield
         return
     whole = backbone.forward
 
@@ -39,6 +39,14 @@ def pairs_read_once(model) -> Iterator[None]:
         yield
     finally:
         del backbone.forward  # the class's own
+
+
+def sees_what_a_mask_says(backbone) -> bool:
+    """Not so where a layer has a window or is recurrent, or where positions are not given."""
+    config = backbone.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    masked = config._attn_implementation in MASKED and "position_ids" in signature(backbone.forward).parameters
+    return masked and kinds == {"full_attention"}
 
 
 def as_single_rows(ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
