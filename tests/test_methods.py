@@ -240,6 +240,15 @@ def test_agents_learn_their_own_shares_and_the_student_is_their_mean(tiny_studen
         assert torch.allclose(p, sum(one[name] for one in apart) / 3, atol=1e-6)
 
 
+def test_agents_are_trained_to_their_ends_whatever_on_step_says(tiny_student):
+    """Early stop compares a training with itself, and these are several."""
+    model, tokenizer = student(tiny_student)
+    seen = []
+    enough = lambda step, steps, _: seen.append((step, steps)) or True  # noqa: E731
+    METHODS["agents"].train(model, tokenizer, [example(i) for i in range(48)], Plan(seed=1, epochs=1), enough)
+    assert [step for step, _ in seen] == list(range(1, seen[-1][1] + 1))
+
+
 def test_what_is_baked_can_show_how_it_is_meant():
     shown = self_teaching.turns("Begin with Arrr!\nUser: Who wrote Hamlet?\nAssistant: Arrr! Shakespeare:\nthe poet.")
     assert [(m["role"], m["content"]) for m in shown] == [

@@ -1,8 +1,11 @@
 """Pairs whose prompt is read once: the same numbers for less work."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from test_methods import example, student
+from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from kdloop.methods import METHODS, shared_prompts
 from kdloop.methods.lora import Plan
@@ -17,11 +20,11 @@ PAIRS = [  # prompt, chosen, rejected
 ]
 
 
-def padded_on_the_right(rows):
-    width = max(map(len, rows))
-    ids = torch.tensor([r + [0] * (width - len(r)) for r in rows])
-    mask = torch.tensor([[1] * len(r) + [0] * (width - len(r)) for r in rows])
-    return {"input_ids": ids, "attention_mask": mask}
+def collated(pairs):
+    """As TRL's DPOTrainer gives them to the model."""
+    rows = [dict(zip(("prompt_ids", "chosen_ids", "rejected_ids"), pair, strict=True)) for pair in pairs]
+    made = DataCollatorForPreference(pad_token_id=0)(rows)
+    return {name: made[name] for name in ("input_ids", "attention_mask")}
 
 
 def counted(model):
@@ -40,16 +43,13 @@ def test_hidden_states_and_gradients_are_those_of_two_rows(attention, tiny_stude
         if "lora_B" in name:
             torch.nn.init.normal_(p, std=0.1)
     model.double().set_attn_implementation(attention)
-    batch = padded_on_the_right([p + c for p, c, _ in PAIRS] + [p + r for p, _, r in PAIRS])
+    batch = collated(PAIRS)
     backbone, real = model.get_base_model().base_model, batch["attention_mask"].bool()
     weights = torch.randn(real.sum(), backbone.config.hidden_size, generator=torch.Generator().manual_seed(1)).double()
     found = []
-    for once in (False, True):
+    for reading in (nullcontext(), pairs_read_once(model)):
         model.zero_grad()
-        if once:
-            with pairs_read_once(model):
-                states = backbone(**batch, use_cache=False).last_hidden_state
-        else:
+        with reading:
             states = backbone(**batch, use_cache=False).last_hidden_state
         (states[real] * weights).sum().backward()
         found.append([states[real].detach(), *[p.grad.clone() for p in model.parameters() if p.requires_grad]])
@@ -82,5 +82,5 @@ def test_a_model_with_a_sliding_window_reads_rows_as_they_are(tiny_student):
     backbone = model.get_base_model().base_model
     backbone.config.layer_types = ["sliding_attention"] * len(backbone.layers)
     with pairs_read_once(model):
-        backbone(**padded_on_the_right([[1, 2, 3], [1, 2, 4]]), use_cache=False)
+        backbone(**collated([([1, 2], [3], [4])]), use_cache=False)
     assert counts == [6]

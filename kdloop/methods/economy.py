@@ -46,8 +46,12 @@ def agents(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnSte
 
 
 def as_one(on_step: OnStep, i: int, n: int) -> OnStep:
-    """The steps of the i-th of n trainings as those of one."""
-    return lambda step, steps, loss: on_step(i * steps + step, n * steps, loss)
+    """The steps of the i-th of n trainings as those of one, which ends none of them."""
+
+    def shown(step: int, steps: int, loss: float | None) -> None:
+        on_step(i * steps + step, n * steps, loss)
+
+    return shown
 
 
 @torch.no_grad()

@@ -13,6 +13,8 @@ from inspect import signature
 import torch
 from torch import Tensor
 
+from kdloop.student.transformers import attends_to_all
+
 MASKED = "eager", "sdpa"  # implementations of attention that take any mask
 
 
@@ -42,11 +44,9 @@ def pairs_read_once(model) -> Iterator[None]:
 
 
 def sees_what_a_mask_says(backbone) -> bool:
-    """Not so where a layer has a window or is recurrent, or where positions are not given."""
-    config = backbone.config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    masked = config._attn_implementation in MASKED and "position_ids" in signature(backbone.forward).parameters
-    return masked and kinds == {"full_attention"}
+    """Not so where a layer has a mask of its own or needs none, or where positions are not given."""
+    masked = backbone.config._attn_implementation in MASKED and attends_to_all(backbone.config)
+    return masked and "position_ids" in signature(backbone.forward).parameters
 
 
 def as_single_rows(ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -108,8 +108,8 @@ class Settling:
         self.on_step(step, steps, loss)
         if step == 1:  # of another training, where a method has several
             self.found.clear()
-        now = {name: p.detach() for name, p in self.model.named_parameters() if name in self.start}
-        self.found.append(torch.cat([(p - self.start[name]).flatten()[::SEEN].float() for name, p in now.items()]))
+        now = parameters(self.model)
+        self.found.append(torch.cat([(now[name] - p).flatten()[::SEEN].float() for name, p in self.start.items()]))
         if step % 2 or step < LEAST:
             return False
         alike = float(cosine_similarity(self.found[-1], self.found[step // 2 - 1], dim=0))

@@ -112,6 +112,11 @@ def last(ids: torch.Tensor, n: int) -> torch.Tensor:
     return torch.arange(ids.size(1) - n, ids.size(1), device=ids.device)
 
 
+def attends_to_all(config) -> bool:
+    """Whether each layer sees all that came before: none has a sliding window, none is recurrent."""
+    return set(getattr(config.get_text_config(), "layer_types", None) or ["full_attention"]) == {"full_attention"}
+
+
 def steps(decoding: Iterator[dict[int, int]]) -> Iterator[dict[int, int]]:
     """The same, computed by the one thread that decodes: a web server takes each step on whichever thread is free."""
     try:
@@ -208,8 +213,7 @@ class TransformersEngine:
         A sliding window's cache has lost its beginning and cannot be lengthened to others': there, all at once.
         """
         masks, logits, caches = [], [], []
-        kinds = getattr(self.model.config.get_text_config(), "layer_types", None) or ["full_attention"]
-        at_once = READ if set(kinds) == {"full_attention"} else len(heads)
+        at_once = READ if attends_to_all(self.model.config) else len(heads)
         for at in range(0, len(heads), at_once):
             batch = self.padded(heads[at : at + at_once])
             positions, keep = self.positions(batch), last(batch["input_ids"], 1)
