@@ -9,26 +9,33 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from kdloop.raters import active
 from kdloop.settings import Settings
-from kdloop.student import EngineUnavailable
 from kdloop.student.base import NoStudent
 from kdloop.student.engines import open_engine
 from kdloop.student.serving import Serving
 from kdloop.supervisor import Supervisor
-from storage import checkpoints, conversations, snapshots
-from storage.database import NewerDatabase, open_database
+from storage import checkpoints, conversations, leftovers, snapshots
+from storage.database import DatabaseError, NewerDatabase, is_there, open_database
+
+OF_DATA = (NewerDatabase, DatabaseError, snapshots.DamagedSnapshot, snapshots.ForgottenErasure)
+CANNOT_START = (ValueError, OSError, NoStudent, *OF_DATA)  # each says in a sentence what to do, or what failed
 
 
 def main() -> int:
-    settings = Settings.from_environment()
+    from kdloop.ui.session import secret
+
     try:
+        settings = Settings.from_environment()
         restore(settings)
         open_database(settings.db)
+        leftovers.clear(settings.db)
         checkpoints.ensure_base(settings.db)
         conversations.close_open_completions(settings.db)
+        secret(settings)
         print(f"kdloop: data in {settings.home}; loading the student", flush=True)
         serving = Serving(settings.db, lambda: open_engine(settings))
+        serving.know_student()
         serving.current()
-    except (NoStudent, EngineUnavailable, NewerDatabase, snapshots.DamagedSnapshot, snapshots.Unreachable) as error:
+    except CANNOT_START as error:
         print(f"kdloop cannot start. {error}", file=sys.stderr)
         return 1
     serve(settings, serving)
@@ -38,7 +45,7 @@ def main() -> int:
 def restore(settings: Settings) -> None:
     """An empty home gets the latest snapshot. Where nobody can say whether there is one the start fails: an empty app
     would write its own snapshot over it."""
-    if settings.snapshots and not settings.db.exists():
+    if settings.snapshots and not is_there(settings.db):
         restored = snapshots.restore(settings.db, snapshots.open_target(settings.snapshots))
         print(f"kdloop: restored {restored}" if restored else "kdloop: no snapshot yet", flush=True)
 

@@ -9,23 +9,60 @@ from importlib import import_module
 from pathlib import Path
 
 from kdloop import exports
-from kdloop.settings import Settings
-from storage import snapshots
-from storage.database import open_database
+from kdloop.settings import SETTABLE, Settings, environment, flag, flags_are
+from kdloop.student.base import NoStudent
+from storage import checkpoints, snapshots
+from storage.database import DatabaseError, NewerDatabase, open_database
+from storage.rounds import RoundRunning
 
 # Of `bench`: comparisons with options of their own.
 TABLES = ("methods", "divergence", "cost", "reward", "drafts", "capacity")
+OF_DATA = (snapshots.DamagedSnapshot, snapshots.ForgottenErasure, checkpoints.BrokenCheckpoint, NewerDatabase)
+REFUSED = (
+    ValueError,
+    OSError,
+    DatabaseError,
+    NoStudent,
+    RoundRunning,
+    *OF_DATA,
+)  # each says what to do, or what failed
 
 
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
-    if argv[:1] == ["bench"] and argv[1:2] and argv[1] in TABLES:
-        import_module(f"kdloop.bench.{argv[1]}").main(argv[2:])
-        return 0
-    parser = argparse.ArgumentParser(prog="python -m kdloop", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("serve", help="serve the chat (what app.py does)")
-    sim = commands.add_parser("simulate", help="the whole loop with a function as the person")
+    parser, table = commands(), argv[1] if argv[:1] == ["bench"] and argv[1:2] else ""
+    try:
+        if table in TABLES:  # its own --max-tokens is of the completions that it samples
+            given, argv = flags("max_tokens").parse_known_args(argv[2:])
+            with flags_are(vars(given)):
+                import_module(f"kdloop.bench.{table}").main(argv)
+            return 0
+        args = parser.parse_args(argv)
+        with flags_are({name: text for name, text in vars(args).items() if name in SETTABLE}):
+            return COMMANDS[args.command](args)
+    except REFUSED as error:
+        parser.error(str(error))
+
+
+def flags(*but: str) -> argparse.ArgumentParser:
+    """A flag for each setting, of every command. One that is not given leaves nothing behind."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    for name in SETTABLE:
+        if name not in but:
+            parser.add_argument(flag(name), dest=name, help=argparse.SUPPRESS)
+    return parser
+
+
+def commands() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m kdloop", description=__doc__, allow_abbrev=False)
+    known = parser.add_subparsers(dest="command", required=True)
+
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        every = f"Every setting is a flag, too, and wins over its variable: {', '.join(map(flag, SETTABLE))}."
+        return known.add_parser(name, help=text, epilog=every, parents=[flags()], allow_abbrev=False)
+
+    command("serve", "serve the chat (what app.py does)")
+    sim = command("simulate", "the whole loop with a function as the person, in a home of its own")
     sim.add_argument("--rater", required=True, help="FILE.py:function, rate(prompt, completion) -> float")
     sim.add_argument("--votes", type=int, default=36, help="decided votes before each round")
     sim.add_argument("--rounds", type=int, default=1, choices=range(1, 100), metavar="N")
@@ -33,41 +70,45 @@ def main(argv: list[str] | None = None) -> int:
     sim.add_argument("--margin", type=float, default=0.0, help="abstain when the two scores differ by no more")
     sim.add_argument("--share", type=share, default=1.0, help="of the training prompts, on which the person votes")
     sim.add_argument("--no-ai", action="store_true", help="the preference model adds no pairs to the person's votes")
-    sim.add_argument("--home", type=Path, required=True, help="an empty directory, or one to go on with")
-    sim.add_argument("--json", help="write the report to this file")
-    one = commands.add_parser("round", help="run one round on the feedback that is there")
-    one.add_argument("--method", default="auto")
+    sim.add_argument("--json", type=path, help="write the report to this file")
+    one = command("round", "run one round on the feedback that is there")
     one.add_argument("--recipe", help=f"what it elicits and trains: {', '.join(recipe_names())}, or a TOML file")
     one.add_argument("--times", type=int, default=1, help="so many rounds, one after the other")
-    many = commands.add_parser("measure", help="accuracy of the champion and of the base on a pack's held-out prompts")
+    many = command("measure", "accuracy of the champion and of the base on a pack's held-out prompts")
     many.add_argument("--pack", required=True)
     many.add_argument("--n", type=int, default=500)
     many.add_argument("--samples", type=int, default=0, help="so many a prompt too: best of k by the checks, majority")
-    many.add_argument("--json", type=Path, help="write every completion and the outcome to this file")
-    trust = commands.add_parser("calibrate", help="compare the judge, the first teacher, with people's votes")
+    many.add_argument("--json", type=path, help="write every completion and the outcome to this file")
+    trust = command("calibrate", "compare the judge, the first teacher, with people's votes")
     trust.add_argument("--pack", default="general", help="whose rubric it judges by")
-    out = commands.add_parser("export", help="write people's feedback as JSONL for TRL")
+    out = command("export", "write people's feedback as JSONL for TRL")
     out.add_argument("--format", choices=exports.FORMATS, default="dpo")
-    out.add_argument("--out", type=Path, required=True)
-    lora = commands.add_parser("adapter", help="write a version as the GGUF that a llama-server is started with")
+    out.add_argument("--out", type=path, required=True)
+    lora = command("adapter", "write a version as the GGUF that a llama-server is started with")
     lora.add_argument("--version", type=int, help="the champion where none is given")
-    lora.add_argument("--out", type=Path, required=True, help="a directory")
+    lora.add_argument("--out", type=path, required=True, help="a directory")
     for name, text in (("backup", "write a snapshot"), ("restore", "fill an empty home from the latest snapshot")):
-        commands.add_parser(name, help=text).add_argument("target", help="a folder, or hf://datasets/OWNER/NAME")
-    measure = commands.add_parser("bench", help="measure against baselines in the same run")
-    measure.add_argument(
-        "figures",
-        nargs="*",
-        metavar="FIGURE",
-        help=f"which; all of them where none is named. Tables: {', '.join(TABLES)}, each with its own --help",
-    )
-    measure.add_argument("--json", help="write the figures to this file")
-    commands.add_parser("doctor", help="say what this installation would use")
-    args = parser.parse_args(argv)
-    try:
-        return COMMANDS[args.command](args)
-    except ValueError as error:
-        parser.error(str(error))
+        command(name, text).add_argument("target", help="a folder, or hf://datasets/OWNER/NAME")
+    table = f"which; all of them where none is named. Tables: {', '.join(TABLES)}, each with its own --help"
+    figures = command("bench", "measure against baselines in the same run")
+    figures.add_argument("figures", nargs="*", metavar="FIGURE", help=table)
+    figures.add_argument("--json", type=path, help="write the figures to this file")
+    command("doctor", "say what this installation would use")
+    return parser
+
+
+def path(text: str) -> Path:
+    """As the shell would have written it: of --out=~/file it does not."""
+    if not text:
+        raise ValueError
+    return Path(text).expanduser()
+
+
+def opened() -> Settings:
+    """The settings, and their home with a database."""
+    settings = Settings.from_environment()
+    checkpoints.ensure_base(open_database(settings.db))
+    return settings
 
 
 def share(text: str) -> float:
@@ -91,7 +132,9 @@ def serve(args) -> int:
 def simulate(args) -> int:
     from kdloop import simulate as simulation
 
-    settings = Settings.from_environment(home=args.home)
+    settings = Settings.from_environment()
+    if "home" not in settings.flags and "KDLOOP_HOME" not in environment():
+        raise ValueError("simulate adds votes of its own: give --home, an empty directory, or one to go on with")
     rate = simulation.load_rater(args.rater)
     how = {"margin": args.margin, "out": args.json, "share": args.share, "ai": not args.no_ai}
     report = simulation.simulate(settings, rate, args.votes, args.rounds, args.seed, **how)
@@ -103,15 +146,14 @@ def run_round(args) -> int:
     from kdloop import recipes
     from kdloop.methods import known
     from kdloop.supervisor import Supervisor
-    from storage import checkpoints
 
     settings = Settings.from_environment()
     recipe = args.recipe and recipes.load(args.recipe).as_dict()
-    known(args.method), known(recipe["method"] if recipe else "auto")
-    checkpoints.ensure_base(open_database(settings.db))
-    supervisor = Supervisor(settings)
+    method = "auto" if recipe and "method" not in settings.flags else settings.method  # a recipe names its own
+    known(method), known(recipe["method"] if recipe else "auto")
+    supervisor = Supervisor(opened())
     for _ in range(args.times):
-        supervisor.start(args.method, recipe=recipe)
+        supervisor.start(method, recipe=recipe)
         ended = supervisor.wait()
         print(f"Round {ended.id} {ended.status}: {(ended.verdict or {}).get('reason') or ended.error}", flush=True)
     return 0 if ended.status in ("promoted", "rejected") else 1
@@ -120,7 +162,7 @@ def run_round(args) -> int:
 def measure(args) -> int:
     from kdloop import measure as measuring
 
-    report = measuring.against_base(Settings.from_environment(), args.pack, args.n, args.samples)
+    report = measuring.against_base(opened(), args.pack, args.n, args.samples)
     print(measuring.table(report))
     if args.json:
         measuring.write(report, args.json)
@@ -131,8 +173,8 @@ def calibrate(args) -> int:
     from kdloop import packs, pairs
     from kdloop.raters import judge, teacher
 
-    settings = Settings.from_environment()
-    db = open_database(settings.db)
+    settings = opened()
+    db = settings.db
     teachers = teacher.load(settings.teachers, db)
     if teachers is None:
         raise ValueError("There is no teacher to calibrate: KDLOOP_TEACHERS names a file of them")
@@ -146,7 +188,7 @@ def calibrate(args) -> int:
 
 
 def export(args) -> int:
-    n = exports.export(open_database(Settings.from_environment().db), args.format, args.out)
+    n = exports.export(opened().db, args.format, args.out)
     print(f"{n} rows in {args.out}")
     return 0
 
@@ -154,34 +196,29 @@ def export(args) -> int:
 def adapter(args) -> int:
     from kdloop.student.base import find_student
     from kdloop.student.gguf import write_adapter
+    from kdloop.student.identity import identity
     from kdloop.student.servers import Adapter
-    from storage import checkpoints
 
-    settings = Settings.from_environment()
+    settings = opened()
+    student = Path(find_student(settings.student, settings.home))
     versions = {k.version: k for k in checkpoints.lineage(settings.db)}
     version = checkpoints.serving(settings.db).version if args.version is None else args.version
-    directory = checkpoints.adapter_dir(settings.db, versions[version]) if version in versions else None
+    known = version in versions
+    directory = checkpoints.adapter_dir(settings.db, versions[version], identity(student)) if known else None
     if directory is None:
         raise ValueError(f"v{version} has no adapter; there are: {', '.join(f'v{v}' for v in versions if v)}")
     args.out.mkdir(parents=True, exist_ok=True)
-    student = Path(find_student(settings.student, settings.home))
     print(write_adapter(directory, student, args.out / f"{Adapter.of(directory).name}.gguf"))
     return 0
 
 
 def backup(args) -> int:
-    try:
-        print(f"Wrote {snapshots.take(Settings.from_environment().db, snapshots.open_target(args.target))}")
-    except snapshots.Unreachable as error:
-        raise ValueError(str(error)) from error
+    print(f"Wrote {snapshots.take(Settings.from_environment().db, snapshots.open_target(args.target))}")
     return 0
 
 
 def restore(args) -> int:
-    try:
-        name = snapshots.restore(Settings.from_environment().db, snapshots.open_target(args.target))
-    except (FileExistsError, snapshots.Unreachable) as error:
-        raise ValueError(str(error)) from error
+    name = snapshots.restore(Settings.from_environment().db, snapshots.open_target(args.target))
     print(f"Restored {name}" if name else f"No snapshot in {args.target}")
     return 0 if name else 1
 

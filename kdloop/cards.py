@@ -14,12 +14,13 @@ from storage.checkpoints import Checkpoint
 from storage.conversations import Completion
 
 
-def of_version(db: Path, k: Checkpoint, student: str, licence: str) -> str:
-    """The model card of a checkpoint; `student` as in Settings, `licence` of the base student."""
-    sources = ancestry.sources(db, k)
+def of_version(db: Path, k: Checkpoint, student: str, licence: str, origin: str = "") -> str:
+    """The model card of a checkpoint; `student` is what the base student is called elsewhere ("" the embedded one),
+    `licence` its licence, `origin` a sentence on which files it is."""
+    sources, student = ancestry.sources(db, k), student or HUB_STUDENT
     bound = licence if licence and not any(s.restricted for s in sources) else "other"
     data = ModelCardData(
-        base_model=student or HUB_STUDENT,
+        base_model=student if "/" in student else None,  # the Hub looks for what is named here
         license=bound,
         library_name="peft",
         pipeline_tag="text-generation",
@@ -28,7 +29,8 @@ def of_version(db: Path, k: Checkpoint, student: str, licence: str) -> str:
     return CARD.format(
         data=data.to_yaml(),
         name=k.name,
-        student=student or HUB_STUDENT,
+        student=student,
+        origin=f" {origin}" if origin else "",
         licence=licence or "not stated by its card",
         parents=" → ".join(p.name for p in ancestry.ancestors(db, k)),
         sources=table(sources),
@@ -71,7 +73,7 @@ CARD = """---
 
 # {name} of a kdloop student
 
-A LoRA adapter (or the merged weights) of {student}, whose licence is: {licence}. Trained by
+A LoRA adapter (or the merged weights) of {student}, whose licence is: {licence}.{origin} Trained by
 [kdloop](https://arxiv.org/abs/2402.13116)'s loop on what people, teachers and AI raters said about its completions.
 
 Line: {parents}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kdloop import cards
 from kdloop.pairs import Example, from_feedback
+from storage import files
 from storage.conversations import Completion
 from storage.snapshots import Target
 
@@ -22,7 +23,7 @@ def export(db: Path, format: str, path: Path) -> int:
     if format not in FORMATS:
         raise ValueError(f"Unknown format {format!r}; there are {', '.join(FORMATS)}")
     split, n = from_feedback(db, newest=None), 0
-    with path.open("w", encoding="utf-8") as file:
+    with files.whole(path) as partial, partial.open("w", encoding="utf-8") as file:
         for part, examples in (("train", split.train), ("held_out", split.held_out)):
             free = (e for e in examples if not any(k.restricted for k in e.completions))
             for row in (r for e in free for r in rows(format, e)):

@@ -18,8 +18,9 @@ from kdloop.raters import verifiers
 from kdloop.settings import Settings
 from kdloop.student import Engine, Sample, Sampling
 from kdloop.student.base import find_student
+from kdloop.student.identity import identity
 from kdloop.student.transformers import TransformersEngine
-from storage import checkpoints
+from storage import checkpoints, files
 from storage.conversations import as_prompt
 
 
@@ -80,7 +81,7 @@ def against_base(settings: Settings, pack: str, n: int, samples: int = 0) -> Rep
         raise ValueError(f"The pack {pack!r} has no held-out prompts with checks")
     base = TransformersEngine(find_student(settings.student, settings.home))
     champion = checkpoints.serving(settings.db)
-    adapter = checkpoints.adapter_dir(settings.db, champion)
+    adapter = checkpoints.adapter_dir(settings.db, champion, identity(base.source))
     sampling = Sampling(packs.load(pack).max_tokens or settings.round_max_tokens, temperature=0.0)
     old = complete(base, tasks, sampling)
     engine = base.load(adapter) if adapter else base
@@ -133,4 +134,4 @@ def write(report: Report, path: Path) -> None:
     rows = [
         {"prompt": t.prompt, "answer": t.answer, "base": old.text, "champion": new.text} for t, old, new in report.rows
     ]
-    path.write_text(json.dumps(report.as_dict() | {"rows": rows}, indent=1, ensure_ascii=False))
+    files.write(path, json.dumps(report.as_dict() | {"rows": rows}, indent=1, ensure_ascii=False))

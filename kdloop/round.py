@@ -19,7 +19,8 @@ from kdloop.recipes import Recipe
 from kdloop.selection import by_checks, from_base, line_of, relevant, replay, select
 from kdloop.settings import Settings
 from kdloop.student import Engine, Sampling
-from kdloop.student.base import find_student
+from kdloop.student.base import base_name, find_student
+from kdloop.student.identity import identity, name_base
 from kdloop.student.serving import fingerprint
 from kdloop.student.transformers import TransformersEngine, device_and_dtype
 from storage import checkpoints, rounds
@@ -39,7 +40,7 @@ def run(settings: Settings, round: Round) -> None:
     sampling = Sampling(settings.round_max_tokens)
     parent, untrained = checkpoints.get_checkpoint(db, round.base_id), checkpoints.lineage(db)[0]
     base = TransformersEngine(find_student(settings.student, settings.home), dtype=device_and_dtype()[1])
-    adapter = checkpoints.adapter_dir(db, parent)
+    adapter = checkpoints.adapter_dir(db, parent, identity(base.source))
     origin = champion = base.load(adapter) if adapter else base
 
     with clock.phase("eliciting"):
@@ -83,7 +84,7 @@ def run(settings: Settings, round: Round) -> None:
         clock.note(SETTLING)
         most = settings.round_max_tokens, settings.gate_prompts
         metrics |= trust_region.settle(model, start, base, origin, *most, recipe.strength)
-        candidate = publish(db, round, parent, model, base, method, metrics)
+        candidate = publish(settings, round, parent, model, base, method, metrics)
 
     with clock.phase("gating", metrics=metrics):
         engine = base.load(checkpoints.adapter_dir(db, candidate))
@@ -236,14 +237,17 @@ def explain(why: str, rater: PreferenceModel | None) -> str:
     return f"{why}. People seem to like {', '.join(rater.strongest())}" if rater and rater.skill.proven else why
 
 
-def publish(db, round: Round, parent, model, base, method: str, metrics: dict):
+def publish(settings: Settings, round: Round, parent, model, base, method: str, metrics: dict):
     """Write the candidate with the fingerprint that the serving side will check."""
+    student = identity(base.source)
 
     def save(directory):
         model.save_pretrained(directory, selected_adapters=["default"])
+        name_base(directory, base_name(settings.student, settings.home))
         metrics["fingerprint"] = fingerprint(base.load(directory))
 
-    return checkpoints.publish(db, round.id, save, parent_id=parent.id, method=method, seed=round.seed, metrics=metrics)
+    known = {"method": method, "seed": round.seed, "metrics": metrics, "student": student}
+    return checkpoints.publish(settings.db, round.id, save, parent_id=parent.id, **known)
 
 
 def gate_prompts(split: Split, n: int) -> list[list]:

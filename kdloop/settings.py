@@ -1,16 +1,22 @@
 """Every setting, in one frozen record. The only reader of the environment; `__main__` reads argv and passes values in.
 
-`KDLOOP_<NAME>` sets a field, for instance KDLOOP_ROUND_VOTES=20. What CHANGEABLE names an owner may change on the Admin
-tab too, while the app runs: an environment variable wins over the page, and the page over the default.
+One rule for each: a flag (`--round-votes 20`, of every command), else the variable KDLOOP_ROUND_VOTES, else what an
+owner has set on the Admin tab (of what CHANGEABLE names, while the app runs), else the default. A variable that is empty
+is as one that is not there: that is how a .env file or a compose file leaves it out.
 """
 
+import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from storage import choices
 
-TRUE = ("1", "t", "true", "yes")
+TRUE = ("1", "t", "true", "yes", "on")
+FALSE = ("0", "f", "false", "no", "off")
+MARK = "\ufeff"  # a byte order mark, which some editors put at the beginning of a .env file
 
 
 @dataclass(frozen=True)
@@ -47,30 +53,79 @@ class Settings:
     space: str = ""  # the Space this runs in, "owner/name"; read from SPACE_ID
     oauth: bool = False  # a Space with `hf_oauth`: visitors can sign in with the Hub
     zero_gpu: bool = False  # a Space whose GPU belongs to its visitors' requests
+    flags: tuple[str, ...] = ()  # names of those that a flag has set: nothing on the page changes them
 
     @property
     def db(self) -> Path:
         return self.home / "kdloop.db"
 
     @classmethod
-    def from_environment(cls, **overrides) -> "Settings":
-        """Defaults, then KDLOOP_* variables, then `overrides`. Raises ValueError naming the variable it cannot read."""
-        settings, read = replace(cls(), **of_space()), {}
-        for field in fields(cls):
-            text = os.environ.get(f"KDLOOP_{field.name.upper()}")
-            if text is not None:
-                read[field.name] = parse(field.name, type(getattr(settings, field.name)), text)
-        settings = replace(settings, **read, **overrides)
+    def from_environment(cls, **given) -> "Settings":
+        """Defaults, then KDLOOP_* variables, then flags (see `flags_are`), then `given`. Raises ValueError naming the
+        variable, or the flag, that it cannot read."""
+        settings, variables = replace(cls(), **of_space()), environment()
+        read = {name: parse(name, variables[variable(name)]) for name in NAMES if variable(name) in variables}
+        read |= {name: parse(name, text, flag(name)) for name, text in FLAGS.items()}
+        settings = replace(settings, **read | given, flags=tuple(FLAGS))
         return replace(settings, home=Path(settings.home).resolve())
 
     def as_environment(self) -> dict[str, str]:
         """What makes `from_environment` return these settings in another process."""
-        return {f"KDLOOP_{f.name.upper()}": str(getattr(self, f.name)) for f in fields(self)}
+        return {variable(name): str(getattr(self, name)) for name in NAMES}
+
+
+NAMES = tuple(f.name for f in fields(Settings) if f.name != "flags")
+OF_SPACE = ("space", "oauth", "zero_gpu")  # what a Space says about itself
+SETTABLE = tuple(name for name in NAMES if name not in (*OF_SPACE, "admin_token"))  # by flags, which every user can see
+FLAGS: dict[str, str] = {}  # of the command that is running
+PLACES = ("home", "student", "engine_key_file", "teachers", "teacher_models", "snapshots")  # where ~ is one's own home
+RANGES: dict[str, tuple[float, float]] = {  # of what is no number of things that may be any, from 0 on
+    "engine_at_once": (1, math.inf),
+    "port": (0, 65535),
+    "max_tokens": (1, math.inf),
+    "round_max_tokens": (1, math.inf),
+    "context_tokens": (1, math.inf),
+    "delegate_below": (0, 1),
+    "gate_prompts": (1, math.inf),
+}
+
+
+@contextmanager
+def flags_are(given: dict[str, str]) -> Iterator[None]:
+    """Within the block `from_environment` puts these texts, by the settings' names, over the variables."""
+    before = dict(FLAGS)
+    FLAGS.update(given)
+    try:
+        yield
+    finally:
+        FLAGS.clear()
+        FLAGS.update(before)
+
+
+def variable(name: str) -> str:
+    return f"KDLOOP_{name.upper()}"
+
+
+def flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def environment() -> dict[str, str]:
+    """Variables that say something, without what editors put around them."""
+    there = {name.lstrip(MARK): text.strip(MARK + " \t\r\n") for name, text in os.environ.items()}
+    return {name: text for name, text in there.items() if text}
+
+
+def of_child() -> dict[str, str]:
+    """The environment of a process that runs a module of this project, wherever it is started: ours, and the caller's
+    own modules are found as well."""
+    ours, theirs = str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH")
+    return os.environ | {"PYTHONPATH": f"{ours}{os.pathsep}{theirs}" if theirs else ours}
 
 
 def of_space() -> dict:
     """What a Hugging Face Space says about itself; nothing elsewhere."""
-    there = os.environ
+    there = environment()
     if there.get("SYSTEM") != "spaces":
         return {}
     return {
@@ -99,8 +154,9 @@ CHANGEABLE: dict[str, tuple[float, float]] = {  # least and most of a number; of
 
 def current(settings: Settings) -> Settings:
     """With what owners have set on the page meanwhile. Read it where a value is used, not when the app starts."""
-    set_by_owner = {k: v for k, v in choices.chosen(settings.db).items() if k in CHANGEABLE and not fixed(k)}
-    return replace(settings, **{k: parse(k, kind(k), v) for k, v in set_by_owner.items()})
+    set_by_owner = {k: v for k, v in choices.chosen(settings.db).items() if k in CHANGEABLE}
+    free = {k: v for k, v in set_by_owner.items() if not fixed(settings, k)}
+    return replace(settings, **{k: parse(k, v) for k, v in free.items()})
 
 
 def change(settings: Settings, values: dict[str, object], who: str) -> list[str]:
@@ -110,8 +166,9 @@ def change(settings: Settings, values: dict[str, object], who: str) -> list[str]
     for name, value in values.items():
         if (name in CHANGEABLE and value == getattr(known, name)) or (value is None and name not in before):
             continue
-        if fixed(name):
-            raise ValueError(f"KDLOOP_{name.upper()} is set in the environment, which wins: change it there")
+        if by := fixed(settings, name):
+            where = "with the app's start" if name in settings.flags else "in the environment"
+            raise ValueError(f"{by} is set {where}, which wins: change it there")
         new[name] = None if value is None else str(checked(settings, name, value))
     if new:
         choices.choose(settings.db, new, who)
@@ -139,19 +196,62 @@ def checked(settings: Settings, name: str, value: object):
     return number
 
 
-def fixed(name: str) -> bool:
-    """The environment says what this setting is."""
-    return f"KDLOOP_{name.upper()}" in os.environ
+def fixed(settings: Settings, name: str) -> str:
+    """What says what this setting is, so that the page cannot: its flag or its variable; "" for neither."""
+    if name in settings.flags:
+        return flag(name)
+    return variable(name) if variable(name) in environment() else ""
 
 
 def kind(name: str) -> type:
     return type(getattr(Settings, name))
 
 
-def parse(name: str, kind: type, text: str):
+def parse(name: str, text: str, by: str = ""):
+    """The value that a text says, in the setting's kind. Raises ValueError naming what the text was given `by`."""
+    by = by or variable(name)
     try:
-        if kind is bool:
-            return text.lower() in TRUE
-        return Path(text) if issubclass(kind, Path) else kind(text)
-    except ValueError:
-        raise ValueError(f"KDLOOP_{name.upper()}={text!r} is not a {kind.__name__}") from None
+        value = CONVERT[kind(name)](name, text)
+    except (ValueError, OverflowError):
+        raise ValueError(f"{by}={text!r} is not {A[kind(name)]}") from None
+    except RuntimeError as error:  # of ~NAME, where nobody is called so
+        raise ValueError(f"{by}={text!r}: {error}") from None
+    if isinstance(value, int | float):
+        least, most = RANGES.get(name, (0, math.inf))
+        if not least <= value <= most:
+            bounds = f"at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
+            raise ValueError(f"{by}={text!r}: give a number {bounds}")
+    return value
+
+
+def number(name: str, text: str) -> float:
+    if not math.isfinite(value := kind(name)(text)):
+        raise ValueError
+    return value
+
+
+def truth(name: str, text: str) -> bool:
+    if text.lower() not in TRUE + FALSE:
+        raise ValueError
+    return text.lower() in TRUE
+
+
+def words(name: str, text: str) -> str:
+    return ",".join(map(place, text.split(","))) if name in PLACES else text
+
+
+def place(text: str) -> str:
+    """A path as the shell would have written it, from the root on where it is there or begins with ~ or a dot; what may
+    be the name of a model or a dataset of the Hub stays as it is."""
+    path = Path(text).expanduser()
+    return os.path.abspath(path) if text.startswith(("~", ".")) or (text and path.exists()) else text
+
+
+def path(name: str, text: str) -> Path:
+    if not text:
+        raise ValueError
+    return Path(text).expanduser()
+
+
+CONVERT = {int: number, float: number, bool: truth, str: words, type(Path()): path}
+A = {int: "a whole number", float: "a number", bool: "yes or no", str: "a text", type(Path()): "a path"}

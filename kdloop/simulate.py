@@ -24,7 +24,7 @@ from kdloop.student.base import find_student
 from kdloop.student.serving import Serving
 from kdloop.student.transformers import TransformersEngine
 from kdloop.supervisor import Supervisor
-from storage import checkpoints
+from storage import checkpoints, files
 from storage.conversations import as_prompt
 from storage.database import open_database
 from storage.rounds import Round
@@ -55,7 +55,7 @@ def simulate(
     n_rounds: int,
     seed: int,
     margin: float = 0.0,
-    out: str | None = None,
+    out: str | Path | None = None,
     share: float = 1.0,
     ai: bool = True,
 ) -> dict:
@@ -182,5 +182,5 @@ def table(report: dict) -> str:
     return "\n".join([*rows, end, f"{per_vote:+.2f} points of win rate a vote"])
 
 
-def write(report: dict, path: str) -> None:
-    Path(path).write_text(json.dumps(report, indent=1, ensure_ascii=False))
+def write(report: dict, path: str | Path) -> None:
+    files.write(Path(path), json.dumps(report, indent=1, ensure_ascii=False))

@@ -6,7 +6,6 @@ cancel, by timeout, or by its process dying; whichever it is, the champion goes 
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,11 +17,12 @@ from threading import Event, Lock, RLock, Thread
 
 import torch
 
-from kdloop.settings import Settings, current
+from kdloop.settings import Settings, current, of_child
 from kdloop.stopwatch import Stopwatch
 from kdloop.student.serving import Serving
 from storage import checkpoints, feedback, rounds
-from storage.database import DatabaseError, is_writable, new_id
+from storage.database import DatabaseError, is_writable
+from storage.lease import new_owner
 from storage.rounds import Round, RoundRunning
 from storage.snapshots import DamagedSnapshot, open_target, owed, renew, take
 
@@ -33,10 +33,11 @@ RETRY_MINUTES = 10  # after a failed or cancelled round, before one starts by it
 class Supervisor:
     def __init__(self, settings: Settings, serving: Serving | None = None):
         self.settings, self.serving = settings, serving
-        self.owner = f"{socket.gethostname()}:{os.getpid()}:{new_id()[:6]}"
+        self.owner = new_owner()
         self.child: subprocess.Popen | None = None
         self.round: Round | None = None
         self.stopwatch, self.last_turn = Stopwatch(), time.monotonic()
+        self.last_end = time.monotonic()  # of a round here; what ended before this start ended then
         self.stopping, self.lock = Event(), RLock()
         self.thread: Thread | None = None
         self.streaming, self.pace = 0, Lock()  # replies under way
@@ -56,7 +57,12 @@ class Supervisor:
                 owner=self.owner,
                 recipe=recipe,
             )
-            child = self.spawn(self.round)
+            try:
+                child = self.spawn(self.round)
+            except OSError as error:  # a full disk, too many processes: nobody would end it
+                rounds.finish_round(self.settings.db, self.round.id, "failed", error=f"No process for it: {error}")
+                rounds.release_lease(self.settings.db, self.owner)
+                raise
             self.stopwatch, self.child = Stopwatch(), child
             return self.round
 
@@ -70,7 +76,7 @@ class Supervisor:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 **OWN_GROUP,
-                env=os.environ | current(self.settings).as_environment() | TRAINER_ENVIRONMENT | self.without_gpu(),
+                env=of_child() | current(self.settings).as_environment() | TRAINER_ENVIRONMENT | self.without_gpu(),
             )
 
     def command(self, round: Round) -> list[str]:
@@ -83,8 +89,8 @@ class Supervisor:
     def tick(self) -> None:
         """Called every second: renew the lease, watch the child, start what is due."""
         with self.lock:
-            if self.child:  # first: after a suspended laptop wakes, our own lease has expired and is still ours
-                rounds.renew_lease(self.settings.db, self.owner)
+            if self.child and not rounds.renew_lease(self.settings.db, self.owner):
+                self.end("failed", "Another process has taken this round for dead, and started one of its own")
             for id in rounds.abandoned_rounds(self.settings.db):
                 rounds.finish_round(self.settings.db, id, "failed", error="The process that ran this round is gone")
                 checkpoints.prune(self.settings.db)
@@ -152,6 +158,7 @@ class Supervisor:
         rounds.finish_round(self.settings.db, self.round.id, status, error=why)
         rounds.release_lease(self.settings.db, self.owner)
         self.child = self.round = None
+        self.last_end = time.monotonic()
         checkpoints.prune(self.settings.db)
         if self.serving:
             self.serving.current()  # load a new champion now, not while the next reply waits
@@ -193,7 +200,8 @@ class Supervisor:
         """A round that failed or was cancelled leaves its votes unread: without a rest they would start it again."""
         ends = [r for r in rounds.list_rounds(self.settings.db, 8) if r.finished_at]
         broken = list(takewhile(lambda r: r.status in ("failed", "cancelled"), ends))
-        return bool(broken) and age_minutes(broken[0].finished_at) < RETRY_MINUTES * 2 ** (len(broken) - 1)
+        rested = max(time.monotonic() - self.last_end, seconds_since(broken[0].finished_at)) if broken else 0
+        return bool(broken) and rested < 60 * RETRY_MINUTES * 2 ** (len(broken) - 1)
 
     def start_if_free(self, reason: str) -> None:
         with suppress(RoundRunning):  # another app on the same database was first
@@ -230,8 +238,9 @@ class Supervisor:
                 self.snapshot()
 
 
-def age_minutes(at: str) -> float:
-    return (datetime.now(timezone.utc) - datetime.fromisoformat(at)).total_seconds() / 60
+def seconds_since(at: str) -> float:
+    """By the clock, which may have gone back since: below 0 then."""
+    return (datetime.now(timezone.utc) - datetime.fromisoformat(at)).total_seconds()
 
 
 def log_file(settings: Settings, round_id: int) -> Path:
@@ -239,7 +248,7 @@ def log_file(settings: Settings, round_id: int) -> Path:
 
 
 # Not a session of its own: when the app is killed, the system then ends or wakes a group that stands still, too.
-OWN_GROUP = {"process_group": 0} if sys.version_info >= (3, 11) else {"start_new_session": True}
+OWN_GROUP = {"process_group": 0}
 KEEP_MEMORY = {  # glibc: what a step frees, the next one gets; to ask the system for it again takes a third of a step
     "MALLOC_TRIM_THRESHOLD_": str(2**32),
     "MALLOC_MMAP_THRESHOLD_": str(2**32),
@@ -250,5 +259,4 @@ TRAINER_ENVIRONMENT = KEEP_MEMORY | {
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "TQDM_DISABLE": "1",
     "TRL_EXPERIMENTAL_SILENCE": "1",
-    "PYTHONPATH": str(Path(__file__).parent.parent),
 }

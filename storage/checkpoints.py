@@ -6,21 +6,22 @@ one row. The row, not the directory, says which checkpoint serves. Version 0 is 
 
 import hashlib
 import json
-import os
-import shutil
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from storage import files
 from storage.database import connect, insert, now, transaction, update
+from storage.rounds import RUNNING
 
 MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """`path` is None for the base student; `version` is None until it was promoted once."""
+    """`path` is None for the base student; `version` is None until it was promoted once. `student` says which base
+    student it belongs to (kdloop.student.identity); None where an older kdloop has written it."""
 
     id: int
     version: int | None
@@ -34,6 +35,7 @@ class Checkpoint:
     created_at: str
     promoted_at: str | None
     pruned_at: str | None
+    student: str | None = None
 
     @property
     def name(self) -> str:
@@ -44,6 +46,10 @@ class BrokenCheckpoint(Exception):
     "The checkpoint's directory is incomplete, damaged or pruned"
 
 
+class OtherStudent(BrokenCheckpoint):
+    "The checkpoint is an adapter of another base student than the one that is set"
+
+
 def ensure_base(db: Path) -> Checkpoint:
     """Version 0, the untrained student; it serves until something beats it."""
     with transaction(db) as c:
@@ -52,23 +58,35 @@ def ensure_base(db: Path) -> Checkpoint:
     return serving(db)
 
 
+def know_student(db: Path, student: str) -> str | None:
+    """Record which base student this home is used with, as of kdloop.student.identity; what was recorded before, if
+    that was another one."""
+    with transaction(db) as c:
+        before = c.execute("select student from checkpoints where version = 0").fetchone()[0]
+        c.execute("update checkpoints set student = ? where version = 0", [student])
+    return before if before != student else None
+
+
 def publish(
-    db: Path, round_id: int, save: Callable[[Path], None], *, parent_id: int, method: str, seed: int, metrics: dict
+    db: Path,
+    round_id: int,
+    save: Callable[[Path], None],
+    *,
+    parent_id: int,
+    method: str,
+    seed: int,
+    metrics: dict,
+    student: str | None = None,
 ) -> Checkpoint:
-    """Write a candidate. `save(directory)` writes its files; returns the row once the directory is complete."""
-    root = db.parent / "checkpoints"
-    final, partial = root / f"{round_id:06d}", root / f"{round_id:06d}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    save(partial)
-    files = {f.name: sha256(f) for f in sorted(partial.iterdir()) if f.is_file()}
-    manifest = {"round": round_id, "parent": parent_id, "method": method, "seed": seed, "metrics": metrics}
-    (partial / MANIFEST).write_text(json.dumps(manifest | {"files": files, "created_at": now()}, indent=1))
-    for f in partial.iterdir():
-        with f.open("rb") as handle:
-            os.fsync(handle.fileno())
-    shutil.rmtree(final, ignore_errors=True)
-    os.replace(partial, final)
+    """Write a candidate. `save(directory)` writes its files; returns the row once the directory is complete. `student`
+    is the identity of the base student that it is an adapter of."""
+    final = db.parent / "checkpoints" / f"{round_id:06d}"
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with files.whole(final) as partial:
+        partial.mkdir()
+        save(partial)
+        about = {"round": round_id, "parent": parent_id, "method": method, "seed": seed, "metrics": metrics}
+        seal(partial, about | {"student": student, "created_at": now()})
     with transaction(db) as c:
         id = insert(
             c,
@@ -80,22 +98,47 @@ def publish(
             method=method,
             seed=seed,
             metrics=metrics,
+            student=student,
             created_at=now(),
         )
         update(c, "rounds", round_id, candidate_id=id)
     return get_checkpoint(db, id)
 
 
-def adapter_dir(db: Path, checkpoint: Checkpoint) -> Path | None:
-    """The checkpoint's adapter directory, verified against its manifest; None for the base student."""
+def seal(directory: Path, about: dict) -> None:
+    """Write the manifest: `about`, and the hash of every other file of the directory."""
+    hashes = {f.name: sha256(f) for f in sorted(directory.iterdir()) if f.is_file() and f.name != MANIFEST}
+    files.write(directory / MANIFEST, json.dumps(about | {"files": hashes}, indent=1))
+
+
+def manifest(directory: Path) -> dict:
+    """Raises BrokenCheckpoint where there is none, or half of one."""
+    try:
+        told = json.loads(files.read_text(directory / MANIFEST))
+        return told | {"files": dict(told["files"])}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise BrokenCheckpoint(f"{directory} is incomplete ({error!r}); roll back to another version") from error
+
+
+def adapter_dir(db: Path, checkpoint: Checkpoint, student: str | None = None) -> Path | None:
+    """The checkpoint's adapter directory, verified against its manifest; None for the base student.
+
+    Raises BrokenCheckpoint where it is not what was published, and OtherStudent where it is known to be of another
+    base student than `student`.
+    """
     if checkpoint.path is None:
         return None
     directory = db.parent / checkpoint.path
-    if checkpoint.pruned_at or not (directory / MANIFEST).exists():
-        raise BrokenCheckpoint(f"{checkpoint.name}: {directory} is pruned or incomplete; roll back to another version")
-    for name, digest in json.loads((directory / MANIFEST).read_text())["files"].items():
-        if sha256(directory / name) != digest:
+    if checkpoint.pruned_at:
+        raise BrokenCheckpoint(f"{checkpoint.name}: {directory} is pruned; roll back to another version")
+    for name, digest in manifest(directory)["files"].items():
+        if not (directory / name).is_file() or sha256(directory / name) != digest:
             raise BrokenCheckpoint(f"{checkpoint.name}: {directory / name} was changed after it was published")
+    if student and checkpoint.student and student != checkpoint.student:
+        raise OtherStudent(
+            f"{checkpoint.name} was trained on another student than the one that is set: set KDLOOP_STUDENT to that "
+            "one again (and the same files), serve v0 (Models tab), or set KDLOOP_HOME to a new directory"
+        )
     return directory
 
 
@@ -161,20 +204,26 @@ def serve(db: Path, id: int) -> Checkpoint:
 
 def prune(db: Path, keep: int = 5, keep_rejected: int = 1) -> list[int]:
     """Delete the files of all but the last `keep` retired versions and `keep_rejected` refused candidates, and of
-    candidates whose round did not judge them. The rows stay."""
+    candidates whose round did not judge them. The rows stay. What no row names, a killed round has left."""
     judged = "round_id not in (select id from rounds where status in ('failed', 'cancelled'))"
     newest = f"select id from checkpoints where status = ? and path is not null and {judged} order by id desc limit ?"
-    with connect(db) as c:
+    with transaction(db) as c:
         rows = c.execute(
-            "select id, path from checkpoints where pruned_at is null and path is not null and (status = 'retired' and "
+            "select id from checkpoints where pruned_at is null and path is not null and (status = 'retired' and "
             f"id not in ({newest}) or status = 'rejected' and id not in ({newest}))",
             ["retired", keep, "rejected", keep_rejected],
         ).fetchall()
-    for id, path in rows:
-        with transaction(db) as c:
+        for (id,) in rows:
             update(c, "checkpoints", id, pruned_at=now())
-        shutil.rmtree(db.parent / path, ignore_errors=True)
-    return [id for id, _ in rows]
+        living = c.execute("select path from checkpoints where pruned_at is null and path is not null")
+        running = c.execute(f"select id from rounds where status in {RUNNING}")
+        kept = {Path(path).name for (path,) in living} | {f"{id:06d}" for (id,) in running}
+    root = db.parent / "checkpoints"
+    files.sweep(root)
+    for directory in root.iterdir() if root.is_dir() else ():
+        if directory.name not in kept and directory.name.isdigit():
+            files.remove(directory)
+    return [id for (id,) in rows]
 
 
 def serving(db: Path) -> Checkpoint:

@@ -137,7 +137,7 @@ def find_conversations(db: Path, person: str, search: str = "", limit: int = 40)
             "select v.id, v.title from conversations v where v.person = ?1 and v.kind = 'chat' and exists "
             "(select 1 from turns t left join completions k on k.turn_id = t.id where t.conversation_id = v.id "
             " and (v.title like ?2 escape '\\' or t.prompt like ?2 escape '\\' or k.text like ?2 escape '\\')) "
-            "order by v.created_at desc limit ?3",
+            "order by v.rowid desc limit ?3",
             [person, pattern, limit],
         ).fetchall()
     return [tuple(r) for r in rows]

@@ -47,14 +47,25 @@ class NewerDatabase(Exception):
     "The database was written by a newer kdloop than this one"
 
 
+class UnusableHome(ValueError):
+    "The home directory cannot hold a database, or what lies there is none"
+
+
 def open_database(path: Path) -> Path:
     """Create or migrate the database at `path`; returns the path.
 
-    Raises NewerDatabase when its schema is newer than this code knows.
+    Raises NewerDatabase when its schema is newer than this code knows, UnusableHome when nothing can be written there
+    or the file is damaged.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with connect(path) as c:
-        c.execute("pragma journal_mode = wal")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with connect(path) as c:
+            c.execute("pragma journal_mode = wal")
+    except (OSError, DatabaseError) as error:
+        raise UnusableHome(
+            f"No database can be opened in {path.parent} ({error}): set KDLOOP_HOME to a directory that can be written "
+            f"to, or, where {path.name} is damaged, move it away and restore a snapshot"
+        ) from error
     with transaction(path) as c:
         version = c.execute("pragma user_version").fetchone()[0]
         if version > len(MIGRATIONS):
@@ -88,6 +99,12 @@ def connect(path: Path) -> Iterator[sqlite3.Connection]:
             c.close()
 
 
+def forget(path: Path) -> None:
+    """Close what is kept of a database: another file takes its place."""
+    for c in IDLE.pop(path, []):
+        c.close()
+
+
 def opened(path: Path) -> sqlite3.Connection:
     c = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     c.row_factory = sqlite3.Row  # isolation_level None: we write BEGIN ourselves
@@ -111,6 +128,11 @@ def transaction(path: Path) -> Iterator[sqlite3.Connection]:
                 c.execute("rollback")
             raise
         c.execute("commit")
+
+
+def is_there(path: Path) -> bool:
+    """A database, and not the empty file that an interrupted start leaves."""
+    return path.exists() and path.stat().st_size > 0
 
 
 def is_writable(path: Path, seconds: float = 0.05) -> bool:

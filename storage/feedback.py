@@ -114,9 +114,9 @@ def live_feedback(db: Path, round_id: int | None = None, newest: int | None = No
     )
     with connect(db) as c:
         found = c.execute(
-            f"select * from ({rows} f.source = 'human' order by f.created_at desc, f.rowid desc limit ?2) "
+            f"select * from ({rows} f.source = 'human' order by f.rowid desc limit ?2) "
             f"union all select * from ({rows} f.round_id = ?1 and f.source <> 'human') "
-            f"union all select * from ({rows} f.round_id is null and f.source = 'teacher') order by created_at, rowid",
+            f"union all select * from ({rows} f.round_id is null and f.source = 'teacher') order by rowid",
             [round_id, -1 if newest is None else newest],
         ).fetchall()
     return [Feedback(*tuple(r)[:-1]) for r in found]
@@ -128,7 +128,7 @@ def rated_logprobs(db: Path, newest: int = 1000) -> tuple[list[float], list[bool
     with connect(db) as c:
         rows = c.execute(
             "select k.logprob, k.id = chosen_id from (select chosen_id, rejected_id from feedback "
-            "where source = 'human' and score is null and retracted_at is null order by created_at desc limit ?) votes "
+            "where source = 'human' and score is null and retracted_at is null order by rowid desc limit ?) votes "
             "join completions k on k.id in (chosen_id, rejected_id) where k.logprob is not null",
             [newest],
         ).fetchall()

@@ -6,7 +6,7 @@ one round by a lease row.
 
 import sqlite3
 
-from storage.scale import DISPUTES, RATERS, SCALE
+from storage.scale import DISPUTES, ORDER, RATERS, SCALE
 
 SCHEMA = """
 create table conversations (
@@ -220,6 +220,17 @@ def rater_counts(c: sqlite3.Connection) -> None:
         c.execute(statement)
 
 
+def order_without_clock(c: sqlite3.Connection) -> None:
+    """Which votes a round has seen, what is newest, and whose lease lives: not by a clock, which can go back."""
+    for statement in ORDER.split(";;\n"):
+        c.execute(statement)
+
+
+def student_column(c: sqlite3.Connection) -> None:
+    """Which base student a checkpoint belongs to (kdloop.student.identity)."""
+    c.execute("alter table checkpoints add column student text")
+
+
 MIGRATIONS = [
     m001_initial,
     m002_raters_and_audit,
@@ -231,4 +242,6 @@ MIGRATIONS = [
     disputes,
     choices_table,
     rater_counts,
+    order_without_clock,
+    student_column,
 ]  # append only; `pragma user_version` counts those that were applied

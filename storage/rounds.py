@@ -1,17 +1,17 @@
-"""Rounds, their progress, and the lease that lets one run at a time.
+"""Rounds and their progress. One runs at a time: who runs it holds the lease (lease.py).
 
 queued -> eliciting -> training -> gating -> promoted | rejected | failed | cancelled
 """
 
 import json
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from storage import lease
 from storage.database import connect, insert, now, transaction, update
 
 RUNNING = ("queued", "eliciting", "training", "gating")
-LEASE_SECONDS = 30  # a lease not renewed for so long belongs to a dead process
+GONE = "The process that ran this round is gone"
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,11 @@ def start_round(
 ) -> Round:
     """Queue a round on the serving checkpoint and take the lease. Raises RoundRunning while another one holds it."""
     with transaction(db) as c:
-        held = c.execute("select owner, round_id, beat from lease").fetchone()
-        if held and time.time() - held["beat"] < LEASE_SECONDS:
+        held = lease.held(c)
+        if held and lease.lives(held):
             raise RoundRunning(f"Round {held['round_id']} is running: wait for it, or cancel it")
         if held:
-            end_row(c, held["round_id"], "failed", "The process that ran this round is gone")
+            end_row(c, held["round_id"], "failed", GONE)
         base = c.execute("select id from checkpoints where status = 'serving'").fetchone()[0]
         id = insert(
             c,
@@ -78,15 +78,14 @@ def start_round(
             created_at=now(),
         )
         update(c, "rounds", id, seed=id if seed is None else seed)
-        c.execute("delete from lease")
-        insert(c, "lease", id=1, owner=owner, round_id=id, beat=time.time())
+        lease.take(c, owner, id)
     return get_round(db, id)
 
 
 def renew_lease(db: Path, owner: str) -> bool:
     """False when the lease was lost to someone else."""
     with transaction(db) as c:
-        return c.execute("update lease set beat = ? where owner = ?", [time.time(), owner]).rowcount == 1
+        return lease.renew(c, owner)
 
 
 def release_lease(db: Path, owner: str) -> None:
@@ -97,11 +96,9 @@ def release_lease(db: Path, owner: str) -> None:
 def abandoned_rounds(db: Path) -> list[int]:
     """Rounds that read as running while nobody holds a living lease on them."""
     with connect(db) as c:
-        rows = c.execute(
-            f"select id from rounds where status in {RUNNING} and id not in "
-            "(select round_id from lease where beat > ?)",
-            [time.time() - LEASE_SECONDS],
-        ).fetchall()
+        held = lease.held(c)
+        running = held["round_id"] if held and lease.lives(held) else None
+        rows = c.execute(f"select id from rounds where status in {RUNNING} and id is not ?", [running]).fetchall()
     return [r[0] for r in rows]
 
 

@@ -4,7 +4,7 @@ An index for every question that a page asks, and small tables of counts instead
 and duels by who met whom. Triggers keep the counts, so that whatever adds, retracts or erases feedback cannot forget
 them.
 `used`: the row was there when a round that has finished began (whether or not that round trained on it: what it left
-out would else start rounds for ever); `chosen_by`, `rejected_by`: the checkpoints that wrote the two completions, kept
+out would else start rounds for ever); `seen_by`: the last round that began when it was there; `chosen_by`, `rejected_by`: the checkpoints that wrote the two completions, kept
 in the row because an erasure deletes the completions first. `disputed`: how many people have chosen what an AI rater
 rejected; the queue of the Teach tab is read in the order of an index on it.
 """
@@ -127,3 +127,24 @@ create trigger dispute_erased after delete on feedback
   when old.source = 'human' and old.score is null and old.retracted_at is null and old.chosen_id is not null begin
   update feedback set disputed = disputed - 1 where rejected_id = old.chosen_id and source <> 'human';
 end"""
+
+# Triggers and indexes of SCALE that went by the time of a row's writing: what came last is what has the highest rowid.
+ORDER = """
+alter table lease add column boot text not null default '';;
+alter table lease add column tick real not null default 0;;
+alter table feedback add column seen_by integer;;
+drop trigger round_uses_feedback;;
+drop index feedback_fresh;;
+create index feedback_fresh on feedback(used) where used = 0;;
+create trigger round_begins after insert on rounds begin
+  update feedback set seen_by = new.id where used = 0;
+end;;
+create trigger round_uses_feedback after update of status on rounds when new.status in ('promoted', 'rejected') begin
+  update feedback set used = 1 where used = 0 and seen_by = new.id;
+end;;
+drop index feedback_live;;
+create index feedback_live on feedback(source) where retracted_at is null;;
+drop index feedback_round;;
+create index feedback_round on feedback(round_id) where round_id is not null and retracted_at is null;;
+drop index conversations_person;;
+create index conversations_person on conversations(person)"""

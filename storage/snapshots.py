@@ -1,5 +1,5 @@
 """Snapshots: one archive of the database, the living checkpoints and the signing key, and `latest.json`, written last,
-that names it.
+that names it. Archives are numbered: which is newest does not depend on a clock.
 
 A target is a folder, or a private dataset repository of the Hugging Face Hub ("hf://datasets/OWNER/NAME"). For places
 whose disk does not outlive a restart, such as a Space: a start with an empty home restores the latest snapshot.
@@ -8,29 +8,38 @@ whose disk does not outlive a restart, such as a Space: a start with an empty ho
 import hashlib
 import json
 import os
+import re
 import shutil
 import sqlite3
 import tarfile
 import tempfile
 from contextlib import closing, contextmanager
 from fnmatch import fnmatch
+from itertools import count
 from pathlib import Path
 from threading import RLock
 from typing import Protocol
 
-from storage.database import connect, new_id, now
+from storage import files
+from storage.database import connect, forget, is_there, new_id, now
 
 HUB = "hf://datasets/"
 LATEST = "latest.json"
 ARCHIVES = "kdloop-*.tar.gz"
+NUMBERED = re.compile(r"kdloop-(\d{6,})-")
 KEEP = 5  # archives in a folder
 SECRET = "secret"  # signs the ids in people's browsers: without it nobody could see or delete their data again
+BELONGING = ("checkpoints", "rounds", "features")  # to one database's rows, by their ids
 OWED = "snapshots-owed"  # there was an erasure that older snapshots would undo
 SAVING = RLock()  # one at a time: `latest.json` must never name an archive that another one made go
 
 
 class DamagedSnapshot(Exception):
     "The archive is not what was written, or its database is not sound"
+
+
+class ForgottenErasure(Exception):
+    "The latest snapshot is of before an erasure, and would bring back what was deleted"
 
 
 class Unreachable(OSError):
@@ -43,6 +52,12 @@ class Target(Protocol):
     def get(self, name: str, file: Path) -> bool:
         """False when there is none of that name. Raises Unreachable where that cannot be known."""
 
+    def archives(self) -> list[str]:
+        """Names of the archives that are there."""
+
+    def tidy(self, name: str) -> None:
+        """Archives that are too many go: never the one of that name, which `latest.json` names."""
+
     def keep_only(self, name: str) -> None:
         """Every other archive goes, for good."""
 
@@ -53,11 +68,9 @@ class Folder:
 
     def put(self, file: Path, name: str) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        partial = self.path / f"{name}.partial"
-        shutil.copyfile(file, partial)
-        os.replace(partial, self.path / name)
-        for old in sorted(self.path.glob(ARCHIVES))[:-KEEP]:
-            old.unlink()
+        files.sweep(self.path)  # what was half copied holds words that may have been erased since
+        with files.whole(self.path / name) as partial:
+            shutil.copyfile(file, partial)
 
     def get(self, name: str, file: Path) -> bool:
         if not (self.path / name).exists():
@@ -65,10 +78,19 @@ class Folder:
         shutil.copyfile(self.path / name, file)
         return True
 
+    def archives(self) -> list[str]:
+        return [old.name for old in self.path.glob(ARCHIVES)]
+
+    def tidy(self, name: str) -> None:
+        others = sorted((n for n in self.archives() if n != name), key=number)
+        for old in others[: max(0, len(others) - KEEP + 1)]:
+            (self.path / old).unlink()
+
     def keep_only(self, name: str) -> None:
-        for old in self.path.glob(ARCHIVES):
-            if old.name != name:
-                old.unlink()
+        files.sweep(self.path)
+        for old in self.archives():
+            if old != name:
+                (self.path / old).unlink()
 
 
 class HubDataset:
@@ -107,23 +129,47 @@ class HubDataset:
             shutil.move(got, file)
         return True
 
+    def archives(self) -> list[str]:
+        from huggingface_hub.errors import RepositoryNotFoundError
+
+        with self.answering():
+            try:
+                return [f for f in self.api.list_repo_files(self.repo, repo_type="dataset") if fnmatch(f, ARCHIVES)]
+            except RepositoryNotFoundError as error:
+                if error.response.status_code == 404:
+                    return []
+                raise
+
+    def tidy(self, name: str) -> None:
+        """A commit that deletes frees nothing there: all stay until an erasure."""
+
     def keep_only(self, name: str) -> None:
         """Its history goes too: every commit of it would still give the older archives."""
         with self.answering():
-            files = self.api.list_repo_files(self.repo, repo_type="dataset")
-            if old := [f for f in files if fnmatch(f, ARCHIVES) and f != name]:
+            if old := [f for f in self.archives() if f != name]:
                 self.api.delete_files(self.repo, old, repo_type="dataset", commit_message="Delete older snapshots")
             self.api.super_squash_history(self.repo, repo_type="dataset")
 
 
+def number(name: str) -> tuple[int, str]:
+    """Where an archive stands in the order in which they were taken; those of older versions of kdloop have no number,
+    and come first."""
+    found = NUMBERED.match(name)
+    return int(found[1]) if found else 0, name
+
+
 def open_target(address: str) -> Target:
-    return HubDataset(address.removeprefix(HUB)) if address.startswith(HUB) else Folder(Path(address))
+    return HubDataset(address.removeprefix(HUB)) if address.startswith(HUB) else Folder(Path(address).expanduser())
 
 
 def take(db: Path, target: Target) -> str:
     """Write a snapshot; returns the archive's name. Readers and writers go on meanwhile (VACUUM INTO)."""
-    with SAVING, tempfile.TemporaryDirectory() as directory:
-        copy, archive = Path(directory) / db.name, Path(directory) / "archive"
+    if not is_there(db):
+        raise ValueError(f"There is no database {db} to take a snapshot of")
+    files.sweep(db.parent, "snapshot")
+    with SAVING, files.scratch(db.parent / "snapshot") as directory:
+        directory.mkdir()
+        copy, archive = directory / db.name, directory / "archive"
         with connect(db) as c:
             c.execute("vacuum into ?", [str(copy)])
             living = c.execute("select path from checkpoints where path is not null and pruned_at is null").fetchall()
@@ -133,16 +179,19 @@ def take(db: Path, target: Target) -> str:
             for path in (SECRET, *(path for (path,) in living)):
                 if (db.parent / path).exists():
                     tar.add(db.parent / path, path)
-        name = f"kdloop-{now().replace(':', '').replace('+0000', 'Z')}.tar.gz"
+        last = max((number(name)[0] for name in target.archives()), default=0)
+        name = f"kdloop-{last + 1:06d}-{now().replace(':', '').replace('+0000', 'Z')}.tar.gz"
         target.put(archive, name)
-        latest = Path(directory) / LATEST
+        latest = directory / LATEST
         latest.write_text(json.dumps({"archive": name, "sha256": digest(archive), "taken_at": now()}))
         target.put(latest, LATEST)
+        target.tidy(name)
     return name
 
 
 def owe(db: Path) -> None:
-    (db.parent / OWED).write_text(new_id())
+    files.sweep(db.parent)  # a copy of the database among them, if it was killed amid a snapshot
+    files.write(db.parent / OWED, new_id())
 
 
 def owed(db: Path) -> bool:
@@ -161,28 +210,66 @@ def renew(db: Path, target: Target) -> str:
 
 
 def restore(db: Path, target: Target) -> str | None:
-    """Fill an empty home with the latest snapshot; its archive's name, or None where there is none.
+    """Fill a home without a database with the latest snapshot; its archive's name, or None where there is none.
 
+    What lies there of another database (its log, its checkpoints) is set aside in a directory `before-restore-N`.
     Raises FileExistsError where there is a database already, DamagedSnapshot for an archive that is not sound,
-    Unreachable where the target does not say whether it has one.
+    ForgottenErasure where an erasure is not in it, Unreachable where the target does not say whether it has one.
     """
-    if db.exists():
-        raise FileExistsError(f"{db} is there already: a restore never overwrites; move it away first")
-    with tempfile.TemporaryDirectory() as directory:
-        latest, archive = Path(directory) / LATEST, Path(directory) / "archive"
-        if not target.get(LATEST, latest):
+    if is_there(db):
+        raise FileExistsError(
+            f"{db} is there already: a restore never overwrites; move it away first ({db.name}-wal, if there is one, "
+            "with it: it holds the newest of its rows)"
+        )
+    files.sweep(db.parent, "restore")
+    with files.scratch(db.parent / "restore") as directory:
+        directory.mkdir(parents=True)
+        told, archive = newest(target, directory), directory / "archive"
+        if told is None:
             return None
-        told = json.loads(latest.read_text())
+        if owed(db):
+            raise ForgottenErasure(
+                f"Somebody's data was erased here after {told['archive']} was taken, which would bring it back. To "
+                f"restore it all the same, delete {db.parent / OWED}"
+            )
         if not target.get(told["archive"], archive) or digest(archive) != told["sha256"]:
             raise DamagedSnapshot(f"{told['archive']} is missing or was changed")
+        restored = directory / "out"
         with tarfile.open(archive) as tar:
-            tar.extractall(Path(directory) / "out", filter="data")
-        restored = Path(directory) / "out"
+            tar.extractall(restored, filter="data")
         check(restored / db.name)
-        db.parent.mkdir(parents=True, exist_ok=True)
+        files.sync(restored)
+        forget(db)
+        set_aside(db, [path.name for path in restored.iterdir()])
         for path in sorted(restored.iterdir(), key=lambda p: p.name == db.name):  # the database last: it means complete
-            shutil.move(path, db.parent / path.name)
+            os.replace(path, db.parent / path.name)
+        files.to_disk(db.parent)
     return told["archive"]
+
+
+def newest(target: Target, directory: Path) -> dict | None:
+    """What `latest.json` says; None where there is none. Raises DamagedSnapshot where it cannot be read."""
+    latest = directory / LATEST
+    if not target.get(LATEST, latest):
+        return None
+    try:
+        told = json.loads(files.read_text(latest))
+        return {"archive": told["archive"], "sha256": told["sha256"]}
+    except (ValueError, TypeError, KeyError) as error:
+        raise DamagedSnapshot(f"{LATEST} does not name an archive ({error!r})") from error
+
+
+def set_aside(db: Path, names: list[str]) -> None:
+    """Whatever belongs to the database that was here: beside another one it would be taken for that one's."""
+    of_database = [db.name, *(f"{db.name}-{end}" for end in ("wal", "shm", "journal"))]
+    there = [path for name in [*of_database, *names, *BELONGING] if (path := db.parent / name).exists()]
+    if not there:
+        return
+    aside = next(p for n in count(1) if not (p := db.parent / f"before-restore-{n}").exists())
+    aside.mkdir()
+    for path in dict.fromkeys(there):
+        os.replace(path, aside / path.name)
+    print(f"kdloop: what lay in {db.parent} of another database is in {aside}", flush=True)
 
 
 def check(copy: Path) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from storage import files
+
 N = 5
 
 
@@ -64,7 +66,7 @@ def cpuinfo() -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def run(names: list[str], json_file: str | None) -> None:
+def run(names: list[str], json_file: Path | None) -> None:
     """Measure the named figures (all where none is named), print the table, write the JSON."""
     from kdloop.bench.figures import FIGURES
 
@@ -78,7 +80,7 @@ def run(names: list[str], json_file: str | None) -> None:
             print(line(figure), flush=True)
             if json_file:
                 rows = [asdict(f) | {"held": f.held} for f in found]
-                Path(json_file).write_text(json.dumps({"machine": about, "figures": rows}, indent=1))
+                files.write(Path(json_file), json.dumps({"machine": about, "figures": rows}, indent=1))
 
 
 def table_head(about: dict) -> str:

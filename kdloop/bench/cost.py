@@ -29,6 +29,7 @@ from kdloop.pairs import Example
 from kdloop.settings import Settings
 from kdloop.student.base import find_student
 from kdloop.student.transformers import device_and_dtype
+from storage import files
 from storage.conversations import as_prompt
 
 SAMPLES = 3  # a prompt: a ranking
@@ -103,7 +104,7 @@ def keep(path: Path, measured: dict, costs: dict) -> None:
     """Into the file: beside what it holds, where that was measured alike."""
     before = json.loads(path.read_text()) if path.exists() else {}
     known = before["costs"] if before.get("measured") == measured else {}
-    path.write_text(json.dumps({"measured": measured, "costs": known | costs}, indent=1) + "\n")
+    files.write(path, json.dumps({"measured": measured, "costs": known | costs}, indent=1) + "\n")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -18,7 +18,9 @@ from kdloop.knowledge.labeling import ask, teaching, unusable
 from kdloop.knowledge.rows import Means, Refused, by_teacher
 from kdloop.packs import Task
 from kdloop.student import Engine
+from kdloop.student.identity import vocabulary
 from kdloop.student.prompts import completion_ids, prompt_ids
+from storage import files
 from storage.conversations import Message, as_prompt
 
 K = 32
@@ -26,12 +28,13 @@ K = 32
 
 @dataclass(frozen=True)
 class Features:
-    """`ids` and `logprobs` are (tokens, k), the teacher's best first; `tail` is (tokens,), log of the mass of the
-    rest."""
+    """`ids` and `logprobs` are (tokens, k), the teacher's best first; `tail` is (tokens,), log of the mass of the rest.
+    `vocabulary` says which words the ids mean, as of kdloop.student.identity; "" where an older kdloop kept it."""
 
     ids: np.ndarray
     logprobs: np.ndarray
     tail: np.ndarray
+    vocabulary: str = ""
 
     @property
     def arrays(self) -> tuple:
@@ -74,7 +77,8 @@ def top_k(engine: Engine, prompt: list[Message], said: tuple[str, bool], k: int 
     values, ids = logprobs.topk(k, dim=-1)
     tail = torch.log((1 - values.exp().sum(-1)).clamp(min=1e-7))
     ids = ids.numpy().astype(np.uint16 if logprobs.size(-1) <= 2**16 else np.uint32)
-    return Features(ids, values.numpy().astype(np.float16), tail.numpy().astype(np.float16))
+    halves = values.numpy().astype(np.float16), tail.numpy().astype(np.float16)
+    return Features(ids, *halves, vocabulary(engine.tokenizer))
 
 
 @torch.inference_mode()
@@ -109,9 +113,11 @@ def sidecar(directory: Path, feedback_id: str) -> Path:
 
 def save(path: Path, f: Features) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, ids=f.ids, logprobs=f.logprobs, tail=f.tail)
+    with files.whole(path) as partial, partial.open("wb") as file:
+        np.savez(file, ids=f.ids, logprobs=f.logprobs, tail=f.tail, vocabulary=f.vocabulary)
 
 
 def read(path: Path) -> Features:
     with np.load(path) as kept:
-        return Features(kept["ids"], kept["logprobs"], kept["tail"])
+        known = str(kept["vocabulary"]) if "vocabulary" in kept else ""
+        return Features(kept["ids"], kept["logprobs"], kept["tail"], known)

@@ -18,6 +18,7 @@ from kdloop.knowledge.rows import Means, Refused, by_teacher
 from kdloop.packs import Task
 from kdloop.raters.features import embed
 from kdloop.raters.teacher import Answer
+from storage import files
 from storage.conversations import as_prompt
 
 QUESTION = "Write one question that this passage answers. Give the question alone.\n\n{passage}"
@@ -89,8 +90,8 @@ def with_passages(question: str, shown: Sequence[str]) -> str:
 def passages_in(means: Means, directory: str) -> dict[str, str]:
     """name -> passage. Raises Refused where there are no documents."""
     folder = Path(directory) if directory else packs.PACKS / means.pack.name / "documents"
-    files = sorted(folder.glob("*.txt"))
-    passages = {f"{f.name}#{i}": p for f in files for i, p in enumerate(passages_of(f.read_text(encoding="utf-8")))}
+    texts = {f.name: files.read_text(f) for f in sorted(folder.glob("*.txt"))}
+    passages = {f"{name}#{i}": p for name, text in texts.items() for i, p in enumerate(passages_of(text))}
     if not passages:
         raise Refused(f"No documents (*.txt) in {folder}")
     return passages

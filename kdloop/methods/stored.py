@@ -14,20 +14,24 @@ from kdloop.knowledge.feature import Features
 from kdloop.methods.lora import Plan
 from kdloop.methods.objective import completion_logits, sequence
 from kdloop.pairs import Example
+from kdloop.student.identity import vocabulary
 from kdloop.student.prompts import completion_ids
 
 
 def rows(tokenizer, examples: list[Example], plan: Plan) -> list[dict]:
     """A row of each example whose chosen completion has its distribution beside it; none where the plan has no folder.
 
-    What was written with other tokens than the student's is left out: its positions are not the student's.
+    What was written with other tokens than the student's is left out: neither its positions nor its ids are the
+    student's.
     """
     if plan.stored is None:
         return []
-    made = []
+    made, known = [], ("", vocabulary(tokenizer))
     for e in examples:
         paths = [path for id in e.rows if (path := feature.sidecar(plan.stored, id)).exists()]
-        if paths and len((kept := feature.read(paths[0])).tail) == len(completion_ids(tokenizer, *e.chosen.said)):
+        kept = feature.read(paths[0]) if paths else None
+        tokens = len(completion_ids(tokenizer, *e.chosen.said))
+        if kept and kept.vocabulary in known and len(kept.tail) == tokens:
             own = sequence(tokenizer, e.prompt, e.chosen)
             made.append({"sequences": [own], "kept": cut(kept, len(own[1]))})
     return made

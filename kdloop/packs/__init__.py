@@ -18,10 +18,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-try:
-    import tomllib
-except ModuleNotFoundError:  # Python 3.10
-    import tomli as tomllib
+import tomllib
+
+from storage import files
 
 PACKS = Path(__file__).parent
 PARTS = ("train", "gate", "heldout")
@@ -68,7 +67,7 @@ def load(name: str) -> Pack:
     """Raises ValueError for an unknown pack, naming those that there are."""
     if name not in names():
         raise ValueError(f"No pack {name!r}; there are {', '.join(names())}")
-    values = tomllib.loads((PACKS / name / "pack.toml").read_text(encoding="utf-8"))
+    values = tomllib.loads(files.read_text(PACKS / name / "pack.toml"))
     return Pack(name, **{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
@@ -83,7 +82,8 @@ def tasks(name: str, part: str) -> tuple[Task, ...]:
 
         return tuple(t for t in generate(pack) if part_of(deciding(pack, t.prompt)) == part)
     path = PACKS / name / f"{part}.jsonl"
-    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines()) if path.exists() else ()
+    lines = files.read_text(path).split("\n") if path.exists() else ()
+    rows = [json.loads(line) for line in lines if line.strip()]
     return tuple(Task(r["prompt"], r.get("answer", ""), (*pack.checks, *r.get("checks", ()))) for r in rows)
 
 

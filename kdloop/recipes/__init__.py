@@ -14,11 +14,13 @@ from dataclasses import asdict, dataclass
 from inspect import signature
 from pathlib import Path
 
+import tomllib
+
 from kdloop import packs
 from kdloop.knowledge import KNOWLEDGE
 from kdloop.knowledge.curation import SELECTIONS
 from kdloop.knowledge.labeling import TEMPLATES
-from kdloop.packs import tomllib
+from storage import files
 
 RECIPES = Path(__file__).parent
 STARTS = ("auto", "base", "champion")
@@ -94,7 +96,7 @@ def load(name: str) -> Recipe:
     if not path.is_file():
         raise ValueError(f"No recipe {name!r}; there are {', '.join(names())}, or give a TOML file")
     try:
-        return from_dict({"name": path.stem} | tomllib.loads(path.read_text(encoding="utf-8")))
+        return from_dict({"name": path.stem} | tomllib.loads(files.read_text(path)))
     except (TypeError, tomllib.TOMLDecodeError) as error:  # an unknown field, a broken file
         raise ValueError(f"Recipe {path}: {error}") from error
 

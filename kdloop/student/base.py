@@ -1,9 +1,12 @@
 """Where the student's weights come from: the embedded GGUF, converted once, or a model directory, or the Hub."""
 
 import importlib.util
-import os
-import shutil
+import json
 from pathlib import Path
+
+from kdloop.student import identity
+from kdloop.student.identity import CONVERTED, Incomplete
+from storage import files
 
 HUB_STUDENT = "HuggingFaceTB/SmolLM2-135M-Instruct"
 FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "README.md"]
@@ -58,18 +61,61 @@ def download(name: str) -> str:
         raise NoStudent(NO_STUDENT.format(hub=name, error=error)) from error
 
 
+def read_weights(source: str | Path, dtype, **options):
+    """The causal language model of a model directory. Raises NoStudent where its weights are cut off, or are not those
+    that its config describes: what is missing would be random, and answer all the same."""
+    from transformers import AutoModelForCausalLM
+
+    try:
+        found = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True, **options)
+    except (OSError, ValueError, RuntimeError) as error:  # no weights, an unknown family, other sizes
+        raise NoStudent(f"The student in {source} cannot be loaded: {str(error).strip()[:500]}") from error
+    model, info = found
+    if missing := sorted(info["missing_keys"]):
+        raise NoStudent(
+            f"The weights in {source} are not those of its config.json, which describes {missing[0]} and "
+            f"{len(missing) - 1} more that they lack: put both of the same model there"
+        )
+    return model
+
+
 def convert(gguf: Path, directory: Path) -> Path:
-    """GGUF -> an ordinary model directory in fp32, once (about 20 s). A GGUF as loaded can neither train nor save."""
-    if (directory / "config.json").exists():
-        return directory
-    print(f"Converting the embedded student once: {gguf.name} -> {directory} (about 20 s)", flush=True)
+    """GGUF -> an ordinary model directory in fp32, once (about 20 s). A GGUF as loaded can neither train nor save.
+
+    What an interrupted conversion has left, or one of another file, is written again.
+    """
+    made_of = {"file": gguf.name, "identity": identity.identity(gguf)}
+    if why := unusable(directory, made_of):
+        print(f"Converting the embedded student once: {gguf.name} -> {directory} (about 20 s){why}", flush=True)
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with files.whole(directory) as partial:
+            write_converted(gguf, partial)
+            (partial / CONVERTED).write_text(json.dumps(made_of))
+    elif not (directory / CONVERTED).exists():  # an older kdloop's
+        files.write(directory / CONVERTED, json.dumps(made_of))
+    return directory
+
+
+def unusable(directory: Path, made_of: dict) -> str:
+    """Why a converted student is to be written (again); "" where it is whole and of this file."""
+    if not directory.exists():
+        return ":"
+    try:
+        identity.check_whole(directory)
+        told = directory / CONVERTED
+        if told.exists() and json.loads(told.read_text()) != made_of:
+            return ": what is there was made of another file"
+    except (Incomplete, ValueError) as error:
+        return f": {error}"
+    return ""
+
+
+def write_converted(gguf: Path, directory: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    partial = directory.with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)
     print("  1/3 tokenizer", flush=True)
-    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(partial)
+    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(directory)
     print("  2/3 weights", flush=True)
     model = AutoModelForCausalLM.from_pretrained(
         gguf.parent,
@@ -78,6 +124,19 @@ def convert(gguf: Path, directory: Path) -> Path:
         dtype=torch.float32,
     )
     print("  3/3 saving", flush=True)
-    model.save_pretrained(partial)
-    os.replace(partial, directory)
-    return directory
+    model.save_pretrained(directory)
+
+
+def base_name(student: str, home: Path) -> str:
+    """What the base student is called elsewhere, as of identity.base_model."""
+    return identity.base_model(student, find_student(student, home), HUB_STUDENT)
+
+
+def origin(student: str, home: Path) -> str:
+    """A sentence on which files it is, where its name alone would not lead to them; "" where it does."""
+    if gguf := embedded_gguf(student):
+        return f"Its weights are those of {gguf.name}, a quantized copy of {HUB_STUDENT}, in 32 bits."
+    if "/" not in (name := base_name(student, home)):
+        known = identity.identity(find_student(student, home))
+        return f"`{name}` is a directory of the machine that trained it, with the identity {known}; the Hub has none."
+    return ""

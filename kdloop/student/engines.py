@@ -4,7 +4,6 @@ On a CPU with a GGUF of the student llama.cpp answers, unless KDLOOP_ENGINE says
 person. A round and `simulate` sample whole batches, where the transformers engine is the faster one (docs/log.md).
 """
 
-import hashlib
 import importlib.util
 from pathlib import Path
 
@@ -13,7 +12,10 @@ import torch
 from kdloop.settings import Settings
 from kdloop.student import Engine
 from kdloop.student.base import embedded_gguf, find_student
+from kdloop.student.identity import identity
+from storage import files
 
+GGUF = ".F16.gguf"
 CHATS = 8  # completions at once; the rest wait
 
 
@@ -32,14 +34,18 @@ def llamacpp(settings: Settings) -> Engine:
 
 
 def as_gguf(student: str, home: Path) -> Path:
-    """The model directory or Hub name `student` as a file in `home`, written once, and again where it is newer."""
+    """The model directory `student` as a file in `home`, written once; that of another student, or of other weights,
+    goes."""
     from kdloop.student.gguf import write_student
 
-    config = Path(student) / "config.json"
-    file = home / f"{Path(student).name}-{hashlib.sha256(student.encode()).hexdigest()[:8]}.F16.gguf"
-    if not file.exists() or (config.exists() and file.stat().st_mtime < config.stat().st_mtime):
+    file = home / f"student-{identity(student)}{GGUF}"
+    if not file.exists():
         print(f"Writing {student} as {file} once", flush=True)
-        write_student(student, file)
+        with files.whole(file) as partial:
+            write_student(student, partial)
+    for other in home.glob(f"*{GGUF}"):
+        if other != file:
+            other.unlink()
     return file
 
 
@@ -49,7 +55,7 @@ def openai(settings: Settings) -> Engine:
 
     if not settings.engine_url:
         raise ValueError("KDLOOP_ENGINE=openai needs the server's address: KDLOOP_ENGINE_URL=http://HOST:PORT/v1")
-    key = Path(settings.engine_key_file).read_text().strip() if settings.engine_key_file else "none"
+    key = files.read_text(Path(settings.engine_key_file)).strip() if settings.engine_key_file else "none"
     server = open_server(settings.engine_url, key)
     return OpenAIEngine(find_student(settings.student, settings.home), server, settings.engine_at_once)
 

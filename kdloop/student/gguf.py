@@ -15,6 +15,8 @@ from gguf import GGUFWriter, SpecialVocab, get_tensor_name_map
 from gguf.constants import MODEL_ARCH, MODEL_ARCH_NAMES, GGUFType, TokenType
 from safetensors.numpy import load_file
 
+from kdloop.student.base import read_weights
+
 PREFIX = "base_model.model."
 PLAIN = {"use_dora": False, "bias": "none", "modules_to_save": None, "rank_pattern": {}, "alpha_pattern": {}}
 CONFIG = "adapter_config.json"
@@ -62,6 +64,7 @@ def write_adapter(adapter: Path, student: Path, out: Path) -> Path:
     writer = GGUFWriter(out, MODEL_ARCH_NAMES[kind.arch])
     writer.add_type(GGUFType.ADAPTER)
     writer.add_string("adapter.type", "lora")
+    add_base(writer, lora.get("base_model_name_or_path") or "")
     writer.add_float32("adapter.lora.alpha", lora["lora_alpha"] * (lora["r"] ** 0.5 if lora["use_rslora"] else 1))
     for name, tensor in load_file(adapter / "adapter_model.safetensors").items():
         layer, _, side = name.removeprefix(PREFIX).removesuffix(".weight").rpartition(".")
@@ -81,13 +84,12 @@ def write_student(student: str | Path, out: Path, dtype: type = np.float16) -> P
     family, for scaled rotary embeddings and for tokenizers that are no byte-level BPE.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
-    model = AutoModelForCausalLM.from_pretrained(student, dtype=torch.float32)
+    model = read_weights(student, torch.float32)
     config, kind = model.config, family(model.config.model_type)
     names = get_tensor_name_map(kind.arch, config.num_hidden_layers)
-    partial = out.with_suffix(".partial")
-    writer = GGUFWriter(partial, MODEL_ARCH_NAMES[kind.arch])
+    writer = GGUFWriter(out, MODEL_ARCH_NAMES[kind.arch])
     add_shape(writer, config)
     add_tokenizer(writer, AutoTokenizer.from_pretrained(student), config.vocab_size, student)
     for name, tensor in model.state_dict().items():
@@ -101,9 +103,18 @@ def write_student(student: str | Path, out: Path, dtype: type = np.float16) -> P
         if kind.norms_add_to_one and name.endswith("norm.weight"):
             rows = rows + 1
         writer.add_tensor(target, rows.astype(dtype if rows.ndim > 1 else np.float32))
-    written(writer, partial)
-    os.replace(partial, out)
-    return out
+    return written(writer, out)
+
+
+def add_base(writer: GGUFWriter, name: str) -> None:
+    """Which model the adapter is for, by its name: a place on this machine says nothing elsewhere."""
+    if not name or os.path.isabs(name):
+        return
+    writer.add_base_model_count(1)
+    writer.add_base_model_name(0, name.rpartition("/")[2])
+    if "/" in name:
+        writer.add_base_model_organization(0, name.partition("/")[0])
+        writer.add_base_model_repo_url(0, f"https://huggingface.co/{name}")
 
 
 def add_shape(writer: GGUFWriter, config) -> None:

@@ -18,8 +18,9 @@ from threading import Lock
 import torch
 from openai import OpenAI
 
-from kdloop.student import EngineUnavailable
-from kdloop.student.gguf import write_adapter
+from kdloop.settings import of_child
+from kdloop.student import AdapterRefused, EngineUnavailable
+from kdloop.student.gguf import NotConvertible, write_adapter
 from kdloop.student.openai import OpenAIEngine
 from kdloop.student.servers import LlamaServer
 
@@ -40,7 +41,11 @@ class LlamaCppEngine(OpenAIEngine):
         super().__init__(source, OwnServer(source, gguf, context_tokens, slots, adapter), slots, tokenizer=tokenizer)
 
     def load(self, adapter: Path | None) -> "LlamaCppEngine":
-        return LlamaCppEngine(self.source, self.gguf, self.context_tokens, self.at_once, adapter, self.tokenizer)
+        """Raises AdapterRefused where llama.cpp does not start with it."""
+        try:
+            return LlamaCppEngine(self.source, self.gguf, self.context_tokens, self.at_once, adapter, self.tokenizer)
+        except (NotConvertible, EngineUnavailable) as error:
+            raise AdapterRefused(str(error)) from error
 
 
 class OwnServer(LlamaServer):
@@ -61,7 +66,8 @@ class OwnServer(LlamaServer):
         """Raises EngineUnavailable where llama.cpp ends instead of answering."""
         key, pipe = secrets.token_hex(), subprocess.PIPE
         command = [sys.executable, "-m", "kdloop.student.llama_server"]
-        self.child = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
+        how = {"text": True, "start_new_session": True, "env": of_child()}
+        self.child = subprocess.Popen(command, stdin=pipe, stdout=pipe, **how)
         weakref.finalize(self, end, self.child)
         print(json.dumps(self.how | {"key": key}), file=self.child.stdin, flush=True)
         address = self.child.stdout.readline().strip()

@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Lock
 
 from kdloop.student import AdapterRefused, Engine, NoLogprobs
+from kdloop.student.identity import identity
 from storage import checkpoints
 from storage.checkpoints import BrokenCheckpoint, Checkpoint
 from storage.conversations import as_prompt
@@ -27,6 +28,9 @@ class WrongWeights(Exception):
     "The loaded engine does not answer like the checkpoint that was published"
 
 
+UNFIT = (BrokenCheckpoint, WrongWeights, AdapterRefused, NoLogprobs)  # of a checkpoint that cannot answer
+
+
 def fingerprint(engine: Engine) -> list[float]:
     return [round(p, 4) for p in engine.logprobs([PROBE], [PROBE_COMPLETION])[0]]
 
@@ -38,8 +42,19 @@ class Serving:
         self.db = db
         self.lock = Lock()
         self.base = base()
+        self.student = identity(self.base.source) if Path(self.base.source).is_dir() else None
         self.now: tuple[Engine, Checkpoint] | None = None
         self.unfit: set[int] = set()  # checkpoints that could not be loaded: not tried again at each reply
+
+    def know_student(self) -> None:
+        """Record which base student this home is used with, and say so where it was another one before."""
+        if self.student and checkpoints.know_student(self.db, self.student):
+            print(
+                "kdloop: this home was used with another student, or with other weights of it. Versions that were trained "
+                "on that one do not answer; people's votes stay",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def current(self) -> tuple[Engine, Checkpoint]:
         """The engine and the checkpoint that answer from now on. Loads them when the database names another one; who
@@ -61,14 +76,15 @@ class Serving:
         """The checkpoint that the database names; where it cannot answer, what answered before, or the base."""
         try:
             return self.load(serving)
-        except (BrokenCheckpoint, WrongWeights, AdapterRefused, NoLogprobs) as error:
+        except UNFIT as error:
             self.unfit.add(serving.id)
             goes_on = self.now or (self.base, checkpoints.lineage(self.db)[0])
             print(f"kdloop: {goes_on[1].name} answers instead of {serving.name}: {error}", file=sys.stderr, flush=True)
             return goes_on
 
     def load(self, checkpoint: Checkpoint) -> tuple[Engine, Checkpoint]:
-        adapter = checkpoints.adapter_dir(self.db, checkpoint)
+        """Raises one of UNFIT where it cannot answer, or is of another base student."""
+        adapter = checkpoints.adapter_dir(self.db, checkpoint, self.student)
         if adapter is None:
             return self.base, checkpoint
         engine = self.base.load(adapter)
@@ -78,7 +94,9 @@ class Serving:
 
 def check(engine: Engine, checkpoint: Checkpoint) -> None:
     """Raises WrongWeights when the engine's fingerprint is not the published one."""
-    published, found = checkpoint.metrics["fingerprint"], fingerprint(engine)
+    published, found = checkpoint.metrics.get("fingerprint", []), fingerprint(engine)
+    if len(published) != len(found):
+        raise WrongWeights(f"{checkpoint.name} was published with other tokens: it is not of this student")
     distance = sum(abs(a - b) for a, b in zip(published, found, strict=True)) / len(published)
-    if distance > TOLERANCE[engine.name]:
+    if not distance <= TOLERANCE[engine.name]:  # what is not a number is none of it
         raise WrongWeights(f"{checkpoint.name} was loaded, but its log-probabilities are off by {distance:.3f} nats")

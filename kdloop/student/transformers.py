@@ -14,10 +14,11 @@ from threading import Event
 import torch
 from peft import PeftModel
 from torch.nn.functional import cross_entropy, pad
-from transformers import AutoModelForCausalLM, AutoTokenizer, Cache
+from transformers import AutoTokenizer, Cache
 from transformers.cache_utils import DynamicLayer
 
-from kdloop.student import Sample, Sampling
+from kdloop.student import AdapterRefused, Sample, Sampling
+from kdloop.student.base import read_weights
 from kdloop.student.prompts import completion_ids, prompt_ids
 from storage.conversations import Message
 
@@ -127,8 +128,13 @@ def steps(decoding: Iterator[dict[int, int]]) -> Iterator[dict[int, int]]:
 
 
 def merged(untrained, adapter: Path | None):
-    """For inference: a copy with the adapter in its weights, or the model itself where there is none."""
-    model = PeftModel.from_pretrained(deepcopy(untrained), adapter).merge_and_unload() if adapter else untrained
+    """For inference: a copy with the adapter in its weights, or the model itself where there is none. Raises
+    AdapterRefused for an adapter of a model of another shape."""
+    try:
+        model = PeftModel.from_pretrained(deepcopy(untrained), adapter).merge_and_unload() if adapter else untrained
+    except (RuntimeError, ValueError, KeyError) as error:
+        why = str(error).strip().partition("\n")[0]
+        raise AdapterRefused(f"The adapter in {adapter} does not fit the student ({why})") from error
     return model.eval().requires_grad_(False)
 
 
@@ -144,7 +150,7 @@ class TransformersEngine:
         self.source = source
         self.device, self.dtype = device or device_and_dtype()[0], dtype or reply_dtype()
         self.tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
-        self.untrained = AutoModelForCausalLM.from_pretrained(source, dtype=self.dtype).to(self.device)
+        self.untrained = read_weights(source, self.dtype).to(self.device)
         self.model = merged(self.untrained, adapter)
 
     def load(self, adapter: Path | None) -> "TransformersEngine":

@@ -1,13 +1,12 @@
 """The Admin tab: sign in; raters; settings; exports; snapshots; what owners did. Empty until an owner is there."""
 
-from dataclasses import fields
 from functools import partial
 
 import gradio as gr
 import pandas as pd
 
 from kdloop import exports
-from kdloop.settings import Settings, current
+from kdloop.settings import NAMES, Settings, current, variable
 from kdloop.student.base import licence
 from kdloop.ui import choices, files, raters
 from kdloop.ui.session import LOCAL, PRIVATE, TABLE, allowed, fresh_path, named, paced, refusal, refused, sign_in
@@ -118,10 +117,10 @@ def sign_out(settings: Settings, state: dict) -> dict:
 def table(settings: Settings) -> pd.DataFrame:
     rows = [
         (
-            f"KDLOOP_{f.name.upper()}",
-            "set" if f.name == SECRET and settings.admin_token else str(getattr(settings, f.name)),
+            variable(name),
+            "set" if name == SECRET and settings.admin_token else str(getattr(settings, name)),
         )
-        for f in fields(settings)
+        for name in NAMES
     ]
     return pd.DataFrame(rows, columns=[tell(head) for head in SETTINGS])
 

@@ -69,13 +69,13 @@ def fill(settings: Settings) -> list:
 def field(settings: Settings, name: str, value):
     default, (least, most) = getattr(settings, name), CHANGEABLE[name]
     component = gr.Textbox if kind(name) is str else gr.Number
-    if fixed(name):
-        info = tell("Set by {variable}", variable=f"KDLOOP_{name.upper()}")
+    if by := fixed(settings, name):
+        info = tell("Set by {variable}", variable=by)
     elif kind(name) is str:
         info = tell("At most {most} characters; Markdown. Empty: nothing is shown", most=most)
     else:
         info = tell("{least:g} to {most:g}; default {default:g}", least=least, most=most, default=default)
-    return component(value=value, info=info, interactive=not fixed(name))
+    return component(value=value, info=info, interactive=not by)
 
 
 def store(settings: Settings, *values_and_state) -> None:

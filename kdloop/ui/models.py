@@ -10,8 +10,9 @@ import pandas as pd
 
 from kdloop import cards, exports
 from kdloop.settings import Settings
-from kdloop.student.base import find_student, licence
-from kdloop.student.serving import Serving, WrongWeights
+from kdloop.student.base import base_name, find_student, licence, origin
+from kdloop.student.identity import identity, name_base, named_base
+from kdloop.student.serving import UNFIT, Serving
 from kdloop.ui import files, lineage
 from kdloop.ui.session import PRIVATE, TABLE, allowed, fresh_path, named, paced, refusal, refused
 from kdloop.ui.words import t, tell
@@ -94,31 +95,48 @@ def model_card(settings: Settings, id) -> str:
 
 
 def written(settings: Settings, k: Checkpoint) -> str:
-    return cards.of_version(settings.db, k, settings.student, licence(settings.student, settings.home))
+    student, home = settings.student, settings.home
+    return cards.of_version(settings.db, k, name_of(settings, k), licence(student, home), origin(student, home))
+
+
+def name_of(settings: Settings, k: Checkpoint) -> str:
+    """What the base student of a version is called elsewhere: as it was called when the version was published."""
+    published = named_base(settings.home / k.path) if k.path else ""
+    return published or base_name(settings.student, settings.home)
 
 
 def download(settings: Settings, id, form: str, state: dict) -> str:
     """The version's files as one zip."""
     who, k = allowed(settings, state), find(settings, id)
     paced(settings, state, "downloads")
+    student = find_student(settings.student, settings.home)
     try:
-        adapter = checkpoints.adapter_dir(settings.db, k)
+        adapter = checkpoints.adapter_dir(settings.db, k, None if form == "adapter" else identity(student))
     except BrokenCheckpoint as error:
         raise refusal(error) from error
     if adapter is None:
         raise refused("v0 is the base student: it has no adapter")
     audit.record(settings.db, who, f"downloaded the {form}", k.name)
     name = str(fresh_path(f"kdloop-{k.name.replace(' ', '-')}-{form}"))
-    student = find_student(settings.student, settings.home)
     with tempfile.TemporaryDirectory() as directory:
-        if form == "adapter":
-            shutil.copytree(adapter, directory, dirs_exist_ok=True)
-        elif form == "gguf":
-            to_gguf(adapter, Path(student), Path(directory))
-        else:
-            exports.merge(student, adapter, Path(directory))
-        (Path(directory) / "README.md").write_text(written(settings, k), encoding="utf-8")
-        return shutil.make_archive(name, "zip", directory)
+        named, out = Path(directory) / "adapter", Path(directory) / "out"
+        shutil.copytree(adapter, named)
+        name_base(named, name_of(settings, k))
+        write_form(form, student, named, out)
+        (out / "README.md").write_text(written(settings, k), encoding="utf-8")
+        return shutil.make_archive(name, "zip", out)
+
+
+def write_form(form: str, student: str, adapter: Path, out: Path) -> None:
+    if form == "adapter":
+        checkpoints.seal(adapter, checkpoints.manifest(adapter))
+        adapter.rename(out)
+        return
+    out.mkdir()
+    if form == "gguf":
+        to_gguf(adapter, Path(student), out)
+    else:
+        exports.merge(student, adapter, out)
 
 
 def to_gguf(adapter: Path, student: Path, directory: Path) -> None:
@@ -136,7 +154,7 @@ def serve(settings: Settings, serving: Serving, id, state: dict):
     try:
         serving.load(k)  # first: what cannot answer must not be named as the one that does
         checkpoints.serve(settings.db, k.id)
-    except (BrokenCheckpoint, WrongWeights) as error:
+    except UNFIT as error:
         raise refusal(error) from error
     serving.current()
     now = checkpoints.serving(settings.db).name

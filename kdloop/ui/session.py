@@ -18,7 +18,7 @@ import gradio as gr
 from kdloop.settings import Settings, current
 from kdloop.student import PromptTooLong
 from kdloop.ui.words import tell
-from storage import checkpoints
+from storage import checkpoints, files, snapshots
 from storage.conversations import UnknownRow
 
 REFUSED = (ValueError, PromptTooLong, UnknownRow)  # what a domain function refuses, said to the person as it is
@@ -29,18 +29,26 @@ PACE: dict[tuple[str, str], deque] = defaultdict(deque)  # of this process only:
 PACE_LOCK = Lock()
 WRITTEN = "kdloop-download-"  # where our files lie until Gradio has its own copy, which it deletes after a day
 KEEP_SECONDS = 3600
+KEY_BYTES = 32
 LOCAL = ("127.0.0.1", "localhost", "::1")
 TABLE = {"interactive": False, "datatype": "str", "wrap": True}  # a gr.Dataframe to read
 PRIVATE = {"api_visibility": "private", "show_progress": "hidden"}
 
 
 def secret(settings: Settings) -> bytes:
-    """This installation's signing key, made once."""
-    path = settings.home / "secret"
-    if not path.exists():
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_hex(32))
-    return path.read_bytes()
+    """This installation's signing key, made once. Raises ValueError for a file that holds less than one: what a kill or
+    a full disk leaves of it, anybody could guess."""
+    path = settings.home / snapshots.SECRET
+    key = path.read_bytes() if path.exists() else b""
+    if not key.strip(b"\0 \t\r\n"):  # none yet: of a file that was cut off at once, nobody has been given a token
+        key = secrets.token_hex(32).encode()
+        files.write(path, key, mode=0o600)
+    if len(key) < KEY_BYTES or len(set(key)) < KEY_BYTES // 4:
+        raise ValueError(
+            f"{path} holds {len(key)} bytes that are no signing key. Put back the whole file (it is in every snapshot), "
+            "or delete it: a new one is made, and who was here before is a stranger to their conversations"
+        )
+    return key
 
 
 def sign(key: bytes, person: str) -> str:
@@ -142,7 +150,7 @@ def fresh_path(name: str) -> Path:
     place = Path(tempfile.mkdtemp(prefix=WRITTEN))
     for old in place.parent.glob(f"{WRITTEN}*"):
         with suppress(FileNotFoundError):  # another request may remove it too
-            if time.time() - old.stat().st_mtime > KEEP_SECONDS:
+            if abs(time.time() - old.stat().st_mtime) > KEEP_SECONDS:  # from the future: of before the clock went back
                 shutil.rmtree(old, ignore_errors=True)
     return place / name
 

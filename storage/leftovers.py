@@ -1,0 +1,18 @@
+"""What a process that was killed has left in a home: recognised at the next start, and removed."""
+
+from pathlib import Path
+
+from storage import checkpoints, files
+from storage.database import connect
+
+
+def clear(db: Path) -> None:
+    """Half-written files and directories, checkpoints that no row names, and what an erasure had yet to delete."""
+    for directory in (db.parent, db.parent / "checkpoints", db.parent / "features"):
+        files.sweep(directory)
+    checkpoints.prune(db)
+    with connect(db) as c:
+        for sidecar in (db.parent / "features").glob("*.npz"):
+            if not c.execute("select 1 from feedback where id = ?", [sidecar.stem]).fetchone():
+                sidecar.unlink(missing_ok=True)
+        c.execute("pragma wal_checkpoint(truncate)")  # deleted text would stay readable in the log
