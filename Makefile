@@ -1,4 +1,6 @@
-PYTHON ?= python3
+NEEDS = 3.11
+FITS = -c 'import sys; sys.exit(sys.version_info < tuple(map(int, "$(NEEDS)".split("."))))' 2>/dev/null
+PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 python3.11 python,$(shell $(p) $(FITS) && echo $(p))))
 BIN = .venv/bin
 
 .PHONY: run test lint load bench screenshots install
@@ -24,6 +26,8 @@ bench: .venv/installed
 install: .venv/installed
 
 .venv/installed: requirements.txt requirements-embedded.txt
+	@$(or $(PYTHON),false) $(FITS) || { echo "kdloop needs Python $(NEEDS) or later, and $(or $(PYTHON),what is called \
+	python3 here) is none: install one, and run: make PYTHON=/path/to/it $(or $(MAKECMDGOALS),run)" >&2; exit 1; }
 	@echo "kdloop: creating .venv and installing requirements (a few minutes the first time)"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt

@@ -18,14 +18,7 @@ from storage.rounds import RoundRunning
 # Of `bench`: comparisons with options of their own.
 TABLES = ("methods", "divergence", "cost", "reward", "drafts", "capacity")
 OF_DATA = (snapshots.DamagedSnapshot, snapshots.ForgottenErasure, checkpoints.BrokenCheckpoint, NewerDatabase)
-REFUSED = (
-    ValueError,
-    OSError,
-    DatabaseError,
-    NoStudent,
-    RoundRunning,
-    *OF_DATA,
-)  # each says what to do, or what failed
+REFUSED = (ValueError, OSError, DatabaseError, NoStudent, RoundRunning, *OF_DATA)  # each says what to do
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -14,7 +14,8 @@ import numpy as np
 from kdloop.chat import Reply, in_step, stream, worth_answering
 from kdloop.raters.preference_model import laplace
 from kdloop.settings import Settings
-from kdloop.student.serving import Serving
+from kdloop.student import Engine
+from kdloop.student.serving import UNFIT, Serving
 from storage import checkpoints, conversations, feedback
 from storage.checkpoints import Checkpoint
 from storage.conversations import as_prompt
@@ -41,6 +42,16 @@ def opponents(db: Path) -> list[Checkpoint]:
     return list({k.id: k for k in (champion, *before[-1:], versions[0], *candidates[-1:])}.values())
 
 
+def opponent(db: Path, serving: Serving) -> tuple[Engine, Checkpoint]:
+    """One of the opponents, loaded; who cannot answer (damaged, or of another student) is passed over."""
+    for k in sorted(opponents(db), key=lambda k: secrets.randbits(64)):
+        try:
+            return serving.load(k)
+        except UNFIT:
+            continue
+    return serving.current()
+
+
 def duel(
     settings: Settings, serving: Serving, person: str, question: str, stop: Event
 ) -> Iterator[tuple[Reply, Reply]]:
@@ -49,8 +60,7 @@ def duel(
     Raises ValueError for an empty or over-long prompt. Both are stored, in a conversation of their own.
     """
     question = worth_answering(question)
-    champion, opponent = serving.current(), serving.load(secrets.choice(opponents(settings.db)))
-    sides = [champion, opponent]
+    sides = [serving.current(), opponent(settings.db, serving)]
     secrets.SystemRandom().shuffle(sides)
     conversation = conversations.start_conversation(settings.db, person, question, kind="duel")
     turn = conversations.add_turn(settings.db, conversation, as_prompt(question))

@@ -1,8 +1,8 @@
 """Every setting, in one frozen record. The only reader of the environment; `__main__` reads argv and passes values in.
 
 One rule for each: a flag (`--round-votes 20`, of every command), else the variable KDLOOP_ROUND_VOTES, else what an
-owner has set on the Admin tab (of what CHANGEABLE names, while the app runs), else the default. A variable that is empty
-is as one that is not there: that is how a .env file or a compose file leaves it out.
+owner has set on the Admin tab (of what CHANGEABLE names, while the app runs), else the default. A variable that is
+empty is as one that is not there: that is how a .env file or a compose file leaves it out.
 """
 
 import math

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from itertools import takewhile
 from pathlib import Path
 from threading import Event, Lock, RLock, Thread
@@ -240,7 +240,7 @@ class Supervisor:
 
 def seconds_since(at: str) -> float:
     """By the clock, which may have gone back since: below 0 then."""
-    return (datetime.now(timezone.utc) - datetime.fromisoformat(at)).total_seconds()
+    return (datetime.now(UTC) - datetime.fromisoformat(at)).total_seconds()
 
 
 def log_file(settings: Settings, round_id: int) -> Path:

@@ -20,8 +20,7 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """`path` is None for the base student; `version` is None until it was promoted once. `student` says which base
-    student it belongs to (kdloop.student.identity); None where an older kdloop has written it."""
+    """`path` is None for the base student; `version` is None until it was promoted once."""
 
     id: int
     version: int | None
@@ -35,7 +34,11 @@ class Checkpoint:
     created_at: str
     promoted_at: str | None
     pruned_at: str | None
-    student: str | None = None
+
+    @property
+    def student(self) -> str | None:
+        """Which base student it belongs to, by kdloop.student.identity; None where an older kdloop has written it."""
+        return self.metrics.get("student")
 
     @property
     def name(self) -> str:
@@ -62,8 +65,8 @@ def know_student(db: Path, student: str) -> str | None:
     """Record which base student this home is used with, as of kdloop.student.identity; what was recorded before, if
     that was another one."""
     with transaction(db) as c:
-        before = c.execute("select student from checkpoints where version = 0").fetchone()[0]
-        c.execute("update checkpoints set student = ? where version = 0", [student])
+        before = c.execute("select json_extract(metrics, '$.student') from checkpoints where version = 0").fetchone()[0]
+        c.execute("update checkpoints set metrics = json_set(metrics, '$.student', ?) where version = 0", [student])
     return before if before != student else None
 
 
@@ -85,8 +88,9 @@ def publish(
     with files.whole(final) as partial:
         partial.mkdir()
         save(partial)
+        metrics = metrics | ({"student": student} if student else {})
         about = {"round": round_id, "parent": parent_id, "method": method, "seed": seed, "metrics": metrics}
-        seal(partial, about | {"student": student, "created_at": now()})
+        seal(partial, about | {"created_at": now()})
     with transaction(db) as c:
         id = insert(
             c,
@@ -98,7 +102,6 @@ def publish(
             method=method,
             seed=seed,
             metrics=metrics,
-            student=student,
             created_at=now(),
         )
         update(c, "rounds", round_id, candidate_id=id)

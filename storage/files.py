@@ -1,4 +1,4 @@
-"""Files that a kill, a full disk or a power cut leaves whole or as they were; and text as other systems' editors save it.
+"""Files that a kill, a full disk or a power cut leaves whole or as they were; and text as any editor saves it.
 
 What is being written lies beside its place as NAME.PID-N.partial and takes its name when all of it is on the disk. A
 partial whose process is gone is rubbish: `sweep` removes it.

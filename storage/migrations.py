@@ -226,11 +226,6 @@ def order_without_clock(c: sqlite3.Connection) -> None:
         c.execute(statement)
 
 
-def student_column(c: sqlite3.Connection) -> None:
-    """Which base student a checkpoint belongs to (kdloop.student.identity)."""
-    c.execute("alter table checkpoints add column student text")
-
-
 MIGRATIONS = [
     m001_initial,
     m002_raters_and_audit,
@@ -243,5 +238,4 @@ MIGRATIONS = [
     choices_table,
     rater_counts,
     order_without_clock,
-    student_column,
 ]  # append only; `pragma user_version` counts those that were applied

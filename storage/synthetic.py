@@ -1,7 +1,7 @@
 """Made-up votes by the million, for measuring and for tests: rows as the app writes them, in bulk."""
 
 import random
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from storage.database import connect, transaction
@@ -9,7 +9,7 @@ from storage.database import connect, transaction
 CHUNK = 20_000
 PEOPLE = 1000
 DUELS = 0.05  # of the votes are between two checkpoints
-START = datetime(2020, 1, 1, tzinfo=timezone.utc)
+START = datetime(2020, 1, 1, tzinfo=UTC)
 PROMPT = '[{{"role": "user", "content": "How do I make number {}?"}}]'
 
 

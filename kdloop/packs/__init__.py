@@ -14,11 +14,10 @@ to.
 import hashlib
 import json
 import re
+import tomllib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-
-import tomllib
 
 from storage import files
 

@@ -10,11 +10,10 @@ start                          where training starts: champion, base, or auto (s
 strength                       how far of the way that the trust region allows: 0.5 is half-baked (Prompt Baking)
 """
 
+import tomllib
 from dataclasses import asdict, dataclass
 from inspect import signature
 from pathlib import Path
-
-import tomllib
 
 from kdloop import packs
 from kdloop.knowledge import KNOWLEDGE

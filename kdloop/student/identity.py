@@ -1,4 +1,4 @@
-"""Which base student this is: by what is in its files, not by its name or its files' times, and without reading them all.
+"""Which base student this is: by what is in its files, not by its name or their times, and without reading them all.
 
 Of each tensor three short pieces are read, so that a student that was trained further is another one, at about a
 thousandth of its size. And what it is called where other machines can find it.

@@ -50,8 +50,8 @@ class Serving:
         """Record which base student this home is used with, and say so where it was another one before."""
         if self.student and checkpoints.know_student(self.db, self.student):
             print(
-                "kdloop: this home was used with another student, or with other weights of it. Versions that were trained "
-                "on that one do not answer; people's votes stay",
+                "kdloop: this home was used with another student, or with other weights of it. Versions that were "
+                "trained on that one do not answer; people's votes stay",
                 file=sys.stderr,
                 flush=True,
             )

@@ -19,6 +19,7 @@ from transformers.cache_utils import DynamicLayer
 
 from kdloop.student import AdapterRefused, Sample, Sampling
 from kdloop.student.base import read_weights
+from kdloop.student.identity import header
 from kdloop.student.prompts import completion_ids, prompt_ids
 from storage.conversations import Message
 
@@ -130,12 +131,23 @@ def steps(decoding: Iterator[dict[int, int]]) -> Iterator[dict[int, int]]:
 def merged(untrained, adapter: Path | None):
     """For inference: a copy with the adapter in its weights, or the model itself where there is none. Raises
     AdapterRefused for an adapter of a model of another shape."""
-    try:
-        model = PeftModel.from_pretrained(deepcopy(untrained), adapter).merge_and_unload() if adapter else untrained
-    except (RuntimeError, ValueError, KeyError) as error:
-        why = str(error).strip().partition("\n")[0]
-        raise AdapterRefused(f"The adapter in {adapter} does not fit the student ({why})") from error
+    model = adapted(deepcopy(untrained), adapter).merge_and_unload() if adapter else untrained
     return model.eval().requires_grad_(False)
+
+
+def adapted(model, adapter: Path) -> PeftModel:
+    """PEFT leaves out what an adapter has for layers that are not there, and makes up what it lacks."""
+    try:
+        found = PeftModel.from_pretrained(model, adapter)
+        stored = {name for name in header(Path(adapter) / "adapter_model.safetensors")[1] if ".lora_" in name}
+    except (RuntimeError, ValueError, KeyError) as error:
+        why = str(error).strip().partition("\n")[0][:200]
+        raise AdapterRefused(f"The adapter in {adapter} does not fit the student ({why})") from error
+    wanted = {name.replace(".default.", ".") for name, _ in found.named_parameters() if ".lora_" in name}
+    if stored != wanted:
+        odd = min(stored ^ wanted)
+        raise AdapterRefused(f"The adapter in {adapter} is of a student with other layers: {odd}")
+    return found
 
 
 class TransformersEngine:

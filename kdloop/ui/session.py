@@ -45,8 +45,8 @@ def secret(settings: Settings) -> bytes:
         files.write(path, key, mode=0o600)
     if len(key) < KEY_BYTES or len(set(key)) < KEY_BYTES // 4:
         raise ValueError(
-            f"{path} holds {len(key)} bytes that are no signing key. Put back the whole file (it is in every snapshot), "
-            "or delete it: a new one is made, and who was here before is a stranger to their conversations"
+            f"{path} holds {len(key)} bytes that are no signing key. Put back the whole file (a snapshot has it), or "
+            "delete it: a new one is made, and who was here before is a stranger to their conversations"
         )
     return key
 
