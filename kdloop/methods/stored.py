@@ -5,12 +5,9 @@
 The divergences and their relatives take it where the plan names no teacher that reads along (divergence.py).
 """
 
-from dataclasses import replace
-
 import torch
 
 from kdloop.knowledge import feature
-from kdloop.knowledge.feature import Features
 from kdloop.methods.lora import Plan
 from kdloop.methods.objective import completion_logits, sequence
 from kdloop.pairs import Example
@@ -28,13 +25,8 @@ def rows(tokenizer, examples: list[Example], plan: Plan) -> list[dict]:
     for e in examples:
         paths = [path for id in e.rows if (path := feature.sidecar(plan.stored, id)).exists()]
         if paths and len((kept := feature.read(paths[0])).tail) == len(completion_ids(tokenizer, *e.chosen.said)):
-            own = sequence(tokenizer, e.prompt, e.chosen)
-            made.append({"sequences": [own], "kept": cut(kept, len(own[1]))})
+            made.append({"sequences": [sequence(tokenizer, e.prompt, e.chosen)], "kept": kept})
     return made
-
-
-def cut(kept: Features, tokens: int) -> Features:
-    return replace(kept, ids=kept.ids[:tokens], logprobs=kept.logprobs[:tokens], tail=kept.tail[:tokens])
 
 
 def objective(loss):

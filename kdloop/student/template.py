@@ -7,6 +7,7 @@ somebody spells out in it becomes the tokens of its letters, and decodes to the 
 
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 
 from jinja2 import TemplateError
@@ -18,6 +19,7 @@ USER, ASSISTANT, SYSTEM, THOUGHT = "Pelican", "Walrus", "Ocelot", "Marmot"  # of
 PRIVATE = range(0xF0000, 0xFFFFE)  # Unicode's private use: one that no message has marks where text is taken apart
 MARKER = re.compile(r"<<?[|/]?[A-Za-z_]+\|?>?>|\[/?[A-Z_]+\]")  # of a turn, where that is no token: Llama 2's [INST]
 TAG = re.compile(r"</?[a-z]+[1-6]?>")  # Gemma has HTML's among its added tokens
+HALF = "\N{REPLACEMENT CHARACTER}"  # what a character decodes to whose last token is not there
 BRACKETS = "<[{(｜|", ">]})｜|"
 
 
@@ -133,16 +135,14 @@ class Template:
             at = found.start() + 1
             borders |= set(range(at, found.end())) if found[0] in self.markers else {at}
         edges = [0, *sorted(borders), len(text)]
-        return mark.join(text[a:b] for a, b in zip(edges, edges[1:], strict=False))
+        return mark.join(text[a:b] for a, b in pairwise(edges))
 
     def rendered(self, messages: list[Message], generation_prompt: bool) -> str:
         messages = folded(messages) if self.system == "folded" else one_system(messages)
         if self.blocks:
             messages = [m | {"content": [{"type": "text", "text": m["content"]}]} for m in messages]
         try:
-            return self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=generation_prompt
-            )
+            return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generation_prompt)
         except TemplateError as error:
             raise UnknownTemplate(f"The student's chat template refuses this conversation: {error}") from error
 
