@@ -14,8 +14,8 @@ from threading import Event
 
 from kdloop.settings import Settings, current
 from kdloop.student import Sample, Sampling
-from kdloop.student.prompts import fit
 from kdloop.student.serving import Serving
+from kdloop.student.template import Template
 from storage import conversations
 from storage.checkpoints import Checkpoint
 from storage.conversations import Completion, Message, Turn, as_prompt
@@ -78,7 +78,9 @@ def add_message(settings: Settings, engine, conversation_id: str, person: str, t
     """The new turn. Raises ValueError for an empty or over-long message, before anything is recorded."""
     text = worth_answering(text)
     past = messages(settings.db, conversation_id, person)
-    prompt = fit(engine.tokenizer, [*past, *as_prompt(text)], settings.context_tokens, current(settings).max_tokens)
+    prompt = Template.of(engine.tokenizer).fit(
+        [*past, *as_prompt(text)], settings.context_tokens, current(settings).max_tokens
+    )
     return conversations.add_turn(settings.db, conversation_id, prompt)
 
 

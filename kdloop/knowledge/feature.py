@@ -19,7 +19,7 @@ from kdloop.knowledge.rows import Means, Refused, by_teacher
 from kdloop.packs import Task
 from kdloop.student import Engine
 from kdloop.student.identity import vocabulary
-from kdloop.student.prompts import completion_ids, prompt_ids
+from kdloop.student.template import Template
 from storage import files
 from storage.conversations import Message, as_prompt
 
@@ -84,7 +84,8 @@ def top_k(engine: Engine, prompt: list[Message], said: tuple[str, bool], k: int 
 @torch.inference_mode()
 def distribution(engine: Engine, prompt: list[Message], said: tuple[str, bool]) -> torch.Tensor:
     """(tokens, vocabulary) log-probabilities of what follows, at each token of the completion."""
-    head, tail = prompt_ids(engine.tokenizer, prompt), completion_ids(engine.tokenizer, *said)
+    template = Template.of(engine.tokenizer)
+    head, tail = template.prompt_ids(prompt), template.completion_ids(*said)
     ids = torch.tensor([head + tail], device=engine.device)
     logits = engine.model(ids, logits_to_keep=len(tail) + 1, use_cache=False).logits[0, :-1]
     return torch.log_softmax(logits.float(), -1).cpu()

@@ -8,7 +8,7 @@ The teacher is one model or the mean of several (BabyLlama's), or the student it
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +22,7 @@ from kdloop.methods.lora import Method, NothingToLearn, OnStep, Plan, no_teacher
 from kdloop.methods.objective import Numbers, Sequence, bare, completion_logits, fit, sample, sequence, token_logps
 from kdloop.pairs import Example
 from kdloop.student.prompts import prompt_ids
+from kdloop.student.template import Template
 from storage.conversations import Completion, Message
 
 TEACHER = "a teacher with the student's vocabulary"
@@ -120,8 +121,8 @@ def objective(teacher: Teacher, loss, on_policy: float, draw: Draw, seed: int):
     return of_rows
 
 
-def own_samples(plan: Plan, end: int) -> Draw:
-    return lambda model, teacher, rows: (sample(model, [r["sequences"][0][0] for r in rows], plan.max_tokens, end), {})
+def own_samples(plan: Plan, ends: Collection[int]) -> Draw:
+    return lambda model, teacher, rows: (sample(model, [r["sequences"][0][0] for r in rows], plan.max_tokens, ends), {})
 
 
 def train(
@@ -141,7 +142,7 @@ def train(
         {"sequences": [sequence(tokenizer, e.prompt, e.chosen or nothing)], "told": prompt_ids(tokenizer, told(e))}
         for e in examples
     ]
-    drawn, taught = draw(plan, tokenizer.eos_token_id), loss(steps_of(plan, rows))
+    drawn, taught = draw(plan, Template.of(tokenizer).ends), loss(steps_of(plan, rows))
     return fit(model, rows, objective(load(plan, model), taught, on_policy, drawn, plan.seed), plan, on_step)
 
 

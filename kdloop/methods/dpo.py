@@ -14,7 +14,7 @@ from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 
 from kdloop.methods.lm_head import score_label_positions_only
-from kdloop.methods.lora import Method, OnStep, Plan, bucketed, common_arguments, run
+from kdloop.methods.lora import Method, OnStep, Plan, bucketed, common_arguments, fitting, run
 from kdloop.methods.objective import reference_logps, sequence
 from kdloop.methods.shared_prompts import pairs_read_once
 from kdloop.pairs import Example
@@ -29,7 +29,7 @@ def usable(example: Example) -> bool:
 
 
 class TokenizedDPOTrainer(DPOTrainer):
-    "Takes rows that are token ids already (see student/prompts.py: a cut completion gets no end-of-turn token)"
+    "Takes rows that are token ids already (see student/template.py: a cut completion gets no end-of-turn token)"
 
     def _prepare_dataset(self, dataset, *_):
         return dataset
@@ -38,6 +38,11 @@ class TokenizedDPOTrainer(DPOTrainer):
 def row(tokenizer, e: Example) -> dict[str, list[int]]:
     (prompt, chosen), (_, rejected) = (sequence(tokenizer, e.prompt, side) for side in (e.chosen, e.rejected))
     return {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}
+
+
+def tokens(row: dict[str, list[int]]) -> int:
+    """Of the longer of the two sequences."""
+    return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
 
 
 def train(
@@ -60,7 +65,8 @@ def train(
         beta=beta,
         **options,
     )
-    rows = bucketed([row(tokenizer, e) for e in examples], MICRO_BATCH, plan.seed, lambda r: sum(map(len, r.values())))
+    rows = fitting([row(tokenizer, e) for e in examples], plan, tokens)
+    rows = bucketed(rows, MICRO_BATCH, plan.seed, lambda r: sum(map(len, r.values())))
     data = Dataset.from_list(with_references(model, rows))
     trainer = TokenizedDPOTrainer(model, args=config, train_dataset=data, processing_class=tokenizer)
     trainer.precompute_ref_logps = True  # they are in the rows

@@ -13,7 +13,7 @@ from datasets import Dataset
 from trl import KTOConfig, KTOTrainer
 
 from kdloop.methods.lm_head import score_label_positions_only
-from kdloop.methods.lora import Method, OnStep, Plan, common_arguments, run
+from kdloop.methods.lora import Method, OnStep, Plan, common_arguments, fitting, run
 from kdloop.pairs import Example
 from kdloop.student.prompts import completion_ids, prompt_ids
 
@@ -26,20 +26,19 @@ def usable(example: Example) -> bool:
 
 
 class TokenizedKTOTrainer(KTOTrainer):
-    "Takes rows that are token ids already (see student/prompts.py)"
+    "Takes rows that are token ids already (see student/template.py)"
 
     def _prepare_dataset(self, dataset, *_):
         return dataset
 
 
-def rows(tokenizer, examples: list[Example], seed: int) -> list[dict]:
+def rows(tokenizer, examples: list[Example], plan: Plan) -> list[dict]:
     """Shuffled, a whole number of micro-batches, each row beside its neighbour's completion for the KL estimate.
 
     A last batch of one would pair a row with itself, so that its KL would equal its reward.
     """
     rated = [(e.prompt, k, k is e.chosen) for e in examples for k in e.completions]
-    random.Random(seed).shuffle(rated)
-    rated += rated[: -len(rated) % MICRO_BATCH]
+    random.Random(plan.seed).shuffle(rated)
     out = [
         {
             "prompt_ids": prompt_ids(tokenizer, prompt),
@@ -48,6 +47,8 @@ def rows(tokenizer, examples: list[Example], seed: int) -> list[dict]:
         }
         for prompt, k, liked in rated
     ]
+    out = fitting(out, plan, lambda r: len(r["prompt_ids"]) + len(r["completion_ids"]))
+    out += [dict(r) for r in out[: -len(out) % MICRO_BATCH]]
     for at in range(0, len(out), MICRO_BATCH):
         batch = out[at : at + MICRO_BATCH]
         for r, neighbour in zip(batch, [batch[-1], *batch[:-1]], strict=True):
@@ -59,7 +60,7 @@ def train(
     model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep, loss: str = "kto"
 ) -> dict[str, float]:
     score_label_positions_only()
-    data = rows(tokenizer, examples, plan.seed)
+    data = rows(tokenizer, examples, plan)
     likes = sum(r["label"] for r in data)
     config = KTOConfig(
         **common_arguments(plan, MICRO_BATCH),

@@ -6,7 +6,8 @@ TRL's defaults assume a GPU: bf16 and gradient checkpointing on, NaN losses logg
 import math
 import random
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from kdloop.pairs import Example
 from kdloop.student.transformers import device_and_dtype
 
 RANK = 16
-MAX_LENGTH = 768  # tokens of prompt + completion; longer examples are left out
+UNRECOMPUTED = 768  # tokens of a row; of longer ones training keeps no activations but computes them again
 
 OnStep = Callable[[int, int, float | None], bool | None]  # (step, steps, loss) -> whether that is enough
 
@@ -35,6 +36,7 @@ class Plan:
     learning_rate: float = 3e-4
     batch: int = 8
     max_tokens: int = 64  # of a completion that the method samples
+    max_length: int = 2048  # tokens of prompt + completion: the chat's context; longer rows are left out whole
     teachers: tuple[str, ...] = ()  # model directories or Hub names; none: the untrained student teaches
     stored: Path | None = None  # where teachers' distributions lie (knowledge/feature.py): they do without the teacher
     system: str = ""  # the system prompt that `bake` turns into weights
@@ -97,7 +99,7 @@ def common_arguments(plan: Plan, micro_batch: int) -> dict:
         "num_train_epochs": plan.epochs,
         "train_sampling_strategy": "sequential",  # the order that `bucketed` made
         "max_grad_norm": 1.0,
-        "max_length": MAX_LENGTH,
+        "max_length": plan.max_length,
         "seed": plan.seed,
         "data_seed": plan.seed,
         "logging_steps": 1,
@@ -111,6 +113,16 @@ def common_arguments(plan: Plan, micro_batch: int) -> dict:
 
 def longest(row: dict[str, list[int]]) -> int:
     return max(len(ids) for ids in row.values())
+
+
+def fitting(rows: list[dict], plan: Plan, length: Callable[[dict], int] = longest) -> list[dict]:
+    """The rows within the plan's `max_length`, whole. Raises NothingToLearn where none is."""
+    kept = [r for r in rows if length(r) <= plan.max_length]
+    if len(kept) < len(rows):
+        print(f"{len(rows) - len(kept)} of {len(rows)} rows left out: over {plan.max_length} tokens", flush=True)
+    if rows and not kept:
+        raise NothingToLearn(f"All {len(rows)} rows are longer than the {plan.max_length} tokens that are trained")
+    return kept
 
 
 def bucketed(rows: list[dict], micro_batch: int, seed: int, length: Callable[[dict], int] = longest) -> list[dict]:
@@ -137,11 +149,38 @@ class Watch(TrainerCallback):
             control.should_training_stop |= bool(self.on_step(state.global_step, state.max_steps, loss))
 
 
+@contextmanager
+def long_rows_recomputed(model) -> Iterator[None]:
+    """Activation checkpointing (Chen et al. 2016) of batches whose rows are long: a row of 2048 tokens would keep some
+    3 GB of a 135M model's activations, and attention more. Shorter ones are as fast as before."""
+    student = getattr(model, "get_base_model", lambda: model)()
+    if not student.supports_gradient_checkpointing:
+        yield
+        return
+    student.activation_checkpointing_enable({"use_reentrant": False})
+    layers = [m for m in student.modules() if hasattr(m, "gradient_checkpointing")]
+
+    def choose(module, args, named):
+        ids = named.get("input_ids", args[0] if args else None)
+        long = torch.is_grad_enabled() and ids is not None and ids.size(-1) > UNRECOMPUTED
+        for layer in layers:
+            layer.gradient_checkpointing = long
+
+    hook = student.base_model.register_forward_pre_hook(choose, with_kwargs=True)
+    student.activation_checkpointing_disable()
+    try:
+        yield
+    finally:
+        hook.remove()
+        student.activation_checkpointing_disable()
+
+
 def run(trainer, on_step: OnStep) -> dict[str, float]:
     """Train, and return the last logged value of every metric."""
     trainer.remove_callback(PrinterCallback)  # prints each log as a dict; Watch writes a line
     trainer.add_callback(Watch(on_step))
-    trainer.train()
+    with long_rows_recomputed(trainer.model):
+        trainer.train()
     metrics: dict[str, float] = {}
     for logs in trainer.state.log_history:
         metrics |= {k: v for k, v in logs.items() if isinstance(v, (int, float))}

@@ -1,45 +1,25 @@
-"""Whole conversations: the NLL of every message of the assistant, all else masked.
+"""Whole conversations: the NLL of every message of the assistant, all else masked. Survey 1.C, multi-turn dialogue.
 
-TRL finds the assistant's tokens by `{% generation %}` markers in the chat template and knows none for SmolLM2's, so
-here is that template with them; it renders the same text. Survey 1.C, multi-turn dialogue; TRL SFTTrainer.
+Each message is trained as the student would say it: after what the template renders of the conversation before it, up
+to its turn's end (student/template.py). TRL finds messages by `{% generation %}` markers in a template of its own,
+which for some families has other text than is served. Messages that go on where the one before ended are one row.
 """
-
-from copy import copy
 
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 from kdloop.methods.lm_head import score_label_positions_only
-from kdloop.methods.lora import Method, OnStep, Plan, common_arguments, run
+from kdloop.methods.lora import Method, OnStep, Plan, common_arguments, fitting, run
 from kdloop.pairs import Example
+from kdloop.student.prompts import completion_ids, prompt_ids
 from storage.conversations import Message
 
 MICRO_BATCH = 2
-MARKED = """\
-{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system
-You are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>
-' }}{% endif %}{{ '<|im_start|>' + message['role'] + '\n' }}{% if message['role'] == 'assistant' %}{% generation %}\
-{{ message['content'] + '<|im_end|>' }}{% endgeneration %}{{ '\n' }}{% else %}{{ message['content'] + '<|im_end|>\n' }}\
-{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"""
-PROBE = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello."}]
-
-
-class UnknownTemplate(ValueError):
-    "The student's chat template is not SmolLM2's: its assistant messages cannot be found"
 
 
 def usable(example: Example) -> bool:
     """A text that its author ended: the template ends every message."""
     return example.chosen is not None and example.chosen.said[1]
-
-
-def marked(tokenizer):
-    """A tokenizer with the marked template. Raises UnknownTemplate where that would render another text."""
-    twin = copy(tokenizer)
-    twin.chat_template = MARKED
-    if twin.apply_chat_template(PROBE, tokenize=False) != tokenizer.apply_chat_template(PROBE, tokenize=False):
-        raise UnknownTemplate(UnknownTemplate.__doc__)
-    return twin
 
 
 def conversations(examples: list[Example]) -> list[list[Message]]:
@@ -50,11 +30,31 @@ def conversations(examples: list[Example]) -> list[list[Message]]:
     return list(longest.values())
 
 
+def rows(tokenizer, messages: list[Message], most: int) -> list[dict[str, list[int]]]:
+    """{"input_ids", "labels"} of a conversation's assistant messages, -100 where there is none.
+
+    A message begins a row of its own where the template renders what came before otherwise than it was said (thoughts
+    that are left out), or where the row would have more than `most` tokens; it then has all its history.
+    """
+    made: list[dict[str, list[int]]] = []
+    for at, message in enumerate(messages):
+        if message["role"] != "assistant" or not at:
+            continue
+        head, said = prompt_ids(tokenizer, messages[:at]), completion_ids(tokenizer, message["content"], True)
+        before = made[-1] if made else {"input_ids": [], "labels": []}
+        goes_on = head[: len(before["input_ids"])] == before["input_ids"] and len(head) + len(said) <= most
+        known = before["labels"] if goes_on else []
+        row = {"input_ids": head + said, "labels": known + [-100] * (len(head) - len(known)) + said}
+        made[-1 if made and goes_on else len(made) :] = [row]
+    return made
+
+
 def train(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep) -> dict[str, float]:
     score_label_positions_only()
-    data = Dataset.from_list([{"messages": messages} for messages in conversations(examples)])
-    config = SFTConfig(**common_arguments(plan, MICRO_BATCH), assistant_only_loss=True)
-    return run(SFTTrainer(model, args=config, train_dataset=data, processing_class=marked(tokenizer)), on_step)
+    made = [row for messages in conversations(examples) for row in rows(tokenizer, messages, plan.max_length)]
+    config = SFTConfig(**common_arguments(plan, MICRO_BATCH))
+    data = Dataset.from_list(fitting(made, plan))
+    return run(SFTTrainer(model, args=config, train_dataset=data, processing_class=tokenizer), on_step)
 
 
 METHODS = {

@@ -6,7 +6,7 @@ that completions end together and `logits_to_keep` spares the language-model hea
 """
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from transformers import Trainer
 from trl import SFTConfig
 
-from kdloop.methods.lora import MAX_LENGTH, OnStep, Plan, bucketed, common_arguments, run
+from kdloop.methods.lora import OnStep, Plan, bucketed, common_arguments, fitting, run
 from kdloop.student.prompts import completion_ids, prompt_ids
 from kdloop.student.transformers import device_and_dtype, last
 from storage.conversations import Completion, Message
@@ -49,15 +49,22 @@ class ObjectiveTrainer(Trainer):
 
 def fit(model, rows: list[dict], objective: Objective, plan: Plan, on_step: OnStep, ordered: bool = False) -> Numbers:
     """Train on rows, each with its `sequences`; in the order given, or with rows of a length side by side."""
+    rows = fitting(rows, plan, tokens)
     if not ordered:
-        rows = bucketed(rows, MICRO_BATCH, plan.seed, lambda r: max(len(p) + len(c) for p, c in r["sequences"]))
+        rows = bucketed(rows, MICRO_BATCH, plan.seed, tokens)
     config = SFTConfig(**common_arguments(plan, MICRO_BATCH), remove_unused_columns=False)
     return run(ObjectiveTrainer(objective, model=model, args=config, train_dataset=rows), on_step)
 
 
+def tokens(row: dict) -> int:
+    """Of its longest sequence, and of what a teacher reads in place of the prompt."""
+    told = len(row.get("told", ()))
+    return max(max(len(prompt), told) + len(completion) for prompt, completion in row["sequences"])
+
+
 def sequence(tokenizer, prompt: list[Message], completion: Completion) -> Sequence:
-    head = prompt_ids(tokenizer, prompt)
-    return head, completion_ids(tokenizer, *completion.said)[: max(1, MAX_LENGTH - len(head))]
+    """Whole: what is too long is left out (lora.fitting), never cut."""
+    return prompt_ids(tokenizer, prompt), completion_ids(tokenizer, *completion.said)
 
 
 def completion_logits(model, sequences: list[Sequence], **arguments) -> tuple[Tensor, Tensor]:
@@ -112,10 +119,14 @@ def bare(model):
 
 
 @torch.no_grad()
-def sample(model, prompts: list[list[int]], tokens: int, end: int, temperature: float = 1.0) -> list[list[int]]:
-    """One completion a prompt from the model's own distribution, as ids; the end-of-turn token is kept."""
+def sample(
+    model, prompts: list[list[int]], tokens: int, ends: Collection[int], temperature: float = 1.0
+) -> list[list[int]]:
+    """One completion a prompt from the model's own distribution, as ids; the token that ends the turn is kept. `ends`
+    are all that do (Template.ends)."""
     device = next(model.parameters()).device
-    ids = pad_left(prompts, end, device)
+    ends = list(ends)
+    ids = pad_left(prompts, ends[0], device)
     drawn = bare(model).generate(
         input_ids=ids,
         attention_mask=pad_left([[1] * len(p) for p in prompts], 0, device),
@@ -124,11 +135,12 @@ def sample(model, prompts: list[list[int]], tokens: int, end: int, temperature: 
         temperature=temperature,
         top_k=0,
         top_p=1.0,
-        eos_token_id=end,
-        pad_token_id=end,
+        eos_token_id=ends,
+        pad_token_id=ends[0],
     )
-    return [until(end, row) for row in drawn[:, ids.size(1) :].tolist()]
+    return [until(ends, row) for row in drawn[:, ids.size(1) :].tolist()]
 
 
-def until(end: int, ids: list[int]) -> list[int]:
-    return ids[: ids.index(end) + 1] if end in ids else ids
+def until(ends: Collection[int], ids: list[int]) -> list[int]:
+    at = next((i for i, id in enumerate(ids) if id in ends), len(ids))
+    return ids[: at + 1]

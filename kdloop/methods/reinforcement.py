@@ -16,14 +16,35 @@ from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 from kdloop.methods.divergence import any_prompt
 from kdloop.methods.dpo import BETA
 from kdloop.methods.lm_head import score_label_positions_only
-from kdloop.methods.lora import Method, OnStep, Plan, Reward, common_arguments, run
+from kdloop.methods.lora import Method, OnStep, Plan, Reward, common_arguments, fitting, run
+from kdloop.methods.objective import pad_left, sample
 from kdloop.methods.reward_model import reward_of
 from kdloop.pairs import Example
+from kdloop.student.prompts import prompt_ids
+from kdloop.student.template import Template
 
 KL = 0.05  # beta of RLOO and GRPO
 GROUP = 4  # samples of one prompt, compared with each other
 MICRO_BATCH = 8
-TRAINERS = {"rloo": (RLOOTrainer, RLOOConfig), "grpo": (GRPOTrainer, GRPOConfig)}
+
+
+class PromptsAsServed:
+    """A trainer that reads prompts as chats do (student/template.py), not by TRL's own rendering."""
+
+    def _tokenize_prompts(self, prompts: list):
+        """TRL's: (token ids, images, other inputs)."""
+        return [prompt_ids(self.processing_class, p) for p in prompts], None, {}
+
+
+class TokenizedRLOOTrainer(PromptsAsServed, RLOOTrainer):
+    pass
+
+
+class TokenizedGRPOTrainer(PromptsAsServed, GRPOTrainer):
+    pass
+
+
+TRAINERS = {"rloo": (TokenizedRLOOTrainer, RLOOConfig), "grpo": (TokenizedGRPOTrainer, GRPOConfig)}
 
 
 def as_trl(reward: Reward):
@@ -31,6 +52,13 @@ def as_trl(reward: Reward):
         return [reward(p[-1]["content"], c[-1]["content"]) for p, c in zip(prompts, completions, strict=True)]
 
     return rewards
+
+
+def prompts(model, tokenizer, examples: list[Example], plan: Plan) -> list[dict]:
+    """Rows for TRL of the prompts that leave room for a completion. From now on the model ends its turns as served."""
+    model.generation_config.eos_token_id = list(Template.of(tokenizer).ends)
+    rows = [{"prompt": e.prompt} for e in examples]
+    return fitting(rows, plan, lambda r: len(prompt_ids(tokenizer, r["prompt"])) + plan.max_tokens)
 
 
 def arguments(plan: Plan) -> dict:
@@ -45,7 +73,7 @@ def train(
     score_label_positions_only()
     trainer, config = TRAINERS[name]
     reward = reward_of(model, tokenizer, examples, plan, on_step)
-    data = Dataset.from_list([{"prompt": e.prompt} for e in examples])
+    data = Dataset.from_list(prompts(model, tokenizer, examples, plan))
     args = config(**arguments(plan), beta=beta, num_generations=GROUP, max_completion_length=plan.max_tokens)
     made = trainer(model, reward_funcs=as_trl(reward), args=args, train_dataset=data, processing_class=tokenizer)
     return run(made, on_step)
@@ -55,9 +83,21 @@ def online_dpo(model, tokenizer, examples: list[Example], plan: Plan, on_step: O
     from trl.experimental.online_dpo import OnlineDPOConfig, OnlineDPOTrainer  # warns where it is imported
 
     reward = reward_of(model, tokenizer, examples, plan, on_step)
-    data = Dataset.from_list([{"prompt": e.prompt} for e in examples])
-    args = OnlineDPOConfig(**arguments(plan), beta=BETA, max_new_tokens=plan.max_tokens)
-    made = OnlineDPOTrainer(
+
+    class TokenizedOnlineDPOTrainer(OnlineDPOTrainer):
+        def _generate(self, model, prompts, images=None):
+            """TRL's: two completions of each prompt, padded on the right, and their prompts, padded on the left."""
+            heads, ends = [prompt_ids(tokenizer, p) for p in prompts] * 2, Template.of(tokenizer).ends
+            written = sample(model, heads, plan.max_tokens, ends, self.args.temperature)
+            sides = [pad_left(heads, ends[0]), pad_left([[1] * len(h) for h in heads], 0)]
+            sides += [pad_left([w[::-1] for w in written], ends[0]).flip(1)]
+            sides += [pad_left([[1] * len(w) for w in written], 0).flip(1)]
+            return *(side.to(self.accelerator.device) for side in sides), None
+
+    data = Dataset.from_list(prompts(model, tokenizer, examples, plan))
+    lengths = {"max_new_tokens": plan.max_tokens, "max_length": plan.max_length}
+    args = OnlineDPOConfig(**arguments(plan), **lengths, beta=BETA)
+    made = TokenizedOnlineDPOTrainer(
         model, reward_funcs=as_trl(reward), args=args, train_dataset=data, processing_class=tokenizer
     )
     return run(made, on_step)

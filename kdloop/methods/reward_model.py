@@ -13,7 +13,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForSequenceClassification
 from trl import RewardConfig, RewardTrainer
 
-from kdloop.methods.lora import RANK, NothingToLearn, OnStep, Plan, Reward, common_arguments, run
+from kdloop.methods.lora import RANK, NothingToLearn, OnStep, Plan, Reward, common_arguments, fitting, run
 from kdloop.methods.objective import sequence
 from kdloop.pairs import Example
 from kdloop.student.prompts import completion_ids, prompt_ids
@@ -55,7 +55,7 @@ def fit(model, tokenizer, pairs: list[Example], plan: Plan, on_step: OnStep) -> 
     head = {"modules_to_save": ["score"], "task_type": "SEQ_CLS"}
     lora = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", **head)
     scorer = get_peft_model(scorer.to(model.device), lora)
-    data = Dataset.from_list([row(tokenizer, e) for e in pairs])
+    data = Dataset.from_list(fitting([row(tokenizer, e) for e in pairs], plan))
     config = RewardConfig(**common_arguments(plan, MICRO_BATCH))
     run(RewardTrainer(scorer, args=config, train_dataset=data, processing_class=tokenizer), on_step)
     scorer.eval()

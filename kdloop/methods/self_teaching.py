@@ -17,6 +17,7 @@ from kdloop.methods.lora import Method, OnStep, Plan
 from kdloop.methods.objective import sample
 from kdloop.pairs import Example
 from kdloop.student.prompts import prompt_ids
+from kdloop.student.template import Template
 from storage.conversations import Completion, Message
 
 DEMONSTRATION = "{question}\n\nHere is an example of a good answer:\n{chosen}\n\nNow answer in your own words."
@@ -54,17 +55,21 @@ def turns(system: str) -> list[Message]:
 
 def said(tokenizer, ids: list[int]) -> Completion:
     """Sampled ids as a completion of the student."""
-    ended = ids[-1:] == [tokenizer.eos_token_id]
-    text = tokenizer.decode(ids, skip_special_tokens=True).strip()
+    template = Template.of(tokenizer)
+    ids, ended = template.until_end(ids)
+    text = template.text(ids).strip()
     return Completion("", "", "student", None, text, "finished" if ended else "cut")
 
 
 def write(model, tokenizer, prompts: list[list[Message]], plan: Plan) -> list[Completion]:
     """One completion a prompt by the model as it is now."""
     heads = [prompt_ids(tokenizer, p) for p in prompts]
-    chunks = [heads[at : at + SAMPLE_BATCH] for at in range(0, len(heads), SAMPLE_BATCH)]
-    drawn = [ids for chunk in chunks for ids in sample(model, chunk, plan.max_tokens, tokenizer.eos_token_id)]
-    return [said(tokenizer, ids) for ids in drawn]
+    ends, drawn = Template.of(tokenizer).ends, {}
+    order = sorted(range(len(heads)), key=lambda i: len(heads[i]))  # one long prompt would pad all of its batch
+    for at in range(0, len(order), SAMPLE_BATCH):
+        rows = order[at : at + SAMPLE_BATCH]
+        drawn |= zip(rows, sample(model, [heads[i] for i in rows], plan.max_tokens, ends), strict=True)
+    return [said(tokenizer, drawn[i]) for i in range(len(heads))]
 
 
 def bake(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep) -> dict[str, float]:

@@ -4,6 +4,8 @@ For each position y ~ pi; where y is outside the teacher's top k, y ~ the teache
 what came of it. k = the vocabulary is on-policy distillation, k = 1 nearly the teacher's own text.
 """
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor
 
@@ -12,7 +14,7 @@ from kdloop.methods.lora import Plan
 from kdloop.methods.objective import Numbers, sample
 
 
-def interleaved(plan: Plan, end: int, top_k: int = 25, block: int = 8) -> Draw:
+def interleaved(plan: Plan, ends: Collection[int], top_k: int = 25, block: int = 8) -> Draw:
     """Speculative KD: the student writes; the first token outside the teacher's top k is the teacher's instead.
 
     A block at a time, which draws the same as token by token: the teacher reads a block at once, and what the student
@@ -21,9 +23,9 @@ def interleaved(plan: Plan, end: int, top_k: int = 25, block: int = 8) -> Draw:
 
     def draw(model, teacher: Teacher, rows: list[dict]) -> tuple[list[list[int]], Numbers]:
         written, replaced, tokens = [[] for _ in rows], 0, 0
-        while open_ := [i for i, w in enumerate(written) if len(w) < plan.max_tokens and w[-1:] != [end]]:
+        while open_ := [i for i, w in enumerate(written) if len(w) < plan.max_tokens and not {*w[-1:]} & {*ends}]:
             heads = [rows[i]["sequences"][0][0] + written[i] for i in open_]
-            drafts = sample(model, heads, block, end)
+            drafts = sample(model, heads, block, ends)
             read = [(rows[i]["told"] + written[i], draft) for i, draft in zip(open_, drafts, strict=True)]
             for i, draft, z in zip(open_, drafts, teacher.logits(model, read), strict=True):
                 taken = accepted(draft, z[-len(draft) :], top_k)

@@ -5,12 +5,9 @@
 The divergences and their relatives take it where the plan names no teacher that reads along (divergence.py).
 """
 
-from dataclasses import replace
-
 import torch
 
 from kdloop.knowledge import feature
-from kdloop.knowledge.feature import Features
 from kdloop.methods.lora import Plan
 from kdloop.methods.objective import completion_logits, sequence
 from kdloop.pairs import Example
@@ -32,13 +29,8 @@ def rows(tokenizer, examples: list[Example], plan: Plan) -> list[dict]:
         kept = feature.read(paths[0]) if paths else None
         tokens = len(completion_ids(tokenizer, *e.chosen.said))
         if kept and kept.vocabulary in known and len(kept.tail) == tokens:
-            own = sequence(tokenizer, e.prompt, e.chosen)
-            made.append({"sequences": [own], "kept": cut(kept, len(own[1]))})
+            made.append({"sequences": [sequence(tokenizer, e.prompt, e.chosen)], "kept": kept})
     return made
-
-
-def cut(kept: Features, tokens: int) -> Features:
-    return replace(kept, ids=kept.ids[:tokens], logprobs=kept.logprobs[:tokens], tail=kept.tail[:tokens])
 
 
 def objective(loss):

@@ -3,7 +3,7 @@
     loss = sum_v |sorted p_T - sorted p_S|                                     Boizard et al. 2024 (ULD); TRL GOLD
 
 Which token is which is lost by sorting, how sure the teacher is stays. The paper pairs the positions by their number;
-here two positions are a pair when the text before them is the same, found by the tokenizers' character offsets.
+here two positions are a pair when the text before them is the same, found by how many characters the tokens before say.
 """
 
 import torch
@@ -13,7 +13,7 @@ from kdloop.methods import losses
 from kdloop.methods.lora import Method, OnStep, Plan, no_teacher
 from kdloop.methods.objective import completion_logits, fit
 from kdloop.pairs import Example
-from kdloop.student.prompts import prompt_ids
+from kdloop.student.template import HALF, Template
 
 
 def usable(example: Example) -> bool:
@@ -22,8 +22,11 @@ def usable(example: Example) -> bool:
 
 def spelled(tokenizer, e: Example) -> tuple[tuple[list[int], list[int]], list[int]]:
     """((prompt ids, completion ids), where in the completion's text each of its tokens begins)."""
-    coded = tokenizer(e.chosen.text, add_special_tokens=False, return_offsets_mapping=True)
-    return (prompt_ids(tokenizer, e.prompt), coded["input_ids"]), [start for start, _ in coded["offset_mapping"]]
+    template = Template.of(tokenizer)
+    ids = template.completion_ids(e.chosen.text, False)
+    before = len(template.text(ids)) - len(e.chosen.text)  # what the template itself says first
+    starts = [len(template.text(ids[:i]).rstrip(HALF)) - before for i in range(len(ids))]
+    return (template.prompt_ids(e.prompt), ids), starts
 
 
 def same_starts(student: list[int], teacher: list[int]) -> list[tuple[int, int]]:

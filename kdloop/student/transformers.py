@@ -20,7 +20,7 @@ from transformers.cache_utils import DynamicLayer
 from kdloop.student import AdapterRefused, Sample, Sampling
 from kdloop.student.base import read_weights
 from kdloop.student.identity import header
-from kdloop.student.prompts import completion_ids, prompt_ids
+from kdloop.student.template import HALF, Template
 from storage.conversations import Message
 
 KEEP = 7 / 8  # finished rows stay until they are more than this leaves: leaving copies the cache
@@ -162,6 +162,7 @@ class TransformersEngine:
         self.source = source
         self.device, self.dtype = device or device_and_dtype()[0], dtype or reply_dtype()
         self.tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
+        self.template = Template.of(self.tokenizer)
         self.untrained = read_weights(source, self.dtype).to(self.device)
         self.model = merged(self.untrained, adapter)
 
@@ -173,18 +174,18 @@ class TransformersEngine:
         return loaded
 
     def stream(self, prompt: list[Message], sampling: Sampling, seed: int, stop: Event) -> Iterator[str | Sample]:
-        head, ids, begun, first = prompt_ids(self.tokenizer, prompt), [], time.monotonic(), 0.0
+        head, ids, begun, first = self.template.prompt_ids(prompt), [], time.monotonic(), 0.0
         for drawn in steps(self.decode([head], sampling, [seed])):
             first = first or time.monotonic() - begun
             ids.append(drawn[0])
-            yield self.tokenizer.decode(ids, skip_special_tokens=True)
+            yield self.template.text(ids).rstrip(HALF)
             if stop.is_set():
                 break
         yield self.sample(ids, len(head), sampling, first, time.monotonic() - begun)
 
     def complete(self, prompts: list[list[Message]], sampling: Sampling, seeds: list[int]) -> list[Sample]:
         """Batches of similar prompt length, so that little is padding."""
-        heads = [prompt_ids(self.tokenizer, p) for p in prompts]
+        heads = [self.template.prompt_ids(p) for p in prompts]
         order = sorted(range(len(heads)), key=lambda i: (len(heads[i]), heads[i]))
         samples: dict[int, Sample] = {}
         for at in range(0, len(order), BATCH):
@@ -212,7 +213,7 @@ class TransformersEngine:
             tokens = sampler.draw(logits)
             drawn = {i: t for i, t in zip(alive, tokens.flatten().tolist(), strict=True) if i not in finished}
             yield drawn
-            finished |= {i for i, token in drawn.items() if token == self.tokenizer.eos_token_id}
+            finished |= {i for i, token in drawn.items() if token in self.template.ends}
             going = [at for at, i in enumerate(alive) if i not in finished]
             if not going:
                 break
@@ -250,8 +251,8 @@ class TransformersEngine:
 
     def logprobs(self, prompts: list[list[Message]], completions: list[tuple[str, bool]]) -> list[list[float]]:
         """Batches of similar length."""
-        heads = [prompt_ids(self.tokenizer, p) for p in prompts]
-        tails = [completion_ids(self.tokenizer, *said) for said in completions]
+        heads = [self.template.prompt_ids(p) for p in prompts]
+        tails = [self.template.completion_ids(*said) for said in completions]
         order = sorted((i for i, tail in enumerate(tails) if tail), key=lambda i: len(heads[i]) + len(tails[i]))
         scores: list[list[float]] = [[] for _ in tails]
         for at in range(0, len(order), SCORE):
@@ -276,9 +277,8 @@ class TransformersEngine:
         return (batch["attention_mask"].cumsum(-1) - 1).clamp(min=0)
 
     def sample(self, ids: list[int], prompt_tokens: int, sampling: Sampling, first: float, seconds: float) -> Sample:
-        end = self.tokenizer.eos_token_id
-        finished = end in ids
-        ids = ids[: ids.index(end)] if finished else ids
+        ids, finished = self.template.until_end(ids)
         status = "finished" if finished else "cut" if len(ids) >= sampling.max_tokens else "stopped"
-        text = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+        text = self.template.text(ids)
+        text = text.strip() if finished else text.rstrip(HALF).strip()
         return Sample(text, status, prompt_tokens, len(ids), first, seconds)
