@@ -4,7 +4,6 @@ right.
 The difference is paired: only prompts on which exactly one of the two is right say anything about it.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import comb
@@ -19,7 +18,7 @@ from kdloop.settings import Settings
 from kdloop.student import Engine, Sample, Sampling
 from kdloop.student.base import find_student
 from kdloop.student.transformers import TransformersEngine
-from storage import checkpoints
+from storage import checkpoints, json_lines
 from storage.conversations import as_prompt
 
 
@@ -133,4 +132,4 @@ def write(report: Report, path: Path) -> None:
     rows = [
         {"prompt": t.prompt, "answer": t.answer, "base": old.text, "champion": new.text} for t, old, new in report.rows
     ]
-    path.write_text(json.dumps(report.as_dict() | {"rows": rows}, indent=1, ensure_ascii=False))
+    path.write_text(json_lines.dump(report.as_dict() | {"rows": rows}, indent=1), encoding="utf-8")

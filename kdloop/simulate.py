@@ -6,7 +6,6 @@ the rater but its votes reaches training.
 """
 
 import importlib.util
-import json
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,7 +23,7 @@ from kdloop.student.base import find_student
 from kdloop.student.serving import Serving
 from kdloop.student.transformers import TransformersEngine
 from kdloop.supervisor import Supervisor
-from storage import checkpoints
+from storage import checkpoints, json_lines
 from storage.conversations import as_prompt
 from storage.database import open_database
 from storage.rounds import Round
@@ -183,4 +182,4 @@ def table(report: dict) -> str:
 
 
 def write(report: dict, path: str) -> None:
-    Path(path).write_text(json.dumps(report, indent=1, ensure_ascii=False))
+    Path(path).write_text(json_lines.dump(report, indent=1), encoding="utf-8")

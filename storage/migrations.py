@@ -7,6 +7,7 @@ one round by a lease row.
 import sqlite3
 
 from storage.scale import DISPUTES, RATERS, SCALE
+from storage.split import split_columns
 
 SCHEMA = """
 create table conversations (
@@ -231,4 +232,5 @@ MIGRATIONS = [
     disputes,
     choices_table,
     rater_counts,
+    split_columns,
 ]  # append only; `pragma user_version` counts those that were applied

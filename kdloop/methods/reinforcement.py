@@ -19,6 +19,7 @@ from kdloop.methods.lm_head import score_label_positions_only
 from kdloop.methods.lora import Method, OnStep, Plan, Reward, common_arguments, run
 from kdloop.methods.reward_model import reward_of
 from kdloop.pairs import Example
+from storage.conversations import transcript
 
 KL = 0.05  # beta of RLOO and GRPO
 GROUP = 4  # samples of one prompt, compared with each other
@@ -28,7 +29,7 @@ TRAINERS = {"rloo": (RLOOTrainer, RLOOConfig), "grpo": (GRPOTrainer, GRPOConfig)
 
 def as_trl(reward: Reward):
     def rewards(prompts, completions, **_) -> list[float]:
-        return [reward(p[-1]["content"], c[-1]["content"]) for p, c in zip(prompts, completions, strict=True)]
+        return [reward(transcript(p), c[-1]["content"]) for p, c in zip(prompts, completions, strict=True)]
 
     return rewards
 
