@@ -123,7 +123,7 @@ def example(row: Feedback, completions: dict[str, Completion], prompts: dict[str
         "rater": row.rater,
         "noise": 1 - row.score if knows else None,
         "round": row.round_id,
-        "held_out": row.held_out,
+        "held_out": bool(row.held_out),
     }
     return Example(prompts[row.turn_id], chosen, rejected, row.conversation_id, (row.id,), **said, **words)
 
@@ -140,7 +140,7 @@ def star_pairs(rows: list[Feedback], completions: dict, prompts: dict) -> list[E
         stars = sorted(stars, key=lambda r: r.score)
         low, high = stars[0], stars[-1]
         common = {"prompt": prompts[low.turn_id], "conversation": low.conversation_id, "weight": low.weight}
-        common |= {"rater": low.rater, "held_out": low.held_out}
+        common |= {"rater": low.rater, "held_out": bool(low.held_out)}
         if high.score - low.score >= STAR_MARGIN:
             sides = completions[high.chosen_id], completions[low.chosen_id]
             one_a_score = {r.score: completions[r.chosen_id] for r in stars}

@@ -38,7 +38,7 @@ class Feedback:
     conversation_id: str
     round_id: int | None
     weight: float = 1.0  # of the rater's word, see people.py
-    held_out: bool = False  # is its conversation, see split.py
+    held_out: int = 0  # 1 where its conversation is (split.py)
 
 
 BLOCKED = "select person from raters where weight = 0"
