@@ -4,7 +4,6 @@ The rows exist before the first token and get their end state in `finally`, so a
 and an error never becomes a completion.
 """
 
-import random
 import secrets
 import time
 from collections.abc import Iterator
@@ -146,16 +145,14 @@ def two_completions(
 ) -> list[tuple[Turn, Completion, Completion]]:
     """Ask each question in a conversation of its own, and record two completions of one checkpoint for each.
 
-    The conversations' ids, and with them what is held out, follow from the database's conversations and `seed`: on a
-    fresh one, the same seed says the same again.
+    On a fresh database, the same seed says the same again; what is held out follows from the order of the votes.
     """
-    prompts, ids = [as_prompt(q) for q in questions], random.Random(f"{conversations.count_turns(db, person)} {seed}")
+    prompts = [as_prompt(q) for q in questions]
     seeds = [seed * 10_000 + i for i in range(2 * len(prompts))]
     samples = engine.complete(prompts * 2, sampling, seeds)
     asked = []
     for i, prompt in enumerate(prompts):
-        id = conversations.start_conversation(db, person, questions[i], id=f"{ids.getrandbits(96):024x}")
-        turn = conversations.add_turn(db, id, prompt)
+        turn = conversations.add_turn(db, conversations.start_conversation(db, person, questions[i]), prompt)
         pair = [record(db, turn, checkpoint, samples[j], sampling, seeds[j]) for j in (i, i + len(prompts))]
         asked.append((turn, *pair))
     return asked

@@ -49,8 +49,11 @@ def choose(db: Path, person: str, left_id: str, right_id: str, choice: str) -> l
 
 
 def edit(db: Path, person: str, completion_id: str, text: str) -> str:
-    """The person's better text: a human completion, preferred to the student's. The same text twice is one row."""
-    about, text = rateable(db, person, completion_id), words(text, "A correction")
+    """The person's better text: a human completion, preferred to the student's. The same text twice is one row.
+
+    However little was changed: only the very same text is refused.
+    """
+    about, text = rateable(db, person, completion_id), written(text)
     if text == about.text:
         raise ValueError("The correction is the same as what the student wrote")
     known = feedback.edits(db, person, completion_id)
@@ -97,7 +100,9 @@ def review(db: Path, person: str, ai_choice_id: str, choice: str) -> str:
 
 def fix(db: Path, person: str, ai_choice_id: str, text: str) -> str:
     """A better completion, written by a person, than both that an AI rater compared."""
-    about, text = unchecked(db, person, ai_choice_id), words(text, "A correction")
+    about, text = unchecked(db, person, ai_choice_id), written(text)
+    if text in (about.chosen, about.rejected):
+        raise ValueError("That is one of the two answers as it stands: choose it, or change something in it")
     better = conversations.add_completion(db, about.turn_id, "human", text=text, name=person)
     return feedback.add_feedback(
         db, about.turn_id, rater=person, channel="edit", chosen_id=better, rejected_id=about.chosen_id
@@ -130,6 +135,12 @@ def rateable(db: Path, person: str, completion_id: str) -> Completion:
     if about.author != "student" or about.status in ("open", "failed") or not about.text:
         raise ValueError("Only a completion that the student has finished can be rated")
     return about
+
+
+def written(text: str) -> str:
+    """A correction as its author wrote it: of the white space around it, the first line's indentation belongs to it."""
+    words(text, "A correction")
+    return text.rstrip().lstrip("\r\n")
 
 
 def words(text: str, what: str) -> str:

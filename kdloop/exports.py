@@ -1,13 +1,12 @@
 """Examples -> JSONL that TRL's trainers take as it is (conversational format). No person's id is ever in it."""
 
-import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from kdloop import cards
 from kdloop.pairs import Example, from_feedback
-from storage import files
+from storage import files, json_lines
 from storage.conversations import Completion
 from storage.snapshots import Target
 
@@ -27,20 +26,24 @@ def export(db: Path, format: str, path: Path) -> int:
         for part, examples in (("train", split.train), ("held_out", split.held_out)):
             free = (e for e in examples if not any(k.restricted for k in e.completions))
             for row in (r for e in free for r in rows(format, e)):
-                file.write(json.dumps({**row, "split": part}, ensure_ascii=False) + "\n")
+                file.write(json_lines.dump({**row, "split": part}) + "\n")
                 n += 1
     return n
 
 
 def rows(format: str, e: Example) -> Iterator[dict]:
-    """One row a pair for dpo, one a completion for kto, one a liked completion for sft."""
+    """One row a pair for dpo, one a completion for kto, one a liked completion for sft.
+
+    Every row of a format has the same keys, and so has every message: readers take the columns from the first rows.
+    """
+    prompt = [{"role": m["role"], "content": m["content"]} for m in e.prompt]
     if format == "dpo" and e.is_pair:
-        yield {"prompt": e.prompt, "chosen": said(e.chosen), "rejected": said(e.rejected)}
+        yield {"prompt": prompt, "chosen": said(e.chosen), "rejected": said(e.rejected)}
     if format == "kto":
         for k in e.completions:
-            yield {"prompt": e.prompt, "completion": said(k), "label": k is e.chosen}
+            yield {"prompt": prompt, "completion": said(k), "label": k is e.chosen}
     if format == "sft" and e.chosen:
-        yield {"messages": [*e.prompt, *said(e.chosen)]}
+        yield {"messages": [*prompt, *said(e.chosen)]}
 
 
 def said(completion: Completion) -> list[dict]:

@@ -16,7 +16,7 @@ from kdloop.pairs import Example, Split
 from kdloop.raters import verifiers
 from kdloop.raters.preference_model import PreferenceModel
 from kdloop.student import Engine, Sample, Sampling
-from storage.conversations import Message, as_prompt
+from storage.conversations import Message, as_prompt, transcript
 
 SIGN_P = 0.025  # a candidate that is no better passes so rarely
 MIN_DECIDED = 12
@@ -135,7 +135,7 @@ def decide(
         enough = outcomes.n >= MIN_HELD_OUT_PAIRS
     guards = (
         *text_guards(new, old, [e.chosen for e in split.train if e.chosen]),
-        *topic_guards([p[-1]["content"] for p in prompts], new, old),
+        *topic_guards(prompts, new, old),
         anchor_guard(candidate, base, prompts[-ANCHORS:], anchors[-ANCHORS:]),
         *displacement_guard(candidate, champion, held_out_pairs(split)),
         *regression_guard(learned, candidate, champion, sampling),
@@ -189,7 +189,7 @@ def correct(engine: Engine, tasks: Sequence[Task], sampling: Sampling) -> list[b
 
 def by_rater(rater: PreferenceModel, prompts: list[list[Message]], new: list[Sample], old: list[Sample]) -> Outcomes:
     sides = ([s.said for s in samples] for samples in (new, old))
-    p = rater.probabilities([prompt[-1]["content"] for prompt in prompts], *sides)
+    p = rater.probabilities(list(map(transcript, prompts)), *sides)
     wins, losses = int((p > 0.5 + CLEAR).sum()), int((p < 0.5 - CLEAR).sum())
     return Outcomes(wins, losses, len(prompts) - wins - losses)
 

@@ -12,6 +12,7 @@ from kdloop.methods.trust_region import mean_nll
 from kdloop.pairs import Example
 from kdloop.raters.features import repetition, styles
 from kdloop.student import Engine, Sample
+from storage.conversations import Message
 
 NLL_RISE = 0.05
 DISPLACEMENT = -0.15  # nats a token that the chosen completions may lose
@@ -45,9 +46,9 @@ def text_guards(new: list[Sample], old: list[Sample], chosen: list) -> list[Guar
     ]
 
 
-def topic_guards(questions: list[str], new: list[Sample], old: list[Sample]) -> list[Guard]:
+def topic_guards(prompts: list[list[Message]], new: list[Sample], old: list[Sample]) -> list[Guard]:
     """One pleasing phrase said to everything wins by style and helps nobody."""
-    after, before = (styles(questions, [s.text for s in part]) for part in (new, old))
+    after, before = (styles(prompts, [s.text for s in part]) for part in (new, old))
     same, echoed, away = map(float, after - before)
     return [
         Guard("prompts repeated, rise", echoed, f"<= {ECHO_RISE}", echoed <= ECHO_RISE),

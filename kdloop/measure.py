@@ -4,7 +4,6 @@ right.
 The difference is paired: only prompts on which exactly one of the two is right say anything about it.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import comb
@@ -20,7 +19,7 @@ from kdloop.student import Engine, Sample, Sampling
 from kdloop.student.base import find_student
 from kdloop.student.identity import identity
 from kdloop.student.transformers import TransformersEngine
-from storage import checkpoints, files
+from storage import checkpoints, files, json_lines
 from storage.conversations import as_prompt
 
 
@@ -134,4 +133,4 @@ def write(report: Report, path: Path) -> None:
     rows = [
         {"prompt": t.prompt, "answer": t.answer, "base": old.text, "champion": new.text} for t, old, new in report.rows
     ]
-    files.write(path, json.dumps(report.as_dict() | {"rows": rows}, indent=1, ensure_ascii=False))
+    files.write(path, json_lines.dump(report.as_dict() | {"rows": rows}, indent=1))

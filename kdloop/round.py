@@ -12,7 +12,7 @@ from kdloop.knowledge.self_knowledge import ANYWHERE, best_of_n
 from kdloop.methods import METHODS, NothingToLearn, choose, require, trust_region
 from kdloop.methods.lora import Plan, trainable_student
 from kdloop.packs import Task
-from kdloop.pairs import Example, Split
+from kdloop.pairs import Example, Split, trusted
 from kdloop.raters import judge, preference_model, teacher
 from kdloop.raters.preference_model import PreferenceModel
 from kdloop.recipes import Recipe
@@ -59,7 +59,8 @@ def run(settings: Settings, round: Round) -> None:
             means = means_of(settings, round, recipe, writers, rater, split, clock)
             elicited = elicit(means, asked, recipe.knowledge)
             split = pairs.from_feedback(db, round.id, recipe.pack)
-            train = relevant(split.train, recipe, asked)
+            reliability = rater.reliability if rater and rater.skill.proven else {}
+            train = trusted(relevant(split.train, recipe, asked), reliability)
             method, why = choose(requested(round, recipe), train, split.dropped["contradictory"])
             chosen = select(method, train, recipe, round.seed, champion, means.teachers)
         except (NothingToLearn, gate.CannotDecide, Refused) as refusal:
@@ -67,7 +68,7 @@ def run(settings: Settings, round: Round) -> None:
     line, afresh = line_of(db, parent), recipe.start == "auto"
     at_base = from_base(recipe, len(people_said(split)), line)
     replayed = [] if at_base and afresh else replay(db, line, method, chosen, recipe, round.seed)
-    examples = [*chosen, *replayed]
+    examples = [*chosen, *trusted(replayed, reliability)]
     record_rows(db, round, examples, split)
     if at_base:
         origin, parent, adapter = base, untrained, None
@@ -194,12 +195,13 @@ def means_of(settings: Settings, round: Round, recipe: Recipe, writers, rater, s
 
 def training_tasks(recipe: Recipe, split: Split, seed: int) -> list[Task]:
     """People's own prompts of the training part first, where nothing has to be checked, then the pack's."""
-    held_out = {e.question for e in split.held_out}
+    held_out = {pairs.key(e.prompt) for e in split.held_out}
     pack = list(packs.tasks(recipe.pack, "train"))
     random.Random(seed).shuffle(pack)
-    own = [] if packs.load(recipe.pack).checks else [e.question for e in split.train][-recipe.prompts // 2 :]
-    tasks = {t.prompt: t for t in [*map(Task, own), *pack] if t.prompt not in held_out}
-    return list(tasks.values())[: recipe.prompts]
+    own = [] if packs.load(recipe.pack).checks else [e.prompt for e in split.train][-recipe.prompts // 2 :]
+    followed = [Task(last["content"], before=tuple(before)) for *before, last in own]
+    tasks = {pairs.key(t.messages): t for t in [*followed, *pack]}
+    return [t for asked, t in tasks.items() if asked not in held_out][: recipe.prompts]
 
 
 def gate_tasks(pack: str) -> list[Task]:
@@ -223,7 +225,7 @@ def ask_people(means: Means, engine: Engine, candidate: Checkpoint) -> None:
 
 
 def record_rows(db, round: Round, examples: list[Example], split: Split) -> None:
-    rows = [[id for e in part for id in e.rows] for part in (examples, split.held_out)]
+    rows = [[id for e in part for id in (*e.rows, *e.outvoted)] for part in (examples, split.held_out)]
     rounds.use_feedback(db, round.id, *rows)
 
 

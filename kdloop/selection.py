@@ -9,7 +9,7 @@ from kdloop.knowledge.curation import SELECTIONS
 from kdloop.methods import METHODS
 from kdloop.methods.lora import Reward
 from kdloop.packs import Task
-from kdloop.pairs import Example, relative_weights
+from kdloop.pairs import Example, asks_any_of, relative_weights
 from kdloop.raters import verifiers
 from kdloop.raters.teacher import Teachers
 from kdloop.recipes import VOTES, Recipe
@@ -101,7 +101,7 @@ def replay(db: Path, line: list[Round], method: str, chosen: list[Example], reci
     for earlier in line[-REMEMBERED:]:
         trained = set(trained_on(db, earlier)) - known
         for e in pairs.from_feedback(db, earlier.id, earlier.recipe.get("pack", "general")).train:
-            if trained.intersection(e.rows) and METHODS[method].usable(e) and packs.normal(e.question) not in held_out:
+            if trained.intersection(e.rows) and METHODS[method].usable(e) and not asks_any_of(e.prompt, held_out):
                 found[e.rows] = e
     n = round(sum(bool(e.completions) for e in chosen) * REPLAYED / (1 - REPLAYED))  # a reward knows no other prompts
     return random.Random(seed).sample(list(found.values()), min(n, len(found)))

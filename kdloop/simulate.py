@@ -6,7 +6,6 @@ the rater but its votes reaches training.
 """
 
 import importlib.util
-import json
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,7 +23,7 @@ from kdloop.student.base import find_student
 from kdloop.student.serving import Serving
 from kdloop.student.transformers import TransformersEngine
 from kdloop.supervisor import Supervisor
-from storage import checkpoints, files
+from storage import checkpoints, files, json_lines
 from storage.conversations import as_prompt
 from storage.database import open_database
 from storage.rounds import Round
@@ -183,4 +182,4 @@ def table(report: dict) -> str:
 
 
 def write(report: dict, path: str | Path) -> None:
-    files.write(Path(path), json.dumps(report, indent=1, ensure_ascii=False))
+    files.write(Path(path), json_lines.dump(report, indent=1))

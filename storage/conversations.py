@@ -9,12 +9,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from storage.database import connect, insert, new_id, now, transaction, update
+from storage.split import is_held_out
 
 Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}, as TRL takes it
 
 
 def as_prompt(question: str) -> list[Message]:
     return [{"role": "user", "content": question}]
+
+
+SPEAKERS = {"user": "Person", "assistant": "Assistant", "system": "System"}
+
+
+def transcript(prompt: list[Message]) -> str:
+    """All that was said, as one text, for whoever reads texts: a judge, a preference model. A lone message as it is."""
+    if len(prompt) == 1:
+        return prompt[0]["content"]
+    return "\n\n".join(f"{SPEAKERS.get(m['role'], m['role'])}: {m['content']}" for m in prompt)
 
 
 CHOSEN = (
@@ -59,10 +70,14 @@ class Completion:
 
 
 def start_conversation(db: Path, person: str, title: str = "", id: str | None = None, kind: str = "chat") -> str:
-    """`kind` is chat, or duel: one that is neither listed nor read back, as that would tell who wrote which answer."""
-    id = id or new_id()
+    """`kind` is chat, or duel: one that is neither listed nor read back, as that would tell who wrote which answer.
+
+    Who gives an `id` decides with it whether the conversation is held out (split.py); else its first vote does.
+    """
+    held_out, id = (None, new_id()) if id is None else (is_held_out(id), id)
+    values = {"person": person, "title": title[:80], "kind": kind, "held_out": held_out, "created_at": now()}
     with transaction(db) as c:
-        insert(c, "conversations", id=id, person=person, title=title[:80], kind=kind, created_at=now())
+        insert(c, "conversations", id=id, **values)
     return id
 
 

@@ -38,6 +38,7 @@ class Feedback:
     conversation_id: str
     round_id: int | None
     weight: float = 1.0  # of the rater's word, see people.py
+    held_out: int = 0  # 1 where its conversation is (split.py)
 
 
 BLOCKED = "select person from raters where weight = 0"
@@ -108,8 +109,9 @@ def live_feedback(db: Path, round_id: int | None = None, newest: int | None = No
     and teachers' answers that were given in the chat (kdloop.delegation)."""
     columns = ", ".join("f." + f for f in COLUMNS + WORDS)
     rows = (
-        f"select {columns}, t.conversation_id, f.round_id, coalesce(r.weight, 1), f.rowid from feedback f "
-        "join turns t on t.id = f.turn_id left join raters r on r.person = f.rater "
+        f"select {columns}, t.conversation_id, f.round_id, coalesce(r.weight, 1), v.held_out, f.rowid from feedback f "
+        "join turns t on t.id = f.turn_id join conversations v on v.id = t.conversation_id "
+        "left join raters r on r.person = f.rater "
         "where f.retracted_at is null and coalesce(r.weight, 1) > 0 and"
     )
     with connect(db) as c:
@@ -173,11 +175,12 @@ class AIChoice:
     disputed: bool  # somebody has chosen the other one
 
 
-UNCHECKED = (  # by the rater ?1; + keeps SQLite from going through all that the rater ever said
+UNCHECKED = (  # by the rater ?1; + keeps SQLite from going through all that the rater ever said. Of lone questions: no
+    # conversation is shown beside the two, and one that a person led is theirs, whatever its last message is
     "select f.id, f.turn_id, f.chosen_id, f.rejected_id, json_extract(t.prompt, '$[#-1].content') as question, a.text, "
     "b.text, coalesce(f.score, 1), f.disputed > 0 from feedback f join turns t on t.id = f.turn_id "
     "join completions a on a.id = f.chosen_id join completions b on b.id = f.rejected_id "
-    "where f.source <> 'human' and f.retracted_at is null and not exists "
+    "where f.source <> 'human' and f.retracted_at is null and json_array_length(t.prompt) = 1 and not exists "
     "(select 1 from feedback h where h.turn_id = f.turn_id and +h.rater = ?1 and h.retracted_at is null) and "
 )
 

@@ -7,6 +7,7 @@ one round by a lease row.
 import sqlite3
 
 from storage.scale import DISPUTES, ORDER, RATERS, SCALE
+from storage.split import split_columns
 
 SCHEMA = """
 create table conversations (
@@ -238,4 +239,5 @@ MIGRATIONS = [
     choices_table,
     rater_counts,
     order_without_clock,
+    split_columns,
 ]  # append only; `pragma user_version` counts those that were applied

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from storage import snapshots, teachers, traces
 from storage.database import connect, now, transaction
 from storage.rounds import RUNNING
 
+FORGET: list[Callable[[], object]] = []  # called after an erasure: what this process keeps of texts elsewhere
 OWN = "(select t.id from turns t join conversations v on v.id = t.conversation_id where v.person = ?1)"
 TABLES = {
     "conversations": "select id, title, created_at from conversations where person = ?1",
@@ -51,6 +53,8 @@ def erase(db: Path, person: str) -> list[int]:
         file.unlink(missing_ok=True)
     with connect(db) as c:
         c.execute("pragma wal_checkpoint(truncate)")  # deleted text would stay readable in the log
+    for forget in FORGET:
+        forget()
     return affected
 
 

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 BRIEF = 5  # words; what is shorter counts only as a line of its own: "why is it so" is in everybody's mouth
-ADDED = re.compile(r"^(\[[^\]]*\]|\d+\.)\s+| Use about \d+ words\.$")  # to a line, by knowledge sources
+SPEAKER = r"(?:Person|Assistant|System|User|Human):"
+ADDED = re.compile(rf"^(\[[^\]]*\]|\d+\.|{SPEAKER})\s+| Use about \d+ words\.$")  # to a line, by knowledge sources
 ROUNDS = "v.person > 'round ' and v.person < 'round!'"  # whose conversations rounds have written
 
 
@@ -28,7 +29,7 @@ class Words:
         return cls(lines, tuple(" ".join(t.split()) for t in texts - lines))
 
     def are_in(self, text: str) -> bool:
-        if self.lines and any(ADDED.sub("", line.strip()) in self.lines for line in text.splitlines()):
+        if self.lines and any(ADDED.sub("", line.strip()) in self.lines for line in text.split("\n")):
             return True
         flat = " ".join(text.split()) if self.passages else ""
         return any(passage in flat for passage in self.passages)

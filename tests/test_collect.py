@@ -3,7 +3,7 @@ import json
 import pytest
 
 from kdloop import collect, exports, pairs
-from storage import checkpoints, conversations, feedback
+from storage import checkpoints, conversations, feedback, rounds
 from storage.conversations import UnknownRow
 
 
@@ -62,8 +62,8 @@ def test_bad_input_is_refused_and_nothing_is_kept(db, act, message):
 
 
 def test_nothing_held_out_is_in_the_training_part(db):
-    for i in range(160):  # 80 questions twice; a conversation is held out by its random id: one time in ten
-        a, b = ask(db, f"the first answer {i}", f"another one entirely {i}", question=f"question {i % 80}?")
+    for i in range(160):  # most questions twice, and then not in the same part: every fifth conversation is held out
+        a, b = ask(db, f"the first answer {i}", f"another one entirely {i}", question=f"question {i % 83}?")
         collect.choose(db, "ann", a, b, "left")
     split = pairs.from_feedback(db)
     assert split.train and split.held_out
@@ -85,17 +85,73 @@ def test_a_vote_for_a_completion_that_only_repeats_its_prompt_teaches_nothing(db
     assert len(split.train + split.held_out) == 1
 
 
-def test_ties_near_identical_and_contradictory_pairs_are_dropped_and_counted(db):
+def test_ties_identical_and_contradictory_pairs_are_dropped_and_counted(db):
     a, b = ask(db, "one answer", "quite another")
     collect.choose(db, "ann", a, b, "tie")
-    a, b = ask(db, "the very same words", "The very same words!", question="two?")
+    a, b = ask(db, "the very same words", "the very same words", question="two?")
     collect.choose(db, "ann", a, b, "left")
     for choice, question in (("left", "three?"), ("right", "three?")):
         a, b = ask(db, "first text here", "second words there", question=question)
         collect.choose(db, "ann", a, b, choice)
     split = pairs.from_feedback(db)
     assert split.train + split.held_out == []
-    assert (split.dropped["ties"], split.dropped["near-identical pairs"], split.dropped["contradictory"]) == (1, 1, 1)
+    assert split.dropped == {"ties": 1, "identical pairs": 1, "contradictory": 1}
+
+
+CODE = "for n in range(3):\n    print(n)\nprint('done')"
+SMALL = [
+    ("When was it founded?", "It was founded in 1802.", "It was founded in 1820."),
+    ("What is 2 - 9?", "7", "-7"),
+    ("Solve x + 3 = 1.", "x = 1 - 3", "x = 1 + -3"),
+    ("Who wrote it?", "it was goethe.", "It was Goethe."),
+    ("Name two cities.", "Bonn, Ulm", "Ulm, Bonn"),
+    ("Name two cities.", "Bonn and Ulm", "1. Bonn\n2. Ulm"),
+    ("Is it true?", "Yes it is", "Yes, it is!"),
+    ("Print them and say that you are done.", CODE, CODE.replace("\nprint", "\n    print")),
+    ("Write the body of f.", "return a", "    return a"),
+    ("Write this in capitals: the elbe flows north.", "the elbe flows north.", "The Elbe flows north."),
+    ("Über wen?", "Über Jos\u00e9.", "Über Jose\u0301."),
+    ("Good or bad?", "🙂", "🙁"),
+]
+
+
+@pytest.mark.parametrize(("question", "said", "better"), SMALL)
+def test_a_correction_counts_however_small_it_is(db, question, said, better):
+    """Also of one's prompt's own words, with which a liked completion would be no answer."""
+    (k,) = ask(db, said, question=question)
+    collect.edit(db, "ann", k, better + " \n")
+    (e,) = pairs.from_feedback(db).train
+    assert (e.chosen.text, e.rejected.text) == (better, said)
+
+
+@pytest.mark.parametrize(("left", "right"), [("The answer is 5.", "The answer is -5."), ("a < b", "a > b")])
+def test_a_choice_between_two_that_hardly_differ_counts_and_a_guess_does_not(db, left, right):
+    """Whoever goes by the looks of a text, such as the preference model, says nothing about these."""
+    a, b = ask(db, left, right, question="How much is it?")
+    turn = conversations.completion(db, a).turn_id
+    round = rounds.start_round(db, requested="auto", seed=1, started_by="test", owner="me").id
+    sides = {"chosen_id": b, "rejected_id": a, "channel": "ranking", "round_id": round}
+    for source, kept in (("preference_model", 0), ("verifier", 1)):
+        feedback.add_feedback(db, turn, rater=source, source=source, **sides)
+        assert len(pairs.from_feedback(db, round).train) == kept
+    collect.choose(db, "ann", a, b, "left")
+    (e,) = pairs.from_feedback(db, round).train
+    assert (e.chosen.text, e.source, e.outvoted) == (left, "human", ()), "people decide"
+
+
+def test_a_text_that_is_the_same_is_no_correction_and_the_person_is_told(db):
+    (k,) = ask(db, "One.\nTwo.")
+    with pytest.raises(ValueError, match="same as what the student wrote"):
+        collect.edit(db, "ann", k, "\nOne.\nTwo. \n")
+    left, right = ask(db, "one", "two", person="round 1")
+    row = feedback.add_feedback(
+        db, conversations.completion(db, left).turn_id, rater="r", channel="ranking", source="preference_model",
+        chosen_id=left, rejected_id=right, score=0.7,
+    )  # fmt: skip
+    for text in ("one", "two "):
+        with pytest.raises(ValueError, match="as it stands: choose it"):
+            collect.fix(db, "bob", row, text)
+    assert [f.source for f in feedback.live_feedback(db, None)] == [] and collect.fix(db, "bob", row, "One")
 
 
 def test_reasons_alone_are_a_critique_and_unknown_ones_are_refused(db):

@@ -73,11 +73,11 @@ def test_a_completion_that_repeats_its_prompt_is_the_worst_of_its_group():
     said = [Said(text, "finished", "student") for text in (asked, short, long)]
     echo, best, worst = rater.scores([asked] * 3, [s.said for s in said])
     assert echo > best > worst, "by this rater's taste the shortest is the best"
-    ((_, chosen, rejected, probability),) = rank(rater, [asked], [said], sure=0.99)
+    ((_, chosen, rejected, probability),) = rank(rater, [as_prompt(asked)], [said], sure=0.99)
     assert (chosen, rejected, probability) == (said[1], said[0], 1.0)
-    ((_, chosen, rejected, _),) = rank(rater, [asked], [said[1:]], sure=0.5)
+    ((_, chosen, rejected, _),) = rank(rater, [as_prompt(asked)], [said[1:]], sure=0.5)
     assert (chosen, rejected) == (said[1], said[2]), "by taste, where all are answers"
-    assert rank(rater, [asked], [[said[0], said[0], said[0]]], sure=0.5) == []
+    assert rank(rater, [as_prompt(asked)], [[said[0], said[0], said[0]]], sure=0.5) == []
 
 
 def test_the_best_may_leave_its_prompt_hardly_more_than_the_worst():
@@ -85,11 +85,11 @@ def test_the_best_may_leave_its_prompt_hardly_more_than_the_worst():
     astray = Said("Music plays.", "finished", "student")
     near = Said("Bread is made of flour, water, salt and yeast.", "finished", "student")
     far = Said("A winter letter in the garden was about music, and it was sent to a house by the sea.", "finished", "s")
-    ((_, chosen, rejected, _),) = rank(rater, [asked], [[astray, near, far]], sure=0.5)
+    ((_, chosen, rejected, _),) = rank(rater, [as_prompt(asked)], [[astray, near, far]], sure=0.5)
     assert (chosen, rejected) == (astray, far), "the shortest, by this rater's taste"
-    ((_, chosen, rejected, _),) = rank(rater, [asked], [[astray, near]], sure=0.5, astray=2.0)
+    ((_, chosen, rejected, _),) = rank(rater, [as_prompt(asked)], [[astray, near]], sure=0.5, astray=2.0)
     assert (chosen, rejected) == (astray, near)
-    assert rank(rater, [asked], [[astray, near]], sure=0.5, astray=0.1) == []
+    assert rank(rater, [as_prompt(asked)], [[astray, near]], sure=0.5, astray=0.1) == []
 
 
 def test_the_best_are_preferred_to_their_prompt_said_again_where_a_recipe_asks_for_that(db):
@@ -110,7 +110,7 @@ def test_folds_at_once_are_folds_one_by_one():
     x, prior = draw.normal(size=(60, 5)) + 0.3, np.full(5, 0.5)
     groups = [f"c{i // 2}" for i in range(60)]
     margins = preference_model.cross_validated(x, groups, prior)
-    numbers = {g: i for i, g in enumerate(sorted(set(groups)))}
+    numbers = {g: i for i, g in enumerate(dict.fromkeys(groups))}
     fold = np.array([numbers[g] % preference_model.FOLDS for g in groups])
     for k in range(preference_model.FOLDS):
         _, mode, _ = preference_model.laplace(x[None, fold != k], prior)

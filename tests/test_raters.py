@@ -11,7 +11,7 @@ from kdloop.guards import Guard
 from kdloop.pairs import Example, Split, echoes
 from kdloop.raters import preference_model
 from kdloop.student import Sample, Sampling
-from storage.conversations import Completion
+from storage.conversations import Completion, as_prompt
 
 PROMPTS = packs.prompts("general", "train")
 
@@ -115,11 +115,12 @@ def test_saying_the_same_to_everything_breaks_a_guard_and_so_does_leaving_the_to
         return [Sample(t, "finished", 10, 10, 0.0, 1.0) for t in texts]
 
     questions = PROMPTS[:24]
+    prompts = [as_prompt(q) for q in questions]
     before = samples([f"{q} You ask me that, and so here is my honest opinion of it" for q in questions])
     excuse = samples([f"I am sorry for your loss, number {i}." for i in range(24)])
     off_topic = samples(PROMPTS[24:48])
     broken = [
-        [g.name for g in guards.topic_guards(questions, new, before) if not g.ok]
+        [g.name for g in guards.topic_guards(prompts, new, before) if not g.ok]
         for new in (before, excuse, off_topic, samples(questions))
     ]
     assert broken == [[], ["sameness rise", "relevance change"], ["relevance change"], ["prompts repeated, rise"]]

@@ -9,7 +9,6 @@ length and repetition against the base.
 """
 
 import argparse
-import json
 import random
 import resource
 import tempfile
@@ -32,6 +31,7 @@ from kdloop.simulate import Rate, load_rater
 from kdloop.student import Engine, Sample, Sampling
 from kdloop.student.base import find_student
 from kdloop.student.transformers import TransformersEngine
+from storage import json_lines
 from storage.conversations import Completion, as_prompt
 
 PREFERENCE = ["dpo", "cdpo", "ipo", "sigmoid_norm", "apo_zero", "wpo", "simpo", "orpo", "rrhf", "pro", "kto"]
@@ -57,7 +57,7 @@ class Budget:
 
 def run(base: Engine, methods: list[str], raters: list[str], seeds: list[int], budget: Budget, out: Path) -> list[dict]:
     """All cells, those of earlier calls included. `raters` are FILE.py:function."""
-    cells = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+    cells = list(json_lines.read(out)) if out.exists() else []
     done = {(c["method"], c["rater"], c["seed"]) for c in cells}
     for rater in raters:
         rate = load_rater(rater)
@@ -72,7 +72,7 @@ def run(base: Engine, methods: list[str], raters: list[str], seeds: list[int], b
                 cell |= measured(base, before, method, votes, rate, budget, seed)
                 cells.append(cell)
                 with out.open("a") as lines:
-                    print(json.dumps(cell), file=lines)
+                    print(json_lines.dump(cell), file=lines)
                 print(f"{rater} seed {seed}\n{line(method, [cell])[1]}", flush=True)
     return cells
 

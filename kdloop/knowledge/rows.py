@@ -81,7 +81,7 @@ class Means:
         return [group[:n] for group in groups]
 
     def ask(self, tasks: Sequence[Task], n: int, key: object, **sampling) -> list[list[Said]]:
-        return self.draw([as_prompt(t.prompt) for t in tasks], n, key, **sampling)
+        return self.draw([t.messages for t in tasks], n, key, **sampling)
 
     def write(
         self, prompt: str | list[Message], chosen: Said | None = None, rejected: Said | None = None, **values

@@ -16,9 +16,9 @@ from kdloop import pairs
 from kdloop.knowledge.rows import Means, Refused, Said, with_how
 from kdloop.packs import Task
 from kdloop.raters import verifiers
-from kdloop.raters.features import embed
+from kdloop.raters.features import embed_prompts
 from kdloop.raters.preference_model import PreferenceModel, read
-from storage.conversations import as_prompt
+from storage.conversations import Message, as_prompt, transcript
 
 N = 4
 SPREAD = 0.8  # temperature of completions that are compared with each other: two alike say nothing
@@ -43,18 +43,19 @@ def best_of_n(
     if not (means.rater and means.rater.skill.proven):
         raise Refused("best_of_n needs a preference model that is shown to be above chance")
     groups = means.ask(tasks, n, "best_of_n", temperature=SPREAD)
-    ranked = rank(means.rater, [t.prompt for t in tasks], groups, sure, astray)
-    for question, best, worst, probability in ranked:
+    ranked = rank(means.rater, [t.messages for t in tasks], groups, sure, astray)
+    for prompt, best, worst, probability in ranked:
         means.write(
-            question,
+            prompt,
             best,
             worst,
             source="preference_model",
             rater=f"preference model of round {means.round.id}",
             score=probability,
         )
-    for question, best, *_ in ranked[:echoes]:
-        means.write(question, best, said_again(question), source="student", rater="contrast: the prompt again")
+    for prompt, best, *_ in ranked[:echoes]:
+        again = said_again(prompt[-1]["content"])
+        means.write(prompt, best, again, source="student", rater="contrast: the prompt again")
     return len(ranked) + len(ranked[:echoes])
 
 
@@ -64,30 +65,30 @@ def said_again(question: str) -> Said:
 
 
 def rank(
-    rater: PreferenceModel, asked: list[str], groups: list[list[Said]], sure: float, astray: float = ANYWHERE
+    rater: PreferenceModel, prompts: list[list[Message]], groups: list[list[Said]], sure: float, astray=ANYWHERE
 ) -> list[tuple]:
-    """(question, best, worst, probability) where the rater is sure enough; each question has as many completions.
+    """(prompt, best, worst, probability) where the rater is sure enough; each prompt has as many completions.
 
     The two lie as far apart in score as two can of which the better is at most `astray` farther from the prompt. One
     that only repeats its prompt is the worst of its group, for certain: a rater of style cannot see that it is no
     answer, and a short one it would even like.
     """
-    n = len(groups[0])
+    n, asked, last = len(groups[0]), list(map(transcript, prompts)), [p[-1]["content"] for p in prompts]
     sides = [s.said for group in groups for s in group]
     questions = [q for q in asked for _ in range(n)]
     scores = rater.scores(questions, sides).reshape(-1, n)
-    near = (np.repeat(embed(asked), n, axis=0) * read(questions, sides)[1]).sum(1).reshape(-1, n)
-    echo = np.array([[pairs.echoes(q, s.text) for s in group] for q, group in zip(asked, groups, strict=True)])
+    near = (np.repeat(embed_prompts(prompts), n, axis=0) * read(questions, sides)[1]).sum(1).reshape(-1, n)
+    echo = np.array([[pairs.echoes(q, s.text) for s in group] for q, group in zip(last, groups, strict=True)])
     scores = np.where(echo, -ECHO, scores)
     apart = scores[:, :, None] - scores[:, None, :]  # of each as the best, each as the worst
     strays = near[:, :, None] < near[:, None, :] - astray  # an echo is nearest, and no reason to say nothing
     best, worst = np.divmod(np.where(strays & ~echo[:, None, :], -ECHO, apart).reshape(-1, n * n).argmax(1), n)
-    first = np.arange(len(asked)) * n
+    first = np.arange(len(prompts)) * n
     p = rater.probabilities(asked, [sides[i] for i in first + best], [sides[i] for i in first + worst])
     p = np.where(echo.any(1), 1.0, p)
-    found = zip(asked, groups, best.tolist(), worst.tolist(), p.tolist(), strict=True)
+    found = zip(prompts, groups, best.tolist(), worst.tolist(), p.tolist(), strict=True)
     ranked = [(q, group[b], group[w], p) for q, group, b, w, p in found if p >= sure and b != w]
-    return [r for r in ranked if r[1].text and r[2].text and not pairs.echoes(r[0], r[1].text)]
+    return [r for r in ranked if r[1].text and r[2].text and not pairs.echoes(r[0][-1]["content"], r[1].text)]
 
 
 def verified(means: Means, tasks: Sequence[Task], n: int = 2 * N, temperature: float = SPREAD) -> int:

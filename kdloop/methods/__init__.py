@@ -34,8 +34,8 @@ DISAGREEMENT = 0.2  # share of contradicted statements from where on a vote is t
 def choose(requested: str, examples: list[Example], contradicted: int = 0) -> tuple[str, str]:
     """(method, why). "auto" takes pairs first: they say the most; then thumbs both ways; then liked and edited texts.
 
-    `contradicted` statements were dropped because as many said the opposite. Raises NothingToLearn, saying what is
-    missing.
+    People disagree where votes were outvoted, and where `contradicted` statements were dropped because as many said
+    the opposite. Raises NothingToLearn, saying what is missing.
     """
     count = {name: sum(map(method.usable, examples)) for name, method in METHODS.items()}
     likes = sum(e.chosen is not None and not e.is_pair for e in examples)
@@ -45,9 +45,11 @@ def choose(requested: str, examples: list[Example], contradicted: int = 0) -> tu
         return requested, f"{requested} was asked for: {count[requested]} of {len(examples)} examples fit it"
     if count["dpo"] >= MIN_EXAMPLES and count["dpo"] >= min(likes, dislikes):
         why = f"{count['dpo']} pairs say which of two completions is better"
-        disagreement = contradicted / (contradicted + len(examples))
+        votes = [w for e in examples if e.source == "human" for _, w in e.all_votes] or [1.0] * len(examples)
+        against = contradicted + sum(w < 0 for w in votes)
+        disagreement = against / (contradicted + len(votes))
         if disagreement >= DISAGREEMENT:
-            return "cdpo", f"{why}, but {contradicted} statements ({disagreement:.0%}) were contradicted: cdpo"
+            return "cdpo", f"{why}, but {against} ({disagreement:.0%}) were contradicted: cdpo"
         return "dpo", f"{why}: dpo"
     if likes >= MIN_EXAMPLES / 2 and dislikes >= MIN_EXAMPLES / 2:
         return "kto", f"{likes} likes and {dislikes} dislikes, few pairs: kto"

@@ -22,6 +22,7 @@ from kdloop.methods.reward_model import reward_of
 from kdloop.pairs import Example
 from kdloop.student.prompts import prompt_ids
 from kdloop.student.template import Template
+from storage.conversations import transcript
 
 KL = 0.05  # beta of RLOO and GRPO
 GROUP = 4  # samples of one prompt, compared with each other
@@ -49,7 +50,7 @@ TRAINERS = {"rloo": (TokenizedRLOOTrainer, RLOOConfig), "grpo": (TokenizedGRPOTr
 
 def as_trl(reward: Reward):
     def rewards(prompts, completions, **_) -> list[float]:
-        return [reward(p[-1]["content"], c[-1]["content"]) for p, c in zip(prompts, completions, strict=True)]
+        return [reward(transcript(p), c[-1]["content"]) for p, c in zip(prompts, completions, strict=True)]
 
     return rewards
 

@@ -31,7 +31,7 @@ def criticised(example: Example) -> bool:
 
 
 def asked(e: Example, words: str, **said: str) -> list[Message]:
-    return [*e.prompt[:-1], {"role": "user", "content": words.format(question=e.question, **said)}]
+    return [*e.prompt[:-1], {"role": "user", "content": words.format(question=e.prompt[-1]["content"], **said)}]
 
 
 def with_demonstration(e: Example) -> list[Message]:

@@ -40,7 +40,7 @@ def one_row(tokenizer, e: Example) -> list[dict[str, list[int]]]:
 
 def target_and_reason(tokenizer, e: Example) -> list[dict[str, list[int]]]:
     """Two rows of one example: the completion, and the reason for it, each asked for by its own prompt."""
-    asked = [*e.prompt[:-1], {"role": "user", "content": WHY + e.question}]
+    asked = [*e.prompt[:-1], {"role": "user", "content": WHY + e.prompt[-1]["content"]}]
     prompt, reason = prompt_ids(tokenizer, asked), completion_ids(tokenizer, e.rationale, True)
     return [row(tokenizer, e), {"input_ids": prompt + reason, "labels": [-100] * len(prompt) + reason}]
 

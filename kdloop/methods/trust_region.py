@@ -149,7 +149,7 @@ class Rise:
 
 def style(prompts: list[list[Message]], samples: list[Sample]) -> np.ndarray:
     """What three of the gate's guards will look at (features.styles)."""
-    return styles([p[-1]["content"] for p in prompts], [s.text for s in samples])
+    return styles(prompts, [s.text for s in samples])
 
 
 def sample(engine: Engine, max_tokens: int, n: int) -> tuple[list[list[Message]], list[Sample]]:

@@ -12,14 +12,14 @@ to.
 """
 
 import hashlib
-import json
 import re
 import tomllib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from storage import files
+from storage import files, json_lines
+from storage.conversations import Message, as_prompt
 
 PACKS = Path(__file__).parent
 PARTS = ("train", "gate", "heldout")
@@ -28,11 +28,19 @@ SHARES = (0.6, 0.75, 1.0)  # of the hash, where each part of a generated pack en
 
 @dataclass(frozen=True)
 class Task:
-    """A prompt, and what can be said of a completion of it without asking anybody."""
+    """A prompt, and what can be said of a completion of it without asking anybody.
+
+    `before` is the conversation that it follows: what people ask next is often no question by itself.
+    """
 
     prompt: str
     answer: str = ""
     checks: tuple[dict, ...] = ()
+    before: tuple[Message, ...] = ()
+
+    @property
+    def messages(self) -> list[Message]:
+        return [*self.before, *as_prompt(self.prompt)]
 
     @property
     def verifiable(self) -> bool:
@@ -81,8 +89,7 @@ def tasks(name: str, part: str) -> tuple[Task, ...]:
 
         return tuple(t for t in generate(pack) if part_of(deciding(pack, t.prompt)) == part)
     path = PACKS / name / f"{part}.jsonl"
-    lines = files.read_text(path).split("\n") if path.exists() else ()
-    rows = [json.loads(line) for line in lines if line.strip()]
+    rows = json_lines.read(path) if path.exists() else ()
     return tuple(Task(r["prompt"], r.get("answer", ""), (*pack.checks, *r.get("checks", ()))) for r in rows)
 
 

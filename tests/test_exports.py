@@ -1,0 +1,83 @@
+"""Exported rows: one line each for every reader, and the same columns whichever file or line is read first."""
+
+import json
+from collections import Counter
+
+import pytest
+from datasets import load_dataset
+from test_collect import ask
+
+from kdloop import collect, exports, packs
+from storage import checkpoints, conversations, json_lines, people
+from storage.conversations import as_prompt
+from storage.database import open_database
+
+ENDS = "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"  # where str.splitlines splits
+TORN = "".join(f"word {i}{end}" for i, end in enumerate(ENDS)) + "the end"
+
+
+def home(directory, question, turns, system=""):
+    """A database with a choice, a correction and a thumb in one conversation, after so many turns."""
+    db = open_database(directory / "kdloop.db")
+    base = checkpoints.ensure_base(db).id
+    conversation = conversations.start_conversation(db, "ann", question)
+    told = [{"role": "system", "content": system}] if system else []
+    for n in range(turns):
+        told += [{"role": "user", "content": f"{question} {n}"}, {"role": "assistant", "content": f"Well {n}."}]
+    turn = conversations.add_turn(db, conversation, [*told, *as_prompt(question)])
+    left, right = (
+        conversations.add_completion(db, turn.id, "student", text=f"{TORN} {side}", checkpoint_id=base)
+        for side in ("left", "right")
+    )
+    collect.choose(db, "ann", left, right, "left")
+    collect.edit(db, "ann", left, f"Better: {TORN}")
+    collect.thumb(db, "ann", right, False)
+    return db
+
+
+@pytest.mark.parametrize("format", exports.FORMATS)
+def test_every_record_is_a_line_and_every_line_has_every_key(tmp_path, format):
+    files = []
+    for name, shape in {"a": ("Why?", 0), "b": (f"Why so{ENDS}?", 2, "Be brief.")}.items():
+        (tmp_path / name).mkdir()
+        db, file = home(tmp_path / name, *shape), tmp_path / f"{name}.jsonl"
+        assert (n := exports.export(db, format, file)) >= 2
+        text = file.read_text(encoding="utf-8")
+        rows = [json.loads(line) for line in text.splitlines()]
+        assert len(rows) == n and len({tuple(r) for r in rows}) == 1
+        messages = [m for r in rows for part in r.values() if isinstance(part, list) for m in part]
+        assert {tuple(m) for m in messages} == {("role", "content")}
+        assert any(TORN in m["content"] for m in messages), "what people wrote is as they wrote it"
+        files.append((str(file), rows))
+    for order in (files, files[::-1]):
+        read = load_dataset("json", data_files=[f for f, _ in order], split="train", cache_dir=str(tmp_path / "cache"))
+        assert list(read) == [r for _, rows in order for r in rows]
+
+
+def test_what_others_wrote_with_raw_line_ends_is_read_line_by_line(tmp_path, monkeypatch):
+    rows = [{"prompt": f"Does {end!r} end{end}a line?", "answer": "No"} for end in "\x85\u2028\u2029"]
+    pack = tmp_path / "torn"
+    pack.mkdir()
+    (pack / "pack.toml").write_text('about = "line ends"')
+    lines = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows)
+    (pack / "train.jsonl").write_text("\ufeff" + lines + "\n", encoding="utf-8")
+    assert list(json_lines.read(pack / "train.jsonl")) == rows
+    monkeypatch.setattr(packs, "PACKS", tmp_path)
+    assert packs.prompts("torn", "train") == [r["prompt"] for r in rows]
+
+
+def test_a_persons_copy_reads_back_as_it_was_said(db):
+    (k,) = ask(db, TORN)
+    collect.thumb(db, "ann", k, True)
+    copy = people.everything(db, "ann")
+    text = json_lines.dump(copy, indent=1)
+    assert json.loads(text) == copy and Counter(text.splitlines()) == Counter(text.split("\n"))
+
+
+def test_a_word_before_a_raw_line_separator_is_erased_from_what_rounds_wrote(db):
+    """ "Hello", U+2028, "there": two words, and one line of the person's own."""
+    said = "Hello\u2028there"
+    ask(db, "Hi.", person="round 1", question=said)
+    ask(db, "Hi.", person="ann", question=said)
+    people.erase(db, "ann")
+    assert said.encode() not in db.read_bytes()
