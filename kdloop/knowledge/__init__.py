@@ -52,11 +52,24 @@ KNOWLEDGE = {
 }
 
 
+WITH_CONTEXT = (  # read the conversation before a task's prompt; the others need a question by itself
+    "best_of_n",
+    "labels",
+    "reflect",
+    "compare",
+    "scores",
+    "verdicts",
+    "revise",
+    "features",
+)
+
+
 def elicit(means: Means, tasks: Sequence[Task], steps: Sequence[dict]) -> dict[str, int]:
     """Carry out a recipe's [[knowledge]] steps; rows written by each source. Raises Refused, saying why."""
     written: dict[str, int] = {}
     for step in steps:
         options = {k: v for k, v in step.items() if k != "source"}
-        rows = KNOWLEDGE[step["source"]](means, tasks, **options)
+        asked = tasks if step["source"] in WITH_CONTEXT else [t for t in tasks if not t.before]
+        rows = KNOWLEDGE[step["source"]](means, asked, **options)
         written[step["source"]] = written.get(step["source"], 0) + rows
     return written

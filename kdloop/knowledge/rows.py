@@ -81,7 +81,7 @@ class Means:
         return [group[:n] for group in groups]
 
     def ask(self, tasks: Sequence[Task], n: int, key: object, **sampling) -> list[list[Said]]:
-        return self.draw([as_prompt(t.prompt) for t in tasks], n, key, **sampling)
+        return self.draw([t.messages for t in tasks], n, key, **sampling)
 
     def write(
         self, prompt: str | list[Message], chosen: Said | None = None, rejected: Said | None = None, **values
@@ -136,7 +136,7 @@ def by_teacher(answer: Answer, bound: int = 0, **how) -> Said:
         "name": answer.teacher.name,
         "licence": answer.teacher.licence,
         "restricted": max(answer.teacher.restricted, bound),
-        "sampling": answer.sampling | how,
+        "sampling": answer.sampling | ({"thought": answer.thought} if answer.thought else {}) | how,
         "prompt_tokens": answer.prompt_tokens,
         "completion_tokens": answer.completion_tokens,
         "seconds": answer.seconds,

@@ -23,6 +23,8 @@ try:
 except ModuleNotFoundError:  # Python 3.10
     import tomli as tomllib
 
+from storage.conversations import Message, as_prompt
+
 PACKS = Path(__file__).parent
 PARTS = ("train", "gate", "heldout")
 SHARES = (0.6, 0.75, 1.0)  # of the hash, where each part of a generated pack ends
@@ -30,11 +32,19 @@ SHARES = (0.6, 0.75, 1.0)  # of the hash, where each part of a generated pack en
 
 @dataclass(frozen=True)
 class Task:
-    """A prompt, and what can be said of a completion of it without asking anybody."""
+    """A prompt, and what can be said of a completion of it without asking anybody.
+
+    `before` is the conversation that it follows: what people ask next is often no question by itself.
+    """
 
     prompt: str
     answer: str = ""
     checks: tuple[dict, ...] = ()
+    before: tuple[Message, ...] = ()
+
+    @property
+    def messages(self) -> list[Message]:
+        return [*self.before, *as_prompt(self.prompt)]
 
     @property
     def verifiable(self) -> bool:
