@@ -27,7 +27,7 @@ REFUSALS = re.compile(
     r"^\W*(i(['’]m| am) sorry|sorry,? (but )?i can(no|['’])t|i can(no|['’])t|as an ai|i(['’]m| am) (not able|unable))",
     re.IGNORECASE,
 )
-ANSWER = re.compile(r"[*_#]*\bAnswer[*_]*\s*[:：][*_]*")
+ANSWER = re.compile(r"[*_#\s]*\bAnswer[*_]*\s*[:：][*_]*")
 FENCED = re.compile(r"```\w*\s*\n(.*?)\n?```", re.DOTALL)
 QUOTES = {'"': '"', "'": "'", "“": "”", "„": "“", "«": "»", "‘": "’", "`": "`"}
 MOST_WORDS = 300
