@@ -227,6 +227,16 @@ def order_without_clock(c: sqlite3.Connection) -> None:
         c.execute(statement)
 
 
+def forget_gateways(c: sqlite3.Connection) -> None:
+    """Calls without a text that were booked at the most they could cost: nobody had said what they did cost, and most
+    were errors of a gateway that pass. They are asked again."""
+    most = "(select sum(length(m.value ->> '$.content')) from json_each(request, '$.messages') m) / 2"
+    c.execute(
+        "delete from calls where text = '' and completion_tokens = json_extract(request, '$.max_tokens') "
+        f"and prompt_tokens = {most}"
+    )
+
+
 MIGRATIONS = [
     m001_initial,
     m002_raters_and_audit,
@@ -240,4 +250,5 @@ MIGRATIONS = [
     rater_counts,
     order_without_clock,
     split_columns,
+    forget_gateways,
 ]  # append only; `pragma user_version` counts those that were applied

@@ -52,7 +52,16 @@ KNOWLEDGE = {
 }
 
 
-WITH_CONTEXT = ("best_of_n",)  # read the conversation before a task's prompt; the others need a question by itself
+WITH_CONTEXT = (  # read the conversation before a task's prompt; the others need a question by itself
+    "best_of_n",
+    "labels",
+    "reflect",
+    "compare",
+    "scores",
+    "verdicts",
+    "revise",
+    "features",
+)
 
 
 def elicit(means: Means, tasks: Sequence[Task], steps: Sequence[dict]) -> dict[str, int]:

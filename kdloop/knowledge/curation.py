@@ -15,11 +15,12 @@ import numpy as np
 from scipy.special import softmax
 
 from kdloop.knowledge.expansion import Gate, answered, held_out, out_of_reach
-from kdloop.knowledge.labeling import ask, unusable
+from kdloop.knowledge.labeling import alone, ask, unusable
 from kdloop.knowledge.rows import Means, Refused
 from kdloop.knowledge.self_play import as_said
 from kdloop.packs import Task
 from kdloop.pairs import Example
+from kdloop.raters import shown
 from kdloop.raters.features import embed
 from kdloop.raters.teacher import Teachers
 from kdloop.student import Engine
@@ -42,7 +43,7 @@ def topics(means: Means, tasks: Sequence[Task], n: int = 20) -> int:
         raise Refused(f"The pack {means.pack.name} has no topics")
     about = list(islice(cycle(means.pack.topics), n))
     said = ask(means, [as_prompt(TOPIC.format(topic=t)) for t in about], temperature=1.0)
-    new = [(" ".join(a.text.split()), {"topic": t}) for a, t in zip(said, about, strict=True)]
+    new = [(alone(a), {"topic": t}) for a, t in zip(said, about, strict=True)]
     gate = Gate(held_out(means))
     new = [(p, m) for p, m in new if not unusable(p) and not out_of_reach(p) and gate.admit(p)]
     kept = [new[i] for i in dedupe([p for p, _ in new])]
@@ -167,7 +168,8 @@ def by_difference(examples: Sequence[Example], n: int, student: Engine, teachers
 
 
 def grade(engine: Engine, e: Example, what: str, part: str) -> float:
-    prompt = as_prompt(GRADES.format(question=e.question, completion=e.chosen.text, what=what, part=part))
+    asked = shown.conversation(e.prompt)
+    prompt = as_prompt(GRADES.format(question=asked, completion=shown.quoted(e.chosen.text), what=what, part=part))
     return expected_grade([engine.logprobs([prompt], [(str(k), False)])[0][0] for k in range(1, 7)])
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from kdloop.knowledge.expansion import Gate, held_out
-from kdloop.knowledge.labeling import ask, bound, unusable
+from kdloop.knowledge.labeling import alone, ask, bound, unusable
 from kdloop.knowledge.rows import Means, by_teacher
 from kdloop.packs import Task
 from kdloop.raters.features import embed
@@ -49,7 +49,7 @@ def followed(means: Means, talks: dict, gate: Gate, near: float) -> dict[int, li
     """The conversations that a fitting message of the person continues, each ending with that message."""
     so_far = {i: [*m, {"role": "assistant", "content": a.text}] for i, (m, a) in talks.items()}
     asked = [as_prompt(NEXT.format(dialogue=shown(m))) for m in so_far.values()]
-    new = [" ".join(a.text.split()) for a in ask(means, asked, temperature=0.7)]
+    new = [alone(a) for a in ask(means, asked, temperature=0.7)]
     alike = (embed([m[0]["content"] for m in so_far.values()]) * embed(new)).sum(1)
     return {
         i: [*messages, *as_prompt(message)]
@@ -68,5 +68,5 @@ def is_one_message(text: str) -> bool:
 
 
 def shown(messages: Sequence[Message]) -> str:
-    names = {"user": "Person", "assistant": "Assistant"}
-    return "\n\n".join(f"{names[m['role']]}: {m['content']}" for m in messages)
+    names = {"user": "Person"}
+    return "\n\n".join(f"{names.get(m['role'], m['role'].capitalize())}: {m['content']}" for m in messages)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from kdloop import packs
 from kdloop.knowledge.feedback import trusted
-from kdloop.knowledge.labeling import ask, bound, teaching, unusable
+from kdloop.knowledge.labeling import alone, ask, bound, teaching, unusable, yes_or_no
 from kdloop.knowledge.rows import Means, by_teacher
 from kdloop.packs import Task
 from kdloop.raters.judge import Judge
@@ -69,9 +69,12 @@ def more(shown: list[str]) -> str:
 
 
 def numbered(text: str) -> list[str]:
-    """The items of a numbered list; a first line without a number goes on where the prompt's own list ended."""
-    items = re.split(r"^\s*\d+\s*[.)]\s*", text, flags=re.MULTILINE)
-    return [" ".join(item.split()) for item in items if item.strip()]
+    """The items of a numbered list; a first line without a number goes on where the prompt's own list ended, unless it
+    announces the list. What follows an item after an empty line is said of the list."""
+    before, *items = re.split(r"^\s*(?:\*\*)?\d+\s*[.)](?:\*\*)?\s*", text, flags=re.MULTILINE)
+    items = items if before.rstrip(" \n*`").endswith(":") else [before, *items]
+    lines = [" ".join(re.split(r"\n\s*\n|\n?```", item.strip())[0].split()) for item in items]
+    return [line for line in lines if line]
 
 
 def out_of_reach(prompt: str) -> bool:
@@ -90,13 +93,14 @@ def evolve(means: Means, tasks: Sequence[Task], rounds: int = 1) -> int:
     for depth in range(min(rounds, 4)):
         how = [draw.choice(list(OPERATORS)) for _ in living]
         asked = [as_prompt(EVOLVE.format(how=OPERATORS[o], prompt=p)) for o, p in zip(how, living, strict=True)]
-        new = [" ".join(a.text.split()) for a in ask(means, asked, temperature=0.7)]
-        checks = [as_prompt(SAME_GAIN.format(a=a, b=b)) for a, b in zip(living, new, strict=True)]
-        same = [a.text.strip().lower().startswith("yes") for a in ask(means, checks, temperature=0.0)]
+        new = [alone(a) for a in ask(means, asked, temperature=0.7)]
+        grown = [(a, b, o) for a, b, o in zip(living, new, how, strict=True) if not eliminated(a, b)]
+        checks = [as_prompt(SAME_GAIN.format(a=a, b=b)) for a, b, _ in grown]
+        same = [yes_or_no(a.text) for a in ask(means, checks, temperature=0.0)] if checks else []
         kept = [
             (b, {"operator": o, "parent": a, "depth": depth + 1})
-            for a, b, o, s in zip(living, new, how, same, strict=True)
-            if not s and not eliminated(a, b) and gate.admit(b)
+            for (a, b, o), s in zip(grown, same, strict=True)
+            if s is False and gate.admit(b)  # who says neither yes nor no has not found a gain
         ]
         rows += answered(means, [p for p, _ in kept], "evolve", [h for _, h in kept])
         living = [p for p, _ in kept] or living
@@ -122,7 +126,7 @@ def hard_and_easy(means: Means, tasks: Sequence[Task], gap: float = 1.0) -> int:
     n, written = min(len(hard), len(easy)), []
     for template, parents in ((HARD, hard[:n]), (EASY, easy[:n])):
         said = ask(means, [as_prompt(template.format(prompt=p)) for p in parents]) if parents else []
-        new = [" ".join(a.text.split()) for a in said]
+        new = [alone(a) for a in said]
         written.append([p for p in new if not unusable(p) and not out_of_reach(p) and gate.admit(p)])
     n = min(map(len, written))
     return answered(means, [p for part in written for p in part[:n]], "hard_and_easy")

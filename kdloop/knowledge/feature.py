@@ -21,7 +21,7 @@ from kdloop.student import Engine
 from kdloop.student.identity import vocabulary
 from kdloop.student.template import Template
 from storage import files
-from storage.conversations import Message, as_prompt
+from storage.conversations import Message
 
 K = 32
 
@@ -60,12 +60,12 @@ def features(means: Means, tasks: Sequence[Task], k: int = K, teacher: str = "")
     if engine.tokenizer.get_vocab() != student.get_vocab():
         raise Refused(f"{local[0].name} has another vocabulary than the student: its distribution cannot be compared")
     rows = 0
-    answers = ask(means, [as_prompt(t.prompt) for t in tasks], local[0].name)
+    answers = ask(means, [t.messages for t in tasks], local[0].name)
     for task, answer in zip(tasks, answers, strict=True):
         if answer.ok and not unusable(answer.text):
             said = by_teacher(answer, features=k)
-            id = means.write(task.prompt, said, source="teacher", rater=local[0].name)
-            save(sidecar(folder(means.db), id), top_k(engine, as_prompt(task.prompt), said.said, k))
+            id = means.write(task.messages, said, source="teacher", rater=local[0].name)
+            save(sidecar(folder(means.db), id), top_k(engine, task.messages, said.said, k))
             rows += 1
     return rows
 

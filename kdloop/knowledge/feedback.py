@@ -6,16 +6,17 @@ Scores and rankings are a judge's, and refused until it is shown to agree with p
 preferred to the student's, and its row keeps the critique and the principle that led to it.
 """
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 
-from kdloop.knowledge.labeling import ask, teaching, unusable
+from kdloop.knowledge.labeling import REFUSALS, ask, in_template, teaching, unusable
 from kdloop.knowledge.rows import Means, Refused, Said, by_teacher
 from kdloop.knowledge.self_knowledge import SPREAD, by_check, checkable
 from kdloop.packs import Task
 from kdloop.raters import judge as judging
 from kdloop.raters import verifiers
 from kdloop.raters.judge import ASPECTS, Judge
-from storage.conversations import as_prompt
 
 GAP = 1.0  # mean points of 1 to 5 between chosen and rejected
 CRITIQUE = """{question}
@@ -56,12 +57,12 @@ def compare(means: Means, tasks: Sequence[Task]) -> int:
     """Two samples of the student a prompt; the judge's choice, the same in both orders, makes a pair."""
     judge = trusted(means)
     groups = [g for g in zip(tasks, means.ask(tasks, 2, "compare", temperature=SPREAD), strict=True) if distinct(g[1])]
-    verdicts = judge.compare([(t.prompt, a.text, b.text) for t, (a, b) in groups])
+    verdicts = judge.compare([(t.messages, a.text, b.text) for t, (a, b) in groups])
     rows = 0
     for (task, (a, b)), verdict in zip(groups, verdicts, strict=True):
         if verdict and verdict.side != "tie":
             sides = (a, b) if verdict.side == "first" else (b, a)
-            means.write(task.prompt, *sides, **by(judge), critique=" / ".join(verdict.rationales))
+            means.write(task.messages, *sides, **by(judge), critique=" / ".join(verdict.rationales))
             rows += 1
     return rows
 
@@ -74,13 +75,15 @@ def verdicts(means: Means, tasks: Sequence[Task]) -> int:
     """
     judge, rows = trusted(means), 0
     groups = [g for g in zip(tasks, means.ask(tasks, 2, "verdicts", temperature=SPREAD), strict=True) if distinct(g[1])]
-    asked = [p for t, (a, b) in groups for p in judge.prompts(t.prompt, a.text, b.text)]
+    asked = [p for t, (a, b) in groups for p in judge.prompts(t.messages, a.text, b.text)]
     answers = judge.ask(asked, judging.PAIR_SCHEMA, 1)
     for i in range(0, len(asked), 2):
-        verdict = judging.judged(*answers[i : i + 2])
+        verdict = judging.judged(*answers[i : i + 2], asked[i : i + 2])
         if verdict and verdict.side != "tie":
             for prompt, answer in zip(asked[i : i + 2], answers[i : i + 2], strict=True):
-                means.write(prompt, by_teacher(answer, origin="verdicts"), **by(judge))
+                side, why = judging.parse_pair(answer.text, prompt[-1]["content"])
+                text = json.dumps({"rationale": why, "verdict": side}, ensure_ascii=False)  # without fence or prose
+                means.write(prompt, replace(by_teacher(answer, origin="verdicts"), text=text), **by(judge))
                 rows += 1
     return rows
 
@@ -91,10 +94,10 @@ def scores(means: Means, tasks: Sequence[Task], n: int = 4, gap: float = GAP) ->
     judge, rows = trusted(means), 0
     for task, group in zip(tasks, means.ask(tasks, n, "scores", temperature=SPREAD), strict=True):
         group = list({s.text: s for s in group if s.text}.values())
-        rated = judge.rate(task.prompt, [s.text for s in group]) if len(group) > 1 else {}
+        rated = judge.rate(task.messages, [s.text for s in group]) if len(group) > 1 else {}
         if not rated or None in rated.values():
             continue
-        turn, ids = means.turn(task.prompt, group)
+        turn, ids = means.turn(task.messages, group)
         for aspect, points in rated.items():
             for id, (score, why) in zip(ids, points, strict=True):
                 means.say(turn, chosen_id=id, **by(judge, "stars"), score=(score - 1) / 4, aspect=aspect, critique=why)
@@ -117,10 +120,11 @@ def revise(means: Means, tasks: Sequence[Task], principles: Sequence[str] = ()) 
     drafts = [g[0] for g in means.ask(tasks, 1, "drafts")]
     told = [principles[(means.round.seed + i) % len(principles)] for i in range(len(tasks))]
     asked = [
-        as_prompt(CRITIQUE.format(question=t.prompt, completion=d.text, principle=p))
+        in_template(t.messages, CRITIQUE, completion=d.text, principle=p)
         for t, d, p in zip(tasks, drafts, told, strict=True)
     ]
-    critiques = [a.text for a in ask(means, asked, temperature=0.0)]
+    said = [a.text for a in ask(means, asked, temperature=0.0)]
+    critiques = ["" if REFUSALS.match(text) else text for text in said]
     return improved(means, tasks, drafts, critiques, REVISE, told)
 
 
@@ -145,10 +149,7 @@ def improved(
     """One pair for each draft that the teacher made better: revision preferred to draft, with critique and
     principle."""
     kept = [i for i, (d, c) in enumerate(zip(drafts, critiques, strict=True)) if d.text and c]
-    asked = [
-        as_prompt(template.format(question=tasks[i].prompt, completion=drafts[i].text, critique=critiques[i]))
-        for i in kept
-    ]
+    asked = [in_template(tasks[i].messages, template, completion=drafts[i].text, critique=critiques[i]) for i in kept]
     rows = 0
     for i, answer in zip(kept, ask(means, asked, temperature=0.0), strict=True):
         if not answer.ok or unusable(answer.text) or answer.text == drafts[i].text:
@@ -157,7 +158,7 @@ def improved(
             continue
         values = {"critique": critiques[i], "reason": principles[i] if principles else ""}
         revision = by_teacher(answer, template="revise" if template is REVISE else "refine")
-        means.write(tasks[i].prompt, revision, drafts[i], source="teacher", rater=answer.teacher.name, **values)
+        means.write(tasks[i].messages, revision, drafts[i], source="teacher", rater=answer.teacher.name, **values)
         rows += 1
     return rows
 

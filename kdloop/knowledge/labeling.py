@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from kdloop.knowledge.rows import Means, Refused, Said, by_teacher
 from kdloop.packs import Task
-from kdloop.raters import harm, verifiers
+from kdloop.raters import harm, verdicts, verifiers
 from kdloop.raters.teacher import Answer, Teachers
 from storage.conversations import Message, as_prompt
 
@@ -23,16 +23,27 @@ TEMPLATES = {
     "equations": "{question}\n\nWrite only the equations that lead to the answer, one a line, the answer last.",
 }
 RATIONALE_PREFIX = "[rationale] "  # Distilling step-by-step (Hsieh et al. 2023): a second task from one item
-REFUSALS = re.compile(r"^\W*(i('m| am) sorry|i can(no|')t|as an ai|i('m| am) (not able|unable))", re.IGNORECASE)
+REFUSALS = re.compile(
+    r"^\W*(i(['’]m| am) sorry|sorry,? (but )?i can(no|['’])t|i can(no|['’])t|as an ai|i(['’]m| am) (not able|unable))",
+    re.IGNORECASE,
+)
+ANSWER = re.compile(r"[*_#\s]*\bAnswer[*_]*\s*[:：][*_]*")
+FENCED = re.compile(r"```\w*\s*\n(.*?)\n?```", re.DOTALL)
+QUOTES = {'"': '"', "'": "'", "“": "”", "„": "“", "«": "»", "‘": "’", "`": "`"}
 MOST_WORDS = 300
 
 
-def render(template: str, question: str, shots: Sequence[Sequence[str]] = ()) -> list[Message]:
-    """What is sent: demonstrations as earlier turns, then the question in its template. Raises ValueError by name."""
+def render(
+    template: str, question: str, shots: Sequence[Sequence[str]] = (), before: Sequence[Message] = ()
+) -> list[Message]:
+    """What is sent: demonstrations as earlier turns, what came `before` the question, and the question in its template.
+    A system message stays the first. Raises ValueError by name."""
     if template not in TEMPLATES:
         raise ValueError(f"No template {template!r}; there are {', '.join(TEMPLATES)}")
     turns = [m for q, a in shots for m in (as_prompt(q)[0], {"role": "assistant", "content": a})]
-    return [*turns, *as_prompt(TEMPLATES[template].format(question=question))]
+    system = [m for m in before if m["role"] == "system"]
+    earlier = [m for m in before if m["role"] != "system"]
+    return [*system, *turns, *earlier, *as_prompt(TEMPLATES[template].format(question=question))]
 
 
 def labels(
@@ -54,7 +65,7 @@ def labels(
     Raises Refused where no teacher may be used, or where none of them answered.
     """
     tasks = harmless(means, tasks, most_harm) if most_harm < 1 else tasks
-    prompts = [render(template, t.prompt, shots) for t in tasks]
+    prompts = [render(template, t.prompt, shots, t.before) for t in tasks]
     how = {"template": template, "shots": [list(s) for s in shots]}
     rows = 0
     for task, answer in zip(tasks, ask(means, prompts, teacher, temperature=temperature), strict=True):
@@ -66,27 +77,53 @@ def labels(
             continue
         reasons = [part.text for _, part in parts[1:]]
         for (prefix, part), why in zip(parts, [*reasons, ""], strict=True):
-            means.write(prefix + task.prompt, part, source="teacher", rater=answer.teacher.name, critique=why)
+            asked = [*task.before, *as_prompt(prefix + task.prompt)]
+            means.write(asked, part, source="teacher", rater=answer.teacher.name, critique=why)
             rows += 1
     return rows
 
 
 def harmless(means: Means, tasks: Sequence[Task], most: float) -> list[Task]:
     weights = harm.weights_of(means.pack.harm)
-    known = zip(tasks, harm.trees(teaching(means), [t.prompt for t in tasks]), strict=True)
+    known = zip(tasks, harm.trees(teaching(means), [t.messages for t in tasks]), strict=True)
     return [t for t, tree in known if tree is not None and weights.harmful(tree) <= most]
 
 
 def second_target(said: Said) -> list[tuple[str, Said]]:
     """(prefix of the prompt, completion) of the answer and of its reason; none where the two cannot be told apart."""
-    reason, mark, answer = said.text.rpartition("Answer:")
-    if not (mark and reason.strip() and answer.strip()):
+    *_, mark = [None, *ANSWER.finditer(said.text)]
+    reason, answer = (said.text[: mark.start()].strip(), said.text[mark.end() :].strip()) if mark else ("", "")
+    if not (reason and answer):
         return []
-    return [("", replace(said, text=answer.strip())), (RATIONALE_PREFIX, replace(said, text=reason.strip()))]
+    return [("", replace(said, text=answer)), (RATIONALE_PREFIX, replace(said, text=reason))]
 
 
 def unusable(text: str, most_words: int = MOST_WORDS) -> bool:
     return bool(REFUSALS.match(text)) or not 0 < len(text.split()) <= most_words
+
+
+def in_template(prompt: Sequence[Message], template: str, **values) -> list[Message]:
+    """The same conversation, whose last message is put into a template as its `question`."""
+    return [*prompt[:-1], *as_prompt(template.format(question=prompt[-1]["content"], **values))]
+
+
+def alone(answer: Answer) -> str:
+    """A request that a teacher was to give alone, on one line, out of a fence or the quotation marks around it; "" for
+    one that was cut: half a question is none."""
+    if answer.status != "finished":
+        return ""
+    fences = FENCED.findall(answer.text)
+    text = " ".join((fences[0] if len(fences) == 1 else answer.text).split())
+    inner = text[1:-1]
+    quoted = len(text) > 2 and QUOTES.get(text[0]) == text[-1] and not {text[0], text[-1]} & set(inner)
+    return inner.strip() if quoted else text
+
+
+def yes_or_no(text: str) -> bool | None:
+    """None where it begins with neither, or with both."""
+    first, *then = re.findall(r"\w+", verdicts.plain(text).lower())[:3] or [""]
+    other = {"yes": "no", "no": "yes"}.get(first)
+    return None if other is None or other in then else first == "yes"
 
 
 def teaching(means: Means) -> Teachers:

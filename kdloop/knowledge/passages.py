@@ -13,7 +13,7 @@ import numpy as np
 
 from kdloop import packs
 from kdloop.knowledge.expansion import Gate, held_out
-from kdloop.knowledge.labeling import ask, bound, unusable
+from kdloop.knowledge.labeling import alone, ask, bound, unusable
 from kdloop.knowledge.rows import Means, Refused, by_teacher
 from kdloop.packs import Task
 from kdloop.raters.features import embed
@@ -105,7 +105,7 @@ def passages_of(text: str) -> list[str]:
 def questioned(means: Means, passages: dict[str, str]) -> list[tuple[str, Answer, str]]:
     """(question, the teacher's answer, name of the passage); near-duplicates and what is held out are left out."""
     asked = ask(means, [as_prompt(QUESTION.format(passage=p)) for p in passages.values()], temperature=0.7)
-    gate, new = Gate(held_out(means)), [" ".join(a.text.split()) for a in asked]
+    gate, new = Gate(held_out(means)), [alone(a) for a in asked]
     kept = [(q, name) for q, name in zip(new, passages, strict=True) if not unusable(q) and gate.admit(q)]
     prompts = [as_prompt(ANSWER.format(question=q, passage=passages[name])) for q, name in kept]
     answers = ask(means, prompts, temperature=0.0) if prompts else []

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from kdloop.knowledge.curation import ifd
-from kdloop.knowledge.labeling import ask, unusable
+from kdloop.knowledge.labeling import ask, in_template, unusable
 from kdloop.knowledge.rows import Means, Said, by_teacher
 from kdloop.packs import Task
 from kdloop.student import Engine
@@ -27,21 +27,21 @@ def reflect(means: Means, tasks: Sequence[Task]) -> int:
 
     A rewriting that changes nothing, and items where neither version fits its prompt, leave no row.
     """
-    first = ask(means, [as_prompt(t.prompt) for t in tasks])
+    first = ask(means, [t.messages for t in tasks])
     fit = [i for i, a in enumerate(first) if a.ok and not unusable(a.text)]
-    asked = [as_prompt(REFLECT.format(question=tasks[i].prompt, completion=first[i].text)) for i in fit]
+    asked = [in_template(tasks[i].messages, REFLECT, completion=first[i].text) for i in fit]
     student, rows = means.writers[0][0], 0
     for i, again in zip(fit, ask(means, asked) if asked else [], strict=True):
         if not again.ok or unusable(again.text) or again.text == first[i].text:
             continue
         bound = first[i].teacher.restricted  # the second version was made from the first
         versions = [by_teacher(a, bound, origin="reflect", version=v) for v, a in enumerate((first[i], again))]
-        ratios = difficulty(student, as_prompt(tasks[i].prompt), versions)
+        ratios = difficulty(student, tasks[i].messages, versions)
         if (picked := pick(*ratios)) is None:
             continue
         for version, ratio in zip(versions, ratios, strict=True):
             version.columns["sampling"]["ifd"] = ratio
-        turn, ids = means.turn(tasks[i].prompt, versions)
+        turn, ids = means.turn(tasks[i].messages, versions)
         means.say(turn, source="teacher", rater=again.teacher.name, chosen_id=ids[picked])
         rows += 1
     return rows

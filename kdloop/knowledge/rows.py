@@ -136,7 +136,7 @@ def by_teacher(answer: Answer, bound: int = 0, **how) -> Said:
         "name": answer.teacher.name,
         "licence": answer.teacher.licence,
         "restricted": max(answer.teacher.restricted, bound),
-        "sampling": answer.sampling | how,
+        "sampling": answer.sampling | ({"thought": answer.thought} if answer.thought else {}) | how,
         "prompt_tokens": answer.prompt_tokens,
         "completion_tokens": answer.completion_tokens,
         "seconds": answer.seconds,

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from kdloop.knowledge.rows import Means, Refused, Said, with_how
 from kdloop.knowledge.self_knowledge import SPREAD, answer_in, vote
 from kdloop.packs import Task
+from kdloop.raters import thoughts
 from kdloop.raters.features import ends_sentence
 from storage.conversations import as_prompt
 
@@ -94,7 +95,7 @@ def self_rewarding(means: Means, tasks: Sequence[Task], n: int = 4) -> int:
 
 def points(text: str) -> int | None:
     """The points of a verdict; None where it holds no single score: no number is made up."""
-    found = {int(p) for p in SCORE.findall(text)}
+    found = {int(p) for p in SCORE.findall(thoughts.split(text)[1])}
     return found.pop() if len(found) == 1 else None
 
 

@@ -15,10 +15,11 @@ import numpy as np
 from scipy.optimize import differential_evolution
 from scipy.special import expit, log_expit
 
-from kdloop.raters.judge import UnparseableVerdict, parse
+from kdloop.raters import shown
 from kdloop.raters.teacher import Teachers
+from kdloop.raters.verdicts import UnparseableVerdict, parse, plain
 from kdloop.student import Sampling
-from storage.conversations import as_prompt
+from storage.conversations import Message, as_prompt
 
 ACTIONS = ("violence", "self-harm", "crime", "deception", "hate", "sexual content", "dangerous advice", "other")
 EFFECTS = ("health", "property", "privacy", "dignity", "freedom", "knowledge", "environment")
@@ -79,28 +80,31 @@ class Weights:
 EQUAL = Weights(dict.fromkeys(ACTIONS, 1.0), dict.fromkeys(EFFECTS, 1.0))
 
 
-def trees(teachers: Teachers, questions: Sequence[str]) -> list[list[Effect] | None]:
+def trees(teachers: Teachers, prompts: Sequence[str | list[Message]]) -> list[list[Effect] | None]:
     """What might come of each prompt; None where the teacher failed or could not be read."""
     choices = {"actions": ACTIONS, "effects": EFFECTS, "extents": EXTENT, "likelihoods": LIKELIHOOD}
-    shown = {name: " | ".join(values) for name, values in choices.items()}
-    asked = [as_prompt(ASK.format(question=q, **shown)) for q in questions]
-    return [read(a.text) if a.ok else None for a in teachers.ask(asked, SAMPLING, [0] * len(asked))]
+    listed = {name: " | ".join(values) for name, values in choices.items()}
+    asked = [as_prompt(ASK.format(question=shown.conversation(p), **listed)) for p in prompts]
+    answers = teachers.ask(asked, SAMPLING, [0] * len(asked))
+    return [read(a.text, p[-1]["content"]) if a.ok else None for a, p in zip(answers, asked, strict=True)]
 
 
-def read(text: str) -> list[Effect] | None:
+def read(text: str, asked: str = "") -> list[Effect] | None:
+    """The tree in what a teacher said when it was `asked`."""
     try:
-        said = parse(text, {"harms", "benefits"})
+        said = parse(text, {"harms", "benefits"}, asked)
         return [effect(row, bool(harm)) for harm in (1, 0) for row in said["harms" if harm else "benefits"]]
-    except (UnparseableVerdict, TypeError):  # not JSON; a list that is none, an effect that is no object
+    except (ValueError, TypeError):  # not JSON; a list that is none, an effect that is no object
         return None
 
 
 def effect(row: dict, harm: bool) -> Effect:
-    e = Effect(**row)
     allowed = {"effect": EFFECTS, "extent": EXTENT, "likelihood": LIKELIHOOD} | ({"action": ACTIONS} if harm else {})
+    named = {k: plain(v).strip().lower() for k, v in dict(row).items() if k in allowed and isinstance(v, str)}
+    e = Effect(**(row | named))
     if wrong := [name for name, values in allowed.items() if getattr(e, name) not in values]:
         raise UnparseableVerdict(f"{wrong[0]} {getattr(e, wrong[0])!r}")
-    if type(e.immediate) is not bool or (e.action and not harm):
+    if type(e.immediate) is not bool or type(e.who) is not str or (e.action and not harm):
         raise UnparseableVerdict(f"effect {row!r}")
     return e
 

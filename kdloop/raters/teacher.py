@@ -3,7 +3,8 @@ weights.
 
 The one place for retries, timeouts, concurrency and money: each request is looked up by the hash of all that is sent
 before it is made, and none is made that could exceed a teacher's budget (budget.py). A call that fails is an Answer
-without text: an error's words never become a completion. What a server answered is paid for and kept, text or none.
+without text: an error's words never become a completion, nor does a model's thought. What a model answered is paid for
+and kept, text or none; what a gateway said in its place (completions.py) is asked again, and not kept.
 """
 
 import hashlib
@@ -11,60 +12,30 @@ import json
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, fields
-from functools import cached_property
+from dataclasses import asdict, dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
 
-from kdloop.packs import tomllib
+from kdloop.raters import completions, thoughts
 from kdloop.raters.budget import reserve
+from kdloop.raters.completions import Completion
+from kdloop.raters.teachers_file import Teacher, check, key, read
 from kdloop.student import Sampling
 from storage import teachers as store
 from storage.conversations import Message
+from storage.database import new_id
 
-TERMS = ("allowed", "forbidden")
-CHARACTERS_A_TOKEN = 2  # few, so that a budget is never exceeded
-
-
-@dataclass(frozen=True)
-class Teacher:
-    """One [[teacher]] of the teachers' file. `url` or `directory`; prices per million tokens; budget 0 is no limit.
-
-    `terms` is what the provider's terms say about training other models on its completions; where they forbid it,
-    `confirmed` is the owner's word to have the right all the same.
-    """
-
-    name: str
-    model: str = ""
-    url: str = ""
-    directory: str = ""
-    key_file: str = ""
-    weight: float = 1.0
-    licence: str = ""
-    terms: str = ""
-    confirmed: bool = False
-    price_in: float = 0.0
-    price_out: float = 0.0
-    budget: float = 0.0
-    timeout: float = 60.0
-    retries: int = 3
-    concurrency: int = 4
-
-    @property
-    def restricted(self) -> int:
-        return int(self.terms == "forbidden")
-
-    @property
-    def may_teach(self) -> bool:
-        return self.terms == "allowed" or self.confirmed
-
-    def cost(self, prompt_tokens: float, completion_tokens: float) -> float:
-        return (prompt_tokens * self.price_in + completion_tokens * self.price_out) / 1e6
+BYTES_A_TOKEN = 2  # of UTF-8; few, so that a budget is never exceeded
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0  # seconds before a body that is no completion is asked for again; they double
 
 
 @dataclass(frozen=True)
 class Answer:
-    """`status`: finished, cut, or failed; a failed one has an `error` and no text. `cached` ones cost nothing."""
+    """`status`: finished, cut, or failed; a failed one has an `error` and no text. `cached` ones cost nothing.
+
+    `thought` is what a reasoning model thought first: to be kept with the text, and never to be shown or learned.
+    """
 
     teacher: Teacher
     text: str = ""
@@ -76,6 +47,7 @@ class Answer:
     cached: bool = False
     error: str = ""
     logprobs: list | None = field(default=None, repr=False)
+    thought: str = field(default="", repr=False)
 
     @property
     def ok(self) -> bool:
@@ -88,11 +60,7 @@ def load(path: str, db: Path) -> "Teachers | None":
         return None
     if not Path(path).is_file():
         raise ValueError(f"KDLOOP_TEACHERS={path!r} is no file: give a TOML file with [[teacher]] tables")
-    known = {f.name for f in fields(Teacher)}
-    read = tomllib.loads(Path(path).read_text(encoding="utf-8")).get("teacher", [])
-    if unknown := {k for t in read for k in t} - known:
-        raise ValueError(f"{path}: unknown {', '.join(sorted(unknown))}; a teacher has {', '.join(sorted(known))}")
-    return Teachers(db, [Teacher(**t) for t in read])
+    return Teachers(db, read(Path(path)))
 
 
 class Teachers:
@@ -102,10 +70,7 @@ class Teachers:
         if len({t.name for t in teachers}) < len(teachers) or not teachers:
             raise ValueError("Teachers need distinct names, and there must be one")
         for t in teachers:
-            if bool(t.url) == bool(t.directory):
-                raise ValueError(f"Teacher {t.name!r} needs either a url or a directory")
-            if t.terms not in TERMS:
-                raise ValueError(f"Teacher {t.name!r}: read its provider's terms and say terms = {' or '.join(TERMS)}")
+            check(t)
         self.db, self.all = db, teachers
         self.lock = Lock()
 
@@ -133,14 +98,19 @@ class Teachers:
         return [answers[i] for i in range(len(prompts))]
 
     def ask_one(self, teacher: Teacher, asked: list[tuple], sampling: Sampling, extra: dict) -> list[Answer]:
+        """Equal requests are made once."""
+        keys = [json.dumps(one) for one in asked]
+        distinct = dict(zip(keys, asked, strict=True))
         if teacher.directory:
-            return self.ask_directory(teacher, asked, sampling)
-        with ThreadPoolExecutor(teacher.concurrency) as pool:
-            return list(pool.map(lambda one: self.ask_endpoint(teacher, *one, sampling, extra), asked))
+            answers = self.ask_directory(teacher, list(distinct.values()), sampling)
+        else:
+            with ThreadPoolExecutor(max(1, teacher.concurrency)) as pool:
+                ask = partial(self.ask_endpoint, teacher, sampling=sampling, extra=extra)
+                answers = list(pool.map(ask, *zip(*distinct.values(), strict=True)))
+        found = dict(zip(distinct, answers, strict=True))
+        return [found[key] for key in keys]
 
     def ask_endpoint(self, teacher: Teacher, prompt, seed: int, sampling: Sampling, extra: dict) -> Answer:
-        from openai import OpenAIError
-
         request = {
             "model": teacher.model,
             "messages": prompt,
@@ -153,17 +123,34 @@ class Teachers:
         hash, how = digest(teacher.url, request), asdict(sampling) | {"seed": seed}
         if call := store.find_call(self.db, hash):
             return self.from_call(teacher, call, how)
-        most = sum(len(m["content"]) for m in prompt) // CHARACTERS_A_TOKEN, sampling.max_tokens
+        answer, left = self.attempt(teacher, hash, request, how, max(0, teacher.retries))
+        pause = FIRST_PAUSE
+        while left:
+            time.sleep(pause)
+            answer, left = self.attempt(teacher, hash, request, how, left - 1)
+            pause = min(2 * pause, LONGEST_PAUSE)
+        return answer
+
+    def attempt(self, teacher: Teacher, hash: str, request: dict, how: dict, retries: int) -> tuple[Answer, int]:
+        """(what came back, how many times it may be asked for again). The client itself retries connections and
+        statuses, the caller bodies with status 200; both draw on the same `retries`."""
+        from openai import OpenAIError
+
+        most = sum(map(tokens_of, (m["content"] for m in request["messages"]))), request["max_tokens"]
         if not reserve(self.db, teacher.name, teacher.budget, teacher.cost(*most)):
-            return Answer(teacher, error=f"the budget of {teacher.budget:g} is used up")
-        begun = time.monotonic()
+            return Answer(teacher, error=f"the budget of {teacher.budget:g} is used up"), 0
+        client, begun = self.clients[teacher.name].with_options(max_retries=retries), time.monotonic()
         try:
-            reply = self.clients[teacher.name].chat.completions.create(**request)
-            answer = read(teacher, reply, how, time.monotonic() - begun, most)
-            store.record_call(self.db, as_call(hash, request, answer))
-            return answer
-        except OpenAIError as error:  # timeouts, refused connections, statuses, bodies that are not JSON
-            return Answer(teacher, error=f"{type(error).__name__}: {error}"[:500])
+            raw = client.chat.completions.with_raw_response.create(**request)
+            found = completions.read(raw.http_response.content, teacher.thinks)
+            answer = answered(teacher, found, how, time.monotonic() - begun, most)
+            if not found.passing:
+                store.record_call(self.db, as_call(hash, request, answer))
+            elif answer.prompt_tokens or answer.completion_tokens:  # told, so it is on the bill; nobody finds it again
+                store.record_call(self.db, as_call(new_id(), {}, answer))
+            return answer, max(0, retries - raw.retries_taken) if found.retry else 0
+        except OpenAIError as error:  # timeouts, refused and broken connections, statuses, encodings
+            return Answer(teacher, error=completions.clean(f"{type(error).__name__}: {error}")[:500]), 0
         finally:
             reserve(self.db, teacher.name, teacher.budget, -teacher.cost(*most))
 
@@ -174,10 +161,11 @@ class Teachers:
         new = [i for i, h in enumerate(hashes) if known[h] is None]
         if new:
             prompts, seeds = zip(*(asked[i] for i in new), strict=True)
-            samples = self.engine(teacher).complete(list(prompts), sampling, list(seeds))
-            for i, s in zip(new, samples, strict=True):
-                tokens = s.prompt_tokens, s.completion_tokens
-                call = store.Call(hashes[i], teacher.name, requests[i], s.text, s.status, None, *tokens, 0.0, s.seconds)
+            engine = self.engine(teacher)
+            for i, s in zip(new, engine.complete(list(prompts), sampling, list(seeds)), strict=True):
+                found = completions.local(s, engine.tokenizer, asked[i][0])
+                text, tokens = thoughts.joined(found.thought, found.text), (s.prompt_tokens, s.completion_tokens)
+                call = store.Call(hashes[i], teacher.name, requests[i], text, s.status, None, *tokens, 0.0, s.seconds)
                 known[hashes[i]] = call
                 store.record_call(self.db, call)
         how = [asdict(sampling) | {"seed": seed} for _, seed in asked]
@@ -207,36 +195,37 @@ class Teachers:
 
     @staticmethod
     def from_call(teacher: Teacher, call: store.Call, how: dict) -> Answer:
-        if not call.text:
-            return Answer(teacher, error="an empty completion")
+        thought, text = thoughts.split(call.text)
+        if not text:
+            return Answer(teacher, error="no completion (an empty one, or a thought alone)", thought=thought)
         tokens = call.prompt_tokens, call.completion_tokens
-        return Answer(teacher, call.text, call.status, how, *tokens, call.seconds, True, logprobs=call.logprobs)
-
-
-def key(teacher: Teacher) -> str:
-    return Path(teacher.key_file).read_text().strip() if teacher.key_file else "none"
+        kept = {"cached": True, "logprobs": call.logprobs, "thought": thought}
+        return Answer(teacher, text, call.status, how, *tokens, call.seconds, **kept)
 
 
 def digest(where: str, request: dict) -> str:
     return hashlib.sha256(json.dumps([where, request], sort_keys=True).encode()).hexdigest()
 
 
-def read(teacher: Teacher, reply, how: dict, seconds: float, most: tuple[int, int]) -> Answer:
-    """What came back, if it is a completion: filtered and empty ones, and bodies without choices or usage, are
-    failures. `most` are the tokens that count where the body does not say."""
-    choice = reply.choices[0] if reply.choices and reply.usage else None
-    text = (choice.message.content or "").strip() if choice else ""
-    tokens = (reply.usage.prompt_tokens, reply.usage.completion_tokens) if reply.usage else most
-    if not text or choice.finish_reason not in ("stop", "length"):
-        why = choice.finish_reason if choice else "a body without choices or usage"
-        return Answer(teacher, "", "failed", how, *tokens, seconds, error=f"no completion ({why})")
-    logprobs = [t.model_dump() for t in choice.logprobs.content] if choice.logprobs else None
-    status = "finished" if choice.finish_reason == "stop" else "cut"
-    return Answer(teacher, text, status, how, *tokens, seconds, logprobs=logprobs)
+def tokens_of(text: str) -> int:
+    """Hardly less than any tokenizer makes of it."""
+    return len(text.encode(errors="replace")) // BYTES_A_TOKEN
+
+
+def answered(teacher: Teacher, found: Completion, how: dict, seconds: float, most: tuple[int, int]) -> Answer:
+    """Tokens that the body does not count are estimated: of a text from its length, of one that was cut or kept back
+    the most that can be; an error that passes has none."""
+    told = found.prompt_tokens, found.completion_tokens
+    of_text = min(most[1], tokens_of(found.thought + found.text) + 1) if found.status == "finished" else most[1]
+    guess = (0, 0) if found.passing else (most[0], of_text)
+    tokens = [g if t is None else t for t, g in zip(told, guess, strict=True)]
+    values = {"error": found.error, "logprobs": found.logprobs, "thought": found.thought}
+    return Answer(teacher, found.text, found.status, how, *tokens, seconds, **values)
 
 
 def as_call(hash: str, request: dict, a: Answer) -> store.Call:
-    """One without text is as cut as can be: it is found again as a failure, and not paid for twice."""
+    """One without text is as cut as can be: it is found again as a failure, and not paid for twice. The thought is kept
+    before the text."""
     cost, tokens = a.teacher.cost(a.prompt_tokens, a.completion_tokens), (a.prompt_tokens, a.completion_tokens)
-    status = a.status if a.ok else "cut"
-    return store.Call(hash, a.teacher.name, request, a.text, status, a.logprobs, *tokens, cost, a.seconds)
+    text, status = thoughts.joined(a.thought, a.text), a.status if a.ok else "cut"
+    return store.Call(hash, a.teacher.name, request, text, status, a.logprobs, *tokens, cost, a.seconds)
