@@ -34,7 +34,7 @@ class Example:
     rows: tuple[str, ...]
     source: str = "human"
     weight: float = 1.0
-    noise: float = 0.0  # probability that the vote is the wrong way round, where the rater said how sure it was
+    noise: float | None = None  # probability that the vote is the wrong way round; None where nobody knows
     ranking: tuple[Completion, ...] = ()  # three or more completions of the prompt, best first
     critique: str = ""  # what was said of the rejected completion, in words
     rationale: str = ""  # why the chosen completion is the answer, in its author's words
@@ -101,7 +101,7 @@ def example(row: Feedback, completions: dict[str, Completion], prompts: dict[str
     if row.channel == "stars" or (row.score is not None and row.source == "human"):
         return None
     chosen, rejected = (completions[id] if id else None for id in (row.chosen_id, row.rejected_id))
-    noise = 1 - row.score if row.source == "preference_model" and row.score else 0.0
+    noise = 1 - row.score if row.source == "preference_model" and row.score else None
     words = {"critique" if rejected else "rationale": row.critique or row.reason}
     said = {
         "source": row.source,

@@ -38,7 +38,7 @@ def cut(kept: Features, tokens: int) -> Features:
 
 
 def objective(loss):
-    """`loss(teacher logits, student logits, targets, progress)` -> (n,), over the positions of the completions."""
+    """The mean of `loss(teacher logits, student logits, targets, progress)`, (n,), over the completions' positions."""
 
     def of_rows(model, rows: list[dict], progress: float):
         logits, targets = completion_logits(model, [r["sequences"][0] for r in rows])
