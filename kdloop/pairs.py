@@ -40,7 +40,7 @@ class Example:
     rows: tuple[str, ...]
     source: str = "human"
     weight: float = 1.0
-    noise: float | None = None  # probability that it is the wrong way round; None where nobody knows
+    noise: float | None = None  # probability that the vote is the wrong way round; None where nobody knows
     ranking: tuple[Completion, ...] = ()  # three or more completions of the prompt, best first
     critique: str = ""  # what was said of the rejected completion, in words
     rationale: str = ""  # why the chosen completion is the answer, in its author's words

@@ -152,7 +152,7 @@ def refuse(db, round: Round, split: Split, reason: str, at: str = "eliciting") -
 def plan_of(settings: Settings, round: Round, rater: PreferenceModel | None, recipe: Recipe, tasks: list[Task]) -> Plan:
     """The reward is the tasks' checks' where they have such, else a proven preference model's."""
     features, writes = feature.folder(settings.db), any(step["source"] == "features" for step in recipe.knowledge)
-    liking = rater.reward if rater and rater.skill.proven else None
+    liking, checks = rater.reward if rater and rater.skill.proven else None, by_checks(tasks)
     return Plan(
         round.seed,
         learning_rate=recipe.learning_rate,
@@ -160,7 +160,9 @@ def plan_of(settings: Settings, round: Round, rater: PreferenceModel | None, rec
         teachers=tuple(filter(None, settings.teacher_models.split(","))),
         stored=features if writes or features.is_dir() else None,
         system=settings.bake,
-        reward=by_checks(tasks) or liking,
+        reward=checks or liking,
+        right=1.0 if checks else 0.0,  # all checks; what the preference model finds better than the average
+        anchor=recipe.anchor,
     )
 
 

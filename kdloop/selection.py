@@ -16,7 +16,7 @@ from kdloop.recipes import VOTES, Recipe
 from kdloop.student import Engine
 from storage import ancestry, checkpoints, rounds
 from storage.checkpoints import Checkpoint
-from storage.conversations import as_prompt
+from storage.conversations import Message, as_prompt
 from storage.rounds import Round
 
 ELICITED, BESIDE_VOTES = 0.5, 0.25  # shares of a training: a recipe's own examples; AI feedback beside people's votes
@@ -36,11 +36,17 @@ def relevant(train: list[Example], recipe: Recipe, tasks: Sequence[Task]) -> lis
 
 
 def by_checks(tasks: Sequence[Task]) -> Reward | None:
-    """What the tasks' checks give a completion; None where some task has none."""
+    """What the tasks' checks give a completion, nothing for one that was cut: it might have gone on to something wrong.
+    None where some task has no checks."""
     known = {t.prompt: t for t in tasks}
     if not tasks or not all(t.verifiable for t in tasks):
         return None
-    return lambda question, completion: verifiers.score(known[question], completion) if question in known else 0.0
+
+    def reward(prompt: list[Message], text: str, finished: bool) -> float:
+        task = known.get(prompt[-1]["content"])
+        return verifiers.score(task, text) if task and finished else 0.0
+
+    return reward
 
 
 def room_for_votes(recipe: Recipe) -> int:

@@ -17,7 +17,7 @@ RATER = "def letters(prompt, completion):\n    return sum('a' <= c <= 'z' for c 
 def test_two_methods_get_the_same_votes_and_a_line_each_and_a_second_call_goes_on(tiny_student, tmp_path):
     rater, out = tmp_path / "rater.py", tmp_path / "cells.jsonl"
     rater.write_text(RATER)
-    base, budget = TransformersEngine(tiny_student), methods.Budget(votes=8, epochs=3, held_out=6, max_tokens=8)
+    base, budget = TransformersEngine(tiny_student), methods.Budget(8, 3, 6, 8, anchor=0.0, trust_region=True)
     methods.run(base, ["dpo"], [f"{rater}:letters"], [1], budget, out)
     cells = methods.run(base, ["dpo", "simpo"], [f"{rater}:letters"], [1], budget, out)
     assert cells == [json.loads(line) for line in out.read_text().splitlines()]
@@ -25,7 +25,17 @@ def test_two_methods_get_the_same_votes_and_a_line_each_and_a_second_call_goes_o
     for c in cells:
         assert c["votes"] == 8 and c["wins"] + c["losses"] + c["ties"] == 6
         assert c["seconds"] > 0 and c["peak MB"] > 100 and c["displacement"] != 0
+        assert c["anchor"] == 0.0 and c["step scale"] > 0
     assert methods.table(cells).count("\n") == 3
+
+
+def test_cells_that_were_trained_otherwise_are_not_in_one_table(tmp_path):
+    """An earlier table had neither in its cells."""
+    out, budget = tmp_path / "cells.jsonl", methods.Budget()
+    for cell in ({"method": "dpo"}, {"method": "dpo", "anchor": 0.0, "trust_region": False}):
+        out.write_text(json.dumps(cell))
+        with pytest.raises(ValueError, match="another anchor or trust region"):
+            methods.run(None, ["dpo"], [], [1], budget, out)
 
 
 def test_divergences_are_compared_from_the_same_start(tiny_student):

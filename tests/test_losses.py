@@ -28,6 +28,21 @@ def test_divergences_have_their_golden_value_and_are_zero_for_equal_models(diver
     assert number(divergence(T, T)) == 0
 
 
+@pytest.mark.parametrize(
+    ("p", "q", "share"),
+    [
+        ([0.4, 0.3, 0.3], [0.35, 0.5, 0.15], 0.05 / 0.4),  # the second crosses 0.5 and is the tail's
+        ([0.3, 0.4, 0.3], [0.5, 0.35, 0.15], 0.05 / 0.4),  # in any order
+        ([0.25, 0.25, 0.25, 0.25], [0.4, 0.2, 0.3, 0.1], 0.2 / 0.4),  # two hold 0.5 exactly
+        ([0.6, 0.3, 0.1], [0.2, 0.5, 0.3], 0.4 / 0.8),  # the first crosses it, and stays
+    ],
+)
+def test_the_head_of_adaptive_kl_leaves_out_the_token_that_crosses(p, q, share):
+    p, q = torch.tensor(p).log(), torch.tensor(q).log()
+    expected = share * losses.forward_kl(p, q) + (1 - share) * losses.reverse_kl(p, q)
+    assert number(losses.adaptive_kl(p, q)) == float(expected)
+
+
 def test_skewed_and_weighted_forms():
     assert number(losses.gjsd(T, S, 0.1)) == 0.007695
     assert number(losses.gjsd(T, S, 0.9)) == 0.008185
@@ -120,7 +135,7 @@ def test_kd_lora_mixes_soft_and_hard_targets():
 
     teacher, student = torch.tensor([[2.0, 0, -1]]), torch.tensor([[1.0, 0.5, 0]])
     both = {
-        label: plain(1, losses.forward_kl, 2.0, label)(teacher, student, torch.tensor([0]), 0) for label in (0, 0.5, 1)
+        label: plain(losses.forward_kl, 2.0, label)(teacher, student, torch.tensor([0]), 0) for label in (0, 0.5, 1)
     }
     assert [float(both[k]) for k in both] == pytest.approx([0.365228, 0.522749, 0.68027], abs=1e-6)
 

@@ -40,7 +40,7 @@ def test_a_consistent_rater_is_learned_from_36_votes_and_generalises():
             model.probabilities([unseen.question], [a], [b])[0] for a, b in ((short, long), (long, short))
         )
         assert abs(forward + backward - 1) < 1e-3
-        reward = [model.reward(unseen.question, text) for text, _ in (short, long)]
+        reward = [model.reward(unseen.prompt, *said) for said in (short, long)]
         assert (reward[0] > reward[1]) == (forward > 0.5)
         right += forward > 0.5
     assert right >= 15, f"{right} of 20 unseen pairs, where a coin gets 15 in 2 % of cases"

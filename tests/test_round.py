@@ -51,7 +51,9 @@ def test_the_packs_checks_are_the_reward_and_its_held_out_prompts_are_not_asked(
     tasks = round.training_tasks(recipe, split, 1)
     started = rounds.start_round(db, requested="auto", seed=1, started_by="test", owner="me")
     reward = round.plan_of(Settings(), started, None, recipe, tasks).reward
-    assert [reward(tasks[0].prompt, text) for text in (f"It is {tasks[0].answer}", "It is 1000", "")] == [1, 0, 0]
+    asked, right = as_prompt(tasks[0].prompt), f"It is {tasks[0].answer}"
+    assert [reward(asked, text, True) for text in (right, "It is 1000", "")] == [1, 0, 0]
+    assert reward(asked, right, False) == 0, "it was cut: it might have gone on to another number"
     asked = {packs.normal(e.question) for e in selection.relevant([], recipe, tasks)}
     assert len(asked) == recipe.prompts and not asked & packs.held_out("general", "sums")
     assert round.plan_of(Settings(), started, None, recipes.VOTES, [Task("Hello?")]).reward is None

@@ -100,7 +100,7 @@ def test_a_raters_weight_acts_in_every_method(db):
     """Of 200 votes half are by one who counts a quarter: a method that does not weigh rows gets a quarter of these."""
     said = [replace(example(i), rater="eve" if i % 2 else "ann", weight=0.25 if i % 2 else 1.0) for i in range(200)]
     assert {m for m in METHODS if METHODS[m].weighs} == {
-        *("cdpo", "simpo", "orpo", "tpo", "rrhf", "pro", "weighted_sft", "curriculum", "rest", "star", "agents")
+        *("cdpo", "simpo", "orpo", "tpo", "rrhf", "pro", "weighted_sft", "curriculum", "rest", "star", "adapter_soup")
     }
     for method in ("dpo", "kto", "sft", "spin", "forward_kl", "multi_turn"):
         kept = selection.usable(method, said, 1)

@@ -1,26 +1,27 @@
 """Our losses are TRL's, in value and gradient, wherever TRL has them too; and TRL's have their golden values here."""
 
 import math
-from collections import defaultdict
-from types import SimpleNamespace
 
 import pytest
 import torch
 from datasets import Dataset
 from test_methods import example, full, nll, student, trained
-from trl import KTOTrainer, RewardTrainer
-from trl.experimental.cpo import CPOTrainer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers.modeling_outputs import CausalLMOutput, SequenceClassifierOutput
+from trl import KTOTrainer, RewardConfig, RewardTrainer
+from trl.experimental.cpo import CPOConfig, CPOTrainer
 from trl.experimental.gkd import GKDTrainer
+from trl.experimental.gold import GOLDConfig
 from trl.experimental.gold.gold_trainer import ULDLoss
 from trl.experimental.iw_opd.iw_opd_trainer import _jsd_divergence
-from trl.experimental.orpo import ORPOTrainer
+from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 from trl.experimental.sdft import loss_utils as sdft
 from trl.experimental.sdpo import loss_utils as sdpo
 from trl.experimental.tpo import TPOConfig, TPOTrainer
 from trl.trainer.distillation_trainer import _chunked_divergence_loss
 
 from kdloop.knowledge import feature
-from kdloop.methods import dpo, losses, ranking
+from kdloop.methods import dpo, losses, ranking, uld
 from kdloop.methods.lora import Plan, common_arguments
 from kdloop.methods.objective import sequence
 
@@ -41,25 +42,40 @@ def same(ours, theirs, *inputs):
     assert all(gradient.abs().max() > 1e-3 for gradient in seen[0][1:]), "nothing was compared"
 
 
-def cpo(loss_type, beta, gamma=0.0, smoothing=0.0):
-    said = {"alpha": 0.0, "beta": beta, "simpo_gamma": gamma, "label_smoothing": smoothing, "loss_type": loss_type}
-    settings = SimpleNamespace(**said, accelerator=torch.zeros(1))  # asked for its device
-    return lambda chosen, rejected: CPOTrainer.cpo_loss(settings, chosen, rejected)[0]
+TEXT = Dataset.from_list([{"prompt": "a", "chosen": "b", "rejected": "c"}])
 
 
-def test_pairs_are_cpos_simpos_and_orpos():
+def common(directory) -> dict:
+    return {"output_dir": str(directory), "use_cpu": True, "bf16": False, "gradient_checkpointing": False}
+
+
+@pytest.fixture
+def cpo(tiny_student, tmp_path):
+    """`cpo(loss_type, ...)`: the loss of TRL's trainer, a function of log-probabilities (n,) of chosen and rejected."""
+
+    def made(loss_type, beta, gamma=0.0, smoothing=0.0):
+        said = {"cpo_alpha": 0.0, "beta": beta, "simpo_gamma": gamma, "label_smoothing": smoothing}
+        model, tokenizer = student(tiny_student)
+        args = CPOConfig(**common(tmp_path), **said, loss_type=loss_type)
+        trainer = CPOTrainer(model, args=args, train_dataset=TEXT, processing_class=tokenizer)
+        return lambda chosen, rejected: trainer.cpo_loss(chosen, rejected)[0]
+
+    return made
+
+
+def test_pairs_are_cpos_and_simpos(cpo):
     same(lambda c, r: losses.simpo(c, r, 2, 1), cpo("simpo", 2.0, 1.0), CHOSEN, REJECTED)
     same(lambda c, r: losses.conservative(0.1 * (c - r), 0.2), cpo("sigmoid", 0.1, smoothing=0.2), CHOSEN, REJECTED)
-    orpo = SimpleNamespace(beta=0.1, accelerator=torch.zeros(1))
-    same(
-        lambda c, r: 0.1 * losses.odds_ratio(c, r),
-        lambda c, r: -ORPOTrainer.odds_ratio_loss(orpo, c, r)[0],
-        CHOSEN,
-        REJECTED,
-    )
 
 
-def test_pro_of_two_is_simpo_with_beta_one_and_gamma_zero():
+def test_pairs_are_orpos(tiny_student, tmp_path):
+    model, tokenizer = student(tiny_student)
+    args = ORPOConfig(**common(tmp_path), beta=0.1)
+    orpo = ORPOTrainer(model, args=args, train_dataset=TEXT, processing_class=tokenizer)
+    same(lambda c, r: 0.1 * losses.odds_ratio(c, r), lambda c, r: -orpo.odds_ratio_loss(c, r)[0], CHOSEN, REJECTED)
+
+
+def test_pro_of_two_is_simpo_with_beta_one_and_gamma_zero(cpo):
     pairs = lambda c, r: torch.stack([losses.pro(p) for p in torch.stack([c, r], 1)])  # noqa: E731
     same(pairs, lambda c, r: losses.simpo(c, r, beta=1, gamma=0), CHOSEN, REJECTED)
     same(pairs, cpo("simpo", 1.0), CHOSEN, REJECTED)
@@ -111,18 +127,36 @@ def test_a_stored_top_k_gives_what_trl_makes_of_k_tokens_and_a_tail_bucket(diver
     )
 
 
-def test_uld_is_golds_where_both_tokenizers_cut_alike():
-    said = {f"uld_{side}_temperature": 1.0 for side in ("student", "teacher")}
-    said |= {f"uld_skip_{side}_eos": False for side in ("student", "teacher")}
-    said |= {"uld_crossentropy_weight": 0.0, "uld_distillation_weight": 1.0, "use_extended_uld": False}
-    gold = ULDLoss(SimpleNamespace(**said, uld_token_merge_strategy="bayesian"))
-    teacher, ids = TEACHER[:, :7], torch.arange(6)[None]
-    labels = torch.tensor([[-100, -100, 2, 3, 4, 5]])
-    same(
-        lambda z: losses.sorted_l1(teacher[1:5].log_softmax(-1), z[1:5].log_softmax(-1)).mean(),
-        lambda z: gold(z[None], teacher[None], labels, labels, ids, ids),
-        STUDENT,
-    )
+@pytest.mark.parametrize("labels", [0.0, 1.0])
+def test_uld_is_golds_where_both_tokenizers_cut_alike(labels, tmp_path):
+    """The distance alone, and with the labels' NLL."""
+    said = {"uld_crossentropy_weight": labels, "uld_distillation_weight": uld.DISTANCE, "use_extended_uld": False}
+    said |= {"uld_skip_student_eos": False, "uld_skip_teacher_eos": False, "uld_token_merge_strategy": "bayesian"}
+    gold = ULDLoss(GOLDConfig(**common(tmp_path), **said))
+    ids, prompt, n = torch.arange(6)[None], 2, 4
+    labels_of = torch.tensor([[-100] * prompt + [2, 3, 4, 5]])
+
+    class Reads(torch.nn.Module):
+        """A model that has these logits, whatever it reads: the last n + 1 positions, as `completion_logits` asks."""
+
+        def __init__(self, z):
+            super().__init__()
+            self.z = torch.nn.Parameter(z)
+
+        def forward(self, **_):
+            return CausalLMOutput(logits=self.z[None, -n - 1 :])
+
+    rows = [
+        {"sequences": [([0, 1], [2, 3, 4, 5])], "theirs": ([0, 1], [2, 3, 4, 5]), "same": [(i, i) for i in range(n)]}
+    ]
+    taught = TEACHER[:, :7]  # a smaller vocabulary
+    model, teacher = Reads(STUDENT), Reads(taught)
+    ours, _ = uld.objective(teacher, labels)(model, rows, 0.0)
+    z = STUDENT.clone().requires_grad_()
+    theirs = gold(z[None], taught[None], labels_of, labels_of, ids, ids)
+    assert ours.item() == pytest.approx(theirs.item(), abs=1e-5) and ours.item() > 0.1
+    mine, other = torch.autograd.grad(ours, [model.z])[0], torch.autograd.grad(theirs, [z])[0]
+    assert torch.allclose(mine, other, atol=1e-5) and mine.abs().max() > 1e-3
 
 
 class TokenizedTPOTrainer(TPOTrainer):
@@ -164,7 +198,7 @@ def test_dpo_and_ipo_have_their_golden_value(name, apart, golden, tiny_student, 
     monkeypatch.setattr(dpo, "reference_logps", planted)
     examples = [example(i) for i in range(8)]
     seen, _ = trained(name, tiny_student, examples, Plan(seed=1, epochs=1))
-    assert seen[0] == pytest.approx(golden + dpo.ANCHOR * nll(*student(tiny_student), examples), abs=2e-3)
+    assert seen[0] == pytest.approx(golden + 4.0 * nll(*student(tiny_student), examples), abs=2e-3)
 
 
 @pytest.mark.parametrize(("liked", "ratio", "first"), [(True, 2.0, 300), (False, -1.0, 400)])
@@ -182,13 +216,14 @@ def test_kto_has_its_golden_value(liked, ratio, first, tiny_student, monkeypatch
 
 
 @pytest.mark.parametrize(("margin", "golden"), [(None, 0.474077), (0.3, 0.598139)])
-def test_the_reward_models_loss_has_its_golden_value(margin, golden):
+def test_the_reward_models_loss_has_its_golden_value(margin, golden, tiny_student, tmp_path):
     logits = torch.tensor([[0.8], [0.3]])
-    accelerator = SimpleNamespace(gather=lambda x: x, gather_for_metrics=lambda x: x)
-    settings = SimpleNamespace(center_rewards_coefficient=None)
-    trainer = SimpleNamespace(args=settings, accelerator=accelerator, _metrics=defaultdict(lambda: defaultdict(list)))
-    trainer.model, trainer._total_train_tokens, trainer._tp_size = SimpleNamespace(training=False), 0, 1
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_student, num_labels=1)
+    rows = Dataset.from_list([{"chosen_ids": [1, 2], "rejected_ids": [1, 3]}])
+    tokenizer = AutoTokenizer.from_pretrained(tiny_student)
+    args = RewardConfig(**common(tmp_path))
+    trainer = RewardTrainer(model, args=args, train_dataset=rows, processing_class=tokenizer)
     inputs = {"attention_mask": torch.ones(2, 1)} | ({"margin": torch.tensor([margin])} if margin else {})
-    loss = RewardTrainer.compute_loss(trainer, lambda **_: SimpleNamespace(logits=logits), inputs)
+    loss = trainer.compute_loss(lambda **_: SequenceClassifierOutput(logits=logits), inputs)
     assert loss.item() == pytest.approx(golden, abs=1e-6)
     assert math.isclose(losses.simpo(*logits[:, 0], beta=1, gamma=margin or 0.0), golden, abs_tol=1e-6)

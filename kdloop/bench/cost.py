@@ -76,7 +76,7 @@ def run(
     The two take turns, so what slows the machine slows both; the baseline's own ratio shows how even the turns were.
     `told` hears what is known after each method.
     """
-    system, length = "You are a pirate. Answer like a pirate.", lambda question, completion: float(len(completion))
+    system, length = "You are a pirate. Answer like a pirate.", lambda prompt, text, finished: float(len(text))
     plan = Plan(1, epochs=1, max_tokens=tokens, teachers=(source,), system=system, reward=length)
     examples, found = examples_of(source, n, plan), {}
     seconds(BASELINE, source, examples, plan)  # not measured: what is loaded once

@@ -3,9 +3,10 @@
     python -m kdloop bench methods --raters kdloop/example_raters.py:concise --seeds 1 2 3 --out methods.jsonl
 
 A cell is one method, rater and seed; it trains in a process of its own, so that its peak memory is its own, and is
-appended to --out when it is done: the same command goes on where it was stopped. Neither the trust region nor the gate
-is in it. What they would refuse shows in the columns: displacement (nats a token that the chosen completions gained),
-length and repetition against the base.
+appended to --out when it is done: the same command continues where it was stopped. Methods that have an NLL anchor all
+have --anchor, and with --trust-region a training is followed as far as a round would follow it; else only so far as it
+went. The gate is not in it. What it would refuse shows in the columns: displacement (nats per token that the chosen
+completions gained), length and repetition against the base.
 """
 
 import argparse
@@ -44,6 +45,7 @@ COLUMNS = {
     "repetition": "{:+.3f}",
 }
 CHUNK = 32
+STYLED = 64  # completions by which a step is drawn back: a round's
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,19 @@ class Budget:
     held_out: int = 100
     max_tokens: int = 96
     flips: float = 0.0  # share of the votes that say the opposite of what the rater thinks
+    anchor: float = 4.0  # of NLL(chosen), where a method has an anchor; 0: the papers' losses
+    trust_region: bool = False
 
 
 def run(base: Engine, methods: list[str], raters: list[str], seeds: list[int], budget: Budget, out: Path) -> list[dict]:
-    """All cells, those of earlier calls included. `raters` are FILE.py:function."""
+    """All cells, those of earlier calls included. `raters` are FILE.py:function.
+
+    Raises ValueError where `out` holds cells of another anchor or step: one table compares what was trained alike.
+    """
     cells = list(json_lines.read(out)) if out.exists() else []
+    trained = {"anchor": budget.anchor, "trust_region": budget.trust_region}
+    if any(trained != {name: c.get(name) for name in trained} for c in cells):
+        raise ValueError(f"{out} holds cells of another anchor or trust region than {trained}: give another --out")
     done = {(c["method"], c["rater"], c["seed"]) for c in cells}
     for rater in raters:
         rate = load_rater(rater)
@@ -68,7 +78,7 @@ def run(base: Engine, methods: list[str], raters: list[str], seeds: list[int], b
             votes = voted(base, rate, budget, seed)
             before = completions(base, budget, seed)
             for method in wanted:
-                cell = {"method": method, "rater": rater, "seed": seed, "votes": len(votes)}
+                cell = {"method": method, "rater": rater, "seed": seed, "votes": len(votes)} | trained
                 cell |= measured(base, before, method, votes, rate, budget, seed)
                 cells.append(cell)
                 with out.open("a") as lines:
@@ -125,19 +135,23 @@ def displacement(engine: Engine, base: Engine, votes: list[Example]) -> float:
 
 
 def train(source: str, method: str, votes: list[Example], budget: Budget, seed: int, directory: str) -> dict:
-    """In the child: {"seconds", "peak MB"}; the adapter is written to `directory`."""
+    """In the child: {"seconds", "peak MB"}, and what the trust region found; the adapter is written to `directory`."""
     from transformers import AutoTokenizer
 
-    from kdloop.methods import METHODS
+    from kdloop.methods import METHODS, trust_region
     from kdloop.methods.lora import Plan, trainable_student
     from kdloop.student.transformers import device_and_dtype
 
     model = trainable_student(source, None, device_and_dtype()[1], seed)
-    plan, begun = Plan(seed, epochs=budget.epochs, max_tokens=budget.max_tokens), time.monotonic()
+    start, begun = trust_region.parameters(model), time.monotonic()
+    plan = Plan(seed, epochs=budget.epochs, max_tokens=budget.max_tokens, anchor=budget.anchor)
     METHODS[method].train(model, AutoTokenizer.from_pretrained(source), votes, plan, lambda *_: None)
-    seconds = time.monotonic() - begun
+    seconds, step = time.monotonic() - begun, {}
+    if budget.trust_region:
+        base = TransformersEngine(source, dtype=device_and_dtype()[1])
+        step = trust_region.settle(model, start, base, base, budget.max_tokens, STYLED)
     model.save_pretrained(directory, selected_adapters=["default"])
-    return {"seconds": seconds, "peak MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    return step | {"seconds": seconds, "peak MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
 def table(cells: list[dict]) -> str:
@@ -165,10 +179,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--raters", nargs="+", default=["kdloop/example_raters.py:concise"], help="FILE.py:function")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     for name, default in vars(Budget()).items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
+        kind = {"action": "store_true"} if default is False else {"type": type(default), "default": default}
+        parser.add_argument(f"--{name.replace('_', '-')}", **kind)
     parser.add_argument("--out", type=Path, default=Path("methods.jsonl"))
     args = parser.parse_args(argv)
     settings = Settings.from_environment()
     budget = Budget(**{name: getattr(args, name) for name in vars(Budget())})
     base = TransformersEngine(find_student(settings.student, settings.home))
-    print(table(run(base, args.methods, args.raters, args.seeds, budget, args.out)))
+    try:
+        print(table(run(base, args.methods, args.raters, args.seeds, budget, args.out)))
+    except ValueError as error:
+        parser.error(str(error))

@@ -24,6 +24,7 @@ from kdloop.methods.divergence import Teacher
 from kdloop.methods.lora import OnStep, Plan, trainable_student
 from kdloop.methods.objective import completion_logits, sequence
 from kdloop.methods.reinforcement import GROUP
+from kdloop.methods.reward_model import cut_is_worst
 from kdloop.methods.self_teaching import write
 from kdloop.pairs import Example
 from kdloop.selection import by_checks
@@ -42,11 +43,12 @@ def best_of_n(model, tokenizer, examples: list[Example], plan: Plan, on_step: On
     """
     asked = [e for e in examples for _ in range(GROUP)]
     written = write(model, tokenizer, [e.prompt for e in asked], plan)
-    rewards = np.array([plan.reward(e.question, k.text) for e, k in zip(asked, written, strict=True)])
-    groups, kept = rewards.reshape(len(examples), GROUP), []
-    for i, (e, group) in enumerate(zip(examples, groups, strict=True)):
-        if group.max() > group.min():
-            kept.append(replace(e, chosen=written[i * GROUP + int(group.argmax())]))
+    kept = []
+    for i, e in enumerate(examples):
+        group = written[i * GROUP :][:GROUP]
+        rewards = cut_is_worst([plan.reward(e.prompt, *k.said) for k in group], [k.said[1] for k in group])
+        if max(rewards) > min(rewards):
+            kept.append(replace(e, chosen=group[int(np.argmax(rewards))]))
     return sft.train(model, tokenizer, kept, plan, on_step)
 
 
@@ -65,7 +67,7 @@ def measure(model, tokenizer, questions: list[str], plan: Plan) -> tuple[np.ndar
         z, targets = completion_logits(model, batch)
         p, q = (x[targets != -100].log_softmax(-1) for x in (z, Teacher().logits(model, batch)))
         apart.append(losses.forward_kl(p, q))
-    rewards = [plan.reward(q, k.text) for q, k in zip(questions, written, strict=True)]
+    rewards = [plan.reward(as_prompt(q), *k.said) for q, k in zip(questions, written, strict=True)]
     return np.array(rewards), torch.cat(apart).mean().item()
 
 

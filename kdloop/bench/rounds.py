@@ -74,7 +74,7 @@ def job(source: str, limit: int, pairs: list[dict]) -> dict:
         "max_tokens": limit,
         "pairs": pairs,
         "held_out": packs.prompts("general", "gate")[:HELD_OUT],
-        "anchor": dpo.ANCHOR,
+        "anchor": lora.ANCHOR,
         "beta": dpo.BETA,
         "rank": lora.RANK,
         "batch": 8,

@@ -27,6 +27,7 @@ FAMILIES = (sft, multi_turn, dpo, ranking, kto)  # people's feedback
 FAMILIES += (divergence, speculative, similarity, uld, economy)  # a teacher
 FAMILIES += (self_teaching, iterated, reinforcement)  # the student itself, a reward
 METHODS: dict[str, Method] = {name: method for family in FAMILIES for name, method in family.METHODS.items()}
+RENAMED = {"agents": "adapter_soup"}  # what old homes' settings, recipes and queued rounds may still ask for
 MIN_EXAMPLES = 8
 DISAGREEMENT = 0.2  # share of contradicted statements from where on a vote is taken with a grain of salt
 
@@ -37,10 +38,11 @@ def choose(requested: str, examples: list[Example], contradicted: int = 0) -> tu
     People disagree where votes were outvoted, and where `contradicted` statements were dropped because as many said
     the opposite. Raises NothingToLearn, saying what is missing.
     """
+    requested = known(requested)
     count = {name: sum(map(method.usable, examples)) for name, method in METHODS.items()}
     likes = sum(e.chosen is not None and not e.is_pair for e in examples)
     dislikes = sum(e.rejected is not None and not e.is_pair for e in examples)
-    if known(requested) != "auto":
+    if requested != "auto":
         enough(count[requested], requested)
         return requested, f"{requested} was asked for: {count[requested]} of {len(examples)} examples fit it"
     if count["dpo"] >= MIN_EXAMPLES and count["dpo"] >= min(likes, dislikes):
@@ -58,7 +60,8 @@ def choose(requested: str, examples: list[Example], contradicted: int = 0) -> tu
 
 
 def known(name: str) -> str:
-    """Raises ValueError for a method that does not exist, naming those that do."""
+    """The method's name today. Raises ValueError for a method that does not exist, naming those that do."""
+    name = RENAMED.get(name, name)
     if name not in ("auto", *METHODS):
         raise ValueError(f"No method {name!r}; there are auto, {', '.join(METHODS)}")
     return name
@@ -66,6 +69,7 @@ def known(name: str) -> str:
 
 def require(method: str, plan: Plan) -> None:
     """Raises NothingToLearn where the plan lacks what the method cannot do without: before anything is elicited."""
+    method = known(method)
     if method != "auto" and (lack := METHODS[method].lacks(plan)):
         raise NothingToLearn(f"{method} {lack}")
 

@@ -27,6 +27,7 @@ from storage.conversations import Completion, Message
 
 TEACHER = "a teacher with the student's vocabulary"
 Divergence = Callable[[Tensor, Tensor], Tensor]
+PositionLoss = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 Draw = Callable[..., tuple[list[list[int]], Numbers]]  # (model, teacher, rows) -> own completions, numbers to log
 
 
@@ -69,10 +70,10 @@ def load(plan: Plan, model) -> Teacher:
     return Teacher(tuple(t.eval().requires_grad_(False) for t in loaded))
 
 
-# What a position loses: a function of (teacher logits, student logits, targets, progress), made for so many steps.
+# What a position loses: (teacher logits, student logits, targets, progress from 0 to 1) -> (n,).
 
 
-def plain(steps: int, divergence: Divergence, temperature: float = 1.0, label: float = 0.0):
+def plain(divergence: Divergence, temperature: float = 1.0, label: float = 0.0) -> PositionLoss:
     """T^2 D(p_T, p_S) at temperature T, mixed with the label's NLL: (1 - label) and label are their weights."""
 
     def loss(teacher: Tensor, student: Tensor, targets: Tensor, progress: float) -> Tensor:
@@ -83,12 +84,9 @@ def plain(steps: int, divergence: Divergence, temperature: float = 1.0, label: f
     return loss
 
 
-FORWARD_KL = partial(plain, divergence=losses.forward_kl)
-
-
-def taid(steps: int):
-    """Toward a target between student and teacher that moves to the teacher. In a round of tens of steps the paper's
-    rate never outruns the straight line, so it is at least 2 / steps."""
+def scheduled(steps: int) -> PositionLoss:
+    """TAID: toward a target between student and teacher that moves to the teacher. In a round of tens of steps the
+    paper's rate never outruns the straight line, so it is at least 2 / steps."""
     state = losses.Taid()
 
     def loss(teacher: Tensor, student: Tensor, targets: Tensor, progress: float) -> Tensor:
@@ -100,8 +98,8 @@ def taid(steps: int):
     return loss
 
 
-def objective(teacher: Teacher, loss, on_policy: float, draw: Draw, seed: int):
-    """`loss(teacher logits, student logits, targets, progress)` -> (n,), over the positions of the completions."""
+def objective(teacher: Teacher, loss: PositionLoss, on_policy: float, draw: Draw, seed: int):
+    """The mean of `loss` over the positions of the completions."""
     coin = random.Random(seed)
 
     def of_rows(model, rows: list[dict], progress: float):
@@ -131,118 +129,149 @@ def train(
     examples: list[Example],
     plan: Plan,
     on_step: OnStep,
-    loss=FORWARD_KL,
+    loss: PositionLoss,
     on_policy: float = 0.0,
     draw=own_samples,
     told: Callable[[Example], list[Message]] = lambda e: e.prompt,
 ) -> dict[str, float]:
-    """`on_policy` is lambda, `draw` how own samples come about, `told(example)` what the teacher reads."""
+    """The teacher reads along. `on_policy` is lambda, `draw` how own samples come about, `told(example)` what the
+    teacher reads."""
     nothing = Completion("", "", "student", None, "")
     rows = [
         {"sequences": [sequence(tokenizer, e.prompt, e.chosen or nothing)], "told": prompt_ids(tokenizer, told(e))}
         for e in examples
     ]
-    drawn, taught = draw(plan, Template.of(tokenizer).ends), loss(steps_of(plan, rows))
-    return fit(model, rows, objective(load(plan, model), taught, on_policy, drawn, plan.seed), plan, on_step)
+    drawn = draw(plan, Template.of(tokenizer).ends)
+    return fit(model, rows, objective(load(plan, model), loss, on_policy, drawn, plan.seed), plan, on_step)
 
 
-def steps_of(plan: Plan, rows: list[dict]) -> int:
-    return max(1, round(len(rows) / plan.batch * plan.epochs))
-
-
-def on_text(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep, loss, lacks, **how) -> Numbers:
+def on_text(
+    model,
+    tokenizer,
+    examples: list[Example],
+    plan: Plan,
+    on_step: OnStep,
+    loss: PositionLoss,
+    needs_teacher: bool = True,
+    **how,
+) -> Numbers:
     """As `train`, whose `how` is, where the teacher reads along; else what it stored beside its texts stands in for it.
 
-    Raises NothingToLearn where it stored nothing for these texts and `lacks` says that a teacher is needed.
+    Raises NothingToLearn where it stored nothing for these texts and the method `needs_teacher`.
     """
     rows = [] if plan.teachers else stored.rows(tokenizer, examples, plan)
     if rows:
-        return fit(model, rows, stored.objective(loss(steps_of(plan, rows))), plan, on_step)
-    if plan.stored and (lack := lacks(plan)):
+        return fit(model, rows, stored.objective(loss), plan, on_step)
+    if plan.stored and needs_teacher and (lack := no_teacher(plan)):
         raise NothingToLearn(
             f"None of {len(examples)} texts has its teacher's distribution beside it; the method {lack}"
         )
     return train(model, tokenizer, examples, plan, on_step, loss, **how)
 
 
-def white_box(loss, equation, paper, when, defaults="stored text", lacks=no_teacher, **options) -> Method:
-    """`options` are `train`'s. With `on_policy` the teacher has to read along; else its stored distribution will do."""
-    words = {"loss": equation, "paper": paper, "defaults": defaults, "when": when}
-    if on_policy := options.get("on_policy"):
-        fits, texts = (any_prompt, "prompts alone") if on_policy == 1 else (usable, "completions to read")
-        return Method(fits, partial(train, loss=loss, **options), f"{TEACHER}, and {texts}", lacks=lacks, **words)
-    needs = f"{TEACHER}, and completions to read; or what it stored beside its own (the source `features`)"
-    taught = partial(on_text, loss=loss, lacks=lacks)
-    return Method(usable, taught, needs, lacks=lambda plan: "" if plan.stored else lacks(plan), **words)
+def taid(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep, **how) -> Numbers:
+    steps = max(1, round(len(examples) / plan.batch * plan.epochs))
+    return on_text(model, tokenizer, examples, plan, on_step, scheduled(steps), **how)
+
+
+def no_teacher_nor_stored(plan: Plan) -> str:
+    return "" if plan.stored else no_teacher(plan)
+
+
+TO_READ = f"{TEACHER}, and completions to read"
+OR_STORED = f"{TO_READ}; or what it stored beside its own (the source `features`)"
+
+
+def on_stored_text(divergence, loss: str, paper: str, when: str, differs: str, defaults="stored text") -> Method:
+    words = {"loss": loss, "paper": paper, "defaults": defaults, "when": when, "differs_from_paper": differs}
+    return Method(usable, partial(on_text, loss=plain(divergence)), OR_STORED, **words, lacks=no_teacher_nor_stored)
 
 
 METHODS = {
-    "forward_kl": white_box(
-        partial(plain, divergence=losses.forward_kl),
+    "forward_kl": on_stored_text(
+        losses.forward_kl,
         "sum p log(p / q)",
         "survey Table 1",
         "A teacher whose whole range is wanted: translation, rewriting.",
+        "nothing known",
     ),
-    "reverse_kl": white_box(
-        partial(plain, divergence=losses.reverse_kl),
+    "reverse_kl": on_stored_text(
+        losses.reverse_kl,
         "sum q log(q / p)",
-        "survey Table 1; Gu et al. 2024 (MiniLLM) by policy gradient",
+        "survey Table 1",
         "A student too small for all that the teacher can say: it takes what the teacher finds likely.",
+        "nothing known of Table 1; MiniLLM, the survey's system for it, is absent: no policy gradient",
     ),
-    "jsd": white_box(
-        partial(plain, divergence=losses.gjsd),
+    "jsd": on_stored_text(
+        losses.gjsd,
         "1/2 KL(p | m) + 1/2 KL(q | m), m = (p + q) / 2",
         "survey Table 1",
         "Between the two above, and bounded.",
+        "nothing known",
     ),
-    "total_variation": white_box(
-        partial(plain, divergence=losses.total_variation),
+    "total_variation": on_stored_text(
+        losses.total_variation,
         "1/2 sum |p - q|",
         "Wen et al. 2023 (f-Distill)",
         "A teacher with a noisy tail: unlikely tokens count by their mass alone.",
+        "of tokens, on stored text; the paper's is of sequences, sampled from teacher and student",
     ),
-    "skew_kl": white_box(
-        partial(plain, divergence=losses.skew_kl),
+    "skew_kl": on_stored_text(
+        losses.skew_kl,
         "KL(p | a p + (1 - a) q)",
         "Ko et al. 2024 (DistiLLM)",
         "Forward KL whose gradient stays small where the student gives almost nothing.",
+        "the loss alone: its adaptive share of own samples and its replay buffer are absent",
         "a 0.1, stored text",
     ),
-    "skew_reverse_kl": white_box(
-        partial(plain, divergence=losses.skew_reverse_kl),
+    "skew_reverse_kl": on_stored_text(
+        losses.skew_reverse_kl,
         "KL(q | (1 - a) p + a q)",
         "Ko et al. 2024 (DistiLLM)",
         "Reverse KL whose gradient stays small where the teacher gives almost nothing.",
+        "the loss alone: its adaptive share of own samples and its replay buffer are absent",
         "a 0.1, stored text",
     ),
-    "adaptive_kl": white_box(
-        partial(plain, divergence=losses.adaptive_kl),
+    "adaptive_kl": on_stored_text(
+        losses.adaptive_kl,
         "w KL(p | q) + (1 - w) KL(q | p), w = the head's share of sum |p - q|",
         "Wu et al. 2024 (AKL)",
         "Few steps: head and tail are fitted at once.",
+        "the head as in the authors' code: without the token that crosses 0.5, unless it is the first",
         "head 0.5, stored text",
     ),
-    "taid": white_box(
+    "taid": Method(
+        usable,
         taid,
-        "-sum p_t log q, p_t = softmax((1 - t) z_S + t z_T)",
-        "Shing et al. 2025 (2501.16937)",
-        "A teacher far from the student: the target starts near the student.",
-        "t from 0.4 to 1, rate max(5e-4, 2 / steps), stored text",
+        OR_STORED,
+        loss="-sum p_t log q, p_t = softmax((1 - t) z_S + t z_T)",
+        paper="Shing et al. 2025 (2501.16937)",
+        defaults="t from 0.4 to 1, rate max(5e-4, 2 / steps), stored text",
+        when="A teacher far from the student: the target starts near the student.",
+        differs_from_paper="the rate: the paper's 5e-4 would leave a straight line in a training of tens of steps",
+        lacks=no_teacher_nor_stored,
     ),
-    "gkd": white_box(
-        partial(plain, divergence=losses.gjsd),
-        "(1 - l) E_stored[JSD] + l E_own[JSD]",
-        "Agarwal et al. 2024, Eq. 1 and Algorithm 1",
-        "The student's own mistakes are what the teacher should correct.",
-        "l 0.5",
-        on_policy=0.5,
+    "gkd": Method(
+        usable,
+        partial(train, loss=plain(losses.gjsd), on_policy=0.5),
+        TO_READ,
+        loss="(1 - l) E_stored[JSD] + l E_own[JSD]",
+        paper="Agarwal et al. 2024, Eq. 1 and Algorithm 1",
+        defaults="l 0.5",
+        when="The student's own mistakes are what the teacher should correct.",
+        differs_from_paper="own or stored text is drawn for each micro-batch, not for a whole step; no "
+        "supervised training before",
+        lacks=no_teacher,
     ),
-    "on_policy_kl": white_box(
-        partial(plain, divergence=losses.reverse_kl),
-        "E_own[KL(q | p)]",
-        "Agarwal et al. 2024; TRL DistillationTrainer",
-        "Prompts without any completion, and a teacher that is much better.",
-        "l 1",
-        on_policy=1,
+    "on_policy_kl": Method(
+        any_prompt,
+        partial(train, loss=plain(losses.reverse_kl), on_policy=1),
+        f"{TEACHER}, and prompts alone",
+        loss="E_own[KL(q | p)]",
+        paper="Agarwal et al. 2024; TRL DistillationTrainer",
+        defaults="l 1",
+        when="Prompts without any completion, and a teacher that is much better.",
+        differs_from_paper="no supervised training before; not MiniLLM: no policy gradient",
+        lacks=no_teacher,
     ),
 }

@@ -5,7 +5,8 @@
 Rafailov et al. 2023, Eq. 7; the anchor is RPO's (Pang et al. 2024), TRL loss_type ["sigmoid", "sft"]. Without it both
 log-probabilities fall while their margin grows, and a small student comes out garbled. With a weight of 4 the student's
 own completions even get likelier, and the step along the found direction (trust_region.py) can be longer; docs/log.md
-has the comparison. The relatives keep the anchor. The reference is the adapter that training starts from.
+has the comparison. The relatives keep the anchor, whose weight is the plan's, the same for all methods that have it:
+`anchor = 0` in a recipe is the paper's loss. The reference is the adapter that training starts from.
 """
 
 from functools import partial
@@ -20,7 +21,7 @@ from kdloop.methods.shared_prompts import pairs_read_once
 from kdloop.pairs import Example
 
 BETA = 0.1
-ANCHOR = 4.0  # alpha
+ANCHORED = "the anchor a NLL(chosen) is added: a is 4, where RPO (Pang et al. 2024) has 1, and 0 gives the paper's loss"
 MICRO_BATCH = 4
 
 
@@ -53,11 +54,12 @@ def train(
     on_step: OnStep,
     loss: str = "sigmoid",
     beta: float = BETA,
-    anchor: float = ANCHOR,
+    anchored: bool = True,
     **options,
 ) -> dict[str, float]:
-    """`loss` is a loss_type of TRL's, `options` go to its DPOConfig."""
+    """`loss` is a loss_type of TRL's, `options` go to its DPOConfig; the anchor's weight is the plan's."""
     score_label_positions_only()
+    anchor = plan.anchor if anchored else 0.0
     config = DPOConfig(
         **common_arguments(plan, MICRO_BATCH),
         loss_type=[loss, "sft"] if anchor else [loss],
@@ -89,45 +91,51 @@ METHODS = {
         usable,
         train,
         needs="pairs",
-        loss="-log s(beta (r(chosen) - r(rejected))) + 4 NLL(chosen), r(y) = log pi(y) / ref(y)",
+        loss="-log s(beta (r(chosen) - r(rejected))) + a NLL(chosen)",
         paper="Rafailov et al. 2023 (survey Eq. 14); anchor: Pang et al. 2024",
-        defaults="beta 0.1, anchor 4",
+        defaults="beta 0.1, anchor a 4",
         when="Pairs, and nothing against them: what `auto` takes.",
+        differs_from_paper=ANCHORED,
     ),
     "ipo": Method(
         usable,
         partial(train, loss="ipo"),
         needs="pairs",
-        loss="(r(chosen) / |chosen| - r(rejected) / |rejected| - 1 / (2 beta))^2 + 4 NLL(chosen)",
+        loss="(r(chosen) / |chosen| - r(rejected) / |rejected| - 1 / (2 beta))^2 + a NLL(chosen)",
         paper="Azar et al. 2023, Eq. 17",
-        defaults="beta 0.1, anchor 4",
+        defaults="beta 0.1, anchor a 4",
         when="Few pairs that all agree: the margin has a target, so it stops growing there.",
+        differs_from_paper=f"the log-ratios are divided by their lengths (TRL, as the authors told it); {ANCHORED}",
     ),
     "sigmoid_norm": Method(
         usable,
         partial(train, loss="sigmoid_norm", beta=5.0),
         needs="pairs",
-        loss="-log s(beta (r(chosen) / |chosen| - r(rejected) / |rejected|)) + 4 NLL(chosen)",
+        loss="-log s(beta (r(chosen) / |chosen| - r(rejected) / |rejected|)) + a NLL(chosen)",
         paper="Lambert et al. 2024 (Tulu 3)",
-        defaults="beta 5, anchor 4",
+        defaults="beta 5, anchor a 4",
         when="Raters who take the longer completion: the length is divided out.",
+        differs_from_paper=ANCHORED,
     ),
     "apo_zero": Method(
         usable,
         partial(train, loss="apo_zero"),
         needs="pairs",
-        loss="1 - s(beta r(chosen)) + s(beta r(rejected)) + 4 NLL(chosen)",
+        loss="1 - s(beta r(chosen)) + s(beta r(rejected)) + a NLL(chosen)",
         paper="D'Oosterlinck et al. 2024, Eq. 7",
-        defaults="beta 0.1, anchor 4",
+        defaults="beta 0.1, anchor a 4",
         when="Chosen completions that are better than the student's usual ones: corrections, a teacher's.",
+        differs_from_paper=ANCHORED,
     ),
     "wpo": Method(
         usable,
-        partial(train, use_weighting=True, anchor=0.0),  # TRL 1.16 cannot weight the anchor: it raises
+        partial(train, use_weighting=True, anchored=False),  # TRL 1.16 cannot weight the anchor: it raises
         needs="pairs",
-        loss="-w(chosen) w(rejected) log s(beta (r(chosen) - r(rejected))), w(y) = pi's likelihood of y a token",
+        loss="""-w(chosen) w(rejected) log s(beta (r(chosen) - r(rejected))),
+    log w(y) = mean over y's tokens of log pi(y_t) - log sum over the vocabulary of pi(v)^2, without gradient""",
         paper="Zhou et al. 2024, Eq. 2",
         defaults="beta 0.1, no anchor",
         when="Old pairs, or pairs of another model: those that the student would not write count less.",
+        differs_from_paper="nothing known; w is the paper's alignment to sampled tokens, as TRL computes it",
     ),
 }

@@ -1,6 +1,7 @@
 """Iterations of methods that exist, on samples of the student's own: ReST, STaR, Self-Rewarding.
 
 Each is a sampler, a judgement and an ordinary method: fine-tuning on what passed, or dpo on the best against the worst.
+What is learned is learned under the plain prompt, which is the one that is served; what was cut is never the better.
 """
 
 import re
@@ -10,7 +11,7 @@ import numpy as np
 
 from kdloop.methods import dpo, sft
 from kdloop.methods.lora import Method, NothingToLearn, OnStep, Plan
-from kdloop.methods.reward_model import reward_of
+from kdloop.methods.reward_model import cut_is_worst, reward_of
 from kdloop.methods.self_teaching import any_prompt, asked, usable, write
 from kdloop.pairs import Example
 from storage.conversations import Completion, as_prompt
@@ -39,12 +40,16 @@ def improve(grown: list[Example], rewards: list[float], quantile: float) -> list
 
 
 def rest(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep) -> dict[str, float]:
+    """Fine-tuning on the better half of the student's samples, then on the best quarter. Raises NothingToLearn where
+    none of them was ended by the student itself: what a reward says of half a text is not what it says of the text."""
     reward, metrics = reward_of(model, tokenizer, examples, plan, on_step), {}
     groups = zip(examples, grow(model, tokenizer, examples, plan), strict=True)
-    grown = [replace(e, chosen=k) for e, group in groups for k in group]
-    rewards = [reward(e.question, e.chosen.text) for e in grown]
+    grown = [replace(e, chosen=k) for e, group in groups for k in group if k.said[1]]
+    if not grown:
+        raise NothingToLearn(f"The student ended none of its samples within {plan.max_tokens} tokens")
+    rewards = [reward(e.prompt, *e.chosen.said) for e in grown]
     for quantile in THRESHOLDS:
-        metrics |= sft.weighted(model, tokenizer, improve(grown, rewards, quantile), plan, on_step)
+        metrics |= sft.by_weight(model, tokenizer, improve(grown, rewards, quantile), plan, on_step)
     return metrics
 
 
@@ -53,7 +58,7 @@ def star(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep)
     view. Either way the plain prompt is what the student learns it for."""
 
     def right(e: Example, k: Completion) -> bool:
-        return plan.reward(e.question, k.text) > 0
+        return k.said[1] and plan.reward(e.prompt, *k.said) >= plan.right
 
     first = list(zip(examples, write(model, tokenizer, [e.prompt for e in examples], plan), strict=True))
     failed = [e for e, k in first if not right(e, k)]
@@ -61,7 +66,7 @@ def star(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep)
     kept = [replace(e, chosen=k) for e, k in [*first, *zip(failed, hinted, strict=True)] if right(e, k)]
     if not kept:
         raise NothingToLearn("The verifier passed none of the student's completions, with the right one in view or not")
-    return sft.weighted(model, tokenizer, kept, plan, on_step)
+    return sft.by_weight(model, tokenizer, kept, plan, on_step)
 
 
 def score(text: str) -> float | None:
@@ -87,6 +92,8 @@ def best_and_worst(examples: list[Example], groups: list[list[Completion]], scor
     pairs, at = [], iter(scores)
     for e, group in zip(examples, groups, strict=True):
         scored = [(s, k) for s, k in zip([next(at) for _ in group], group, strict=True) if s is not None]
+        finished = [k.said[1] for _, k in scored]
+        scored = [(s, k) for s, (_, k) in zip(cut_is_worst([s for s, _ in scored], finished), scored, strict=True)]
         best, worst = (choose(scored, key=lambda pair: pair[0], default=(0, None)) for choose in (max, min))
         if best[0] > worst[0]:
             pairs.append(replace(e, chosen=best[1], rejected=worst[1]))
@@ -102,6 +109,8 @@ METHODS = {
         paper="Gulcehre et al. 2023 (ReST)",
         defaults="4 samples a prompt, the better half, then the best quarter",
         when="A reward that is good enough to choose, not to climb: nothing is pushed down.",
+        differs_from_paper="thresholds are quantiles of the samples' rewards; one Grow step a round; samples that were "
+        "cut are left out",
         weighs=True,
     ),
     "star": Method(
@@ -112,6 +121,8 @@ METHODS = {
         paper="Zelikman et al. 2022 (STaR)",
         defaults="one sample a prompt, one more with the answer in view",
         when="Tasks with a checkable answer.",
+        differs_from_paper="one pass, which starts where the round does: the paper trains again from the base, as "
+        "the recipe `star` does; one sample a prompt; samples that were cut are left out",
         lacks=lambda plan: "" if plan.reward else "needs a verifier: a pack with checks, or a proven preference model",
         weighs=True,
     ),
@@ -123,5 +134,7 @@ METHODS = {
         paper="Yuan et al. 2024 (Self-Rewarding)",
         defaults="4 samples a prompt; refused where under 80 % of the judgements hold a score",
         when="Students of some billion parameters; SmolLM2-135M is refused.",
+        differs_from_paper="the five points are asked for in shorter words; no training to judge; a score is one "
+        "verdict, not a mean; samples that were cut are the worst; dpo's anchor",
     ),
 }

@@ -86,6 +86,7 @@ METHODS = {
         paper="Ethayarajh et al. 2024, Eq. 8",
         defaults="beta 0.1, w balances likes and dislikes",
         when="Thumbs in both directions and few pairs: what `auto` takes then.",
+        differs_from_paper="z0 is the mean over a micro-batch of 4, noisier than with the paper's batches",
     ),
     "apo_zero_unpaired": Method(
         usable,
@@ -95,5 +96,6 @@ METHODS = {
         paper="D'Oosterlinck et al. 2024, Eq. 7, unpaired",
         defaults="beta 0.1, w balances likes and dislikes",
         when="As kto, where time is short: no KL estimate, so two of four passes fall away.",
+        differs_from_paper="the paper's loss is of pairs: TRL takes its two terms apart, and w is kto's",
     ),
 }

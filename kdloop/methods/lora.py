@@ -17,14 +17,17 @@ from transformers import AutoModelForCausalLM, PrinterCallback, TrainerCallback
 
 from kdloop.pairs import Example
 from kdloop.student.transformers import device_and_dtype
+from storage.conversations import Message
 
 RANK = 16
+ANCHOR = 4.0  # with it the student's own completions get likelier, so a step can be longer (docs/log.md)
 UNRECOMPUTED = 768  # tokens of a row; of longer ones training keeps no activations but computes them again
 
 OnStep = Callable[[int, int, float | None], bool | None]  # (step, steps, loss) -> whether that is enough
 
 
-Reward = Callable[[str, str], float]  # (question, completion) -> higher is better: a rater, a judge, a verifier
+# (prompt, completion, whether its author ended it) -> higher is better: a rater, a judge, a verifier
+Reward = Callable[[list[Message], str, bool], float]
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,16 @@ class Plan:
     stored: Path | None = None  # where teachers' distributions lie (knowledge/feature.py): they do without the teacher
     system: str = ""  # the system prompt that `bake` turns into weights
     reward: Reward | None = None
+    right: float = 1.0  # from this reward on a completion counts as right: all checks hold (`star`)
+    anchor: float = ANCHOR  # weight of NLL(chosen) beside a loss of pairs; 0 is the paper's loss
 
 
 @dataclass(frozen=True)
 class Method:
-    """One way to learn from examples. The texts are its entry in docs/methods.md."""
+    """One way to learn from examples. The texts are its entry in docs/methods.md.
+
+    Raises ValueError where `differs_from_paper` says nothing: what is the same as the paper says "nothing known".
+    """
 
     usable: Callable[[Example], bool]
     train: Callable[..., dict[str, float]]  # (model, tokenizer, examples, plan, on_step) -> metrics
@@ -54,8 +62,13 @@ class Method:
     paper: str
     defaults: str
     when: str
+    differs_from_paper: str
     weighs: bool = False  # its loss counts a row by the row's weight; else a round draws rows in proportion to it
     lacks: Callable[[Plan], str] = lambda plan: ""  # what it could learn nothing without, and how to give it
+
+    def __post_init__(self):
+        if not self.differs_from_paper.strip():
+            raise ValueError(f"The method after {self.paper} does not say what differs from the paper")
 
 
 def no_teacher(plan: Plan) -> str:

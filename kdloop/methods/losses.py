@@ -91,12 +91,14 @@ def skew_reverse_kl(p: Tensor, q: Tensor, alpha: float = 0.1) -> Tensor:
 def adaptive_kl(p: Tensor, q: Tensor, head: float = 0.5) -> Tensor:
     """w KL(p | q) + (1 - w) KL(q | p), w = the head's share of sum |p - q|. Wu et al. 2024 (AKL).
 
-    The head is the fewest of the teacher's likeliest tokens that hold `head` of its mass: forward KL fits the head
-    first, reverse KL the tail, and each position gets more of the one whose part is further off.
+    The head is the teacher's likeliest tokens that together hold `head` of its mass or less, and the likeliest always:
+    the authors' code, `mask = cum_sum > mu; mask[0] = False`. Forward KL fits the head first, reverse KL the tail, and
+    each position gets more of the one whose part is further off.
     """
     probabilities, order = p.exp().sort(-1, descending=True)
     gap = (p.exp() - q.exp()).abs().gather(-1, order).detach()
-    in_head = probabilities.cumsum(-1) - probabilities < head
+    in_head = probabilities.cumsum(-1) <= head
+    in_head[..., 0] = True
     share = (gap * in_head).sum(-1) / gap.sum(-1).clamp(min=1e-12)
     return share * forward_kl(p, q) + (1 - share) * reverse_kl(p, q)
 

@@ -66,5 +66,6 @@ METHODS = {
         paper="survey 1.C (Vicuna, UltraChat, Baize)",
         defaults="the longest liked history of each conversation",
         when="Conversations that went well as a whole.",
+        differs_from_paper="a conversation's longest liked history alone; the systems' data and cleaning are absent",
     ),
 }

@@ -13,12 +13,20 @@ HEAD = """# Methods
 Written by `python -m kdloop.methods.page > docs/methods.md` from the entries in `kdloop/methods/`.
 
 A round takes one with `--method NAME` or `KDLOOP_METHOD=NAME`; `auto` chooses by the feedback's kind, amount and
-agreement, and says why. Common to all: a LoRA adapter of rank 16 on every linear layer, AdamW at 3e-4, the size of the
-step (`trust_region.py`), the gate.
+agreement, and says why.
+
+Common to all, and so not said again below: a LoRA adapter of rank 16 on every linear layer where the papers train all
+weights; AdamW at 3e-4; the gate; and the size of the step (`trust_region.py`), which goes farther than the training
+went, or less far. That is after ExPO (Zheng et al. 2024), and differs from it: ExPO's line is one in the weights. This
+one is in the adapter's A and B, so what it adds to the weights, BA, has a part that grows with the square of the scale.
 
 In the losses, r(y) = log pi(y) / ref(y), with the policy pi being trained and the reference ref it started from; s is
 the logistic function; |y| a completion's tokens; NLL(y) = -log pi(y) / |y|; p is the teacher's next-token distribution
-and q the student's.
+and q the student's. The anchor a is a recipe's `anchor`, the same for all methods that have one.
+
+Where a method is rewarded, a completion that was cut at the token limit is never better than one that the student
+ended. A reward model is fitted where neither checks nor a proven preference model give the reward. It must order the
+held-out pairs, one on every third prompt, better than a coin: an exact binomial test at 0.05, of at least 12.
 
 A rater's weight (the Admin tab): where the entry says so, a row's loss counts by it; for all other methods a round
 draws its rows in proportion to it. The preference model's votes count by it too.
@@ -35,6 +43,39 @@ reward is free. The ratio is what carries to other machines.
 """
 
 
+NO_ROW = "| what | why |\n|---|---|\n"
+ABSENT = {
+    "MiniLLM (Gu et al. 2024)": "policy gradient, teacher-mixed sampling, length normalisation; `on_policy_kl` has "
+    "none of them",
+    "DistiLLM's adaptive share of own samples, and its replay buffer": "a round is tens of steps: no buffer fills; "
+    "`skew_kl` and `skew_reverse_kl` are its losses alone",
+    "f-Distill on sequences": "`total_variation` is of tokens",
+    "FuseLLM's alignment and choice of distributions": "several teachers are averaged, no more",
+    "TED's task-aware filters": "they need a task of their own to be trained on",
+    "Cross-entropy of features (survey Table 2)": "features are no distributions",
+    "PPO": "TRL 1.16 has no trainer for it; `rloo` needs no value model",
+    "Process rewards (RLEIF, WizardMath)": "nothing here rates single steps",
+    "RLMEC's generative reward for each token; GPT-3 Reward's prompted reward": "a judge compares whole completions",
+    "CycleAlign": "rankings come from one judge at a time, and are not iterated with the student's own",
+    "SLiC": "CONTRIBUTING.md adds it, as the example",
+    "PRO's reward temperatures": "rankings have no rewards",
+    "Multiagent fine-tuning (2501.05707): own answers for each agent, critics": "the source `debate` has the agents' "
+    "answers, one student learns them; `adapter_soup` is a mean, not agents",
+    "Soft labels of multiple-choice questions (2412.09807)": "no source writes such questions",
+    "Clusters' names in prompts (2404.09606)": "no source does it",
+    "Passages as structure (2407.16434)": "no source does it",
+    "Labels that a critic lets pass (2409.01909)": "no source does it",
+    "SALT's choice of texts (2410.18779)": "`salt` is its schedule alone",
+    "ARTE's DPO of the teacher (2406.19227)": "the source `preferred` filters the teacher's drafts; the teacher stays",
+    "Filters of annotations and summaries (AnnoLLM, ZeroGen, Impossible Distillation, Genie)": "no task of that kind "
+    "ships",
+    "Relevance labels for retrieval (SAIL, Self-RAG, KARD)": "an embedding ranks the passages, nothing learns to",
+    "Packs for law, medicine, finance, science": "two packs of sums and one of general prompts ship; no competence is "
+    "claimed",
+    "Tools, planning, recommendation, images": "the student is a small model of text",
+}
+
+
 def conditions(student: str, examples: int, repeats: int, tokens: int, cpu: str, cores: int) -> str:
     runs = "one run each" if repeats == 1 else f"medians of {repeats} runs"
     what = f"{examples} examples with completions of up to {tokens} tokens"
@@ -49,6 +90,8 @@ def entry(name: str, m: Method) -> str:
     {m.loss}
 
 Needs {m.needs}. Defaults: {m.defaults}. Source: {m.paper}.{" A row counts by its weight." if m.weighs else ""}
+
+Differs from the paper: {m.differs_from_paper}.
 """
 
 
@@ -71,6 +114,8 @@ def page() -> str:
     for family in FAMILIES:
         title = family.__doc__.split(":")[0].split(".")[0].strip()
         sections += [f"## {title}\n", *(entry(*item) for item in family.METHODS.items())]
+    rows = "".join(f"| {what} | {why} |\n" for what, why in ABSENT.items())
+    sections += [f"## Absent\n\nWhat the survey and the papers after it have, and kdloop lacks:\n\n{NO_ROW}{rows}"]
     return "\n".join(sections)
 
 

@@ -1,8 +1,9 @@
 """Completions of one prompt against each other: noisy pairs, pairs without a reference, rankings.
 
-Each row holds a prompt's completions, best first, and its loss is a function of their log-probabilities (losses.py):
-one forward pass over all of them. TRL has SimPO, ORPO and TPO as experimental trainers, which score prompt and padding
-too; tests hold these losses to TRL's. RRHF, PRO and per-row weight and noise it has not.
+Each row holds a prompt's completions, best first, and its loss is a function of `logps`, their log-probabilities, and
+`lengths`, their tokens: both (n,), n the row's completions. One forward pass computes all of them. TRL has SimPO, ORPO
+and TPO as experimental trainers, which score prompt and padding too; tests hold these losses to TRL's. RRHF, PRO and
+per-row weight and noise it has not.
 """
 
 from collections.abc import Callable
@@ -12,13 +13,13 @@ import torch
 from torch import Tensor
 
 from kdloop.methods import losses
-from kdloop.methods.dpo import ANCHOR, BETA, usable
+from kdloop.methods.dpo import ANCHORED, BETA, usable
 from kdloop.methods.lora import Method, OnStep, Plan
 from kdloop.methods.objective import fit, reference_logps, sequence, sequence_logps
 from kdloop.pairs import Example
 from storage.conversations import Completion
 
-NOISE = 0.1  # of a vote whose rater did not say how sure it was
+NOISE = 0.1  # of a vote of which nobody knows how sure it is
 
 
 def best_first(e: Example) -> tuple[Completion, ...]:
@@ -38,32 +39,34 @@ def has_three(e: Example) -> bool:
 
 
 def cdpo(logps: Tensor, lengths: Tensor, row: dict) -> Tensor:
-    ratio = logps - torch.tensor(row["reference"], device=logps.device)
-    return losses.conservative(BETA * (ratio[0] - ratio[1]), row["noise"]) - ANCHOR * logps[0] / lengths[0]
+    chosen_ratio, rejected_ratio = logps - torch.tensor(row["reference"], device=logps.device)
+    chosen, _ = logps / lengths
+    return losses.conservative(BETA * (chosen_ratio - rejected_ratio), row["noise"]) - row["anchor"] * chosen
 
 
-def simpo(logps: Tensor, lengths: Tensor, row: dict, beta: float = 2.0, gamma: float = 1.0, anchor=1.0) -> Tensor:
-    mean = logps / lengths
-    return losses.simpo(mean[0], mean[1], beta, gamma) - anchor * mean[0]
+def simpo(logps: Tensor, lengths: Tensor, row: dict, beta: float = 2.0, gamma: float = 1.0) -> Tensor:
+    chosen, rejected = logps / lengths
+    return losses.simpo(chosen, rejected, beta, gamma) - row["anchor"] * chosen
 
 
 def orpo(logps: Tensor, lengths: Tensor, row: dict, weight: float = 0.1) -> Tensor:
-    mean = logps / lengths
-    return weight * losses.odds_ratio(mean[0], mean[1]) - mean[0]
+    chosen, rejected = logps / lengths
+    return weight * losses.odds_ratio(chosen, rejected) - chosen
 
 
 def tpo(logps: Tensor, lengths: Tensor, row: dict, beta: float = 0.01) -> Tensor:
-    return losses.conservative(beta * (logps[1] - logps[-1]), 0.0) - logps[0] / lengths[0]
+    best, chosen, *_, rejected = logps
+    return losses.conservative(beta * (chosen - rejected), 0.0) - best / lengths[0]
 
 
 def rrhf(logps: Tensor, lengths: Tensor, row: dict) -> Tensor:
-    mean = logps / lengths
-    return losses.rrhf(mean) - mean[0]
+    best, *_ = ranked = logps / lengths
+    return losses.rrhf(ranked) - best
 
 
 def pro(logps: Tensor, lengths: Tensor, row: dict) -> Tensor:
-    mean = logps / lengths
-    return losses.pro(mean) - 0.05 * (len(mean) - 1) ** 2 * mean[0]
+    best, *_ = ranked = logps / lengths
+    return losses.pro(ranked) - 0.05 * (len(ranked) - 1) ** 2 * best
 
 
 def objective(loss: Callable[[Tensor, Tensor, dict], Tensor]):
@@ -86,7 +89,8 @@ def train(
         {
             "sequences": [sequence(tokenizer, e.prompt, k) for k in order(e)],
             "weight": e.weight,
-            "noise": e.noise or NOISE,
+            "noise": NOISE if e.noise is None else e.noise,
+            "anchor": plan.anchor,
         }
         for e in examples
     ]
@@ -102,20 +106,22 @@ METHODS = {
         usable,
         train,
         needs="pairs; their weight and noise, where known",
-        loss="-(1 - e) log s(beta d) - e log s(-beta d) + 4 NLL(chosen), d = r(chosen) - r(rejected)",
+        loss="-(1 - e) log s(beta d) - e log s(-beta d) + a NLL(chosen), d = r(chosen) - r(rejected)",
         paper="Mitchell 2023; Rafailov et al. 2023, Eq. 7",
-        defaults="beta 0.1, e 0.1 or what the AI rater said, anchor 4",
+        defaults="beta 0.1, e what the raters' disagreement or the AI rater said, else 0.1, anchor a 4",
         when="Raters who contradict each other or slip: the margin that one vote can ask for is bounded.",
+        differs_from_paper=f"e is each row's own, where known, not one for all; {ANCHORED}",
         weighs=True,
     ),
     "simpo": Method(
         usable,
         partial(train, loss=simpo),
         needs="pairs",
-        loss="-log s(beta (log pi(chosen) / |chosen| - log pi(rejected) / |rejected|) - gamma) + NLL(chosen)",
+        loss="-log s(beta (log pi(chosen) / |chosen| - log pi(rejected) / |rejected|) - gamma) + a NLL(chosen)",
         paper="Meng et al. 2024",
-        defaults="beta 2, gamma 1, anchor 1",
+        defaults="beta 2, gamma 1, anchor a 4",
         when="No memory for reference log-probabilities, or raters who take the longer completion.",
+        differs_from_paper=ANCHORED,
         weighs=True,
     ),
     "orpo": Method(
@@ -126,6 +132,7 @@ METHODS = {
         paper="Hong et al. 2024, Eqs. 6 and 7",
         defaults="weight 0.1",
         when="Good chosen texts, mostly a person's or a teacher's: fine-tuning that also pushes away the rejected.",
+        differs_from_paper="nothing known",
         weighs=True,
     ),
     "tpo": Method(
@@ -136,6 +143,7 @@ METHODS = {
         paper="Saeidi et al. 2024 (2405.16681)",
         defaults="beta 0.01, anchor 1",
         when="People who choose and then correct what they chose.",
+        differs_from_paper="of longer rankings the second and the last are the pair",
         weighs=True,
     ),
     "rrhf": Method(
@@ -146,6 +154,7 @@ METHODS = {
         paper="Yuan et al. 2023 (survey Eq. 15)",
         defaults="weight 1",
         when="Rankings from stars or a judge; stops where the order is right.",
+        differs_from_paper="the order is people's or a judge's; both terms weigh 1, as in the authors' script",
         weighs=True,
     ),
     "pro": Method(
@@ -154,8 +163,9 @@ METHODS = {
         needs="rankings of two or more",
         loss="-sum_k log(exp p_k / sum_{i >= k} exp p_i) + 0.05 (n - 1)^2 NLL(best)",
         paper="Song et al. 2023 (survey Eq. 16)",
-        defaults="as in the paper",
+        defaults="without reward temperatures, NLL weight 0.05 (n - 1)^2",
         when="Rankings of three and more: each place is won against all below it.",
+        differs_from_paper="without the temperatures 1 / (r_k - r_i): a ranking here has an order and no rewards",
         weighs=True,
     ),
 }

@@ -2,70 +2,114 @@
 
     L = -log s(r(x, y_w) - r(x, y_l))                                         survey Eq. 12; TRL RewardTrainer
 
-The head starts at zero, so the first loss is ln 2. A quarter of the pairs is held out: below MIN_ACCURACY there the
-reward is worse than none (a policy finds its errors first), and NothingToLearn says so. A `reward` of the plan's own,
-from a verifier, a judge or the preference model, needs no fitting.
+The head starts at zero, so the first loss is ln 2. The pairs of a third of the prompts are held out: where it orders
+them no better than a coin may, the reward is worse than none (a policy finds its errors first), and NothingToLearn says
+so. A `reward` of the plan's own, from a verifier, a judge or the preference model, needs no fitting.
+
+It reads the end of the turn where there is one, which tells it a finished completion from one that was cut.
 """
+
+from copy import deepcopy
+from itertools import count
 
 import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
+from scipy.stats import binomtest
 from transformers import AutoModelForSequenceClassification
 from trl import RewardConfig, RewardTrainer
 
 from kdloop.methods.lora import RANK, NothingToLearn, OnStep, Plan, Reward, common_arguments, fitting, run
 from kdloop.methods.objective import sequence
-from kdloop.pairs import Example
+from kdloop.pairs import Example, key
 from kdloop.student.prompts import completion_ids, prompt_ids
-from storage.conversations import as_prompt
+from storage.conversations import Message
 
 MICRO_BATCH = 4
-EVERY = 4  # each so many'th pair is held out
-MIN_ACCURACY = 0.7
+EVERY = 3  # every third prompt is held out: 36 votes, a round's, have the 12 that the test needs
+MIN_HELD_OUT = 12
+CHANCE_P = 0.05  # a coin passes in at most so many cases
 
 
 def reward_of(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep) -> Reward:
-    """The plan's reward, or one fitted on the pairs. Raises NothingToLearn where that predicts held-out pairs badly."""
+    """The plan's reward, or one fitted on the pairs. Raises NothingToLearn where that orders held-out pairs no better
+    than a coin, by an exact binomial test, or where there are too few to tell."""
     if plan.reward:
         return plan.reward
-    pairs = [e for e in examples if e.is_pair]
-    if len(pairs) < 2 * EVERY:
-        raise NothingToLearn(f"A reward model needs {2 * EVERY} pairs or more, there are {len(pairs)}")
-    held_out = pairs[::EVERY]
-    reward = fit(model, tokenizer, [e for e in pairs if e not in held_out], plan, on_step)
-    right = accuracy(reward, held_out)
-    if right < MIN_ACCURACY:
-        share = f"{right:.0%} of {len(held_out)} held-out pairs"
-        raise NothingToLearn(f"The reward model predicts {share}, {MIN_ACCURACY:.0%} are needed: more votes, or dpo")
+    train, held_out = split([e for e in examples if e.is_pair])
+    if len(held_out) < MIN_HELD_OUT:
+        least = EVERY * (MIN_HELD_OUT - 1) + 1
+        prompts = len({key(e.prompt) for e in [*train, *held_out]})
+        raise NothingToLearn(f"A reward model needs pairs on {least} prompts or more, there are {prompts}")
+    reward = fit(model, tokenizer, train, plan, on_step)
+    if said := by_chance(ordered(reward, held_out), len(held_out)):
+        raise NothingToLearn(said)
     return reward
 
 
-def accuracy(reward: Reward, pairs: list[Example]) -> float:
-    """The share of pairs whose chosen completion gets the greater reward; equal ones count half."""
-    gains = [reward(e.question, e.chosen.text) - reward(e.question, e.rejected.text) for e in pairs]
-    return sum((gain > 0) + 0.5 * (gain == 0) for gain in gains) / len(gains)
+def by_chance(right: int, n: int) -> str:
+    """ "" where a coin orders as many of n pairs right in fewer than CHANCE_P of cases; else what is wrong."""
+    p = binomtest(right, n, alternative="greater").pvalue
+    if p < CHANCE_P:
+        return ""
+    return (
+        f"The reward model orders {right} of {n} held-out pairs as people did (p = {p:.2g} by a coin, less than "
+        f"{CHANCE_P} is needed): more votes, or dpo"
+    )
+
+
+def split(pairs: list[Example]) -> tuple[list[Example], list[Example]]:
+    """(the pairs to fit on, one held-out pair of every third prompt): no prompt is on both sides."""
+    by_prompt: dict[str, list[Example]] = {}
+    for e in pairs:
+        by_prompt.setdefault(key(e.prompt), []).append(e)
+    groups = list(by_prompt.values())
+    train = [e for i, group in enumerate(groups) if i % EVERY for e in group]
+    return train, [group[0] for group in groups[::EVERY]]
+
+
+def ordered(reward: Reward, pairs: list[Example]) -> int:
+    """How many pairs' chosen completion gets the greater reward; equal ones are none of them."""
+    return sum(reward(e.prompt, *e.chosen.said) > reward(e.prompt, *e.rejected.said) for e in pairs)
+
+
+def cut_is_worst(rewards: list[float], finished: list[bool]) -> list[float]:
+    """A group's rewards, in which a completion that was cut has the lowest: of a text's beginning no reward can say
+    what the text would be worth."""
+    return [r if ended else min(rewards) for r, ended in zip(rewards, finished, strict=True)]
 
 
 def fit(model, tokenizer, pairs: list[Example], plan: Plan, on_step: OnStep) -> Reward:
     """Train a second copy of the untrained student with a scalar head, by LoRA; the policy is not touched."""
     base = model.get_base_model()
     scorer = AutoModelForSequenceClassification.from_pretrained(base.name_or_path, num_labels=1, dtype=base.dtype)
-    scorer.config.pad_token_id = tokenizer.pad_token_id
     torch.nn.init.zeros_(scorer.score.weight)
     head = {"modules_to_save": ["score"], "task_type": "SEQ_CLS"}
     lora = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", **head)
     scorer = get_peft_model(scorer.to(model.device), lora)
-    data = Dataset.from_list(fitting([row(tokenizer, e) for e in pairs], plan))
-    config = RewardConfig(**common_arguments(plan, MICRO_BATCH))
-    run(RewardTrainer(scorer, args=config, train_dataset=data, processing_class=tokenizer), on_step)
+    rows = fitting([row(tokenizer, e) for e in pairs], plan)
+    padded = deepcopy(tokenizer)  # the trainer changes it, and aligns the model with it
+    config = RewardConfig(
+        **common_arguments(plan, MICRO_BATCH), pad_token=padded.convert_ids_to_tokens(unlike_an_end(rows))
+    )
+    run(RewardTrainer(scorer, args=config, train_dataset=Dataset.from_list(rows), processing_class=padded), on_step)
     scorer.eval()
+    scorer.config.pad_token_id = None  # one at a time, none is padded: the last token is the last
 
     @torch.no_grad()
-    def reward(question: str, completion: str) -> float:
-        ids = prompt_ids(tokenizer, as_prompt(question)) + completion_ids(tokenizer, completion, False)
+    def reward(prompt: list[Message], text: str, finished: bool) -> float:
+        ids = prompt_ids(tokenizer, prompt) + completion_ids(tokenizer, text, finished)
         return scorer(torch.tensor([ids], device=scorer.device)).logits[0, 0].item()
 
     return reward
+
+
+def unlike_an_end(rows: list[dict[str, list[int]]]) -> int:
+    """A token to pad with that none of the rows ends with. The reward is read at the last token that is no padding:
+    where the end of the turn pads, as SmolLM2's does, it would be skipped, and a cut completion read as a finished one.
+    """
+    ends = {ids[-1] for r in rows for ids in r.values()}
+    return next(token for token in count() if token not in ends)
 
 
 def row(tokenizer, e: Example) -> dict[str, list[int]]:

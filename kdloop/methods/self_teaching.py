@@ -4,7 +4,8 @@
 
 The teacher is the untrained student, told a demonstration (SDFT), a critique (SDPO) or a system prompt (Prompt Baking);
 the student reads the plain prompt. SPIN needs no telling: its own sample is the rejected one. TRL's experimental
-SDFT and SDPO trainers do the first two; with divergence.py they are a line each, on the same tokens as all else.
+SDFT and SDPO trainers do the first two; with divergence.py they are a line each, on the same tokens as all else. The
+first two are after their papers, not the whole of them: `differs_from_paper` says what is missing.
 """
 
 import re
@@ -47,10 +48,16 @@ def with_system(system: str, e: Example) -> list[Message]:
 
 
 def turns(system: str) -> list[Message]:
-    """A system prompt, and the turns that show how it is meant: what lines with "User:" and "Assistant:" begin."""
-    head, *shown = TURN.split(system)
-    said = zip(["system", *map(str.lower, shown[::2])], [head, *shown[1::2]], strict=True)
-    return [{"role": role, "content": text.strip()} for role, text in said if text.strip()]
+    """A system prompt, and the turns that show how it is meant: what lines with "User:" and "Assistant:" begin.
+
+    `re.split` with a group gives the text before the first mark, then each mark and the text after it in turn.
+    """
+    head, *rest = TURN.split(system)
+    parts = [("system", head)]
+    while rest:
+        role, text, *rest = rest
+        parts.append((role.lower(), text))
+    return [{"role": role, "content": text.strip()} for role, text in parts if text.strip()]
 
 
 def said(tokenizer, ids: list[int]) -> Completion:
@@ -94,23 +101,26 @@ def spin(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep)
 METHODS = {
     "sdft": Method(
         usable,
-        partial(
-            divergence.train, loss=partial(plain, divergence=losses.reverse_kl), on_policy=1, told=with_demonstration
-        ),
+        partial(divergence.train, loss=plain(losses.reverse_kl), on_policy=1, told=with_demonstration),
         needs="liked, chosen or written completions",
         loss="E_own[KL(q | p)], p told the completion as an example",
-        paper="SDFT, as in TRL experimental.sdft",
+        paper="after SDFT, Shenfeld et al. 2026",
         defaults="own samples",
         when="New skills from demonstrations with little forgetting: the student keeps to its own words.",
+        differs_from_paper="the teacher is the untrained student throughout, also where the training starts from a "
+        "champion; the paper's is a moving average of the student",
     ),
     "sdpo": Method(
         criticised,
-        partial(divergence.train, loss=partial(plain, divergence=losses.gjsd), on_policy=1, told=with_critique),
+        partial(divergence.train, loss=plain(losses.gjsd), on_policy=1, told=with_critique),
         needs="rejected completions with a critique in words",
         loss="E_own[JSD(p, q)], p told the rejected completion and what was said of it",
-        paper="SDPO, as in TRL experimental.sdpo",
+        paper="after SDPO, Hübotter et al. 2026",
         defaults="own samples",
-        when="People who say what is wrong: each word of it becomes a signal a token.",
+        when="People who say what is wrong: each word of it becomes a signal for every token.",
+        differs_from_paper="the critique is of another, stored completion of the prompt, not of the sample that is "
+        "trained on; no reward, and no successful sample is shown to the teacher, which is the untrained student "
+        "throughout",
     ),
     "bake": Method(
         any_prompt,
@@ -120,6 +130,7 @@ METHODS = {
         paper="Bhargava et al. 2024 (2409.13697)",
         defaults="a recipe's strength 1; less is half-baked",
         when="A rule that should hold without being said each time.",
+        differs_from_paper="one sample a prompt, of at most a round's tokens; turns may show how the prompt is meant",
         lacks=lambda plan: "" if plan.system else "needs a system prompt: KDLOOP_BAKE",
     ),
     "spin": Method(
@@ -130,5 +141,7 @@ METHODS = {
         paper="Chen et al. 2024 (SPIN)",
         defaults="as dpo",
         when="Corrections or a teacher's texts without pairs.",
+        differs_from_paper="one iteration a round, on this round's samples alone: the paper adds the iteration before; "
+        "dpo's anchor",
     ),
 }

@@ -3,6 +3,7 @@
 Survey Eq. 9; TRL SFTTrainer. The relatives change what a token or a row counts, or which rows an example makes.
 """
 
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -14,9 +15,11 @@ from kdloop.methods.lora import Method, OnStep, Plan, bucketed, common_arguments
 from kdloop.methods.objective import fit, reference_logps, sequence, sequence_logps
 from kdloop.pairs import Example
 from kdloop.student.prompts import completion_ids, prompt_ids
+from storage.conversations import Message
 
 MICRO_BATCH = 4
-AI_WEIGHT = 0.1  # of a completion that an AI rater chose, against 1 of a person's
+BEST = ("human", "verifier")  # sources whose word is as good as it gets: a person's, and what a check has found right
+AI_WEIGHT = 0.1  # of a completion that another source chose, against 1 of theirs
 WHY = "Give the reason for your answer to this in one or two sentences:\n\n"
 
 
@@ -63,20 +66,35 @@ def mean_nll(model, rows: list[dict], progress: float):
     return -(logps * weights).sum() / lengths.sum(), {}
 
 
-def weighted(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep) -> dict[str, float]:
-    """Rows of another source than people say so in their prompt, so the plain prompt stays that of the best source."""
-    rows = []
-    for e in examples:
-        human = e.source == "human"
-        source = [] if human else [{"role": "system", "content": f"Source: {e.source}"}]
-        sequences = [sequence(tokenizer, source + e.prompt, e.chosen)]
-        rows.append({"sequences": sequences, "weight": e.weight * (1.0 if human else AI_WEIGHT)})
-    return fit(model, rows, mean_nll, plan, on_step)
+def weighed_rows(tokenizer, examples: list[Example]) -> list[dict]:
+    """A row of each example for `mean_nll`, under the prompt as it is asked when the student serves."""
+    return [{"sequences": [sequence(tokenizer, e.prompt, e.chosen)], "weight": e.weight} for e in examples]
+
+
+def by_weight(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep) -> dict[str, float]:
+    """Fine-tuning in which a row counts by its example's weight, whatever its source."""
+    return fit(model, weighed_rows(tokenizer, examples), mean_nll, plan, on_step)
+
+
+def conditioned(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep) -> dict[str, float]:
+    """Beside rows of the best sources, the others name theirs in their prompt and count less: so the plain prompt, the
+    one that is served, stays that of the best. Without such rows all are under the plain prompt: none other is asked.
+    """
+    best = [e.source in BEST for e in examples]
+    others = [replace(e, prompt=naming(e), weight=e.weight * AI_WEIGHT) for e in examples]
+    if any(best):
+        examples = [e if is_best else other for e, other, is_best in zip(examples, others, best, strict=True)]
+    return by_weight(model, tokenizer, examples, plan, on_step)
+
+
+def naming(e: Example) -> list[Message]:
+    """The prompt with its completion's source."""
+    return [{"role": "system", "content": f"Source: {e.source}"}, *e.prompt]
 
 
 def easy_first(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep) -> dict[str, float]:
     """Rows in the order of the student's own NLL a token before training."""
-    rows = [{"sequences": [sequence(tokenizer, e.prompt, e.chosen)], "weight": e.weight} for e in examples]
+    rows = weighed_rows(tokenizer, examples)
     for r, logp in zip(rows, reference_logps(model, [r["sequences"][0] for r in rows]), strict=True):
         r["difficulty"] = -logp / len(r["sequences"][0][1])
     return fit(model, sorted(rows, key=lambda r: r["difficulty"]), mean_nll, plan, on_step, ordered=True)
@@ -91,6 +109,7 @@ METHODS = {
         paper="survey Eq. 9",
         defaults="none to choose",
         when="Nothing to contrast with: what `auto` takes where there are likes alone.",
+        differs_from_paper="Eq. 9 has a teacher's completions; here whoever's was liked",
     ),
     "dft": Method(
         usable,
@@ -100,15 +119,18 @@ METHODS = {
         paper="Wu et al. 2025 (2508.05629)",
         defaults="none to choose",
         when="Completions of another author: tokens that the student finds absurd teach less, so less is forgotten.",
+        differs_from_paper="nothing known",
     ),
     "weighted_sft": Method(
         usable,
-        weighted,
+        conditioned,
         needs="completions with a source and a weight",
         loss="-w log pi(y | source), a token",
         paper="Wang et al. 2023 (OpenChat, C-RLFT)",
-        defaults="w 1 for people's, 0.1 for an AI rater's choice; the other sources are named in the prompt",
+        defaults="w 1 for what people or checks chose; 0.1 for the other sources, which are named in the prompt",
         when="Many AI-rated completions beside a few of people's.",
+        differs_from_paper="the best source has no mark, so that the served prompt is its own; more sources than two; "
+        "a system message in place of another template; a mean over all tokens, not over their weights",
         weighs=True,
     ),
     "step_by_step": Method(
@@ -119,6 +141,7 @@ METHODS = {
         paper="Hsieh et al. 2023 (Distilling step-by-step)",
         defaults="both targets weigh the same a token",
         when="A teacher's explanations: they are learned beside the answer and cost nothing at serving.",
+        differs_from_paper="the reason is asked for in words, not by a task prefix; no weight lambda between the two",
     ),
     "curriculum": Method(
         usable,
@@ -128,6 +151,7 @@ METHODS = {
         paper="FLAN-T5 documents (2409.11282)",
         defaults="order by the student's NLL before training",
         when="Completions of very different difficulty.",
+        differs_from_paper="the order is by the student's own NLL; the paper's labels by ChatGPT are absent",
         weighs=True,
     ),
 }

@@ -20,7 +20,7 @@ MASKED = "eager", "sdpa"  # implementations of attention that take any mask
 
 @contextmanager
 def pairs_read_once(model) -> Iterator[None]:
-    """Meanwhile the model takes batches of pairs alone, n chosen and then n rejected, padded on the right."""
+    """Within this context the model takes batches of pairs alone, n chosen and then n rejected, padded on the right."""
     backbone = model.get_base_model().base_model
     if not sees_what_a_mask_says(backbone):
         yield
@@ -44,22 +44,33 @@ def pairs_read_once(model) -> Iterator[None]:
 
 
 def sees_what_a_mask_says(backbone) -> bool:
-    """Not so where a layer has a mask of its own or needs none, or where positions are not given."""
+    """False if a layer has a mask of its own or needs none, or if positions are not given."""
     masked = backbone.config._attn_implementation in MASKED and attends_to_all(backbone.config)
     return masked and "position_ids" in signature(backbone.forward).parameters
 
 
 def as_single_rows(ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(2n, k) ids and (2n,) lengths -> (n, m) ids, (n, m) positions, (n, m, m) which tokens each one sees, and (2n, k)
-    where the tokens of the old rows are in the new ones."""
-    (chosen, rejected), (first, second) = ids.chunk(2), lengths[:, None].chunk(2)
+    where the tokens of the old rows are in the new ones.
+
+    Of the pair P Q a b and P Q c, which begin alike with two tokens, the new row, its positions, and where c went:
+
+        P Q a b c        0 1 2 3 2        c sees P, Q and itself; the old rows' tokens are at 0 1 2 3 and 0 1 4
+
+    All rows at once, as tensors: this is in every forward pass of a training, and a loop over rows and tokens would
+    cost what sharing the prompt saves. tests/test_shared_prompts.py holds it to two rows read apart.
+    """
+    (chosen, rejected), (chosen_length, rejected_length) = ids.chunk(2), lengths[:, None].chunk(2)
     old = torch.arange(ids.size(1), device=ids.device)
-    same = ((chosen == rejected) & (old < torch.minimum(first, second))).cumprod(1).sum(1, keepdim=True)
-    at = torch.cat([old.expand(len(chosen), -1), torch.where(old < same, old, old + first - same)])
-    new = torch.arange(int((first + second - same).max()), device=ids.device)
-    later = new >= first  # the rejected one's own
-    positions = torch.where(later, new - first + same, new)
+    alike = (chosen == rejected) & (old < torch.minimum(chosen_length, rejected_length))
+    shared = alike.cumprod(1).sum(1, keepdim=True)  # (n, 1) tokens from the beginning
+    moved = torch.where(old < shared, old, old + chosen_length - shared)  # where the rejected one's tokens go
+    new = torch.arange(int((chosen_length + rejected_length - shared).max()), device=ids.device)
+    is_rejected = new >= chosen_length  # the rejected one's own
+    positions = torch.where(is_rejected, new - chosen_length + shared, new)
     inside = positions.clamp(max=ids.size(1) - 1)
-    tokens = torch.where(later, rejected.gather(1, inside), chosen.gather(1, inside))
-    hidden = later[:, :, None] & ((new >= same) & ~later)[:, None, :]
-    return tokens, positions, (new[:, None] >= new) & ~hidden, at.clamp(max=len(new) - 1)
+    tokens = torch.where(is_rejected, rejected.gather(1, inside), chosen.gather(1, inside))
+    is_chosen = (new >= shared) & ~is_rejected  # the chosen one's own
+    hidden = is_rejected[:, :, None] & is_chosen[:, None, :]
+    at = torch.cat([old.expand(len(chosen), -1), moved]).clamp(max=len(new) - 1)
+    return tokens, positions, (new[:, None] >= new) & ~hidden, at

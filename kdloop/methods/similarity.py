@@ -1,6 +1,6 @@
 """Hidden states: bring the student's features at the completion's positions close to a teacher's.
 
-    L = mean over mapped layers of D(f_T, W f_S)                               survey Eq. 11 and Table 2
+    L = mean over mapped layers of D(f_T, W f_S) + NLL(y)        survey Eq. 11 and Table 2; FitNets, Romero et al. 2015
 
 The student's layer i is held to the teacher's floor(i L_T / L_S). Where the widths differ, W is a linear projection,
 learned beside the adapter and thrown away afterwards; else the identity. The label's NLL keeps the head in step.
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from kdloop.methods import losses
-from kdloop.methods.divergence import Teacher, load, usable
+from kdloop.methods.divergence import TO_READ, Teacher, load, usable
 from kdloop.methods.lora import Method, OnStep, Plan, no_teacher
 from kdloop.methods.objective import Sequence, bare, fit, forward, sequence
 from kdloop.pairs import Example
@@ -65,13 +65,17 @@ def train(
 
 
 def hidden(distance, equation: str, when: str) -> Method:
-    needs, paper = (
-        "a teacher with the student's vocabulary, and completions to read",
-        "survey Table 2; TED (Liang et al. 2023)",
-    )
-    loss = f"mean over layers of {equation} + NLL(y)"
     return Method(
-        usable, partial(train, distance=distance), needs, loss, paper, "every layer, weight 1", when, lacks=no_teacher
+        usable,
+        partial(train, distance=distance),
+        needs=TO_READ,
+        loss=f"mean over layers of {equation} + NLL(y)",
+        paper="survey Table 2; Romero et al. 2015 (FitNets)",
+        defaults="every layer, weight 1; W learned where the widths differ, else the identity",
+        when=when,
+        differs_from_paper="all layers in place of one hint layer, and in one stage with the labels; a distance of "
+        "its own in place of the squared one. TED's task-aware filters are absent",
+        lacks=no_teacher,
     )
 
 

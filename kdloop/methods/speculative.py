@@ -1,16 +1,18 @@
 """Speculative knowledge distillation: the student writes, and the teacher replaces what it would never have said.
 
-For each position y ~ pi; where y is outside the teacher's top k, y ~ the teacher's top k instead; then D(p_T, p_S) on
-what came of it. k = the vocabulary is on-policy distillation, k = 1 nearly the teacher's own text.
+For each position y ~ pi; where y is outside the teacher's top k, y ~ the teacher instead; then D(p_T, p_S) on the
+result. k = the vocabulary is on-policy distillation, k = 1 nearly the teacher's own text.
 """
 
 from collections.abc import Collection
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from kdloop.methods.divergence import FORWARD_KL, Draw, Teacher, white_box
-from kdloop.methods.lora import Plan
+from kdloop.methods import losses
+from kdloop.methods.divergence import TEACHER, Draw, Teacher, any_prompt, plain, train
+from kdloop.methods.lora import Method, Plan, no_teacher
 from kdloop.methods.objective import Numbers, sample
 
 
@@ -43,18 +45,20 @@ def accepted(draft: list[int], teacher: Tensor, top_k: int) -> list[int]:
     if all(fits):
         return draft
     first = fits.index(False)
-    drawn = torch.multinomial(teacher[first, likely[first]].softmax(-1), 1)
-    return [*draft[:first], likely[first, drawn].item()]
+    drawn = torch.multinomial(teacher[first].softmax(-1), 1)
+    return [*draft[:first], drawn.item()]
 
 
 METHODS = {
-    "speculative_kd": white_box(
-        FORWARD_KL,
-        "E_y[KL(p | q)], y by the student, tokens outside the teacher's top k by the teacher",
-        "Xu et al. 2024 (2410.11325)",
-        "As on_policy_kl, with a student whose own samples are too poor to learn from.",
-        "k 25",
-        on_policy=1,
-        draw=interleaved,
+    "speculative_kd": Method(
+        any_prompt,
+        partial(train, loss=plain(losses.forward_kl), on_policy=1, draw=interleaved),
+        f"{TEACHER}, and prompts alone",
+        loss="E_y[KL(p | q)], y by the student, tokens outside the teacher's top k by the teacher",
+        paper="Xu et al. 2024 (2410.11325)",
+        defaults="k 25",
+        when="As on_policy_kl, with a student whose own samples are too poor to learn from.",
+        differs_from_paper="forward KL is one of the paper's choices; no supervised training before",
+        lacks=no_teacher,
     ),
 }

@@ -34,7 +34,7 @@ def rows(tokenizer, examples: list[Example], plan: Plan) -> list[dict]:
 
 
 def objective(loss):
-    """`loss(teacher logits, student logits, targets, progress)` -> (n,), over the positions of the completions."""
+    """The mean of `loss(teacher logits, student logits, targets, progress)`, (n,), over the completions' positions."""
 
     def of_rows(model, rows: list[dict], progress: float):
         logits, targets = completion_logits(model, [r["sequences"][0] for r in rows])

@@ -21,6 +21,7 @@ from scipy.special import expit, log_expit, logsumexp
 from kdloop.pairs import Example, relative_weights, trusted
 from kdloop.raters.features import SURFACE, embed, surface
 from storage import people
+from storage.conversations import Message, transcript
 
 EMBEDDING_DIMENSIONS = 16
 PRIOR_SCALES = (0.05, 0.15, 0.5, 1.5)  # standard deviations of a standardised weight that are tried
@@ -71,9 +72,9 @@ class PreferenceModel:
     def scores(self, prompts: list[str], completions: list[tuple[str, bool]]) -> np.ndarray:
         return self.features(prompts, completions) @ self.weights
 
-    def reward(self, prompt: str, completion: str) -> float:
-        """The score of one completion that its author ended."""
-        return float(self.scores([prompt], [(completion, True)])[0])
+    def reward(self, prompt: list[Message], text: str, finished: bool) -> float:
+        """The score of one completion; `finished` says whether its author ended it."""
+        return float(self.scores([transcript(prompt)], [(text, finished)])[0])
 
     def features(self, prompts: list[str], completions: list[tuple[str, bool]]) -> np.ndarray:
         return (raw(prompts, completions, self.axes) - self.centre) / self.scale

@@ -8,8 +8,10 @@ early_stop                     whether a training ends where its direction has s
 select                         which examples, where there are more: one of SELECTIONS; else the newest
 start                          where training starts: champion, base, or auto (selection.py)
 strength                       how far of the way that the trust region allows: 0.5 is half-baked (Prompt Baking)
+anchor                         weight of NLL(chosen) beside the loss of dpo and its relatives; 0 is the papers' loss
 """
 
+import math
 import tomllib
 from dataclasses import asdict, dataclass
 from inspect import signature
@@ -39,6 +41,7 @@ class Recipe:
     early_stop: bool = False
     start: str = "auto"
     strength: float = 1.0  # above 0, up to 1
+    anchor: float = 4.0  # 0 or more; methods/lora.py has the same
     select: str = ""  # "" is the newest first; else one of SELECTIONS
 
     def __post_init__(self):
@@ -48,6 +51,8 @@ class Recipe:
             raise ValueError(f"Recipe {self.name}: start {self.start!r}; one of {', '.join(STARTS)}")
         if not 0 < self.strength <= 1:
             raise ValueError(f"Recipe {self.name}: strength {self.strength}; above 0, up to 1")
+        if not 0 <= self.anchor < math.inf:
+            raise ValueError(f"Recipe {self.name}: anchor {self.anchor}; 0 or more")
         if self.select and self.select not in SELECTIONS:
             raise ValueError(f"Recipe {self.name}: select {self.select!r}; one of {', '.join(SELECTIONS)}")
         packs.load(self.pack)
@@ -57,20 +62,35 @@ class Recipe:
 
 
 def wrong_with(step: dict) -> str:
-    """What is wrong with a [[knowledge]] table: an unknown source, option, template or kind of value; or ""."""
-    name, options = step.get("source"), {k: v for k, v in step.items() if k != "source"}
+    """What is wrong with a [[knowledge]] table: an unknown source, option, template or kind of value; or "".
+
+    The options are the source's own parameters, and their kinds those of the defaults: a source is one function, and a
+    second list of its options would have to be kept in step with it.
+    """
+    name = step.get("source")
     if name not in KNOWLEDGE:
         return f"no knowledge source {name!r}; there are {', '.join(KNOWLEDGE)}"
-    known = {k: p.default for k, p in list(signature(KNOWLEDGE[name]).parameters.items())[2:]}  # after means, tasks
-    for option, value in options.items():
-        if option not in known:
-            return f"{name} has no option {option!r}; there are {', '.join(known) or 'none'}"
+    _, _, *parameters = signature(KNOWLEDGE[name]).parameters.values()  # after means and tasks
+    defaults = {p.name: p.default for p in parameters}
+    for option, value in step.items():
+        if option == "source":
+            continue
+        if option not in defaults:
+            return f"{name} has no option {option!r}; there are {', '.join(defaults) or 'none'}"
         if option == "template" and value not in TEMPLATES:
             return f"{name} has no template {value!r}; there are {', '.join(TEMPLATES)}"
-        kinds = {float: (int, float), tuple: (list, tuple)}.get(type(known[option]), type(known[option]))
-        if not isinstance(value, kinds) or isinstance(value, bool):
-            return f"{name}'s {option} = {value!r}, wanted something like {known[option]!r}"
+        if not alike(value, defaults[option]):
+            return f"{name}'s {option} = {value!r}, wanted something like {defaults[option]!r}"
     return ""
+
+
+def alike(value: object, default: object) -> bool:
+    """Is it of the default's kind? TOML has no tuples, and writes 1 for 1.0."""
+    if isinstance(value, bool):
+        return False
+    if isinstance(default, float):
+        return isinstance(value, (int, float))
+    return isinstance(value, (list, tuple)) if isinstance(default, tuple) else isinstance(value, type(default))
 
 
 VOTES = Recipe(
