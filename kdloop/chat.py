@@ -4,6 +4,7 @@ The rows exist before the first token and get their end state in `finally`, so a
 and an error never becomes a completion.
 """
 
+import re
 import secrets
 import time
 from collections.abc import Iterator
@@ -20,12 +21,14 @@ from storage.checkpoints import Checkpoint
 from storage.conversations import Completion, Message, Turn, as_prompt
 
 MAX_CHARACTERS = 8000
+BLANK_LINES = re.compile(r"\A(?:[^\S\n]*\n)+")
 
 
 @dataclass(frozen=True)
 class Reply:
     """A completion as it grows; `status` is open until the last one."""
 
+    conversation_id: str
     turn_id: str
     completion_id: str
     text: str
@@ -34,26 +37,28 @@ class Reply:
 
 
 def messages(db: Path, conversation_id: str, person: str) -> list[Message]:
-    """The conversation so far, as the model sees it."""
+    """The conversation so far, as the model sees it: without what another page of the person still waits for."""
     out = []
     for turn, completion in conversations.history(db, conversation_id, person):
-        out += [turn.prompt[-1], {"role": "assistant", "content": completion.text}]
+        if completion.status != "open":
+            out += [turn.prompt[-1], {"role": "assistant", "content": completion.text}]
     return out
 
 
 def say(
-    settings: Settings, serving: Serving, conversation_id: str, person: str, text: str, stop: Event
+    settings: Settings, serving: Serving, conversation_id: str | None, person: str, text: str, stop: Event
 ) -> Iterator[Reply]:
-    """Add a user message and stream the student's completion. `stop` ends it early; what was said is kept."""
+    """Add a user message, to a new conversation where there is none, and stream the student's completion. `stop` ends
+    it early; what was said is kept."""
     engine, checkpoint = serving.current()
     turn = add_message(settings, engine, conversation_id, person, text)
     yield from stream(settings, engine, checkpoint, turn, stop)
 
 
 def say_twice(
-    settings: Settings, serving: Serving, conversation_id: str, person: str, text: str, stop: Event
+    settings: Settings, serving: Serving, conversation_id: str | None, person: str, text: str, stop: Event
 ) -> Iterator[tuple[Reply, Reply]]:
-    """Add a user message and stream two completions of it, to choose from."""
+    """Add a user message, as `say` does, and stream two completions of it, to choose from."""
     engine, checkpoint = serving.current()
     turn = add_message(settings, engine, conversation_id, person, text)
     yield from in_step([stream(settings, engine, checkpoint, turn, stop) for _ in range(2)])
@@ -73,19 +78,22 @@ def is_time_to_compare(settings: Settings, person: str) -> bool:
     return every > 0 and (conversations.count_turns(settings.db, person) + 1) % every == 0
 
 
-def add_message(settings: Settings, engine, conversation_id: str, person: str, text: str) -> Turn:
-    """The new turn. Raises ValueError for an empty or over-long message, before anything is recorded."""
+def add_message(settings: Settings, engine, conversation_id: str | None, person: str, text: str) -> Turn:
+    """The new turn. Raises ValueError for an empty or over-long message, before anything is recorded, a new
+    conversation neither."""
     text = worth_answering(text)
-    past = messages(settings.db, conversation_id, person)
+    past = messages(settings.db, conversation_id, person) if conversation_id else []
     prompt = Template.of(engine.tokenizer).fit(
         [*past, *as_prompt(text)], settings.context_tokens, current(settings).max_tokens
     )
+    conversation_id = conversation_id or conversations.start_conversation(settings.db, person, text)
     return conversations.add_turn(settings.db, conversation_id, prompt)
 
 
 def worth_answering(text: str) -> str:
-    """The message without white space around it. Raises ValueError where it is empty or over-long."""
-    text = str(text or "").strip()
+    """The message without empty lines before it and white space after it; the first line's indent may be code's.
+    Raises ValueError where it is empty or over-long."""
+    text = BLANK_LINES.sub("", str(text or "").rstrip())
     if not text:
         raise ValueError("Type a message first")
     if len(text) > MAX_CHARACTERS:
@@ -93,13 +101,19 @@ def worth_answering(text: str) -> str:
     return text
 
 
-def retry(settings: Settings, serving: Serving, conversation_id: str, person: str, stop: Event) -> Iterator[Reply]:
-    """Another completion of the last turn; the former one stays, to be compared with."""
-    last = conversations.last_turn(settings.db, conversation_id, person)
-    if last is None:
-        raise ValueError("Nothing to try again yet: type a message first")
+def retry(settings: Settings, serving: Serving, completion_id: str, person: str, stop: Event) -> Iterator[Reply]:
+    """Another completion of the turn that `completion_id` completes; the former one stays, to be compared with.
+
+    Raises ValueError unless that turn is the conversation's last: what came after it was said to the former one.
+    """
+    former = conversations.completion(settings.db, completion_id, person)
+    if former.status == "open":
+        raise ValueError("This answer is still being written: stop it first")
+    turn = conversations.turn(settings.db, former.turn_id)
+    if not conversations.is_last(settings.db, turn):
+        raise ValueError("This conversation went on elsewhere: open it again from the sidebar")
     engine, checkpoint = serving.current()
-    yield from stream(settings, engine, checkpoint, last[0], stop)
+    yield from stream(settings, engine, checkpoint, turn, stop)
 
 
 def stream(settings: Settings, engine, checkpoint: Checkpoint, turn: Turn, stop: Event) -> Iterator[Reply]:
@@ -115,14 +129,14 @@ def stream(settings: Settings, engine, checkpoint: Checkpoint, turn: Turn, stop:
     text, end = "", {"status": "failed"}
     begun = time.monotonic()
     try:
-        yield Reply(turn.id, id, "", "open", checkpoint)
+        yield Reply(turn.conversation_id, turn.id, id, "", "open", checkpoint)
         for piece in engine.stream(turn.prompt, sampling, seed, stop):
             if isinstance(piece, Sample):
                 text, end = piece.text, timings(piece)
-                yield Reply(turn.id, id, text, piece.status, checkpoint)
+                yield Reply(turn.conversation_id, turn.id, id, text, piece.status, checkpoint)
             else:
                 text = piece
-                yield Reply(turn.id, id, text, "open", checkpoint)
+                yield Reply(turn.conversation_id, turn.id, id, text, "open", checkpoint)
     except GeneratorExit:  # the person pressed Stop or left the page
         end = {"status": "stopped", "seconds": time.monotonic() - begun}
         raise

@@ -27,7 +27,7 @@ ENDED = ("finished", "cut")
 
 
 def say(
-    settings: Settings, serving: Serving, conversation_id: str, person: str, text: str, stop: Event
+    settings: Settings, serving: Serving, conversation_id: str | None, person: str, text: str, stop: Event
 ) -> Iterator[Reply]:
     """As chat.say; then, where the student is not sure enough, a teacher's completion in place of its own."""
     engine, _ = serving.current()
@@ -35,8 +35,7 @@ def say(
         yield reply
     teachers = asked_for(settings)
     if teachers and reply.status in ENDED and reply.text:
-        turn, _ = conversations.last_turn(settings.db, conversation_id, person)
-        yield from instead(settings, teachers, engine, turn, reply)
+        yield from instead(settings, teachers, engine, conversations.turn(settings.db, reply.turn_id), reply)
 
 
 def asked_for(settings: Settings) -> Teachers | None:

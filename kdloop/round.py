@@ -144,7 +144,7 @@ def people_said(split: Split) -> list[Example]:
 def refuse(db, round: Round, split: Split, reason: str, at: str = "eliciting") -> None:
     """No candidate: what there is cannot be learned from, or could not be judged."""
     verdict = {"passed": False, "reason": f"Rejected before training: {reason}", "n": 0, "guards": {}}
-    record_rows(db, round, split.train, split)  # read and found wanting: the same votes must not start a round again
+    record_rows(db, round, split.train, split)
     rounds.advance(db, round.id, at, verdict=verdict, counts=counts(split, [], {}))
     rounds.finish_round(db, round.id, "rejected")
 

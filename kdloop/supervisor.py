@@ -4,6 +4,7 @@ A round starts when enough new votes are there, when nobody has chatted for a wh
 cancel, by timeout, or by its process dying; whichever it is, the champion goes on serving.
 """
 
+import math
 import os
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from storage.rounds import Round, RoundRunning
 from storage.snapshots import DamagedSnapshot, open_target, owed, renew, take
 
 TICK_SECONDS = 1.0
+MORE = 4  # one in so many of the votes that start a round has to be new after a refusal
 RETRY_MINUTES = 10  # after a failed or cancelled round, before one starts by itself; doubles with each in a row
 
 
@@ -42,6 +44,7 @@ class Supervisor:
         self.thread: Thread | None = None
         self.streaming, self.pace = 0, Lock()  # replies under way
         self.saving, self.renew_at = Lock(), 0.0
+        self.tried = feedback.count_votes(settings.db)[1]  # new votes that were there when the last round began
 
     def start(
         self, requested: str = "auto", *, started_by: str = "hand", seed: int | None = None, recipe: dict | None = None
@@ -49,6 +52,7 @@ class Supervisor:
         """Queue a round and spawn its process; `recipe` as of Recipe.as_dict. Raises RoundRunning while there is
         one."""
         with self.lock:
+            tried = feedback.count_votes(self.settings.db)[1]
             self.round = rounds.start_round(
                 self.settings.db,
                 requested=requested,
@@ -63,7 +67,7 @@ class Supervisor:
                 rounds.finish_round(self.settings.db, self.round.id, "failed", error=f"No process for it: {error}")
                 rounds.release_lease(self.settings.db, self.owner)
                 raise
-            self.stopwatch, self.child = Stopwatch(), child
+            self.stopwatch, self.child, self.tried = Stopwatch(), child, tried
             return self.round
 
     def spawn(self, round: Round) -> subprocess.Popen:
@@ -188,13 +192,28 @@ class Supervisor:
         if not new or self.resting():
             return None
         settings = current(self.settings)
-        if settings.round_votes and new >= settings.round_votes:
+        if settings.round_votes and new >= self.starts_at():
             return "votes"
         idle = time.monotonic() - self.last_turn
-        if settings.idle_minutes and idle > 60 * settings.idle_minutes:
+        if settings.idle_minutes and idle > 60 * settings.idle_minutes and (new > self.tried or not self.refused()):
             self.last_turn = time.monotonic()
             return "idle"
         return None
+
+    def starts_at(self) -> int:
+        """How many new votes start a round; 0 where votes start none.
+
+        A round that was refused before it trained has used no vote up: they all stay new. The same votes would be
+        refused again, so the next round starts by itself only once a quarter of `round_votes` more have come (when
+        nobody chats: once one more has), which bring what was missing or do not. By hand it may start at any time.
+        """
+        at = current(self.settings).round_votes
+        return max(at, self.tried + math.ceil(at / MORE)) if at and self.refused() else at
+
+    def refused(self) -> bool:
+        """Did the last round end before it trained anything?"""
+        last = next(iter(rounds.list_rounds(self.settings.db, 1)), None)
+        return bool(last) and last.status == "rejected" and last.candidate_id is None
 
     def resting(self) -> bool:
         """A round that failed or was cancelled leaves its votes unread: without a rest they would start it again."""

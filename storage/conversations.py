@@ -5,11 +5,13 @@ the student, the checkpoint that answered.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from storage.database import connect, insert, new_id, now, transaction, update
 from storage.split import is_held_out
+from storage.words import searchable
 
 Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}, as TRL takes it
 
@@ -28,9 +30,11 @@ def transcript(prompt: list[Message]) -> str:
     return "\n\n".join(f"{SPEAKERS.get(m['role'], m['role'])}: {m['content']}" for m in prompt)
 
 
-CHOSEN = (
-    "exists (select 1 from feedback f where f.chosen_id = completions.id and f.channel = 'choice' "
-    "and f.source = 'human' and f.score is null and f.retracted_at is null)"
+CURRENT = (  # of a turn t: its newest completion, or the one that a person chose over that
+    "with newest as (select id from completions where turn_id = t.id and author <> 'human' and status <> 'failed' "
+    "order by rowid desc limit 1) select coalesce((select f.chosen_id from feedback f where f.rejected_id = newest.id "
+    "and f.turn_id = t.id and f.channel = 'choice' and f.source = 'human' and f.score is null "
+    "and f.retracted_at is null and f.chosen_id is not null order by f.rowid desc limit 1), newest.id) from newest"
 )
 COMPLETION = "k.id, k.turn_id, k.author, k.checkpoint_id, k.text, k.status, k.name, k.licence, k.restricted"
 
@@ -128,16 +132,16 @@ def turn(db: Path, id: str) -> Turn:
 
 
 def history(db: Path, conversation_id: str, person: str) -> list[tuple[Turn, Completion]]:
-    """The turns of a conversation in order, each with the completion that the person chose, or else the last (a
-    teacher's, where one answered instead of the student); failed ones are left out."""
+    """The turns of a conversation in order, each with its current completion: the newest (the last retry, or a
+    teacher's that came instead of the student's), unless a person chose another one over it. Failed ones are left
+    out."""
     with connect(db) as c:
         mine = "select 1 from conversations where id = ? and person = ? and kind = 'chat'"
         if not c.execute(mine, [conversation_id, person]).fetchone():
             raise UnknownRow(f"No conversation {conversation_id!r} of yours: start a new one")
         rows = c.execute(
-            f"select t.id, t.conversation_id, t.prompt, {COMPLETION} from turns t join completions k on k.id = "
-            "(select id from completions where turn_id = t.id and author <> 'human' and status <> 'failed' "
-            f" order by {CHOSEN} desc, created_at desc, rowid desc limit 1) "
+            f"select t.id, t.conversation_id, t.prompt, {COMPLETION} from turns t "
+            f"join completions k on k.id = ({CURRENT}) "
             "where t.conversation_id = ? order by t.position",
             [conversation_id],
         ).fetchall()
@@ -145,15 +149,16 @@ def history(db: Path, conversation_id: str, person: str) -> list[tuple[Turn, Com
 
 
 def find_conversations(db: Path, person: str, search: str = "", limit: int = 40) -> list[tuple[str, str]]:
-    """(id, title) of a person's chats that hold a turn, newest first; `search` looks in titles and messages."""
-    pattern = "%" + search.strip().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
+    """(id, title) of a person's chats that hold a turn, newest first; `search` looks in titles and in what was said,
+    whatever its case and however its letters are encoded (see storage.words)."""
     with connect(db) as c:
         rows = c.execute(
             "select v.id, v.title from conversations v where v.person = ?1 and v.kind = 'chat' and exists "
-            "(select 1 from turns t left join completions k on k.turn_id = t.id where t.conversation_id = v.id "
-            " and (v.title like ?2 escape '\\' or t.prompt like ?2 escape '\\' or k.text like ?2 escape '\\')) "
+            "(select 1 from turns t where t.conversation_id = v.id and (?2 = '' or instr(searchable(v.title), ?2) "
+            " or instr(searchable(json_extract(t.prompt, '$[#-1].content')), ?2) or exists "
+            " (select 1 from completions k where k.turn_id = t.id and instr(searchable(k.text), ?2)))) "
             "order by v.rowid desc limit ?3",
-            [person, pattern, limit],
+            [person, searchable(search), limit],
         ).fetchall()
     return [tuple(r) for r in rows]
 
@@ -164,8 +169,17 @@ def count_turns(db: Path, person: str) -> int:
         return c.execute(query, [person]).fetchone()[0]
 
 
-def last_turn(db: Path, conversation_id: str, person: str) -> tuple[Turn, Completion] | None:
-    return next(reversed(history(db, conversation_id, person)), None)
+def is_last(db: Path, turn: Turn) -> bool:
+    """Has the conversation not gone on since?"""
+    with connect(db) as c:
+        query = "select id from turns where conversation_id = ? order by position desc limit 1"
+        return c.execute(query, [turn.conversation_id]).fetchone()[0] == turn.id
+
+
+def statuses(db: Path, completion_ids: Iterable[str]) -> list[str]:
+    with connect(db) as c:
+        query = "select status from completions where id in (select value from json_each(?))"
+        return [r[0] for r in c.execute(query, [json.dumps(list(completion_ids))])]
 
 
 def close_open_completions(db: Path) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Lock
 
 from storage.migrations import MIGRATIONS
+from storage.words import searchable
 
 DatabaseError = sqlite3.Error
 BUSY_SECONDS = 15
@@ -108,6 +109,7 @@ def forget(path: Path) -> None:
 def opened(path: Path) -> sqlite3.Connection:
     c = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     c.row_factory = sqlite3.Row  # isolation_level None: we write BEGIN ourselves
+    c.create_function("searchable", 1, searchable, deterministic=True)
     c.execute("pragma foreign_keys = on")
     c.execute("pragma synchronous = normal")
     return c

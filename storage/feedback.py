@@ -149,7 +149,8 @@ def thumbs(db: Path, rater: str, conversation_id: str) -> dict[str, bool]:
 
 
 def count_votes(db: Path) -> tuple[int, int]:
-    """(people's votes that stand, those among them that came after the last finished round began)."""
+    """(people's votes that stand, those among them that came after the last round that trained a candidate began): what
+    was refused before training leaves its votes new (kdloop.supervisor says when they start a round again)."""
     with connect(db) as c:
         return tuple(
             c.execute(

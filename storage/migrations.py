@@ -237,6 +237,21 @@ def forget_gateways(c: sqlite3.Connection) -> None:
     )
 
 
+def refusals_use_nothing(c: sqlite3.Connection) -> None:
+    """A round that ended without a candidate has learned nothing: the votes that it read stay new."""
+    c.execute("drop trigger round_uses_feedback")
+    c.execute(
+        "create trigger round_uses_feedback after update of status on rounds "
+        "when new.status in ('promoted', 'rejected') and new.candidate_id is not null begin "
+        "update feedback set used = 1 where used = 0 and seen_by = new.id; end"
+    )
+    c.execute(
+        "update feedback set used = 0 where used = 1 and created_at > "
+        "(select coalesce(max(created_at), '') from rounds "
+        "where status in ('promoted', 'rejected') and candidate_id is not null)"
+    )
+
+
 MIGRATIONS = [
     m001_initial,
     m002_raters_and_audit,
@@ -251,4 +266,5 @@ MIGRATIONS = [
     order_without_clock,
     split_columns,
     forget_gateways,
+    refusals_use_nothing,
 ]  # append only; `pragma user_version` counts those that were applied

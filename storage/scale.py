@@ -3,8 +3,8 @@
 An index for every question that a page asks, and small tables of counts instead of scans: votes by hour and by rater,
 and duels by who met whom. Triggers keep the counts, so that whatever adds, retracts or erases feedback cannot forget
 them.
-`used`: the row was there when a round that has finished began (whether or not that round trained on it: what it left
-out would else start rounds for ever); `seen_by`: the last round that began when the row was there; `chosen_by`,
+`used`: the row was there when a round that trained a candidate began (whether or not that round trained on it: what
+it left out would else start rounds for ever); `seen_by`: the last round that began when the row was there; `chosen_by`,
 `rejected_by`: the checkpoints that wrote the two completions, kept in the row because an erasure deletes the
 completions first. `disputed`: how many people have chosen what an AI rater rejected; the queue of the Teach tab is read
 in the order of an index on it.

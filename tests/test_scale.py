@@ -15,7 +15,7 @@ from storage.migrations import MIGRATIONS
 
 RECOUNT = """
 select count(*), count(*) filter (where created_at > coalesce(
-  (select max(created_at) from rounds where status in ('promoted', 'rejected')), ''))
+  (select max(created_at) from rounds where status in ('promoted', 'rejected') and candidate_id is not null), ''))
 from feedback where source = 'human' and retracted_at is null
 and rater not in (select person from raters where weight = 0)"""
 REDUEL = """
@@ -58,11 +58,11 @@ def test_counts_follow_votes_undo_rounds_and_erasure(db):
     for step in range(200):
         person, left, right = draw.choice(asked)
         kind = draw.random()
-        if step in (60, 120, 180):
-            a_round_ends(db, "rejected" if step == 120 else "promoted")
+        if step in (60, 120, 150, 180):
+            a_round_ends(db, "rejected" if step in (120, 150) else "promoted", None if step == 150 else ids[1])
         elif step in (80, 140):
             people.set_weight(db, "person 3", 0 if step == 80 else 1)
-        elif step == 150:
+        elif step == 155:
             people.erase(db, "person 2")
             asked = [a for a in asked if a[0] != "person 2"]
         elif kind < 0.6:
@@ -83,11 +83,11 @@ def by_rater(db):
         return dict(map(tuple, c.execute(live)))
 
 
-def a_round_ends(db, end):
+def a_round_ends(db, end, candidate):
     """The scan tells a vote from before by its time: none is of the round's own millisecond."""
     time.sleep(0.005)
     round = rounds.start_round(db, requested="auto", seed=1, started_by="test", owner="me")
-    rounds.advance(db, round.id, end)
+    rounds.advance(db, round.id, end, candidate_id=candidate)
     rounds.release_lease(db, "me")
     time.sleep(0.005)
 
@@ -99,8 +99,12 @@ def test_an_older_database_gets_its_counts(tmp_path, monkeypatch):
     with transaction(db) as c:
         for i in range(6):
             add_old_vote(c, i, retracted=i == 5)
-        c.execute("insert into rounds (id, status, requested, base_id, seed, started_by, created_at) "
-                  "values (1, 'promoted', 'auto', 1, 1, 'test', '2026-01-31T15:00')")  # fmt: skip
+        for id, end, candidate, minute in ((1, "promoted", 1, 0), (2, "rejected", None, 3)):
+            c.execute(
+                "insert into rounds (id, status, requested, base_id, candidate_id, seed, started_by, created_at) "
+                "values (?, ?, 'auto', 1, ?, 1, 'test', ?)",
+                [id, end, candidate, f"2026-01-31T15:0{minute}"],
+            )
     monkeypatch.undo()
     open_database(db)
     assert feedback.count_votes(db) == (5, 4) == recounted(db)[0]
@@ -122,6 +126,7 @@ PAGE = {
     "the header's votes": lambda db, k: feedback.count_votes(db),
     "a conversation": lambda db, k: conversations.history(db, k["conversation"], "person 0"),
     "its thumbs": lambda db, k: feedback.thumbs(db, "person 0", k["conversation"]),
+    "a search": lambda db, k: conversations.find_conversations(db, "person 0", "Ärger"),
     "past conversations": lambda db, k: conversations.find_conversations(db, "person 0"),
     "a completion": lambda db, k: conversations.completion(db, k["completion"], "person 0"),
     "a vote": lambda db, k: collect.thumb(db, "person 0", k["completion"], True),

@@ -8,6 +8,7 @@ import pytest
 
 from kdloop.settings import Settings
 from kdloop.ui import rating, session, sidebar
+from kdloop.ui.transcript import exchange
 from storage import checkpoints, conversations
 from storage.conversations import as_prompt
 from storage.database import open_database
@@ -107,12 +108,12 @@ def test_copies_searches_and_undo_have_a_pace_too(tmp_path):
     settings = Settings(home=tmp_path)
     checkpoints.ensure_base(open_database(settings.db))
     turn = conversations.add_turn(settings.db, conversations.start_conversation(settings.db, "carl"), as_prompt("x"))
-    conversations.add_completion(settings.db, turn.id, "student", text="y", checkpoint_id=1)
-    state = {"person": "carl", "conversation": turn.conversation_id}
+    id = conversations.add_completion(settings.db, turn.id, "student", text="y", checkpoint_id=1)
+    state, page = {"person": "carl", "conversation": turn.conversation_id}, exchange("x", "y", id)
     for act, what in (
         (lambda: sidebar.download(settings, state), "downloads"),
         (lambda: sidebar.titles(settings, "x", state), "searches"),
-        (lambda: rating.undo(settings, state), "votes"),
+        (lambda: rating.undo(settings, page, state), "votes"),
     ):
         for _ in range(session.a_minute(settings, what)):
             act()

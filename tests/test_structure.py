@@ -16,6 +16,7 @@ ORDER = [
     "student",
     "packs",
     "pairs",
+    "readiness",
     "cards",
     "exports",
     "confidence",

@@ -92,7 +92,7 @@ def live(settings):
 def test_undo_takes_back_a_vote_whose_pair_does_not_come_again(lesson):
     settings, state = lesson
     first = state["teach"][0]
-    out = teach.vote(settings, "left", state)
+    out = teach.vote(settings, "left", first, state)
     assert out[-1] is state and state["teach"][0] != first and live(settings) == [("choice", "human")]
     teach.undo(settings, state)
     assert live(settings) == [] and state["teach"][0] != first, "what the AI chose was told"
@@ -103,15 +103,26 @@ def test_undo_takes_back_a_vote_whose_pair_does_not_come_again(lesson):
 def test_undo_takes_back_a_better_answer_whose_pair_comes_again(lesson):
     settings, state = lesson
     first = state["teach"][0]
-    teach.fix(settings, "A better answer.", state)
+    teach.fix(settings, "A better answer.", first, state)
     assert live(settings) == [("edit", "human")] and state["teach"][0] != first
     teach.undo(settings, state)
     assert live(settings) == [] and state["teach"][0] == first
 
 
+def test_a_second_vote_before_the_page_shows_the_next_pair_is_no_vote_on_that(lesson):
+    settings, state = lesson
+    first = state["teach"][0]
+    teach.vote(settings, "left", first, state)
+    following = state["teach"]
+    for act in (lambda: teach.vote(settings, "right", first, state), lambda: teach.fix(settings, "No.", first, state)):
+        with pytest.raises(gr.Error, match="has its vote"):
+            act()
+    assert live(settings) == [("choice", "human")] and state["teach"] == following
+
+
 def test_nobody_takes_back_what_another_person_said(lesson):
     settings, state = lesson
-    teach.vote(settings, "tie", state)
+    teach.vote(settings, "tie", state["teach"][0], state)
     with pytest.raises(gr.Error, match="No vote to take back"):
         teach.undo(settings, {"person": "bob", "taught": state["taught"]})
     assert live(settings) == [("choice", "human")]
@@ -120,7 +131,7 @@ def test_nobody_takes_back_what_another_person_said(lesson):
 def test_a_skipped_pair_waits_for_the_next_session(lesson):
     settings, state = lesson
     for _ in range(2):
-        teach.vote(settings, "skip", state)
+        teach.vote(settings, "skip", state["teach"][0], state)
     assert state["teach"] is None and live(settings) == [] and len(waiting(settings.db)) == 2
 
 

@@ -41,6 +41,7 @@ BY_TABLE = {  # texts that are looked up through a table, not written at the cal
     SETTLING,
     *rounds.HISTORY,
     *rounds.GUARDS,
+    *rounds.LEFT_OUT,
     *learning.JUDGED,
     *learning.STANDINGS,
     *learning.JUDGES,

@@ -22,13 +22,13 @@ from kdloop.methods import (
 )
 from kdloop.methods.lora import Method, NothingToLearn, Plan
 from kdloop.pairs import Example
+from kdloop.readiness import MIN_EXAMPLES
 
 FAMILIES = (sft, multi_turn, dpo, ranking, kto)  # people's feedback
 FAMILIES += (divergence, speculative, similarity, uld, economy)  # a teacher
 FAMILIES += (self_teaching, iterated, reinforcement)  # the student itself, a reward
 METHODS: dict[str, Method] = {name: method for family in FAMILIES for name, method in family.METHODS.items()}
 RENAMED = {"agents": "adapter_soup"}  # what old homes' settings, recipes and queued rounds may still ask for
-MIN_EXAMPLES = 8
 DISAGREEMENT = 0.2  # share of contradicted statements from where on a vote is taken with a grain of salt
 
 

@@ -11,7 +11,7 @@ import gradio as gr
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
 from kdloop.supervisor import Supervisor
-from kdloop.ui import admin, api, arena, chat, consent, learning, models, rounds, session, sidebar, teach
+from kdloop.ui import admin, api, arena, chat, consent, learning, models, prose, rounds, session, sidebar, teach
 from kdloop.ui.words import I18N, t
 
 CSS = """
@@ -21,6 +21,9 @@ footer button, footer a { color: var(--body-text-color) !important; }
 .placeholder { padding: 0 var(--spacing-xxl); }
 .kd-head { color: var(--body-text-color-subdued); font-size: var(--text-sm); }
 .kd-head p { margin: 0; }
+.kd-text { white-space: pre-wrap; overflow-wrap: anywhere; }
+.kd-text pre { margin: 0; white-space: pre-wrap; }
+.kd-mark { color: var(--body-text-color-subdued); font-weight: normal; font-style: normal; }
 .kd-lineage { overflow-x: auto; }
 .kd-lineage text { text-anchor: middle; font-size: 13px; }
 .kd-lineage .kd-small { font-size: 11px; fill: var(--body-text-color-subdued); }
@@ -104,9 +107,10 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor) -> gr.Bl
         tabs.select(watch, None, live["timer"], queue=False, **session.PRIVATE)
         demo.load(None, js=arena.KEYS)
         demo.load(None, js=ROLES)
+        demo.load(None, js=prose.SCRIPT)
         known = demo.load(session.loader(settings), who, [who, state], queue=False, **session.PRIVATE)
         listed = session.named(partial(sidebar.titles, settings, ""), "titles_at_start")
-        greeted = session.named(partial(chat.header, settings), "header_at_start")
+        greeted = session.named(partial(chat.header, settings, supervisor), "header_at_start")
         known.then(greeted, None, parts.head, queue=False, **session.PRIVATE)  # it says that the page is ready
         noticed = session.named(partial(consent.notice, settings), "notice")
         known.then(noticed, None, notice, queue=False, **session.PRIVATE)

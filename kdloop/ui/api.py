@@ -48,9 +48,7 @@ def ask(settings: Settings, serving: Serving, message: str) -> dict:
     """One message, one completion: {"text", "version", "status", "token"}; the token goes to /feedback."""
     person = f"api {secrets.token_hex(12)}"
     try:
-        message = chat.worth_answering(message)
-        conversation = conversations.start_conversation(settings.db, person, message)
-        *_, reply = chat.say(settings, serving, conversation, person, message, Event())
+        *_, reply = chat.say(settings, serving, None, person, message, Event())
     except ValueError as error:
         raise refusal(error) from error
     token = f"{person.removeprefix('api ')}.{reply.completion_id}"

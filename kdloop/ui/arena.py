@@ -76,11 +76,14 @@ def buttons(on: bool) -> list:
 
 
 def duel(settings: Settings, serving: Serving, supervisor: Supervisor, question: str, state: dict):
+    if state.get("duelling"):
+        raise refused("The duel before this one is still being written")
     me, stop = paced(settings, state, "messages"), Event()
-    state.update(duel=None, voted=None)
+    state["duelling"] = True
     try:
         with supervisor.yielding():
             for left, right in frames(arena.duel(settings, serving, me, question or "", stop)):
+                state.update(duel=None, voted=None)  # not before: until then the page shows the former one
                 yield left.text or "…", right.text or "…", *buttons(False), "", gr.Button(visible=False), gr.skip()
         state["duel"] = (left.completion_id, right.completion_id)
         texts = left.text or "…", right.text or "…"
@@ -88,6 +91,7 @@ def duel(settings: Settings, serving: Serving, supervisor: Supervisor, question:
     except REFUSED as error:
         raise refusal(error) from error
     finally:
+        state["duelling"] = False
         stop.set()
 
 

@@ -7,10 +7,9 @@ import gradio as gr
 
 from kdloop import collect
 from kdloop.settings import Settings
-from kdloop.ui.session import PRIVATE, REFUSED, named, paced, person, refusal, refused
+from kdloop.ui.session import PRIVATE, REFUSED, named, paced, refusal, refused
+from kdloop.ui.transcript import completion_shown
 from kdloop.ui.words import t, tell
-from storage import conversations
-from storage.conversations import Completion
 
 STARS = [("★" * n + "☆" * (5 - n), n) for n in range(1, 6)]
 COMPARED = {
@@ -64,7 +63,7 @@ def nothing_to_compare():
 
 
 def panel() -> dict:
-    """Stars, reasons, words and a better answer, all about the last completion."""
+    """Stars, reasons, words and a better answer, all about the completion that the chat shows last."""
     with gr.Accordion(t("Rate or improve the last answer"), open=False, elem_id="rate"):
         with gr.Row():
             stars = gr.Radio(STARS, label=t("Stars"))
@@ -78,33 +77,14 @@ def panel() -> dict:
     return {"stars": stars, "reasons": reasons, "words": words, "better": better, "save": save, "undo": undo}
 
 
-def connect(settings: Settings, state: gr.State, panel: dict) -> tuple:
+def connect(settings: Settings, bot: gr.Chatbot, state: gr.State, panel: dict) -> tuple:
     """(saved, taken back): after either, the header's counts have changed."""
     inputs = [panel[k] for k in FIELDS]
     save, take_back = (named(partial(f, settings), f.__name__) for f in (rate, undo))
     return (
-        panel["save"].click(save, [state, *inputs], inputs, concurrency_limit=None, **PRIVATE),
-        panel["undo"].click(take_back, state, inputs, concurrency_limit=None, **PRIVATE),
+        panel["save"].click(save, [bot, state, *inputs], inputs, concurrency_limit=None, **PRIVATE),
+        panel["undo"].click(take_back, [bot, state], inputs, concurrency_limit=None, **PRIVATE),
     )
-
-
-def last(settings: Settings, state: dict) -> Completion | None:
-    if not state.get("conversation"):
-        return None
-    found = conversations.last_turn(settings.db, state["conversation"], person(state))
-    return found and found[1]
-
-
-def last_completion(settings: Settings, state: dict) -> str:
-    if not (found := last(settings, state)):
-        raise refused("No answer yet: type a message first")
-    return found.id
-
-
-def still_open(settings: Settings, state: dict) -> bool:
-    """Is the last completion still being written?"""
-    found = last(settings, state)
-    return bool(found) and found.status == "open"
 
 
 def prefer(settings: Settings, choice: str, state: dict):
@@ -116,13 +96,13 @@ def prefer(settings: Settings, choice: str, state: dict):
     except REFUSED as error:
         raise refusal(error) from error
     gr.Info(tell("Saved. A choice between two answers is the best lesson there is"))
-    state.update(compared=None, choosing=False)
+    state.update(compared=None)
     return state, *nothing_to_compare()
 
 
-def rate(settings: Settings, state: dict, n, reasons, words, better):
+def rate(settings: Settings, messages: list[dict], state: dict, n, reasons, words, better):
     """Save whatever of the panel is filled in."""
-    about, me, saved = last_completion(settings, state), paced(settings, state, "votes"), 0
+    about, me, saved = completion_shown(messages), paced(settings, state, "votes"), 0
     try:
         if n:
             saved += bool(collect.stars(settings.db, me, about, n))
@@ -138,9 +118,12 @@ def rate(settings: Settings, state: dict, n, reasons, words, better):
     return None, [], "", ""
 
 
-def undo(settings: Settings, state: dict):
-    """Take back stars, choice, critique and corrections of the last completion."""
-    about, me = last_completion(settings, state), paced(settings, state, "votes")
-    n = sum(collect.undo(settings.db, me, channel, about) for channel in ("stars", "choice", "critique", "edit"))
+def undo(settings: Settings, messages: list[dict], state: dict):
+    """Take back stars, choice, critique and corrections of the completion that the chat shows last."""
+    about, me = completion_shown(messages), paced(settings, state, "votes")
+    try:
+        n = sum(collect.undo(settings.db, me, channel, about) for channel in ("stars", "choice", "critique", "edit"))
+    except REFUSED as error:
+        raise refusal(error) from error
     gr.Info(tell("Votes taken back: {n}", n=n))
     return None, [], "", ""

@@ -4,11 +4,13 @@ An error's text and the log are for owners: a traceback names paths and prompts.
 """
 
 from functools import partial
+from pathlib import Path
 
 import gradio as gr
 import pandas as pd
 
-from kdloop import recipes
+from kdloop import readiness, recipes
+from kdloop.readiness import MIN_EXAMPLES, Readiness
 from kdloop.settings import Settings
 from kdloop.supervisor import Supervisor, log_file
 from kdloop.ui.session import PRIVATE, TABLE, allowed, named, owns, refusal, refused
@@ -19,6 +21,26 @@ from storage.rounds import Round, RoundRunning
 BROKE = "This round broke off, and the student that answered before goes on answering. Its owner can read here why."
 HISTORY = ("round", "status", "method", "from", "to", "examples", "verdict")
 GUARDS = ("guard", "value", "limit", "held or broken")
+LEFT_OUT = (
+    readiness.SILENT,
+    "ties",
+    "older votes",
+    "too long",
+    "near-identical pairs",
+    "liked, but only repeats the prompt",
+    "repeated or contradicted",
+    "contradictory",
+    "same prompt as a held-out one",
+)  # reasons of kdloop.pairs, which have translations
+USABLE = (
+    "Of **{votes}** votes a round can learn from **{usable}** (pairs: {pairs}, likes: {likes}, dislikes: {dislikes})."
+)
+HELD_OUT = "For judging what it learned it keeps: {n}."
+NOT_ENOUGH = (
+    "That is too little for a round: it takes {most} pairs or likes, or {half} likes and {half} dislikes. Go on "
+    "chatting and rating."
+)
+READ: dict[Path, tuple[tuple[int, int], Readiness]] = {}  # database -> (its counts of votes, what was read then)
 LATEST = 0  # in place of a round's id
 
 
@@ -32,6 +54,7 @@ def build(settings: Settings, supervisor: Supervisor, state: gr.State) -> dict:
             [(t("People's votes"), ""), *recipes.names()], value="", label=t("Recipe"), elem_id="recipe"
         )
         start, cancel = gr.Button(t("Start a round now"), variant="primary"), gr.Button(t("Cancel the round"))
+    usable = gr.Markdown(elem_id="usable", elem_classes="kd-head")
     history = gr.Dataframe(
         history_table(settings, False),
         label=t("Rounds"),
@@ -43,7 +66,7 @@ def build(settings: Settings, supervisor: Supervisor, state: gr.State) -> dict:
     with gr.Row():
         guards = gr.Dataframe(label=t("Guards of this verdict"), **TABLE, elem_id="guards")
         log = gr.Textbox(label=t("Log of the latest round"), lines=8, visible=False, elem_id="log")
-    asked, outputs = [which, state], [status, losses, history, guards, log]
+    asked, outputs = [which, state], [status, losses, history, guards, log, usable]
     refresh = named(partial(everything, settings), "refresh")
     timer = gr.Timer(2, active=False)
     timer.tick(refresh, asked, outputs, queue=False, **PRIVATE)
@@ -58,13 +81,15 @@ def build(settings: Settings, supervisor: Supervisor, state: gr.State) -> dict:
 
 def fill(settings: Settings, which: int, state: dict):
     """When the tab opens: the choice of rounds too, which would close under the hand if the timer filled it."""
+    READ.pop(settings.db, None)
     return gr.Dropdown(judged(settings, tell("the latest"))), *everything(settings, which, state)
 
 
 def everything(settings: Settings, which: int, state: dict):
     owner = owns(settings, state)
     tables = loss_table(settings), history_table(settings, owner), guard_table(settings, which)
-    return live(settings), *tables, gr.Textbox(log_tail(settings) if owner else "", visible=owner)
+    log = gr.Textbox(log_tail(settings) if owner else "", visible=owner)
+    return live(settings), *tables, log, usable(settings)
 
 
 def live(settings: Settings) -> str:
@@ -75,6 +100,25 @@ def live(settings: Settings) -> str:
     if not total:
         return tell("No round yet. Chat and rate some answers: that is what rounds learn from.")
     return tell("No round is running. New votes that wait for the next one: {new}", new=new)
+
+
+def usable(settings: Settings) -> str:
+    """How many votes a round that starts now could learn from, and why not all."""
+    counted = feedback.count_votes(settings.db)
+    if READ.get(settings.db, (None,))[0] != counted:  # to read thousands of votes at every look would slow the chats
+        READ[settings.db] = counted, readiness.readiness(settings.db)
+    known = READ[settings.db][1]
+    if not known.votes:
+        return ""
+    said = [tell(USABLE, **{name: getattr(known, name) for name in ("votes", "usable", "pairs", "likes", "dislikes")})]
+    if known.held_out:
+        said.append(tell(HELD_OUT, n=known.held_out))
+    if known.left_out:
+        reasons = ", ".join(f"{n} {tell(why)}" for why, n in known.left_out.most_common())
+        said.append(tell("Not used: {reasons}.", reasons=reasons))
+    if not known.enough and settings.method == "auto":
+        said.append(tell(NOT_ENOUGH, most=MIN_EXAMPLES, half=MIN_EXAMPLES // 2))
+    return " ".join(said)
 
 
 def progress_line(settings: Settings, running: Round) -> str:

@@ -39,14 +39,15 @@ def connect(settings: Settings, state: gr.State, side: dict, parts: chat.Parts) 
     listed = named(partial(titles, settings), "titles")
     shown = [parts.bot, state, parts.compare, side["past"]]
     opened = named(partial(load, settings), "open_conversation")
-    changed = [side["past"].input(opened, [side["past"], state], shown[:3], concurrency_limit=None, **PRIVATE)]
+    turning = {"cancels": parts.replies, **PRIVATE}  # a reply under way would write over the other conversation
+    changed = [side["past"].input(opened, [side["past"], state], shown[:3], concurrency_limit=None, **turning)]
     for event in (side["fresh"].click, parts.bot.clear):
-        changed.append(event(new, state, shown, queue=False, **PRIVATE))
+        changed.append(event(new, state, shown, queue=False, **turning))
     side["search"].change(listed, [side["search"], state], side["past"], queue=False, **PRIVATE)
     parts.answered.then(listed, [side["search"], state], side["past"], queue=False, **PRIVATE)
     forget = named(partial(erase, settings), "erase")
     erased = [*shown, side["sure"]]
-    changed.append(side["erase"].click(forget, [side["sure"], state], erased, concurrency_limit=None, **PRIVATE))
+    changed.append(side["erase"].click(forget, [side["sure"], state], erased, concurrency_limit=None, **turning))
     wrote = named(partial(transcript.written_by, settings), "written_by")
     for event in changed:
         event.then(wrote, state, parts.authors, queue=False, **PRIVATE)
@@ -61,21 +62,16 @@ def titles(settings: Settings, search: str, state: dict) -> gr.Radio:
 
 def load(settings: Settings, id: str, state: dict):
     try:
-        bot = transcript.restored(settings, person(state), str(id))
+        bot = transcript.going_on(settings, state | {"conversation": str(id)})
     except UnknownRow as error:
         raise refusal(error) from error
-    state.update(conversation=id, compared=None, choosing=False)
+    state.update(conversation=str(id), compared=None)
     return bot, state, gr.Row(visible=False)
 
 
 def new(state: dict):
-    state.update(conversation=None, compared=None, choosing=False)
-    return nothing(), state, gr.Row(visible=False), gr.Radio(value=None)
-
-
-def nothing() -> gr.Chatbot:
-    """An empty chat, without the thumbs of the one before."""
-    return gr.Chatbot(value=[], feedback_value=[])
+    state.update(conversation=None, compared=None)
+    return transcript.shown([], {}), state, gr.Row(visible=False), gr.Radio(value=None)
 
 
 def download(settings: Settings, state: dict) -> str:

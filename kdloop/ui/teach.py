@@ -36,13 +36,14 @@ def build(settings: Settings, state: gr.State) -> dict:
         better = gr.Textbox(label=t(BETTER), lines=2, max_length=collect.MAX_CHARACTERS, elem_id="teach-better")
         save = gr.Button(t("Save the better answer"), size="sm")
     back = gr.Button(t("Undo the last vote"), size="sm", visible=False)
-    outputs = [status, lesson, question, *sides, better, back, state]
+    shown = gr.Textbox(visible="hidden")  # the pair's id: a second key may come before the page has the next pair
+    outputs = [status, lesson, question, *sides, better, back, shown, state]
     for button, value in zip(buttons, VOTES.values(), strict=True):
         act = named(partial(vote, settings, value), "teach")
-        button.click(act, state, outputs, concurrency_limit=None, **PRIVATE)
+        button.click(act, [shown, state], outputs, concurrency_limit=None, **PRIVATE)
     fixed = named(partial(fix, settings), "fix")
     for event in (save.click, better.submit):
-        event(fixed, [better, state], outputs, concurrency_limit=None, **PRIVATE)
+        event(fixed, [better, shown, state], outputs, concurrency_limit=None, **PRIVATE)
     back.click(named(partial(undo, settings), "undo_teach"), state, outputs, concurrency_limit=None, **PRIVATE)
     return {"inputs": state, "outputs": outputs, "fill": partial(fill, settings)}
 
@@ -54,13 +55,23 @@ def fill(settings: Settings, state: dict, said: str = ""):
     back, state["teach"] = gr.Button(visible=bool(state.get("taught"))), None
     if not queue:
         text = "\n\n".join(filter(None, [said, tell(EMPTY)]))
-        return text, gr.Column(visible=False), "", "", "", "", back, state
+        return text, gr.Column(visible=False), "", "", "", "", back, "", state
     pair, flipped = queue[0], bool(randbelow(2))
     left, right = (pair.rejected, pair.chosen) if flipped else (pair.chosen, pair.rejected)
     why = tell(DISPUTED if pair.disputed else "The AI rater was {sure:.0%} sure here.", sure=pair.probability)
     status = [said, f"{tell('Pairs that wait: {n}.', n=len(queue))} {why} {worth(settings)}"]
     state["teach"] = pair.id, flipped
-    return "\n\n".join(filter(None, status)), gr.Column(visible=True), pair.question, left, right, "", back, state
+    return (
+        "\n\n".join(filter(None, status)),
+        gr.Column(visible=True),
+        pair.question,
+        left,
+        right,
+        "",
+        back,
+        pair.id,
+        state,
+    )
 
 
 def worth(settings: Settings) -> str:
@@ -69,11 +80,11 @@ def worth(settings: Settings) -> str:
     at = current(settings).round_votes
     if not at:
         return tell("Your vote would be number {n} that the next round learns from.", n=total + 1)
-    return tell("Your vote would be number {n} of the {of} that start the next round.", n=new + 1, of=at)
+    return tell("Your vote would be number {n} of the {of} that start the next round.", n=new + 1, of=max(at, new + 1))
 
 
-def vote(settings: Settings, value: str, state: dict):
-    id, flipped = pending(state)
+def vote(settings: Settings, value: str, shown: str, state: dict):
+    id, flipped = pending(shown, state)
     if value == "skip":
         skip(state, id)
         return fill(settings, state)
@@ -86,8 +97,8 @@ def vote(settings: Settings, value: str, state: dict):
     return fill(settings, state, tell("Saved. The AI rater had chosen: {side}", side=tell(ai_side)))
 
 
-def fix(settings: Settings, better: str, state: dict):
-    id, _ = pending(state)
+def fix(settings: Settings, better: str, shown: str, state: dict):
+    id, _ = pending(shown, state)
     try:
         state["taught"] = collect.fix(settings.db, paced(settings, state, "votes"), id, better), None
     except REFUSED as error:
@@ -109,7 +120,10 @@ def skip(state: dict, id: str) -> None:
     state["skipped"] = (*state.get("skipped", ()), id)
 
 
-def pending(state: dict) -> tuple[str, bool]:
+def pending(shown: str, state: dict) -> tuple[str, bool]:
+    """(its id, are its sides flipped) of the pair that the page showed when this vote was given."""
     if not state or not state.get("teach"):
         raise refused("Open this tab again: no pair is shown")
+    if state["teach"][0] != shown:
+        raise refused("This pair has its vote: wait for the next one")
     return state["teach"]

@@ -1,4 +1,8 @@
-"""A conversation as the page shows it, out of the database: positions that a browser names are looked up here."""
+"""A conversation as the page shows it. Each completion's id travels with its message, so that a vote, a correction or a
+retry is about the text that was on the screen, whatever became of the conversation since.
+
+The page posts that id back; whoever is given it checks whose it is (kdloop.collect, kdloop.chat).
+"""
 
 from itertools import groupby
 from operator import itemgetter
@@ -6,14 +10,17 @@ from operator import itemgetter
 import gradio as gr
 
 from kdloop.settings import Settings
+from kdloop.ui import prose
 from kdloop.ui.session import person, refused
 from kdloop.ui.words import tell
 from storage import checkpoints, conversations, feedback
-from storage.conversations import as_prompt
+
+WRITING = "kd-writing"  # of a chat whose last message grows: no buttons there yet
+PRESSED = {True: "Like", False: "Dislike"}
 
 
-def transcript(settings: Settings, me: str, conversation: str) -> list[dict]:
-    pairs = conversations.history(settings.db, conversation, me)
+def transcript(settings: Settings, me: str, conversation: str | None) -> list[dict]:
+    pairs = conversations.history(settings.db, conversation, me) if conversation else []
     return [m for turn, k in pairs for m in exchange(turn.prompt[-1]["content"], k.text, k.id)]
 
 
@@ -33,19 +40,39 @@ def written_by(settings: Settings, state: dict) -> str:
     return " · ".join(f"{tell('answer')} {at}: {who}" for at, who in spans)
 
 
-def restored(settings: Settings, me: str, conversation: str) -> gr.Chatbot:
-    """A past conversation with its thumbs."""
-    messages, given = transcript(settings, me, conversation), feedback.thumbs(settings.db, me, conversation)
-    ids = [m["metadata"]["id"] for m in messages if m["role"] == "assistant"]
-    return gr.Chatbot(value=messages, feedback_value=[{True: "Like", False: "Dislike"}.get(given.get(i)) for i in ids])
+def going_on(settings: Settings, state: dict) -> gr.Chatbot:
+    """The open conversation with the thumbs that were given in it."""
+    me, conversation = person(state), state.get("conversation")
+    return shown(transcript(settings, me, conversation), given(settings, me, conversation))
+
+
+def given(settings: Settings, me: str, conversation: str | None) -> dict[str, bool]:
+    return feedback.thumbs(settings.db, me, conversation) if conversation else {}
+
+
+def shown(messages: list[dict], thumbs: dict[str, bool], writing: bool = False) -> gr.Chatbot:
+    """`thumbs`: completion id -> liked. Gradio keeps them by position: what takes a message's place would inherit its
+    thumb."""
+    pressed = [PRESSED.get(thumbs.get(id_of(m))) for m in messages if m["role"] == "assistant"]
+    return gr.Chatbot(value=messages, feedback_value=pressed, elem_classes=[WRITING] if writing else [])
 
 
 def exchange(asked: str, text: str, completion_id: str) -> list[dict]:
-    return [*as_prompt(asked), assistant(text, completion_id)]
+    return [question(asked), assistant(text, completion_id)]
 
 
-def assistant(text: str, completion_id: str) -> dict:
-    return {"role": "assistant", "content": text or "…", "metadata": {"id": completion_id}}
+def question(text: str) -> dict:
+    return {"role": "user", "content": prose.literal(text)}
+
+
+def assistant(text: str, completion_id: str | None) -> dict:
+    """Without an id: a message of the page's own."""
+    metadata = {"metadata": {"id": completion_id}} if completion_id else {}
+    return {"role": "assistant", "content": prose.styled(text or "…")} | metadata
+
+
+def id_of(message: dict) -> str | None:
+    return (message.get("metadata") or {}).get("id")
 
 
 def position(index) -> int | None:
@@ -54,14 +81,12 @@ def position(index) -> int | None:
     return at if isinstance(at, int) else None
 
 
-def completion_at(settings: Settings, state: dict, index) -> str:
-    """The completion's id by the position that the browser names, looked up in the database, not in what it posts."""
-    if not state.get("conversation"):
-        raise refused("This conversation is over: start a new one")
-    shown = transcript(settings, person(state), state["conversation"])
-    at = position(index)
-    if at is None or not 0 <= at < len(shown) or shown[at]["role"] != "assistant":
+def completion_shown(messages: list[dict], at: int | None = -1) -> str:
+    """The id of the completion that the page shows there, by default at the chat's end."""
+    if not messages:
+        raise refused("No answer yet: type a message first")
+    if at is None or not -1 <= at < len(messages) or messages[at]["role"] != "assistant":
         raise refused("Only the student's completions can be rated or corrected")
-    if state.get("choosing") and at == len(shown) - 1:
+    if not (id := id_of(messages[at])):
         raise refused("Choose between the two answers first")
-    return shown[at]["metadata"]["id"]
+    return str(id)

@@ -1,0 +1,47 @@
+"""How many of people's votes the next round could learn from, and why not all: said before anybody starts one."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from kdloop import pairs
+from kdloop.pairs import Example
+from storage import feedback
+
+MIN_EXAMPLES = 8  # fewer say next to nothing about a student of millions of parameters
+SILENT = "that say nothing alone"  # three stars of five, or one of two that were merged
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """`usable` and `held_out` count votes; `pairs`, `likes` and `dislikes` the training examples that they make, with
+    those of teachers who answered in the chat; `left_out`: reason -> votes."""
+
+    votes: int
+    usable: int
+    held_out: int
+    left_out: Counter
+    pairs: int
+    likes: int
+    dislikes: int
+
+    @property
+    def enough(self) -> bool:
+        """For a method that the votes choose, `auto`: see kdloop.methods.choose, which has the last word."""
+        both_ways = min(self.likes, self.dislikes) >= MIN_EXAMPLES / 2
+        return both_ways or self.pairs + self.likes >= MIN_EXAMPLES
+
+
+def readiness(db: Path) -> Readiness:
+    split, votes = pairs.from_feedback(db), feedback.count_votes(db)[0]
+    usable, held_out = rows(split.train), rows(split.held_out)
+    silent = votes - usable - held_out - split.dropped.total()
+    left_out = +(split.dropped + Counter({SILENT: max(0, silent)}))
+    single = Counter(e.chosen is not None for e in split.train if not e.is_pair)
+    both = sum(e.is_pair for e in split.train)
+    return Readiness(votes, usable, held_out, left_out, both, single[True], single[False])
+
+
+def rows(examples: Iterable[Example]) -> int:
+    return len({id for e in examples if e.source == "human" for id in e.rows})

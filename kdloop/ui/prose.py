@@ -1,0 +1,136 @@
+"""What people and models wrote, as HTML in which every character of it is read.
+
+People rate what they see, so nothing is swallowed: `literal` shows a person's own words as they are, `styled` gives a
+model's markdown its looks (code, bold, italic, headings, addresses) and leaves the marks where they stand. Of both, the
+HTML's text is the text, character for character; `plain` gives it back. No tag, image or script of theirs is left.
+
+A chat renders markdown and then cleans the HTML. What is made here is one `<div>` on one line with all but letters,
+digits and spaces as character references, which neither changes.
+"""
+
+import html
+import re
+from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
+
+OPEN, CLOSE = '<div class="kd-text">', "</div>"
+TAG = re.compile(r"<[^>]*>")
+REFERRED = re.compile(r"[^\w \x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|_")  # a control character's reference names another
+LINE = re.compile(r"[^\n]*\n|[^\n]+")
+FENCE = re.compile(r" {0,3}(`{3,}(?=[^`]*$)|~{3,})")
+HEADING = re.compile(r"#{2,6} ")  # one # alone begins comments in code that nobody has fenced
+INLINE = re.compile(  # bounded lengths: a message of stars alone must not take long
+    r"(?P<code>(?<!`)(?P<ticks>`+)(?!`)[^\n]{1,400}?(?<!`)(?P=ticks)(?!`))"
+    r"|(?<![\w*/])(?P<strong>\*\*(?=[^\s*])[^\n]{1,400}?(?<=[^\s*])\*\*)(?![\w*/])"
+    r"|(?<![\w*/.])(?P<em>\*(?=\w)[^\n*]{1,400}?(?<=[\w.!?)])\*)(?![\w*/])"
+    r"|(?P<a>https?://[^\s<>\"'`*)\]}]{1,400}(?<![.,;:!?]))"
+)
+MARKS = {"strong": 2, "em": 1}  # characters at each end
+COPY = (
+    '<button title="copy" class="copy_code_button"><span class="copy-text"><svg viewBox="0 0 15 15" width="15" '
+    'height="15"><path fill="currentColor" d="M5 4h8v9H5zM2 1h9v2H4v8H2z"></path></svg></span>'
+    '<span class="check"></span></button>'
+)  # as Gradio draws one, whose script does the rest
+
+SCRIPT = """
+() => {
+  const plain = text => text.startsWith('OPEN')
+    ? new DOMParser().parseFromString(text, "text/html").body.textContent : text;
+  const mend = () => {  // edit boxes and labels are given what a message is made of: they get its text
+    document.querySelectorAll("#chat-log textarea").forEach(box => {
+      const text = plain(box.value);
+      if (text !== box.value) { box.value = text; box.dispatchEvent(new Event("input", {bubbles: true})); }
+    });
+    document.querySelectorAll("#chat-log [data-testid][aria-label]").forEach(e => e.removeAttribute("aria-label"));
+  };
+  new MutationObserver(mend).observe(document.body, {childList: true, subtree: true});
+  if (navigator.clipboard) {  // and so does the clipboard
+    const write = navigator.clipboard.writeText.bind(navigator.clipboard);
+    navigator.clipboard.writeText = text => write(plain(text));
+  }
+  document.addEventListener("copy", event => {  // where there is none, Gradio copies out of a box
+    const box = document.activeElement, text = box.tagName === "TEXTAREA" ? plain(box.value) : box.value;
+    if (box.tagName === "TEXTAREA" && text !== box.value) {
+      event.clipboardData.setData("text/plain", text); event.preventDefault();
+    }
+  });
+}
+""".replace("OPEN", OPEN)
+
+
+def literal(text: str) -> str:
+    """As it was written."""
+    return f"{OPEN}{escaped(one_newline(text))}{CLOSE}"
+
+
+def styled(text: str) -> str:
+    """Markdown with its looks, its marks beside them."""
+    out = []
+    for kind, lines in groupby(blocks(one_newline(text)), key=itemgetter(0)):
+        part = "".join(line for _, line in lines)
+        if kind == "code":
+            out.append(f'<div class="code_wrap">{COPY}<pre><code>{escaped(part)}</code></pre></div>')
+        elif kind == "fence":
+            out.append(mark(part))
+        else:
+            out += [prose(line) for line in LINE.findall(part)]
+    return f"{OPEN}{''.join(out)}{CLOSE}"
+
+
+def plain(shown: str) -> str:
+    """The text that `literal` or `styled` showed; any other as it is."""
+    return html.unescape(TAG.sub("", shown)) if shown.startswith(OPEN) else shown
+
+
+def one_newline(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
+
+
+def escaped(text: str) -> str:
+    return REFERRED.sub(lambda m: f"&#{ord(m[0])};", text)
+
+
+def blocks(text: str) -> Iterator[tuple[str, str]]:
+    """("prose", "fence" or "code", a line of it) in order: together they are the text."""
+    fence = None
+    for line in LINE.findall(text):
+        found = FENCE.match(line)
+        if fence is None and found:
+            fence = found[1]
+            yield "fence", line
+        elif fence and found and line.strip() == found[1] and found[1].startswith(fence):
+            fence = None
+            yield "fence", line
+        else:
+            yield "code" if fence else "prose", line
+
+
+def prose(line: str) -> str:
+    if HEADING.match(line):
+        marks, space, title = line.partition(" ")
+        return f'<strong class="kd-heading">{mark(marks + space)}{inline(title)}</strong>'
+    return inline(line)
+
+
+def inline(text: str) -> str:
+    out, at = [], 0
+    for found in INLINE.finditer(text):
+        out += [escaped(text[at : found.start()]), element(found)]
+        at = found.end()
+    return "".join([*out, escaped(text[at:])])
+
+
+def element(found: re.Match) -> str:
+    name, said = found.lastgroup, found[0]
+    if found["code"]:
+        return f"<code>{escaped(said)}</code>"
+    if name == "a":
+        address = html.escape(said)
+        return f'<a href="{address}" target="_blank" rel="noopener noreferrer">{escaped(said)}</a>'
+    n = MARKS[name]
+    return f"<{name}>{mark(said[:n])}{inline(said[n:-n])}{mark(said[-n:])}</{name}>"
+
+
+def mark(text: str) -> str:
+    return f'<span class="kd-mark">{escaped(text)}</span>'

@@ -1,0 +1,29 @@
+"""What a search compares: a text without what readers do not tell apart.
+
+Unicode's caseless matching (The Unicode Standard, 3.13, D147), and a little more: "ÄRGER", also as a Mac writes it, in
+two characters a letter, is found by "ärger", "ΣΟΦΟΣ" by "σοφός", "Straße" by "STRASSE". Accents count, except the
+Greek ones, which capitals do not have: "schon" is not "schön".
+"""
+
+import re
+import unicodedata
+
+ALIKE = str.maketrans(
+    dict.fromkeys("\u00ad\u200b\u2060\ufeff")  # soft hyphen, spaces of no width: nobody sees or types them
+    | dict.fromkeys("‘’‚‛′ʼ", "'")
+    | dict.fromkeys("“”„‟″", '"')
+    | {"ı": "i"}  # Turkish: "I" is the capital of ı there and of i elsewhere, and a search cannot know which
+)
+DOTTED = "i\u0307"  # what case folding leaves of İ
+TONOS = re.compile("([α-ω]\u0308?)[\u0300\u0301\u0313\u0314\u0342]+")
+
+
+def searchable(text: str | None) -> str:
+    """Case-folded and NFKC-normalised, its white space as single spaces. Also an SQL function of every connection."""
+    text = str(text or "")
+    if not text.isascii():
+        for _ in range(2):  # what normalising brings out may have capitals of its own: "℡"
+            text = unicodedata.normalize("NFKC", text).casefold()
+        text = TONOS.sub(r"\1", unicodedata.normalize("NFKD", text.translate(ALIKE)).replace(DOTTED, "i"))
+        text = unicodedata.normalize("NFKC", text)
+    return " ".join(text.lower().split())
