@@ -19,6 +19,7 @@ from threading import Lock
 from kdloop.packs import tomllib
 from kdloop.raters.budget import reserve
 from kdloop.student import Sampling
+from kdloop.student.identity import identity
 from storage import teachers as store
 from storage.conversations import Message
 
@@ -169,7 +170,7 @@ class Teachers:
 
     def ask_directory(self, teacher: Teacher, asked: list[tuple], sampling: Sampling) -> list[Answer]:
         requests = [asdict(sampling) | {"messages": prompt, "seed": seed} for prompt, seed in asked]
-        hashes = [digest(teacher.directory, r) for r in requests]
+        hashes = [digest(weights_of(teacher.directory), r) for r in requests]
         known = {h: store.find_call(self.db, h) for h in hashes}
         new = [i for i, h in enumerate(hashes) if known[h] is None]
         if new:
@@ -215,6 +216,11 @@ class Teachers:
 
 def key(teacher: Teacher) -> str:
     return Path(teacher.key_file).read_text().strip() if teacher.key_file else "none"
+
+
+def weights_of(directory: str) -> str:
+    """What other weights in the same directory have otherwise; the name itself where it is one of the Hub."""
+    return identity(directory) if Path(directory).is_dir() else directory
 
 
 def digest(where: str, request: dict) -> str:
