@@ -134,14 +134,10 @@ ORDER = """
 alter table lease add column boot text not null default '';;
 alter table lease add column tick real not null default 0;;
 alter table feedback add column seen_by integer;;
-drop trigger round_uses_feedback;;
 drop index feedback_fresh;;
 create index feedback_fresh on feedback(used) where used = 0;;
 create trigger round_begins after insert on rounds begin
   update feedback set seen_by = new.id where used = 0;
-end;;
-create trigger round_uses_feedback after update of status on rounds when new.status in ('promoted', 'rejected') begin
-  update feedback set used = 1 where used = 0 and seen_by = new.id;
 end;;
 drop index feedback_live;;
 create index feedback_live on feedback(source) where retracted_at is null;;

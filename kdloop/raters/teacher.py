@@ -22,6 +22,7 @@ from kdloop.raters.budget import reserve
 from kdloop.raters.completions import Completion
 from kdloop.raters.teachers_file import Teacher, check, key, read
 from kdloop.student import Sampling
+from kdloop.student.identity import identity
 from storage import teachers as store
 from storage.conversations import Message
 from storage.database import new_id
@@ -156,7 +157,7 @@ class Teachers:
 
     def ask_directory(self, teacher: Teacher, asked: list[tuple], sampling: Sampling) -> list[Answer]:
         requests = [asdict(sampling) | {"messages": prompt, "seed": seed} for prompt, seed in asked]
-        hashes = [digest(teacher.directory, r) for r in requests]
+        hashes = [digest(weights_of(teacher.directory), r) for r in requests]
         known = {h: store.find_call(self.db, h) for h in hashes}
         new = [i for i, h in enumerate(hashes) if known[h] is None]
         if new:
@@ -201,6 +202,11 @@ class Teachers:
         tokens = call.prompt_tokens, call.completion_tokens
         kept = {"cached": True, "logprobs": call.logprobs, "thought": thought}
         return Answer(teacher, text, call.status, how, *tokens, call.seconds, **kept)
+
+
+def weights_of(directory: str) -> str:
+    """What other weights in the same directory have otherwise; the name itself where it is one of the Hub."""
+    return identity(directory) if Path(directory).is_dir() else directory
 
 
 def digest(where: str, request: dict) -> str:

@@ -67,6 +67,8 @@ def read_weights(source: str | Path, dtype, **options):
     from transformers import AutoModelForCausalLM
 
     try:
+        for file in Path(source).glob("*.safetensors"):
+            identity.header(file)
         found = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True, **options)
     except (OSError, ValueError, RuntimeError) as error:  # no weights, an unknown family, other sizes
         raise NoStudent(f"The student in {source} cannot be loaded: {str(error).strip()[:500]}") from error

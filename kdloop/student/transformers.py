@@ -138,8 +138,8 @@ def merged(untrained, adapter: Path | None):
 def adapted(model, adapter: Path) -> PeftModel:
     """PEFT leaves out what an adapter has for layers that are not there, and makes up what it lacks."""
     try:
-        found = PeftModel.from_pretrained(model, adapter)
         stored = {name for name in header(Path(adapter) / "adapter_model.safetensors")[1] if ".lora_" in name}
+        found = PeftModel.from_pretrained(model, adapter)
     except (RuntimeError, ValueError, KeyError) as error:
         why = str(error).strip().partition("\n")[0][:200]
         raise AdapterRefused(f"The adapter in {adapter} does not fit the student ({why})") from error
