@@ -153,10 +153,12 @@ def find_conversations(db: Path, person: str, search: str = "", limit: int = 40)
     whatever its case and however its letters are encoded (see storage.words)."""
     with connect(db) as c:
         rows = c.execute(
-            "select v.id, v.title from conversations v where v.person = ?1 and v.kind = 'chat' and exists "
-            "(select 1 from turns t where t.conversation_id = v.id and (?2 = '' or instr(searchable(v.title), ?2) "
-            " or instr(searchable(json_extract(t.prompt, '$[#-1].content')), ?2) or exists "
-            " (select 1 from completions k where k.turn_id = t.id and instr(searchable(k.text), ?2)))) "
+            "select v.id, v.title from conversations v where v.person = ?1 and v.kind = 'chat' "
+            "and exists (select 1 from turns where conversation_id = v.id) and (?2 = '' "
+            "or instr(searchable(v.title), ?2) or exists (select 1 from turns t where t.conversation_id = v.id "
+            " and (instr(searchable(json_extract(t.prompt, '$[#-1].content')), ?2) or exists "
+            " (select 1 from completions k where k.turn_id = t.id and k.status <> 'failed' "
+            "  and instr(searchable(k.text), ?2))))) "
             "order by v.rowid desc limit ?3",
             [person, searchable(search), limit],
         ).fetchall()

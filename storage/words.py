@@ -14,16 +14,22 @@ ALIKE = str.maketrans(
     | dict.fromkeys("“”„‟″", '"')
     | {"ı": "i"}  # Turkish: "I" is the capital of ı there and of i elsewhere, and a search cannot know which
 )
+RARE = re.compile(f"[{''.join(map(chr, ALIKE))}]")
 DOTTED = "i\u0307"  # what case folding leaves of İ
 TONOS = re.compile("([α-ω]\u0308?)[\u0300\u0301\u0313\u0314\u0342]+")
+GREEK = re.compile("[\u0370-\u03ff\u1f00-\u1fff]")
 
 
 def searchable(text: str | None) -> str:
-    """Case-folded and NFKC-normalised, its white space as single spaces. Also an SQL function of every connection."""
+    """Case-folded and NFKC-normalised, its white space as single spaces. Also an SQL function of every connection: what
+    few texts have is looked for before it is replaced, which takes longer."""
     text = str(text or "")
     if not text.isascii():
         for _ in range(2):  # what normalising brings out may have capitals of its own: "℡"
             text = unicodedata.normalize("NFKC", text).casefold()
-        text = TONOS.sub(r"\1", unicodedata.normalize("NFKD", text.translate(ALIKE)).replace(DOTTED, "i"))
-        text = unicodedata.normalize("NFKC", text)
+        if RARE.search(text):
+            text = text.translate(ALIKE)
+        if GREEK.search(text):
+            text = TONOS.sub(r"\1", unicodedata.normalize("NFKD", text))
+        text = unicodedata.normalize("NFKC", text.replace(DOTTED, "i"))
     return " ".join(text.lower().split())

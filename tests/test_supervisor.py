@@ -14,7 +14,7 @@ import pytest
 from kdloop import collect, stopwatch
 from kdloop.settings import Settings
 from kdloop.supervisor import Supervisor, log_file
-from storage import checkpoints, conversations, people, rounds, snapshots
+from storage import checkpoints, conversations, feedback, people, rounds, snapshots
 from storage.database import open_database
 
 COUNT = "import os, time\nprint(os.environ.get('CUDA_VISIBLE_DEVICES'), flush=True)\n"
@@ -198,3 +198,42 @@ def test_what_is_under_way_when_the_app_ends_starts_no_round_that_outlives_it(tm
     supervisor.stop()
     time.sleep(1)
     assert supervisor.child is None and not [r for r in rounds.list_rounds(settings.db, 8) if not r.finished_at]
+
+
+class Refusing(Supervisor):
+    """Its process refuses each round, as one does that finds too little to learn from."""
+
+    def command(self, round):
+        code = (
+            "from pathlib import Path\nfrom storage import rounds\nhome = Path({!r})\n"
+            "rounds.advance(home, {}, 'eliciting')\nrounds.finish_round(home, {}, 'rejected')"
+        )
+        return [sys.executable, "-c", code.format(str(self.settings.db), round.id, round.id)]
+
+
+def vote(db, n):
+    for _ in range(n):
+        turn = conversations.add_turn(
+            db, conversations.start_conversation(db, "ann"), [{"role": "user", "content": "x"}]
+        )
+        collect.thumb(db, "ann", conversations.add_completion(db, turn.id, "student", text="y", checkpoint_id=1), True)
+
+
+def test_a_round_that_was_refused_before_it_trained_keeps_the_votes_and_does_not_start_over_and_over(tmp_path):
+    settings = Settings(home=tmp_path, round_votes=8, idle_minutes=1e-9)
+    db = open_database(settings.db)
+    checkpoints.ensure_base(db)
+    supervisor = Refusing(settings)
+    vote(db, 7)
+    assert supervisor.due() == "idle" and supervisor.starts_at() == 8
+    vote(db, 1)
+    assert supervisor.due() == "votes"
+    supervisor.start()
+    assert supervisor.wait().status == "rejected"
+    assert feedback.count_votes(db) == (8, 8), "nothing was learned from them"
+    assert supervisor.due() is None and supervisor.starts_at() == 10, "the same votes would be refused again"
+    assert Refusing(settings).due() is None, "after a restart neither"
+    vote(db, 1)
+    assert supervisor.due() == "idle", "one vote more, and nobody chats"
+    vote(db, 1)
+    assert supervisor.due() == "votes"

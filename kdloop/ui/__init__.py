@@ -21,6 +21,7 @@ footer button, footer a { color: var(--body-text-color) !important; }
 .placeholder { padding: 0 var(--spacing-xxl); }
 .kd-head { color: var(--body-text-color-subdued); font-size: var(--text-sm); }
 .kd-head p { margin: 0; }
+.kd-writing .message-wrap > :nth-last-child(1 of .message-buttons) { display: none; }
 .kd-text { white-space: pre-wrap; overflow-wrap: anywhere; }
 .kd-text pre { margin: 0; white-space: pre-wrap; }
 .kd-mark { color: var(--body-text-color-subdued); font-weight: normal; font-style: normal; }

@@ -189,7 +189,7 @@ def stream(settings: Settings, serving: Serving, supervisor: Supervisor, text: s
 
     `state` is the session's own: changed in place, so that what another event changes meanwhile is not undone.
     """
-    state.update(compared=None, writing=())
+    state.update(compared=None, writing=(), left=False)
     me, stop, conversation = paced(settings, state, "messages"), Event(), state.get("conversation")
     try:
         past, thumbs = transcript(settings, me, conversation), given(settings, me, conversation)
@@ -212,7 +212,7 @@ def frame(messages: list[dict], thumbs: dict[str, bool] | None) -> gr.Chatbot:
 def one(settings: Settings, serving: Serving, me: str, text: str, state: dict, stop: Event) -> Iterator[tuple]:
     """(messages to show, *the comparison's parts), of a single completion."""
     for reply in frames(delegation.say(settings, serving, state.get("conversation"), me, text, stop)):
-        state.update(conversation=reply.conversation_id, writing=(reply.completion_id,))
+        now_writing(state, reply)
         yield exchange(text, reply.text, reply.completion_id), *rating.nothing_to_compare()
 
 
@@ -220,16 +220,23 @@ def two(settings: Settings, serving: Serving, me: str, text: str, state: dict, s
     """The same of two completions side by side, of which the person may choose how the chat goes on."""
     asked = [question(text), assistant(tell(WHICH), None)]
     for left, right in frames(chat.say_twice(settings, serving, state.get("conversation"), me, text, stop)):
-        state.update(conversation=left.conversation_id, writing=(left.completion_id, right.completion_id))
+        now_writing(state, left, right)
         yield asked, *rating.side_by_side(left.text, right.text, False)
     state.update(compared=state["writing"])
     yield asked, *rating.side_by_side(left.text, right.text, True)
 
 
+def now_writing(state: dict, *replies: chat.Reply) -> None:
+    """Whoever has left for another conversation meanwhile is not brought back."""
+    state["writing"] = tuple(reply.completion_id for reply in replies)
+    if not state.get("left"):
+        state["conversation"] = replies[0].conversation_id
+
+
 def retry(settings: Settings, serving: Serving, supervisor: Supervisor, messages: list[dict], state: dict):
     """Another answer in place of the one that the chat shows last, which is the current one from then on; the two can
     be compared."""
-    state.update(compared=None, writing=())
+    state.update(compared=None, writing=(), left=False)
     me, stop = paced(settings, state, "messages"), Event()
     try:
         former = conversations.completion(settings.db, completion_shown(messages), me)
@@ -237,7 +244,7 @@ def retry(settings: Settings, serving: Serving, supervisor: Supervisor, messages
             past, thumbs = None, {}
             for reply in frames(chat.retry(settings, serving, former.id, me, stop)):
                 if past is None:
-                    state.update(conversation=reply.conversation_id, writing=(reply.completion_id,))
+                    now_writing(state, reply)
                     past = transcript(settings, me, reply.conversation_id)[:-1]
                     thumbs = given(settings, me, reply.conversation_id)
                 bot = frame([*past, assistant(reply.text, reply.completion_id)], thumbs)

@@ -65,12 +65,12 @@ def load(settings: Settings, id: str, state: dict):
         bot = transcript.going_on(settings, state | {"conversation": str(id)})
     except UnknownRow as error:
         raise refusal(error) from error
-    state.update(conversation=str(id), compared=None)
+    state.update(conversation=str(id), compared=None, left=True)
     return bot, state, gr.Row(visible=False)
 
 
 def new(state: dict):
-    state.update(conversation=None, compared=None)
+    state.update(conversation=None, compared=None, left=True)
     return transcript.shown([], {}), state, gr.Row(visible=False), gr.Radio(value=None)
 
 

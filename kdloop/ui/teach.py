@@ -80,7 +80,7 @@ def worth(settings: Settings) -> str:
     at = current(settings).round_votes
     if not at:
         return tell("Your vote would be number {n} that the next round learns from.", n=total + 1)
-    return tell("Your vote would be number {n} of the {of} that start the next round.", n=new + 1, of=max(at, new + 1))
+    return tell("Your vote would be number {n} of the {of} that start the next round.", n=new + 1, of=at)
 
 
 def vote(settings: Settings, value: str, shown: str, state: dict):
