@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import expit, log_expit
+from scipy.special import expit
 from scipy.stats import mannwhitneyu
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 
 MIN_LABELS = 50
 CHANCE_P = 0.025  # one-sided: the lower bound of a 95 % interval of the AUROC lies above 1/2
@@ -50,14 +51,10 @@ def fit(logprobs: Sequence[float], right: Sequence[bool]) -> Confidence:
     x, y = np.asarray(logprobs, float), np.asarray(right, bool)
     if y.all() or not y.any():
         return Confidence(0.0, 0.0, len(y), 0.5, 1.0)
-    t, sign = transform(x), np.where(y, 1, -1)
-
-    def loss(w):
-        return PRIOR * (w @ w) / 2 - log_expit(sign * (w[0] + w[1] * t)).sum()
-
-    intercept, slope = minimize(loss, np.zeros(2)).x
-    test = mannwhitneyu(x[y], x[~y], alternative="greater")
-    return Confidence(float(intercept), float(slope), len(y), test.statistic / (y.sum() * (~y).sum()), test.pvalue)
+    columns = np.stack([np.ones(len(x)), transform(x)], axis=1)  # the intercept has the prior, too
+    model = LogisticRegression(C=1 / PRIOR, fit_intercept=False, tol=1e-8).fit(columns, y)
+    p_value = mannwhitneyu(x[y], x[~y], alternative="greater").pvalue
+    return Confidence(*map(float, model.coef_[0]), len(y), float(roc_auc_score(y, x)), float(p_value))
 
 
 def risk(logprobs: Sequence[float], right: Sequence[bool], shares=(0.0, 0.2, 0.4, 0.6)) -> list[tuple[float, float]]:

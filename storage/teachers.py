@@ -2,15 +2,19 @@
 
 import json
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from storage.database import connect, insert, now, transaction
+from storage.database import connect, insert, new_id, now, transaction
 
 
 @dataclass(frozen=True)
 class Call:
-    """One answered request; `hash` is of all that was sent. Failed calls are never stored."""
+    """One answered request; `hash` is of all that was sent. Errors that pass are not stored.
+
+    `text` holds a reasoning model's thought before what it said (raters/thoughts.py); where it said nothing, it is
+    empty, or a thought alone.
+    """
 
     hash: str
     teacher: str
@@ -41,10 +45,11 @@ def find_call(db: Path, hash: str) -> Call | None:
 
 
 def record_call(db: Path, call: Call) -> None:
-    """The first answer to a request stands, whoever else asked the same meanwhile."""
+    """The first answer to a request stands, whoever else asked the same meanwhile; what theirs cost counts, too."""
     with transaction(db) as c:
-        if not c.execute("select 1 from calls where hash = ?", [call.hash]).fetchone():
-            insert(c, "calls", **vars(call), created_at=now())
+        if c.execute("select 1 from calls where hash = ?", [call.hash]).fetchone():
+            call = replace(call, hash=new_id(), request={}, text="", logprobs=None)
+        insert(c, "calls", **vars(call), created_at=now())
 
 
 def blank(c: sqlite3.Connection, rowids: list[int]) -> None:

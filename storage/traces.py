@@ -67,5 +67,5 @@ def holds(words: Words, messages: str) -> bool:
 
 def in_calls(c: sqlite3.Connection, words: Words) -> list[int]:
     """Rows of calls that asked a teacher with these words, or got them back."""
-    calls = c.execute("select rowid, json_extract(request, '$.messages'), text from calls where text <> ''")
+    calls = c.execute("select rowid, json_extract(request, '$.messages'), text from calls where request <> '{}'")
     return [id for id, messages, text in calls if holds(words, messages) or words.are_in(text)]

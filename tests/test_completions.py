@@ -391,6 +391,8 @@ def forget():
     ("line", "says"),
     [
         ("name = 3", "name = 3, but it has to be a str"),
+        ("budget = nan", "budget = nan, but it has to be a number of 0 and above"),
+        ("retries = -1", "retries = -1"),
         ('retries = "many"', "retries = 'many'"),
         ('url = "localhost:8080/v1"', "like http://HOST:PORT/v1"),
         ('url = "http://[nowhere/v1"', "like http://HOST:PORT/v1"),

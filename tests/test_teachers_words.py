@@ -120,7 +120,9 @@ def test_teachers_and_judges_are_asked_about_a_follow_up_with_all_that_it_follow
         for source in ("labels", "reflect", "compare", "revise", "verdicts"):
             seen.clear()
             rows = elicit(m, [FOLLOW_UP], [{"source": source}])[source]
-            assert seen and (rows or source == "reflect"), source
+            assert (seen or source == "verdicts") and (rows or source == "reflect"), (
+                source
+            )  # the pair was judged before
             for request in seen:
                 told = "\n".join(x["content"] for x in request["messages"])
                 assert all(x["content"] in told for x in TALK) and FOLLOW_UP.prompt in told, source

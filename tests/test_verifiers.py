@@ -69,6 +69,11 @@ def test_a_completion_passes_when_all_checks_do_and_scores_their_mean():
         verifiers.score(Task("?", "four", ({"check": "number"},)), "4")
 
 
+@pytest.mark.parametrize("text", ["[" * 100_000, "1" * 5000, '{"a":' * 100_000])
+def test_json_that_no_parser_reads_to_its_end_fails_its_check_alone(text):
+    assert verifiers.find({"check": "json"}, text, "").score == 0
+
+
 def test_code_earns_the_share_of_its_tests_and_cannot_print_itself_a_better_report():
     half = sandbox.run("def f(x): return 1", ["assert f(0) == 1", "assert f(1) == 2"])
     assert half.passed == (True, False) and "assert f(1) == 2: AssertionError" in half.said

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import binomtest
 
 from kdloop.pairs import Example
 from kdloop.raters import shown
@@ -94,9 +95,8 @@ class Calibration:
     @property
     def ci95(self) -> list[float]:
         """Wilson's interval of the agreement."""
-        n, p, z = max(self.decided, 1), self.agreement, 1.96
-        centre, half = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-        return [round(float((centre + s * half) / (1 + z * z / n)), 4) for s in (-1, 1)]
+        interval = binomtest(self.right, max(self.decided, 1)).proportion_ci(method="wilson")
+        return [round(float(bound), 4) for bound in interval]
 
     @property
     def refusal(self) -> str:

@@ -166,7 +166,9 @@ class Teachers:
             for i, s in zip(new, engine.complete(list(prompts), sampling, list(seeds)), strict=True):
                 found = completions.local(s, engine.tokenizer, asked[i][0])
                 text, tokens = thoughts.joined(found.thought, found.text), (s.prompt_tokens, s.completion_tokens)
-                call = store.Call(hashes[i], teacher.name, requests[i], text, s.status, None, *tokens, 0.0, s.seconds)
+                call = store.Call(
+                    hashes[i], teacher.name, requests[i], text, found.status, None, *tokens, 0.0, s.seconds
+                )
                 known[hashes[i]] = call
                 store.record_call(self.db, call)
         how = [asdict(sampling) | {"seed": seed} for _, seed in asked]

@@ -1,5 +1,6 @@
 """The file of teachers: one [[teacher]] table each, what may stand in it, and what is wrong with one that does not."""
 
+import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -68,6 +69,8 @@ def from_table(path: Path, table: dict) -> Teacher:
         kind = known[name]
         if type(value) is not kind and not (kind is float and type(value) is int):
             raise ValueError(f"{path}: {name} = {value!r}, but it has to be a {kind.__name__}")
+        if kind in (int, float) and not 0 <= value < math.inf:
+            raise ValueError(f"{path}: {name} = {value}, but it has to be a number of 0 and above")
     return Teacher(**table)
 
 

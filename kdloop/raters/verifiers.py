@@ -150,7 +150,7 @@ def valid_json(completion: str, answer: str, keys: list[str] = ()):
     fenced = re.fullmatch(r"\s*```(?:json)?\s*\n(.*?)```\s*", completion, re.DOTALL)
     try:
         value = json.loads(fenced[1] if fenced else completion)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits and endless brackets, too
         return False, f"not JSON: {error}"
     missing = [k for k in keys if not isinstance(value, dict) or k not in value]
     return not missing, f"missing keys: {', '.join(missing)}"
