@@ -86,7 +86,7 @@ def bake(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep)
     with model.disable_adapter():
         written = write(model, tokenizer, [told(e) for e in examples], plan)
     rows = [replace(e, chosen=k) for e, k in zip(examples, written, strict=True) if k.text]
-    return divergence.train(model, tokenizer, rows, plan, on_step, told=told)
+    return divergence.train(model, tokenizer, rows, plan, on_step, plain(losses.forward_kl), told=told)
 
 
 def spin(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep) -> dict[str, float]:

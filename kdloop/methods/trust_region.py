@@ -2,7 +2,8 @@
 
     theta(s) = origin + s (trained - origin)        in the adapter's parameters
 
-s > 1 extrapolates (ExPO, Zheng et al. 2024), s < 1 interpolates back. A short training so goes as far as a long one,
+s > 1 extrapolates (after ExPO, Zheng et al. 2024), s < 1 interpolates back. ExPO's line is one in the weights, this one
+is in A and B: what they add, BA, has a part that grows with s squared. A short training so goes as far as a long one,
 and one that went too far is drawn back instead of thrown away. s is the largest one found at which the negative
 log-likelihood of completions by the untrained student has not risen by more than a budget: what the student could say
 before, it can say after. (The search for a step size inside a constraint is TRPO's, Schulman et al. 2015.)
