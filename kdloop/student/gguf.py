@@ -8,14 +8,14 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
-from gguf import GGUFWriter, SpecialVocab, get_tensor_name_map
-from gguf.constants import MODEL_ARCH, MODEL_ARCH_NAMES, GGUFType, TokenType
+from gguf import GGUFWriter, get_tensor_name_map
+from gguf.constants import MODEL_ARCH, MODEL_ARCH_NAMES, GGUFType
 from safetensors.numpy import load_file
 
 from kdloop.student.base import read_weights
+from kdloop.student.vocabulary import NotConvertible, add_tokenizer
 
 PREFIX = "base_model.model."
 PLAIN = {"use_dora": False, "bias": "none", "modules_to_save": None, "rank_pattern": {}, "alpha_pattern": {}}
@@ -36,10 +36,6 @@ FAMILIES = {
     "gemma": Family(MODEL_ARCH.GEMMA, norms_add_to_one=True),
     "gemma3_text": Family(MODEL_ARCH.GEMMA3, norms_add_to_one=True),
 }
-
-
-class NotConvertible(ValueError):
-    "The adapter, or the student under it, has a shape that this file does not write"
 
 
 def family(model_type: str) -> Family:
@@ -81,7 +77,7 @@ def write_student(student: str | Path, out: Path, dtype: type = np.float16) -> P
     """Write the model directory or Hub name `student` as the GGUF file `out`; matrices in `dtype`, vectors in fp32.
 
     Its tokenizer is there to read what was written: prompts come as token ids. Raises NotConvertible for another
-    family, for scaled rotary embeddings and for tokenizers that are no byte-level BPE.
+    family, for scaled rotary embeddings and for tokenizers that llama.cpp would read otherwise (vocabulary.py).
     """
     import torch
     from transformers import AutoTokenizer
@@ -91,7 +87,7 @@ def write_student(student: str | Path, out: Path, dtype: type = np.float16) -> P
     names = get_tensor_name_map(kind.arch, config.num_hidden_layers)
     writer = GGUFWriter(out, MODEL_ARCH_NAMES[kind.arch])
     add_shape(writer, config)
-    add_tokenizer(writer, AutoTokenizer.from_pretrained(student), config.vocab_size, student)
+    add_tokenizer(writer, AutoTokenizer.from_pretrained(student), config.vocab_size)
     for name, tensor in model.state_dict().items():
         if name == "lm_head.weight" and config.tie_word_embeddings:
             continue
@@ -142,23 +138,6 @@ def add_shape(writer: GGUFWriter, config) -> None:
     if "sliding_attention" in turns:
         writer.add_rope_freq_base_swa(turns["sliding_attention"]["rope_theta"])
         writer.add_sliding_window(config.sliding_window)
-
-
-def add_tokenizer(writer: GGUFWriter, tokenizer, size: int, student: str | Path) -> None:
-    kind = json.loads(tokenizer.backend_tokenizer.to_str())
-    if "ByteLevel" not in json.dumps([kind["decoder"], kind["pre_tokenizer"]]):
-        raise NotConvertible(f"{student}'s tokenizer is no byte-level BPE")
-    special = set(tokenizer.all_special_ids) | {i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
-    known = {id: token for token, id in tokenizer.get_vocab().items()}
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("smollm" if "Digits" in json.dumps(kind["pre_tokenizer"]) else "qwen2")
-    writer.add_token_list([known.get(id, f"[unused {id}]") for id in range(size)])
-    types = {True: TokenType.CONTROL, False: TokenType.NORMAL}
-    writer.add_token_types([types[id in special] if id in known else TokenType.UNUSED for id in range(size)])
-    with TemporaryDirectory() as directory:  # a Hub name is none
-        tokenizer.save_pretrained(directory)
-        SpecialVocab(Path(directory), load_merges=True, n_vocab=size).add_to_gguf(writer, quiet=True)
-    writer.add_add_bos_token(False)
 
 
 def written(writer: GGUFWriter, out: Path) -> Path:
