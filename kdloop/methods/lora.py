@@ -70,10 +70,15 @@ class Diverged(Exception):
 
 
 def trainable_student(source: str, adapter: Path | None, dtype: torch.dtype, seed: int) -> PeftModel:
-    """The base student with a trainable adapter named `default`, as TRL wants it: the champion's, or a fresh one."""
+    """The base student with a trainable adapter named `default`, as TRL wants it: the champion's, or a fresh one.
+
+    It lies where it will be trained from the start: what is read, sampled and copied before the first step, and a
+    teacher that is put beside it, would lie elsewhere else.
+    """
     torch.manual_seed(seed)
     attention = "sdpa" if torch.cuda.is_available() else "eager"  # PyTorch's fused backward is slow on CPUs
     base = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, attn_implementation=attention)
+    base = base.to(device_and_dtype()[0])
     if adapter:
         return PeftModel.from_pretrained(base, adapter, is_trainable=True)
     config = LoraConfig(

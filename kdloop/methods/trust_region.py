@@ -108,14 +108,19 @@ class Settling:
         self.on_step(step, steps, loss)
         if step == 1:  # of another training, where a method has several
             self.found.clear()
-        now = parameters(self.model)
-        self.found.append(torch.cat([(now[name] - p).flatten()[::SEEN].float() for name, p in self.start.items()]))
+        self.found.append(self.moved())
         if step % 2 or step < LEAST:
             return False
         alike = float(cosine_similarity(self.found[-1], self.found[step // 2 - 1], dim=0))
         if settled := alike >= SETTLED and step < steps:
             print(f"step {step} of {steps}: the direction of step {step // 2}, cosine {alike:.3f}; settled", flush=True)
         return settled
+
+    @torch.no_grad()
+    def moved(self) -> torch.Tensor:
+        """One in SEEN of the parameters, less what it was at the start; where the model lies now."""
+        now = ((p, self.start[name]) for name, p in self.model.named_parameters() if name in self.start)
+        return torch.cat([(p - before.to(p.device)).flatten()[::SEEN].float() for p, before in now])
 
 
 class Rise:
@@ -179,7 +184,7 @@ def place(model, start: dict[str, torch.Tensor], end: dict[str, torch.Tensor], s
     """Set the trainable parameters to start + scale (end - start)."""
     for name, p in model.named_parameters():
         if name in start:
-            p.copy_(torch.lerp(start[name], end[name], scale))
+            p.copy_(torch.lerp(start[name].to(p.device), end[name].to(p.device), scale))
 
 
 def budget(risen: float) -> float:
