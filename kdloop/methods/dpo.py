@@ -14,7 +14,7 @@ from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 
 from kdloop.methods.lm_head import score_label_positions_only
-from kdloop.methods.lora import Method, OnStep, Plan, bucketed, common_arguments, run
+from kdloop.methods.lora import Method, OnStep, Plan, bucketed, common_arguments, micro_batch, run
 from kdloop.methods.objective import reference_logps, sequence
 from kdloop.methods.shared_prompts import pairs_read_once
 from kdloop.pairs import Example
@@ -40,6 +40,10 @@ def row(tokenizer, e: Example) -> dict[str, list[int]]:
     return {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}
 
 
+def tokens(row: dict[str, list[int]]) -> int:
+    return sum(map(len, row.values()))
+
+
 def train(
     model,
     tokenizer,
@@ -53,15 +57,16 @@ def train(
 ) -> dict[str, float]:
     """`loss` is a loss_type of TRL's, `options` go to its DPOConfig."""
     score_label_positions_only()
+    rows = [row(tokenizer, e) for e in examples]
+    size = micro_batch(model, plan, MICRO_BATCH, map(tokens, rows))
     config = DPOConfig(
-        **common_arguments(plan, MICRO_BATCH),
+        **common_arguments(plan, size),
         loss_type=[loss, "sft"] if anchor else [loss],
         loss_weights=[1.0, anchor] if anchor else [1.0],
         beta=beta,
         **options,
     )
-    rows = bucketed([row(tokenizer, e) for e in examples], MICRO_BATCH, plan.seed, lambda r: sum(map(len, r.values())))
-    data = Dataset.from_list(with_references(model, rows))
+    data = Dataset.from_list(with_references(model, bucketed(rows, size, plan.seed, tokens)))
     trainer = TokenizedDPOTrainer(model, args=config, train_dataset=data, processing_class=tokenizer)
     trainer.precompute_ref_logps = True  # they are in the rows
     with pairs_read_once(model):

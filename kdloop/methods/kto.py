@@ -13,7 +13,7 @@ from datasets import Dataset
 from trl import KTOConfig, KTOTrainer
 
 from kdloop.methods.lm_head import score_label_positions_only
-from kdloop.methods.lora import Method, OnStep, Plan, common_arguments, run
+from kdloop.methods.lora import MAX_LENGTH, Method, OnStep, Plan, common_arguments, micro_batch, run
 from kdloop.pairs import Example
 from kdloop.student.prompts import completion_ids, prompt_ids
 
@@ -32,14 +32,14 @@ class TokenizedKTOTrainer(KTOTrainer):
         return dataset
 
 
-def rows(tokenizer, examples: list[Example], seed: int) -> list[dict]:
+def rows(tokenizer, examples: list[Example], seed: int, size: int = MICRO_BATCH) -> list[dict]:
     """Shuffled, a whole number of micro-batches, each row beside its neighbour's completion for the KL estimate.
 
     A last batch of one would pair a row with itself, so that its KL would equal its reward.
     """
     rated = [(e.prompt, k, k is e.chosen) for e in examples for k in e.completions]
     random.Random(seed).shuffle(rated)
-    rated += rated[: -len(rated) % MICRO_BATCH]
+    rated += rated[: -len(rated) % size]
     out = [
         {
             "prompt_ids": prompt_ids(tokenizer, prompt),
@@ -48,8 +48,8 @@ def rows(tokenizer, examples: list[Example], seed: int) -> list[dict]:
         }
         for prompt, k, liked in rated
     ]
-    for at in range(0, len(out), MICRO_BATCH):
-        batch = out[at : at + MICRO_BATCH]
+    for at in range(0, len(out), size):
+        batch = out[at : at + size]
         for r, neighbour in zip(batch, [batch[-1], *batch[:-1]], strict=True):
             r["KL_completion_ids"] = neighbour["completion_ids"]
     return out
@@ -59,10 +59,11 @@ def train(
     model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep, loss: str = "kto"
 ) -> dict[str, float]:
     score_label_positions_only()
-    data = rows(tokenizer, examples, plan.seed)
+    size = micro_batch(model, plan, MICRO_BATCH, [2 * MAX_LENGTH])
+    data = rows(tokenizer, examples, plan.seed, size)
     likes = sum(r["label"] for r in data)
     config = KTOConfig(
-        **common_arguments(plan, MICRO_BATCH),
+        **common_arguments(plan, size),
         beta=BETA,
         loss_type=loss,
         # the smaller side weighs more, so that (weight x count) of both are equal: inside the paper's 1:1 to 4:3

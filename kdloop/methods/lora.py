@@ -6,7 +6,7 @@ TRL's defaults assume a GPU: bf16 and gradient checkpointing on, NaN losses logg
 import math
 import random
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, PrinterCallback, TrainerCallback
 
 from kdloop.pairs import Example
+from kdloop.student import memory
+from kdloop.student.norms import fuse_norms
 from kdloop.student.transformers import device_and_dtype
 
 RANK = 16
@@ -76,9 +78,11 @@ def trainable_student(source: str, adapter: Path | None, dtype: torch.dtype, see
     teacher that is put beside it, would lie elsewhere else.
     """
     torch.manual_seed(seed)
-    attention = "sdpa" if torch.cuda.is_available() else "eager"  # PyTorch's fused backward is slow on CPUs
-    base = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, attn_implementation=attention)
-    base = base.to(device_and_dtype()[0])
+    device = device_and_dtype()[0]
+    attention = "eager" if device == "cpu" else "sdpa"  # PyTorch's fused backward is slow on CPUs
+    base = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, attn_implementation=attention).to(device)
+    if device == "cuda":
+        fuse_norms(base)
     if adapter:
         return PeftModel.from_pretrained(base, adapter, is_trainable=True)
     config = LoraConfig(
@@ -112,6 +116,16 @@ def common_arguments(plan: Plan, micro_batch: int) -> dict:
         "disable_tqdm": True,
         "dataloader_pin_memory": False,
     }
+
+
+def micro_batch(model, plan: Plan, on_cpu: int, tokens: Iterable[int]) -> int:
+    """Rows that go through the model at once. A CPU is fastest with few, which fit its caches; a GPU takes the whole
+    batch where its free memory holds that. `tokens` are the rows' own, of all that is read for each."""
+    device, dtype = device_and_dtype()
+    if device != "cuda":
+        return on_cpu
+    fits = memory.trained(model.config, dtype, max(tokens, default=1), memory.free(device))
+    return next(n for n in (plan.batch // k for k in range(1, plan.batch + 1) if plan.batch % k == 0) if n <= fits)
 
 
 def longest(row: dict[str, list[int]]) -> int:

@@ -10,7 +10,7 @@ from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 from kdloop.methods.lm_head import score_label_positions_only
-from kdloop.methods.lora import Method, OnStep, Plan, common_arguments, run
+from kdloop.methods.lora import MAX_LENGTH, Method, OnStep, Plan, common_arguments, micro_batch, run
 from kdloop.pairs import Example
 from storage.conversations import Message
 
@@ -53,7 +53,8 @@ def conversations(examples: list[Example]) -> list[list[Message]]:
 def train(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep) -> dict[str, float]:
     score_label_positions_only()
     data = Dataset.from_list([{"messages": messages} for messages in conversations(examples)])
-    config = SFTConfig(**common_arguments(plan, MICRO_BATCH), assistant_only_loss=True)
+    size = micro_batch(model, plan, MICRO_BATCH, [MAX_LENGTH])
+    config = SFTConfig(**common_arguments(plan, size), assistant_only_loss=True)
     return run(SFTTrainer(model, args=config, train_dataset=data, processing_class=marked(tokenizer)), on_step)
 
 

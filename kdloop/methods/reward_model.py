@@ -13,7 +13,17 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForSequenceClassification
 from trl import RewardConfig, RewardTrainer
 
-from kdloop.methods.lora import RANK, NothingToLearn, OnStep, Plan, Reward, common_arguments, run
+from kdloop.methods.lora import (
+    MAX_LENGTH,
+    RANK,
+    NothingToLearn,
+    OnStep,
+    Plan,
+    Reward,
+    common_arguments,
+    micro_batch,
+    run,
+)
 from kdloop.methods.objective import sequence
 from kdloop.pairs import Example
 from kdloop.student.prompts import completion_ids, prompt_ids
@@ -56,7 +66,8 @@ def fit(model, tokenizer, pairs: list[Example], plan: Plan, on_step: OnStep) -> 
     lora = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", **head)
     scorer = get_peft_model(scorer.to(model.device), lora)
     data = Dataset.from_list([row(tokenizer, e) for e in pairs])
-    config = RewardConfig(**common_arguments(plan, MICRO_BATCH))
+    size = micro_batch(model, plan, MICRO_BATCH, [2 * MAX_LENGTH])
+    config = RewardConfig(**common_arguments(plan, size))
     run(RewardTrainer(scorer, args=config, train_dataset=data, processing_class=tokenizer), on_step)
     scorer.eval()
 

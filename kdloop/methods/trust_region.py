@@ -8,9 +8,7 @@ log-likelihood of completions by the untrained student has not risen by more tha
 before, it can say after. (The search for a step size inside a constraint is TRPO's, Schulman et al. 2015.)
 """
 
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -55,7 +53,7 @@ def settle(
     """Move the trained model along its direction to the edge of the region; {"step scale", "anchor NLL rise"}.
 
     `start` holds the parameters before training, and `origin` is the engine that has them. Each scale is tried as it
-    would serve: saved, merged, loaded. A scale is drawn back where `styled` completions, as many as the gate's, begin
+    would serve: merged. A scale is drawn back where `styled` completions, as many as the gate's, begin
     to be the same to all prompts, to say them again, or to leave them. `strength` is the share of that way that is gone
     in the end: 0.5 is half-baked.
     """
@@ -66,9 +64,7 @@ def settle(
 
     def engine_at(scale: float) -> Engine:
         place(model, start, end, scale)
-        with tempfile.TemporaryDirectory() as directory:
-            model.save_pretrained(directory, selected_adapters=["default"])
-            return base.load(Path(directory))
+        return base.load_trained(model)
 
     def rise_at(scale: float) -> float:
         found = rise(scale, engine_at(scale))
