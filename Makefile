@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: run test lint load bench screenshots install
+.PHONY: run test lint load bench gpu screenshots install
 
 run: .venv/installed
 	$(BIN)/python app.py
@@ -20,6 +20,9 @@ load: .venv/tested
 
 bench: .venv/installed
 	HF_HUB_OFFLINE=1 $(BIN)/python -m kdloop bench $(if $(BENCH_JSON),--json $(BENCH_JSON)) $(FIGURES)
+
+gpu: .venv/installed  # at most eight minutes; says so where there is no GPU
+	HF_HUB_OFFLINE=1 $(BIN)/python -m kdloop bench gpu --json $(or $(BENCH_JSON),gpu.json) $(SECTIONS)
 
 install: .venv/installed
 

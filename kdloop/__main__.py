@@ -14,14 +14,13 @@ from storage import snapshots
 from storage.database import open_database
 
 # Of `bench`: comparisons with options of their own.
-TABLES = ("methods", "divergence", "cost", "reward", "drafts", "capacity")
+TABLES = ("methods", "divergence", "cost", "reward", "drafts", "capacity", "gpu")
 
 
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] == ["bench"] and argv[1:2] and argv[1] in TABLES:
-        import_module(f"kdloop.bench.{argv[1]}").main(argv[2:])
-        return 0
+        return import_module(f"kdloop.bench.{argv[1]}").main(argv[2:]) or 0
     parser = argparse.ArgumentParser(prog="python -m kdloop", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("serve", help="serve the chat (what app.py does)")

@@ -11,6 +11,7 @@ has the comparison. The relatives keep the anchor. The reference is the adapter 
 from functools import partial
 
 from datasets import Dataset
+from torch import nn
 from trl import DPOConfig, DPOTrainer
 
 from kdloop.methods.lm_head import score_label_positions_only
@@ -33,6 +34,14 @@ class TokenizedDPOTrainer(DPOTrainer):
 
     def _prepare_dataset(self, dataset, *_):
         return dataset
+
+
+class NoReference(nn.Module):
+    "Keeps TRL from copying the adapter as the reference, whose log-probabilities are known"
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
 
 
 def row(tokenizer, e: Example) -> dict[str, list[int]]:
@@ -67,7 +76,8 @@ def train(
         **options,
     )
     data = Dataset.from_list(with_references(model, bucketed(rows, size, plan.seed, tokens)))
-    trainer = TokenizedDPOTrainer(model, args=config, train_dataset=data, processing_class=tokenizer)
+    made = {"args": config, "train_dataset": data, "processing_class": tokenizer}
+    trainer = TokenizedDPOTrainer(model, NoReference(model.config), **made)
     trainer.precompute_ref_logps = True  # they are in the rows
     with pairs_read_once(model):
         return run(trainer, on_step)

@@ -4,7 +4,7 @@ import torch
 
 MOST = 256  # rows: a GPU is busy with so many
 SHARE = 0.4  # of the free memory that one batch may take
-SCORES = 2**31  # bytes of logits and what is computed of them at once
+SCORES = 2**32  # bytes of logits and what is computed of them at once
 STATES = 24  # hidden states' sizes that a token takes up as it is read
 ACTIVATIONS = 64  # the same that a layer keeps for its backward pass, an adapter's included
 

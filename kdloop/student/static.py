@@ -18,6 +18,7 @@ from kdloop.student import Sampling
 from kdloop.student.draws import Draws
 
 LENGTH = 128  # tokens; caches are as many, or twice, three times
+ALONE = 512  # tokens for one person, at least
 ROWS = 8  # completions of more than one, at least: smaller batches are not faster
 KERNELS = [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]  # take any mask, and plan nothing for each shape
 STEADY_ROPES = {"default", "linear", "llama3", "yarn", "proportional"}  # do not look at how long a text is
@@ -39,8 +40,11 @@ def grows(cache: Cache) -> bool:
 
 
 def shape(rows: int, tokens: int) -> tuple[int, int]:
-    """(rows, length) of the decoder for so many completions of so many tokens with their prompts."""
-    return 1 if rows == 1 else max(ROWS, 1 << (rows - 1).bit_length()), -(-tokens // LENGTH) * LENGTH
+    """(rows, length) of the decoder for so many completions of so many tokens with their prompts. One person's grows
+    with the conversation, so it is doubled."""
+    if rows == 1:
+        return 1, max(ALONE, 1 << (tokens - 1).bit_length())
+    return max(ROWS, 1 << (rows - 1).bit_length()), -(-tokens // LENGTH) * LENGTH
 
 
 class FixedLayer(CacheLayerMixin):

@@ -18,7 +18,7 @@ from transformers.cache_utils import DynamicLayer
 
 from kdloop.student import Sample, Sampling, memory, static
 from kdloop.student.draws import Draws, kept
-from kdloop.student.merging import merged, merged_with
+from kdloop.student.merging import merged, merged_with, updated
 from kdloop.student.norms import fuse_norms
 from kdloop.student.prompts import completion_ids, prompt_ids
 from storage.conversations import Message
@@ -122,10 +122,16 @@ class TransformersEngine:
         self.device, self.dtype = device or device_and_dtype()[0], dtype or reply_dtype()
         self.tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
         self.ends = {self.tokenizer.eos_token_id}  # tokens that end a turn
-        self.untrained = AutoModelForCausalLM.from_pretrained(source, dtype=self.dtype).to(self.device)
+        self.of(AutoModelForCausalLM.from_pretrained(source, dtype=self.dtype).to(self.device))
+        if adapter:
+            self.serve(merged(self.untrained, adapter))
+
+    def of(self, model) -> "TransformersEngine":
+        """Serve this model, which lies on the engine's device, as the untrained one."""
+        self.untrained = updated(model, {})
         if self.on_gpu:
             fuse_norms(self.untrained)
-        self.serve(merged(self.untrained, adapter))
+        return self.serve(merged(self.untrained, None))
 
     @property
     def on_gpu(self) -> bool:
