@@ -3,7 +3,7 @@ FITS = -c 'import sys; sys.exit(sys.version_info < tuple(map(int, "$(NEEDS)".spl
 PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 python3.11 python,$(shell $(p) $(FITS) && echo $(p))))
 BIN = .venv/bin
 
-.PHONY: run test lint load bench screenshots install
+.PHONY: run test lint load bench gpu screenshots install
 
 run: .venv/installed
 	$(BIN)/python app.py
@@ -22,6 +22,9 @@ load: .venv/tested
 
 bench: .venv/installed
 	HF_HUB_OFFLINE=1 $(BIN)/python -m kdloop bench $(if $(BENCH_JSON),--json $(BENCH_JSON)) $(FIGURES)
+
+gpu: .venv/installed  # at most eight minutes; says so where there is no GPU
+	HF_HUB_OFFLINE=1 $(BIN)/python -m kdloop bench gpu --json $(or $(BENCH_JSON),gpu.json) $(SECTIONS)
 
 install: .venv/installed
 

@@ -16,7 +16,7 @@ from storage.database import DatabaseError, NewerDatabase, open_database
 from storage.rounds import RoundRunning
 
 # Of `bench`: comparisons with options of their own.
-TABLES = ("methods", "divergence", "cost", "reward", "drafts", "capacity")
+TABLES = ("methods", "divergence", "cost", "reward", "drafts", "capacity", "gpu")
 OF_DATA = (snapshots.DamagedSnapshot, snapshots.ForgottenErasure, checkpoints.BrokenCheckpoint, NewerDatabase)
 REFUSED = (ValueError, OSError, DatabaseError, NoStudent, RoundRunning, *OF_DATA)  # each says what to do
 
@@ -28,8 +28,7 @@ def main(argv: list[str] | None = None) -> int:
         if table in TABLES:  # its own --max-tokens is of the completions that it samples
             given, argv = flags("max_tokens").parse_known_args(argv[2:])
             with flags_are(vars(given)):
-                import_module(f"kdloop.bench.{table}").main(argv)
-            return 0
+                return import_module(f"kdloop.bench.{table}").main(argv) or 0
         args = parser.parse_args(argv)
         with flags_are({name: text for name, text in vars(args).items() if name in SETTABLE}):
             return COMMANDS[args.command](args)

@@ -197,7 +197,7 @@ def by_rater(rater: PreferenceModel, prompts: list[list[Message]], new: list[Sam
 def by_margin(split: Split, candidate: Engine, champion: Engine) -> Outcomes:
     """Per held-out pair: does the candidate prefer the chosen completion more than the champion does?"""
     pairs = held_out_pairs(split)
-    gains = [margin(candidate, e) - margin(champion, e) for e in pairs]
+    gains = [new - old for new, old in zip(margins(candidate, pairs), margins(champion, pairs), strict=True)]
     return Outcomes(sum(g > 0 for g in gains), sum(g < 0 for g in gains), sum(g == 0 for g in gains))
 
 
@@ -205,6 +205,8 @@ def held_out_pairs(split: Split) -> list[Example]:
     return [e for e in split.held_out if e.is_pair][-MAX_HELD_OUT_PAIRS:]
 
 
-def margin(engine: Engine, e: Example) -> float:
-    chosen, rejected = engine.logprobs([e.prompt] * 2, [k.said for k in e.completions])
-    return sum(chosen) - sum(rejected)
+def margins(engine: Engine, pairs: list[Example]) -> list[float]:
+    """By how many nats each chosen completion is likelier than the rejected one."""
+    sides = [(e.prompt, k.said) for e in pairs for k in e.completions]
+    nats = [sum(scores) for scores in engine.logprobs([p for p, _ in sides], [said for _, said in sides])]
+    return [chosen - rejected for chosen, rejected in zip(nats[::2], nats[1::2], strict=True)]

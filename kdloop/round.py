@@ -75,7 +75,7 @@ def run(settings: Settings, round: Round) -> None:
 
     known = counts(split, examples, elicited) | {"replayed": len(replayed)}
     with clock.phase("training", method=method, why=explain(why, rater), counts=known):
-        model = trainable_student(base.source, adapter, base.dtype, round.seed)
+        model = trainable_student(base.source, adapter, base.dtype, round.seed, base.untrained)
         start, plan = trust_region.parameters(model), replace(plan, epochs=min(3, recipe.passes / len(examples)))
         try:
             on_step = trust_region.Settling(model, start, clock.steps) if recipe.early_stop else clock.steps

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
+import torch
+
 from kdloop import packs
 from kdloop.bench import Figure, N
 from kdloop.knowledge.self_knowledge import SPREAD
@@ -51,9 +53,9 @@ def measured(module: str, path: Path, **environment: str) -> dict:
     return json.loads(ended.stdout.splitlines()[-1])
 
 
-def own_pairs(source: str, limit: int) -> list[dict]:
+def own_pairs(source: str, limit: int, n: int = PAIRS) -> list[dict]:
     """Pairs of the student's own finished completions, the shorter one chosen."""
-    questions = packs.prompts("general", "train")[PROMPTS:][: 4 * PAIRS]
+    questions = packs.prompts("general", "train")[PROMPTS:][: 4 * n]
     asked = [as_prompt(q) for q in questions for _ in range(2)]
     samples = TransformersEngine(source).complete(asked, Sampling(2 * limit), list(range(len(asked))))
     return [
@@ -61,19 +63,19 @@ def own_pairs(source: str, limit: int) -> list[dict]:
         for q, a, b in zip(questions, samples[::2], samples[1::2], strict=True)
         for short, long in [sorted((a, b), key=lambda s: s.completion_tokens)]
         if a.status == b.status == "finished" and a.text and b.text and a.text != b.text
-    ][:PAIRS]
+    ][:n]
 
 
-def job(source: str, limit: int, pairs: list[dict]) -> dict:
+def job(source: str, limit: int, pairs: list[dict], prompts: int = 0, held_out: int = 0) -> dict:
     from kdloop.methods import dpo, lora
 
     return {
         "model": source,
-        "prompts": packs.prompts("general", "train")[:PROMPTS],
+        "prompts": packs.prompts("general", "train")[: prompts or PROMPTS],
         "n": EACH,
         "max_tokens": limit,
         "pairs": pairs,
-        "held_out": packs.prompts("general", "gate")[:HELD_OUT],
+        "held_out": packs.prompts("general", "gate")[: held_out or HELD_OUT],
         "anchor": lora.ANCHOR,
         "beta": dpo.BETA,
         "rank": lora.RANK,
@@ -84,13 +86,13 @@ def job(source: str, limit: int, pairs: list[dict]) -> dict:
     }
 
 
-def main() -> None:
-    """The job by kdloop's own means: what `measured` starts."""
+def carry_out(job: dict) -> dict[str, float]:
+    """The job by kdloop's own means, and on a GPU the most memory that it took."""
     from kdloop.methods import METHODS
     from kdloop.methods.lora import Plan, trainable_student
     from kdloop.pairs import Example
 
-    job, losses = json.loads(Path(sys.argv[1]).read_text()), []
+    losses = []
     base = TransformersEngine(job["model"], dtype=device_and_dtype()[1])
     seeds, held_out = range(len(job["prompts"]) * job["n"]), [as_prompt(q) for q in job["held_out"]]
     judged, laps = (held_out, Sampling(job["max_tokens"], SPREAD), list(range(len(held_out)))), [time.monotonic()]
@@ -99,7 +101,7 @@ def main() -> None:
     laps.append(time.monotonic())
     base.complete(*judged)
     laps.append(time.monotonic())
-    model = trainable_student(job["model"], None, base.dtype, job["seed"])
+    model = trainable_student(job["model"], None, base.dtype, job["seed"], base.untrained)
     said = [[Completion("", "", "student", 1, p[k], "finished") for k in ("chosen", "rejected")] for p in job["pairs"]]
     examples = [
         Example(as_prompt(p["prompt"]), *both, "", (), "human") for p, both in zip(job["pairs"], said, strict=True)
@@ -108,13 +110,13 @@ def main() -> None:
     METHODS["dpo"].train(model, base.tokenizer, examples, plan, lambda step, steps, loss: losses.append(loss))
     laps.append(time.monotonic())
     with tempfile.TemporaryDirectory() as directory:
-        model.save_pretrained(directory)
+        model.save_pretrained(directory, selected_adapters=["default"])
         base.load(Path(directory)).complete(*judged)
     laps.append(time.monotonic())
     first, before, train, after = (b - a for a, b in pairwise(laps))
     found = {"sample": first, "train": train, "judge": before + after, "loss": statistics.mean(losses)}
-    print(json.dumps(found))
+    return found | ({"peak_gib": torch.cuda.max_memory_allocated() / 2**30} if base.on_gpu else {})
 
 
 if __name__ == "__main__":
-    main()
+    print(json.dumps(carry_out(json.loads(Path(sys.argv[1]).read_text()))))

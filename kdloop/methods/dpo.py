@@ -12,10 +12,11 @@ has the comparison. The relatives keep the anchor, whose weight is the plan's, t
 from functools import partial
 
 from datasets import Dataset
+from torch import nn
 from trl import DPOConfig, DPOTrainer
 
 from kdloop.methods.lm_head import score_label_positions_only
-from kdloop.methods.lora import Method, OnStep, Plan, bucketed, common_arguments, fitting, run
+from kdloop.methods.lora import Method, OnStep, Plan, bucketed, common_arguments, fitting, micro_batch, run
 from kdloop.methods.objective import reference_logps, sequence
 from kdloop.methods.shared_prompts import pairs_read_once
 from kdloop.pairs import Example
@@ -34,6 +35,14 @@ class TokenizedDPOTrainer(DPOTrainer):
 
     def _prepare_dataset(self, dataset, *_):
         return dataset
+
+
+class NoReference(nn.Module):
+    "Keeps TRL from copying the adapter as the reference, whose log-probabilities are known"
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
 
 
 def row(tokenizer, e: Example) -> dict[str, list[int]]:
@@ -60,17 +69,19 @@ def train(
     """`loss` is a loss_type of TRL's, `options` go to its DPOConfig; the anchor's weight is the plan's."""
     score_label_positions_only()
     anchor = plan.anchor if anchored else 0.0
+    rows = fitting([row(tokenizer, e) for e in examples], plan, tokens)
+    size = micro_batch(model, plan, MICRO_BATCH, (2 * tokens(r) for r in rows))
     config = DPOConfig(
-        **common_arguments(plan, MICRO_BATCH),
+        **common_arguments(plan, size),
         loss_type=[loss, "sft"] if anchor else [loss],
         loss_weights=[1.0, anchor] if anchor else [1.0],
         beta=beta,
         **options,
     )
-    rows = fitting([row(tokenizer, e) for e in examples], plan, tokens)
-    rows = bucketed(rows, MICRO_BATCH, plan.seed, lambda r: sum(map(len, r.values())))
+    rows = bucketed(rows, size, plan.seed, lambda r: sum(map(len, r.values())))
     data = Dataset.from_list(with_references(model, rows))
-    trainer = TokenizedDPOTrainer(model, args=config, train_dataset=data, processing_class=tokenizer)
+    made = {"args": config, "train_dataset": data, "processing_class": tokenizer}
+    trainer = TokenizedDPOTrainer(model, NoReference(model.config), **made)
     trainer.precompute_ref_logps = True  # they are in the rows
     with pairs_read_once(model):
         return run(trainer, on_step)

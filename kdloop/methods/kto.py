@@ -13,7 +13,7 @@ from datasets import Dataset
 from trl import KTOConfig, KTOTrainer
 
 from kdloop.methods.lm_head import score_label_positions_only
-from kdloop.methods.lora import Method, OnStep, Plan, common_arguments, fitting, run
+from kdloop.methods.lora import UNRECOMPUTED, Method, OnStep, Plan, common_arguments, fitting, micro_batch, run
 from kdloop.pairs import Example
 from kdloop.student.prompts import completion_ids, prompt_ids
 
@@ -32,7 +32,7 @@ class TokenizedKTOTrainer(KTOTrainer):
         return dataset
 
 
-def rows(tokenizer, examples: list[Example], plan: Plan) -> list[dict]:
+def rows(tokenizer, examples: list[Example], plan: Plan, size: int = MICRO_BATCH) -> list[dict]:
     """Shuffled, a whole number of micro-batches, each row beside its neighbour's completion for the KL estimate.
 
     A last batch of one would pair a row with itself, so that its KL would equal its reward.
@@ -48,9 +48,9 @@ def rows(tokenizer, examples: list[Example], plan: Plan) -> list[dict]:
         for prompt, k, liked in rated
     ]
     out = fitting(out, plan, lambda r: len(r["prompt_ids"]) + len(r["completion_ids"]))
-    out += [dict(r) for r in out[: -len(out) % MICRO_BATCH]]
-    for at in range(0, len(out), MICRO_BATCH):
-        batch = out[at : at + MICRO_BATCH]
+    out += [dict(r) for r in out[: -len(out) % size]]
+    for at in range(0, len(out), size):
+        batch = out[at : at + size]
         for r, neighbour in zip(batch, [batch[-1], *batch[:-1]], strict=True):
             r["KL_completion_ids"] = neighbour["completion_ids"]
     return out
@@ -60,10 +60,11 @@ def train(
     model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep, loss: str = "kto"
 ) -> dict[str, float]:
     score_label_positions_only()
-    data = rows(tokenizer, examples, plan)
+    size = micro_batch(model, plan, MICRO_BATCH, [2 * UNRECOMPUTED])
+    data = rows(tokenizer, examples, plan, size)
     likes = sum(r["label"] for r in data)
     config = KTOConfig(
-        **common_arguments(plan, MICRO_BATCH),
+        **common_arguments(plan, size),
         beta=BETA,
         loss_type=loss,
         # the smaller side weighs more, so that (weight x count) of both are equal: inside the paper's 1:1 to 4:3

@@ -1,4 +1,4 @@
-"""The LM head in training, as a CPU likes it: label positions only, and their logits whole.
+"""The LM head in training: label positions only, and their logits whole, on a CPU and on a GPU.
 
 TRL 1.16 projects prompt and padding through the head too where there is no Triton, and folds the logits tile by tile,
 to save memory that a small student does not need: a quarter of a training step (docs/log.md).
@@ -18,7 +18,7 @@ class WholeLogits:
     @staticmethod
     def apply(hidden, weight, bias, targets, temperature, chunk, softcap, scale, outputs):
         """(N, H) hidden states, (V, H) weights, (N,) targets -> five of (N,), None where `outputs` does not ask."""
-        if hidden.device.type != "cpu" or len(hidden) * len(weight) > WHOLE:
+        if len(hidden) * len(weight) > WHOLE:
             arguments = (hidden, weight, bias, targets, temperature, chunk, softcap, scale, outputs)
             return ChunkedLogProbFunction.apply(*arguments)
         logits = linear(hidden, weight, bias).float()

@@ -6,16 +6,20 @@ TRL's defaults assume a GPU: bf16 and gradient checkpointing on, NaN losses logg
 import math
 import random
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.helpers import disable_input_dtype_casting
 from transformers import AutoModelForCausalLM, PrinterCallback, TrainerCallback
 
 from kdloop.pairs import Example
+from kdloop.student import memory
+from kdloop.student.merging import updated
+from kdloop.student.norms import fuse_norms
 from kdloop.student.transformers import device_and_dtype
 from storage.conversations import Message
 
@@ -84,11 +88,22 @@ class Diverged(Exception):
     "The loss is no longer finite"
 
 
-def trainable_student(source: str, adapter: Path | None, dtype: torch.dtype, seed: int) -> PeftModel:
-    """The base student with a trainable adapter named `default`, as TRL wants it: the champion's, or a fresh one."""
+def trainable_student(source: str, adapter: Path | None, dtype: torch.dtype, seed: int, untrained=None) -> PeftModel:
+    """The base student with a trainable adapter named `default`, as TRL wants it: the champion's, or a fresh one.
+
+    It lies where it will be trained from the start: what is read, sampled and copied before the first step, and a
+    teacher that is put beside it, would lie elsewhere else. On a GPU the frozen weights are those of `untrained`, an
+    engine's, where that is given: they lie there once.
+    """
     torch.manual_seed(seed)
-    attention = "sdpa" if torch.cuda.is_available() else "eager"  # PyTorch's fused backward is slow on CPUs
-    base = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, attn_implementation=attention)
+    device = device_and_dtype()[0]
+    attention = "eager" if device == "cpu" else "sdpa"  # PyTorch's fused backward is slow on CPUs
+    if untrained is not None and device == "cuda":
+        base = updated(untrained, {})
+    else:
+        base = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, attn_implementation=attention).to(device)
+    if device == "cuda":
+        fuse_norms(base)
     if adapter:
         return PeftModel.from_pretrained(base, adapter, is_trainable=True)
     config = LoraConfig(
@@ -122,6 +137,16 @@ def common_arguments(plan: Plan, micro_batch: int) -> dict:
         "disable_tqdm": True,
         "dataloader_pin_memory": False,
     }
+
+
+def micro_batch(model, plan: Plan, on_cpu: int, tokens: Iterable[int]) -> int:
+    """Rows that go through the model at once. A CPU is fastest with few, which fit its caches; a GPU takes the whole
+    batch where its free memory holds that. `tokens` are the rows' own, of all that is read for each."""
+    device, dtype = device_and_dtype()
+    if device != "cuda":
+        return on_cpu
+    fits = memory.trained(model.config, dtype, max(tokens, default=1), memory.free(device))
+    return next(n for n in (plan.batch // k for k in range(1, plan.batch + 1) if plan.batch % k == 0) if n <= fits)
 
 
 def longest(row: dict[str, list[int]]) -> int:
@@ -188,11 +213,33 @@ def long_rows_recomputed(model) -> Iterator[None]:
         student.activation_checkpointing_disable()
 
 
+@contextmanager
+def spared(model) -> Iterator[None]:
+    """Meanwhile the model's thousands of modules are not walked through at each step: to be told again that they train,
+    for gradients where none can be; nor are inputs cast to the adapter's float32 that autocast casts back on a GPU."""
+    whole, trained = model.train, [p for p in model.parameters() if p.requires_grad]
+
+    def train(mode: bool = True):
+        return model if model.training is mode else whole(mode)
+
+    def zero_grad(set_to_none: bool = True) -> None:
+        for p in trained:
+            p.grad = None
+
+    model.train, model.zero_grad = train, zero_grad
+    try:
+        with disable_input_dtype_casting(model, active=model.device.type == "cuda"):
+            yield
+    finally:
+        del model.train, model.zero_grad  # the class's own
+
+
 def run(trainer, on_step: OnStep) -> dict[str, float]:
     """Train, and return the last logged value of every metric."""
     trainer.remove_callback(PrinterCallback)  # prints each log as a dict; Watch writes a line
     trainer.add_callback(Watch(on_step))
-    with long_rows_recomputed(trainer.model):
+    trainer.floating_point_ops = lambda inputs: 0  # would count all parameters at each step
+    with long_rows_recomputed(trainer.model), spared(trainer.model):
         trainer.train()
     metrics: dict[str, float] = {}
     for logs in trainer.state.log_history:

@@ -9,7 +9,7 @@ from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 from kdloop.methods.lm_head import score_label_positions_only
-from kdloop.methods.lora import Method, OnStep, Plan, common_arguments, fitting, run
+from kdloop.methods.lora import Method, OnStep, Plan, common_arguments, fitting, longest, micro_batch, run
 from kdloop.pairs import Example
 from kdloop.student.prompts import completion_ids, prompt_ids
 from storage.conversations import Message
@@ -52,8 +52,9 @@ def rows(tokenizer, messages: list[Message], most: int) -> list[dict[str, list[i
 def train(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep) -> dict[str, float]:
     score_label_positions_only()
     made = [row for messages in conversations(examples) for row in rows(tokenizer, messages, plan.max_length)]
-    config = SFTConfig(**common_arguments(plan, MICRO_BATCH))
-    data = Dataset.from_list(fitting(made, plan))
+    made = fitting(made, plan)
+    config = SFTConfig(**common_arguments(plan, micro_batch(model, plan, MICRO_BATCH, map(longest, made))))
+    data = Dataset.from_list(made)
     return run(SFTTrainer(model, args=config, train_dataset=data, processing_class=tokenizer), on_step)
 
 

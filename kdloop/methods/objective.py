@@ -14,7 +14,8 @@ from torch.nn.functional import cross_entropy
 from transformers import Trainer
 from trl import SFTConfig
 
-from kdloop.methods.lora import OnStep, Plan, bucketed, common_arguments, fitting, run
+from kdloop.methods.lora import OnStep, Plan, bucketed, common_arguments, fitting, micro_batch, run
+from kdloop.student import memory
 from kdloop.student.prompts import completion_ids, prompt_ids
 from kdloop.student.transformers import device_and_dtype, last
 from storage.conversations import Completion, Message
@@ -50,9 +51,10 @@ class ObjectiveTrainer(Trainer):
 def fit(model, rows: list[dict], objective: Objective, plan: Plan, on_step: OnStep, ordered: bool = False) -> Numbers:
     """Train on rows, each with its `sequences`; in the order given, or with rows of a length side by side."""
     rows = fitting(rows, plan, tokens)
+    size = micro_batch(model, plan, MICRO_BATCH, (len(r["sequences"]) * tokens(r) for r in rows))
     if not ordered:
-        rows = bucketed(rows, MICRO_BATCH, plan.seed, tokens)
-    config = SFTConfig(**common_arguments(plan, MICRO_BATCH), remove_unused_columns=False)
+        rows = bucketed(rows, size, plan.seed, tokens)
+    config = SFTConfig(**common_arguments(plan, size), remove_unused_columns=False)
     return run(ObjectiveTrainer(objective, model=model, args=config, train_dataset=rows), on_step)
 
 
@@ -108,7 +110,11 @@ def reference_logps(model, sequences: list[Sequence]) -> list[float]:
     """Log-probabilities under the model as it is now: before training, that is the reference. In bf16 where training
     computes in it."""
     device, dtype = device_and_dtype()
-    chunks = [sequences[at : at + MICRO_BATCH] for at in range(0, len(sequences), MICRO_BATCH)]
+    size = MICRO_BATCH
+    if device == "cuda":
+        lengths = max(len(p) + len(c) for p, c in sequences), max(len(c) for _, c in sequences)
+        size = memory.scored(model.config, dtype, *lengths, memory.free(device))
+    chunks = [sequences[at : at + size] for at in range(0, len(sequences), size)]
     with torch.autocast(device, torch.bfloat16, enabled=dtype is torch.bfloat16):
         return [p for chunk in chunks for p in sequence_logps(model, chunk)[0].tolist()]
 

@@ -19,7 +19,18 @@ from scipy.stats import binomtest
 from transformers import AutoModelForSequenceClassification
 from trl import RewardConfig, RewardTrainer
 
-from kdloop.methods.lora import RANK, NothingToLearn, OnStep, Plan, Reward, common_arguments, fitting, run
+from kdloop.methods.lora import (
+    RANK,
+    NothingToLearn,
+    OnStep,
+    Plan,
+    Reward,
+    common_arguments,
+    fitting,
+    longest,
+    micro_batch,
+    run,
+)
 from kdloop.methods.objective import sequence
 from kdloop.pairs import Example, key
 from kdloop.student.prompts import completion_ids, prompt_ids
@@ -90,7 +101,8 @@ def fit(model, tokenizer, pairs: list[Example], plan: Plan, on_step: OnStep) -> 
     rows = fitting([row(tokenizer, e) for e in pairs], plan)
     padded = deepcopy(tokenizer)  # the trainer changes it, and aligns the model with it
     config = RewardConfig(
-        **common_arguments(plan, MICRO_BATCH), pad_token=padded.convert_ids_to_tokens(unlike_an_end(rows))
+        **common_arguments(plan, micro_batch(model, plan, MICRO_BATCH, (2 * longest(r) for r in rows))),
+        pad_token=padded.convert_ids_to_tokens(unlike_an_end(rows)),
     )
     run(RewardTrainer(scorer, args=config, train_dataset=Dataset.from_list(rows), processing_class=padded), on_step)
     scorer.eval()

@@ -11,7 +11,7 @@ from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 from kdloop.methods.lm_head import score_label_positions_only
-from kdloop.methods.lora import Method, OnStep, Plan, bucketed, common_arguments, fitting, run
+from kdloop.methods.lora import Method, OnStep, Plan, bucketed, common_arguments, fitting, longest, micro_batch, run
 from kdloop.methods.objective import fit, reference_logps, sequence, sequence_logps
 from kdloop.pairs import Example
 from kdloop.student.prompts import completion_ids, prompt_ids
@@ -54,8 +54,9 @@ def train(
     """`rows_of(tokenizer, example)` makes an example's rows; `loss` is a loss_type of TRL's."""
     score_label_positions_only()
     rows = fitting([r for e in examples for r in rows_of(tokenizer, e)], plan)
-    config = SFTConfig(**common_arguments(plan, MICRO_BATCH), loss_type=loss)
-    data = Dataset.from_list(bucketed(rows, MICRO_BATCH, plan.seed))
+    size = micro_batch(model, plan, MICRO_BATCH, map(longest, rows))
+    config = SFTConfig(**common_arguments(plan, size), loss_type=loss)
+    data = Dataset.from_list(bucketed(rows, size, plan.seed))
     return run(SFTTrainer(model, args=config, train_dataset=data, processing_class=tokenizer), on_step)
 
 

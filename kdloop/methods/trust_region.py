@@ -9,9 +9,7 @@ log-likelihood of completions by the untrained student has not risen by more tha
 before, it can say after. (The search for a step size inside a constraint is TRPO's, Schulman et al. 2015.)
 """
 
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -56,7 +54,7 @@ def settle(
     """Move the trained model along its direction to the edge of the region; {"step scale", "anchor NLL rise"}.
 
     `start` holds the parameters before training, and `origin` is the engine that has them. Each scale is tried as it
-    would serve: saved, merged, loaded. A scale is drawn back where `styled` completions, as many as the gate's, begin
+    would serve: merged. A scale is drawn back where `styled` completions, as many as the gate's, begin
     to be the same to all prompts, to say them again, or to leave them. `strength` is the share of that way that is gone
     in the end: 0.5 is half-baked.
     """
@@ -67,9 +65,7 @@ def settle(
 
     def engine_at(scale: float) -> Engine:
         place(model, start, end, scale)
-        with tempfile.TemporaryDirectory() as directory:
-            model.save_pretrained(directory, selected_adapters=["default"])
-            return base.load(Path(directory))
+        return base.load_trained(model)
 
     def rise_at(scale: float) -> float:
         found = rise(scale, engine_at(scale))
@@ -109,14 +105,19 @@ class Settling:
         self.on_step(step, steps, loss)
         if step == 1:  # of another training, where a method has several
             self.found.clear()
-        now = parameters(self.model)
-        self.found.append(torch.cat([(now[name] - p).flatten()[::SEEN].float() for name, p in self.start.items()]))
+        self.found.append(self.moved())
         if step % 2 or step < LEAST:
             return False
         alike = float(cosine_similarity(self.found[-1], self.found[step // 2 - 1], dim=0))
         if settled := alike >= SETTLED and step < steps:
             print(f"step {step} of {steps}: the direction of step {step // 2}, cosine {alike:.3f}; settled", flush=True)
         return settled
+
+    @torch.no_grad()
+    def moved(self) -> torch.Tensor:
+        """One in SEEN of the parameters, less what it was at the start; where the model lies now."""
+        now = ((p, self.start[name]) for name, p in self.model.named_parameters() if name in self.start)
+        return torch.cat([(p - before.to(p.device)).flatten()[::SEEN].float() for p, before in now])
 
 
 class Rise:
@@ -180,7 +181,7 @@ def place(model, start: dict[str, torch.Tensor], end: dict[str, torch.Tensor], s
     """Set the trainable parameters to start + scale (end - start)."""
     for name, p in model.named_parameters():
         if name in start:
-            p.copy_(torch.lerp(start[name], end[name], scale))
+            p.copy_(torch.lerp(start[name].to(p.device), end[name].to(p.device), scale))
 
 
 def budget(risen: float) -> float:

@@ -7,27 +7,33 @@ patches models for good, never touches what serves.
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from copy import copy, deepcopy
+from copy import copy
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 
 import torch
-from peft import PeftModel
 from torch.nn.functional import cross_entropy, pad
 from transformers import AutoTokenizer, Cache
 from transformers.cache_utils import DynamicLayer
 
-from kdloop.student import AdapterRefused, Sample, Sampling
+from kdloop.student import Sample, Sampling, memory, static
 from kdloop.student.base import read_weights
-from kdloop.student.identity import header
+from kdloop.student.draws import Draws, kept
+from kdloop.student.merging import merged, merged_with, updated
+from kdloop.student.norms import fuse_norms
 from kdloop.student.template import HALF, Template
 from storage.conversations import Message
 
 KEEP = 7 / 8  # finished rows stay until they are more than this leaves: leaving copies the cache
 ROOM = 32  # tokens that a KV cache can take up before it is copied
-READ = 16  # prompts read at once
+READ = 16  # prompts read at once; these four are a CPU's numbers, a GPU has others
 SCORE = 8  # completions whose log-probabilities are computed at once
 MULTIPLE = 32  # of tokens, that prompts are padded to: PyTorch's CPU kernels keep 3 MB for each length they ever saw
+ALIGNED = 8  # the same on a GPU, whose kernels want so much
+TOGETHER = 2**15  # tokens that a GPU reads at once
+BLOCK, STREAMED = 8, 2  # steps between two looks at what a GPU has drawn, of a batch and of one person's reply
+DECODERS = 3  # that an engine keeps, each with a cache of its own
+TAKING = Lock()  # one of them
 DECODER = ThreadPoolExecutor(1, "decoder")  # and each thread that computes keeps its own
 BATCH = 64  # beyond this the KV cache of a 135M model no longer helps a CPU's throughput
 
@@ -49,33 +55,6 @@ def reply_dtype() -> torch.dtype:
     """One token at a time is as fast as the weights can be read: bf16 has half of fp32's, wherever it is computed."""
     fast = torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if fast else torch.float32
-
-
-class SeededSampler:
-    """Top-k, then top-p, then a draw by the Gumbel-max trick with one random generator a row.
-
-    A row's draws depend on its own seed alone, not on its neighbours in the batch: champion and candidate can be
-    compared with common random numbers. (Logits in bf16 do depend, by rounding, on the batch's shape: there a near tie
-    can fall otherwise.) Temperature 0 is greedy.
-    """
-
-    def __init__(self, sampling: Sampling, seeds: list[int]):
-        self.sampling = sampling
-        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-
-    def draw(self, scores: torch.Tensor) -> torch.Tensor:
-        """(B, vocabulary) -> (B, 1) tokens."""
-        if self.sampling.temperature == 0:
-            return scores.argmax(-1, keepdim=True)
-        values, tokens = torch.topk(scores, min(self.sampling.top_k, scores.size(-1)))  # (B, k), sorted
-        logp = torch.log_softmax(values.float() / self.sampling.temperature, -1)
-        before = logp.exp().cumsum(-1) - logp.exp()  # probability mass ahead of each token
-        logp = logp.masked_fill(before >= self.sampling.top_p, -torch.inf)
-        uniform = torch.stack([torch.rand(values.size(-1), generator=g) for g in self.generators]).to(logp.device)
-        return tokens.gather(1, (logp - torch.log(-torch.log(uniform))).argmax(-1, keepdim=True))
-
-    def keep(self, rows: list[int]) -> None:
-        self.generators = [self.generators[i] for i in rows]
 
 
 class RoomyLayer(DynamicLayer):
@@ -116,7 +95,10 @@ def last(ids: torch.Tensor, n: int) -> torch.Tensor:
 
 def attends_to_all(config) -> bool:
     """Whether each layer sees all that came before: none has a sliding window, none is recurrent."""
-    return set(getattr(config.get_text_config(), "layer_types", None) or ["full_attention"]) == {"full_attention"}
+    text = config.get_text_config()
+    kinds = getattr(text, "layer_types", None)
+    narrow = getattr(text, "sliding_window", None) or getattr(text, "attention_chunk_size", None)
+    return set(kinds) == {"full_attention"} if kinds else not narrow
 
 
 def steps(decoding: Iterator[dict[int, int]]) -> Iterator[dict[int, int]]:
@@ -126,28 +108,6 @@ def steps(decoding: Iterator[dict[int, int]]) -> Iterator[dict[int, int]]:
             yield drawn
     finally:
         DECODER.submit(decoding.close).result()
-
-
-def merged(untrained, adapter: Path | None):
-    """For inference: a copy with the adapter in its weights, or the model itself where there is none. Raises
-    AdapterRefused for an adapter of a model of another shape."""
-    model = adapted(deepcopy(untrained), adapter).merge_and_unload() if adapter else untrained
-    return model.eval().requires_grad_(False)
-
-
-def adapted(model, adapter: Path) -> PeftModel:
-    """PEFT leaves out what an adapter has for layers that are not there, and makes up what it lacks."""
-    try:
-        stored = {name for name in header(Path(adapter) / "adapter_model.safetensors")[1] if ".lora_" in name}
-        found = PeftModel.from_pretrained(model, adapter)
-    except (RuntimeError, ValueError, KeyError) as error:
-        why = str(error).strip().partition("\n")[0][:200]
-        raise AdapterRefused(f"The adapter in {adapter} does not fit the student ({why})") from error
-    wanted = {name.replace(".default.", ".") for name, _ in found.named_parameters() if ".lora_" in name}
-    if stored != wanted:
-        odd = min(stored ^ wanted)
-        raise AdapterRefused(f"The adapter in {adapter} is of a student with other layers: {odd}")
-    return found
 
 
 class TransformersEngine:
@@ -163,15 +123,34 @@ class TransformersEngine:
         self.device, self.dtype = device or device_and_dtype()[0], dtype or reply_dtype()
         self.tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
         self.template = Template.of(self.tokenizer)
-        self.untrained = read_weights(source, self.dtype).to(self.device)
-        self.model = merged(self.untrained, adapter)
+        self.of(read_weights(source, self.dtype).to(self.device))
+        if adapter:
+            self.serve(merged(self.untrained, adapter))
+
+    def of(self, model) -> "TransformersEngine":
+        """Serve this model, which lies on the engine's device, as the untrained one."""
+        self.untrained = updated(model, {})
+        if self.on_gpu:
+            fuse_norms(self.untrained)
+        return self.serve(merged(self.untrained, None))
+
+    @property
+    def on_gpu(self) -> bool:
+        return torch.device(self.device).type == "cuda"
 
     def load(self, adapter: Path | None) -> "TransformersEngine":
         """From the untrained weights in memory, and where they are: once a ZeroGPU Space's page is built, PyTorch says
         there that it has a GPU."""
-        loaded = copy(self)
-        loaded.model = merged(self.untrained, adapter)
-        return loaded
+        return copy(self).serve(merged(self.untrained, adapter))
+
+    def load_trained(self, training) -> "TransformersEngine":
+        """The same with the adapter of a model in training as it is now: nothing goes through files."""
+        return copy(self).serve(merged_with(self.untrained, training))
+
+    def serve(self, model) -> "TransformersEngine":
+        self.model, self.decoders = model, []
+        self.static = self.on_gpu and attends_to_all(model.config) and static.fits(model)
+        return self
 
     def stream(self, prompt: list[Message], sampling: Sampling, seed: int, stop: Event) -> Iterator[str | Sample]:
         head, ids, begun, first = self.template.prompt_ids(prompt), [], time.monotonic(), 0.0
@@ -188,8 +167,9 @@ class TransformersEngine:
         heads = [self.template.prompt_ids(p) for p in prompts]
         order = sorted(range(len(heads)), key=lambda i: (len(heads[i]), heads[i]))
         samples: dict[int, Sample] = {}
-        for at in range(0, len(order), BATCH):
-            rows, begun = order[at : at + BATCH], time.monotonic()
+        most = self.rows_at_once(max(map(len, heads), default=1) + sampling.max_tokens)
+        for at in range(0, len(order), most):
+            rows, begun = order[at : at + most], time.monotonic()
             ids: list[list[int]] = [[] for _ in rows]
             for drawn in self.decode([heads[i] for i in rows], sampling, [seeds[i] for i in rows]):
                 for row, token in drawn.items():
@@ -199,6 +179,10 @@ class TransformersEngine:
                 samples[i] = self.sample(tokens, len(heads[i]), sampling, 0.0, seconds)
         return [samples[i] for i in range(len(prompts))]
 
+    def rows_at_once(self, tokens: int) -> int:
+        """Completions of so many tokens with their prompts."""
+        return memory.rows(self.model.config, self.dtype, tokens, memory.free(self.device)) if self.on_gpu else BATCH
+
     @torch.inference_mode()
     def decode(self, heads: list[list[int]], sampling: Sampling, seeds: list[int]) -> Iterator[dict[int, int]]:
         """Step by step, the next token of each row that has not ended its turn. Equal prompts are read once, and
@@ -206,25 +190,60 @@ class TransformersEngine:
         distinct = sorted(set(map(tuple, heads)), key=len)
         logits, mask, cache = self.read([list(head) for head in distinct])
         rows = [distinct.index(tuple(head)) for head in heads]
+        fixed = self.static and static.grows(cache)
+        steps = (self.decode_fixed if fixed else self.decode_growing)(logits, mask, cache, rows, sampling, seeds)
+        finished: set[int] = set()
+        try:
+            for drawn in steps:
+                drawn = {i: token for i, token in drawn.items() if i not in finished}
+                yield drawn
+                ended = {i for i, token in drawn.items() if token in self.template.ends}
+                finished |= ended
+                if len(finished) == len(heads):
+                    break
+        finally:
+            steps.close()
+
+    def decode_growing(self, logits, mask, cache, rows: list[int], sampling, seeds) -> Iterator[dict[int, int]]:
         cache.batch_select_indices(torch.tensor(rows, device=self.device))
+        cache.layers = [RoomyLayer.of(layer) for layer in cache.layers]
         logits, mask = logits[rows], mask[rows]
-        sampler, alive, finished = SeededSampler(sampling, seeds), list(range(len(heads))), set()
+        draws, alive, finished = Draws.of(sampling, seeds, self.device), list(range(len(rows))), set()
         for _ in range(sampling.max_tokens):
-            tokens = sampler.draw(logits)
-            drawn = {i: t for i, t in zip(alive, tokens.flatten().tolist(), strict=True) if i not in finished}
+            tokens = draws.draw(logits)
+            drawn = dict(zip(alive, tokens.flatten().tolist(), strict=True))
             yield drawn
             finished |= {i for i, token in drawn.items() if token in self.template.ends}
             going = [at for at, i in enumerate(alive) if i not in finished]
-            if not going:
-                break
             if len(going) < KEEP * len(alive):
                 cache.batch_select_indices(torch.tensor(going, device=self.device))
                 tokens, mask, alive = tokens[going], mask[going], [alive[at] for at in going]
-                sampler.keep(going)
+                draws.keep(going)
             mask = torch.cat([mask, mask.new_ones(len(alive), 1)], 1)
             at = mask.sum(1, keepdim=True) - 1
             step = self.model(tokens, attention_mask=mask, position_ids=at, past_key_values=cache, logits_to_keep=1)
             logits = step.logits[:, -1]
+
+    def decode_fixed(self, logits, mask, cache, rows: list[int], sampling, seeds) -> Iterator[dict[int, int]]:
+        decoder = self.decoder(cache, len(rows), mask.size(1) + sampling.max_tokens, kept(sampling))
+        try:
+            decoder.begin(logits, mask, cache, rows, sampling, seeds)
+            for block in decoder.run(len(rows), sampling.max_tokens, STREAMED if len(rows) == 1 else BLOCK):
+                yield from (dict(enumerate(tokens)) for tokens in block)
+        finally:
+            self.decoders.append(decoder)
+            del self.decoders[:-DECODERS]
+
+    def decoder(self, cache, rows: int, tokens: int, top_k: int) -> static.StaticDecoder:
+        """One that is free and large enough, not much larger; or a new one."""
+        needed, length = static.shape(rows, tokens)
+        with TAKING:
+            for free in self.decoders:
+                enough = needed <= free.rows <= (needed if rows == 1 else 4 * needed)
+                if enough and length <= free.length <= 2 * length and free.top_k == top_k:
+                    self.decoders.remove(free)
+                    return free
+        return static.StaticDecoder(self.model, cache, needed, length, set(self.template.ends), top_k)
 
     def read(self, heads: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor, Cache]:
         """(last logits, attention mask, KV cache) of prompts, read in groups so that little of the work is padding.
@@ -232,7 +251,8 @@ class TransformersEngine:
         A sliding window's cache has lost its beginning and cannot be lengthened to others': there, all at once.
         """
         masks, logits, caches = [], [], []
-        at_once = READ if attends_to_all(self.model.config) else len(heads)
+        at_once = max(1, TOGETHER // max(map(len, heads))) if self.on_gpu else READ
+        at_once = at_once if attends_to_all(self.model.config) else len(heads)
         for at in range(0, len(heads), at_once):
             batch = self.padded(heads[at : at + at_once])
             positions, keep = self.positions(batch), last(batch["input_ids"], 1)
@@ -245,7 +265,6 @@ class TransformersEngine:
             group = [cache.layers[number] for cache in caches]
             layer.keys = torch.cat([pad(k.keys, (0, 0, width - k.keys.size(2), 0)) for k in group])
             layer.values = torch.cat([pad(k.values, (0, 0, width - k.values.size(2), 0)) for k in group])
-        caches[0].layers = [RoomyLayer.of(layer) for layer in caches[0].layers]
         mask = torch.cat([pad(mask, (width - mask.size(1), 0)) for mask in masks])
         return torch.cat(logits), mask, caches[0]
 
@@ -255,22 +274,35 @@ class TransformersEngine:
         tails = [self.template.completion_ids(*said) for said in completions]
         order = sorted((i for i, tail in enumerate(tails) if tail), key=lambda i: len(heads[i]) + len(tails[i]))
         scores: list[list[float]] = [[] for _ in tails]
-        for at in range(0, len(order), SCORE):
-            rows = order[at : at + SCORE]
+        widest, longest = (max(map(len, of)) for of in ([h + t for h, t in zip(heads, tails, strict=True)], tails))
+        most = self.scored_at_once(widest, longest)
+        for at in range(0, len(order), most):
+            rows = order[at : at + most]
             for i, found in zip(rows, self.score([heads[i] for i in rows], [tails[i] for i in rows]), strict=True):
                 scores[i] = found
         return scores
+
+    def scored_at_once(self, tokens: int, completion: int) -> int:
+        """Completions of so many tokens, `tokens` with their prompts."""
+        if not self.on_gpu:
+            return SCORE
+        return memory.scored(self.model.config, self.dtype, tokens, completion, memory.free(self.device))
 
     @torch.inference_mode()
     def score(self, heads: list[list[int]], tails: list[list[int]]) -> list[list[float]]:
         batch = self.padded([head + tail for head, tail in zip(heads, tails, strict=True)])
         positions, keep = self.positions(batch), last(batch["input_ids"], max(map(len, tails)) + 1)
         logits = self.model(**batch, position_ids=positions, logits_to_keep=keep, use_cache=False).logits[:, :-1]
+        if self.on_gpu:
+            targets = batch["input_ids"][:, -logits.size(1) :]  # of shorter completions, the prompt's end too
+            nats = cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none").view_as(targets)
+            return [[-n for n in row[-len(tail) :]] for row, tail in zip(nats.tolist(), tails, strict=True)]
         rows = zip(logits, [torch.tensor(tail, device=self.device) for tail in tails], strict=True)
         return [(-cross_entropy(row[-len(tail) :].float(), tail, reduction="none")).tolist() for row, tail in rows]
 
     def padded(self, ids: list[list[int]]) -> dict[str, torch.Tensor]:
-        batch = self.tokenizer.pad({"input_ids": ids}, pad_to_multiple_of=MULTIPLE, return_tensors="pt")
+        multiple = ALIGNED if self.on_gpu else MULTIPLE
+        batch = self.tokenizer.pad({"input_ids": ids}, pad_to_multiple_of=multiple, return_tensors="pt")
         return batch.to(self.device)
 
     def positions(self, batch: dict) -> torch.Tensor:
