@@ -288,7 +288,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     TURNS = args.turns
     if unknown := set(args.sections) - set(SECTIONS):
-        raise ValueError(f"Unknown sections {sorted(unknown)}; there are: {', '.join(SECTIONS)}")
+        parser.error(f"unknown sections {sorted(unknown)}; there are: {', '.join(SECTIONS)}")
     if not torch.cuda.is_available():
         print(NO_GPU.format(torch.__version__))
         return 2

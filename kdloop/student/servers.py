@@ -151,7 +151,7 @@ class LlamaServer:
         return {"model": self.base, "lora": [{"id": id, "scale": scale} for id, scale in scales.items()]}
 
     def sampled(self, adapter: Adapter | None, head: list[int], sampling: Sampling, seed: int, end: int) -> dict:
-        """The order of samplers is SeededSampler's: top_k, then the temperature, then top_p."""
+        """The order of samplers is Draws': top_k, then the temperature, then top_p."""
         return self.wanted(adapter) | {
             "prompt": head,
             "max_tokens": sampling.max_tokens,
