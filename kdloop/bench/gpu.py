@@ -21,6 +21,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from copy import copy
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from threading import Event
 
@@ -132,9 +133,13 @@ def alike(engine: TransformersEngine, n: int = 32) -> dict[str, float]:
         how, texts = replace(HOW, max_tokens=48, temperature=temperature), []
         for engine.static in (False, True):
             texts.append([s.text for s in engine.complete(asked, how, list(range(n)))])
-        shares = [len(os.path.commonprefix([a, b])) / max(1, len(a), len(b)) for a, b in zip(*texts, strict=True)]
-        found[str(temperature)] = statistics.mean(shares)
+        found[str(temperature)] = statistics.mean(shared(a, b) for a, b in zip(*texts, strict=True))
     return found
+
+
+def shared(a: str, b: str) -> float:
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
+    return same / max(1, len(a), len(b))
 
 
 def step_ms(engine: TransformersEngine) -> dict[str, float]:
