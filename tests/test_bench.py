@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from kdloop import bench
+from kdloop.__main__ import main
 from kdloop.bench import Figure, chatting, data, figures, raters, rounds, sampling
 from kdloop.student import Sampling
 from kdloop.student.transformers import TransformersEngine
@@ -37,6 +38,14 @@ def test_turns_alternate_and_the_first_is_not_measured():
     seen = []
     found = bench.in_turns(lambda i: seen.append("ours") or i, lambda i: seen.append("theirs") or 10 * i, n=3)
     assert found == (2, 20) and seen == ["ours", "theirs"] * 4
+
+
+def test_without_a_gpu_its_bench_says_so_in_a_sentence(capsys):
+    assert main(["bench", "gpu"]) == 2
+    assert capsys.readouterr().out.startswith("No GPU: PyTorch")
+    with pytest.raises(SystemExit):
+        main(["bench", "gpu", "speed"])
+    assert "there are: round, sampling" in capsys.readouterr().err
 
 
 @pytest.mark.slow

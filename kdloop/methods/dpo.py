@@ -12,6 +12,7 @@ has the comparison. The relatives keep the anchor, whose weight is the plan's, t
 from functools import partial
 
 from datasets import Dataset
+from peft.helpers import disable_input_dtype_casting
 from torch import nn
 from trl import DPOConfig, DPOTrainer
 
@@ -83,7 +84,8 @@ def train(
     made = {"args": config, "train_dataset": data, "processing_class": tokenizer}
     trainer = TokenizedDPOTrainer(model, NoReference(model.config), **made)
     trainer.precompute_ref_logps = True  # they are in the rows
-    with pairs_read_once(model):
+    fast = model.device.type == "cuda"  # autocast casts the adapter's inputs to bf16, whatever they are
+    with pairs_read_once(model), disable_input_dtype_casting(model, active=fast):
         return run(trainer, on_step)
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from peft.helpers import disable_input_dtype_casting
 from transformers import AutoModelForCausalLM, PrinterCallback, TrainerCallback
 
 from kdloop.pairs import Example
@@ -215,8 +214,8 @@ def long_rows_recomputed(model) -> Iterator[None]:
 
 @contextmanager
 def spared(model) -> Iterator[None]:
-    """Meanwhile the model's thousands of modules are not walked through at each step: to be told again that they train,
-    for gradients where none can be; nor are inputs cast to the adapter's float32 that autocast casts back on a GPU."""
+    """Meanwhile the model's thousands of modules are not walked through at each step to be told again that they train,
+    nor for gradients where none can be."""
     whole, trained = model.train, [p for p in model.parameters() if p.requires_grad]
 
     def train(mode: bool = True):
@@ -228,8 +227,7 @@ def spared(model) -> Iterator[None]:
 
     model.train, model.zero_grad = train, zero_grad
     try:
-        with disable_input_dtype_casting(model, active=model.device.type == "cuda"):
-            yield
+        yield
     finally:
         del model.train, model.zero_grad  # the class's own
 

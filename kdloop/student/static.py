@@ -7,6 +7,8 @@ next steps are under way. Without a GPU the same steps are computed one by one: 
 
 import sys
 from collections.abc import Iterator
+from functools import cache
+from threading import Lock
 
 import torch
 from torch import Tensor
@@ -22,6 +24,14 @@ ALONE = 512  # tokens for one person, at least
 ROWS = 8  # completions of more than one, at least: smaller batches are not faster
 KERNELS = [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]  # take any mask, and plan nothing for each shape
 STEADY_ROPES = {"default", "linear", "llama3", "yarn", "proportional"}  # do not look at how long a text is
+
+RECORDING = Lock()
+
+
+@cache
+def side_stream() -> torch.cuda.Stream:
+    """The one on which all is recorded: cuBLAS keeps 32 MB for each that it ever saw."""
+    return torch.cuda.Stream()
 
 
 def fits(model) -> bool:
@@ -91,7 +101,7 @@ class StaticDecoder:
         self.ends = torch.tensor(sorted(ends), device=device)
         self.cache = Cache(layers=[FixedLayer(layer, rows, length, self.at) for layer in like.layers])
         self.draws = Draws(top_k, rows, device)
-        self.stream = torch.cuda.Stream() if device.type == "cuda" else None
+        self.stream = side_stream() if device.type == "cuda" else None
         self.graph: torch.cuda.CUDAGraph | None = None
         self.warm = False
 
@@ -163,11 +173,12 @@ class StaticDecoder:
         return self.stream
 
     def aside(self, work, *arguments) -> None:
-        """On a stream of its own, as recording wants it."""
-        self.stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self.stream):
-            work(*arguments)
-        torch.cuda.current_stream().wait_stream(self.stream)
+        """On a stream beside the others', as recording wants it, one at a time."""
+        with RECORDING:
+            self.stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self.stream):
+                work(*arguments)
+            torch.cuda.current_stream().wait_stream(self.stream)
 
     def record(self, graph) -> None:
         graph.capture_begin(capture_error_mode="thread_local")  # other threads may use the GPU meanwhile
