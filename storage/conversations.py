@@ -78,10 +78,9 @@ def start_conversation(db: Path, person: str, title: str = "", id: str | None = 
 
     Who gives an `id` decides with it whether the conversation is held out (split.py); else its first vote does.
     """
-    held_out, id = (None, new_id()) if id is None else (is_held_out(id), id)
-    values = {"person": person, "title": title[:80], "kind": kind, "held_out": held_out, "created_at": now()}
+    part, id = ({}, new_id()) if id is None else ({"held_out": is_held_out(id)}, id)
     with transaction(db) as c:
-        insert(c, "conversations", id=id, **values)
+        insert(c, "conversations", id=id, person=person, title=title[:80], kind=kind, created_at=now(), **part)
     return id
 
 
