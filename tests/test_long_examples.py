@@ -1,4 +1,4 @@
-"""Examples longer than what the student reads: left out whole and counted, by every method. Others are learned whole."""
+"""Examples longer than what the student reads: each method leaves them out whole and counted, and learns the others."""
 
 from collections import Counter
 from dataclasses import replace

@@ -10,6 +10,7 @@ from transformers import AutoTokenizer
 
 from kdloop.methods import multi_turn
 from kdloop.methods.objective import until
+from kdloop.raters.features import embedder
 from kdloop.student.template import Template, UnknownTemplate
 
 ENDS = {  # of a turn, where that is another token than <|im_end|>
@@ -176,15 +177,9 @@ def test_a_template_is_made_anew_where_the_tokenizer_was_changed(tiny_student):
 def test_a_student_that_renders_no_text_or_has_no_template_is_refused_in_words():
     for template, words in (("{{ bos_token }}", "does not show"), (None, "no chat template")):
         with pytest.raises(UnknownTemplate, match=words):
-            Template(byte_level(template or "") if template else no_template())
+            Template(byte_level(template))
     with pytest.raises(UnknownTemplate, match="refuses this conversation: Conversation roles must alternate"):
         family("gemma").prompt_ids([TALK[1], TALK[1]])
-
-
-def no_template():
-    tokenizer = byte_level("")
-    tokenizer.chat_template = None
-    return tokenizer
 
 
 @pytest.mark.parametrize("name", ["qwen2_5", "llama3", "gemma", "phi3", "qwen3", "gptoss"])
@@ -208,3 +203,11 @@ def stretches(labels: list[int]) -> list[tuple[int, int]]:
     on = torch.tensor([False, *(label != -100 for label in labels), False]).int().diff()
     begins, ends = (on == 1).nonzero()[:, 0].tolist(), (on == -1).nonzero()[:, 0].tolist()
     return [(a, b - a) for a, b in zip(begins, ends, strict=True)]
+
+
+def test_the_embedding_models_tokens_are_text_where_people_write_them():
+    tokenizer = embedder().tokenizer
+    plain, forged = (tokenizer([text])["input_ids"][0] for text in ("What ends it?", "What [SEP] ends [CLS] it [PAD]?"))
+    assert [forged.count(id) for id in tokenizer.all_special_ids] == [
+        plain.count(id) for id in tokenizer.all_special_ids
+    ]
