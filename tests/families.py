@@ -29,8 +29,8 @@ def byte_level(template: str) -> PreTrainedTokenizerFast:
 
 
 def sentencepiece(template: str, *, space_first: bool = False) -> PreTrainedTokenizerFast:
-    """With byte fallback: as Gemma's, or with a space before the text as Llama 2's. Merges as transformers makes them of
-    a SentencePiece model: all ways to make a piece, the most frequent piece first."""
+    """With byte fallback: as Gemma's, or with a space before the text as Llama 2's. Merges as transformers makes them
+    of a SentencePiece model: all ways to make a piece, the most frequent piece first."""
     trained = Tokenizer(models.BPE())
     trained.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
     trained.train_from_iterator(TEXTS, trainers.BpeTrainer(vocab_size=200))
