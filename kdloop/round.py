@@ -16,7 +16,7 @@ from kdloop.pairs import Example, Split, trusted
 from kdloop.raters import judge, preference_model, teacher
 from kdloop.raters.preference_model import PreferenceModel
 from kdloop.recipes import Recipe
-from kdloop.selection import by_checks, from_base, line_of, relevant, replay, select
+from kdloop.selection import by_checks, from_base, line_of, readable, relevant, replay, select, too_long
 from kdloop.settings import Settings
 from kdloop.student import Engine, Sampling
 from kdloop.student.base import base_name, find_student
@@ -44,7 +44,7 @@ def run(settings: Settings, round: Round) -> None:
     origin = champion = base.load(adapter) if adapter else base
 
     with clock.phase("eliciting"):
-        split = pairs.from_feedback(db)
+        split = readable(pairs.from_feedback(db), base.tokenizer, settings.context_tokens)
         try:
             if not round.recipe:
                 choose(round.requested, split.train)
@@ -59,12 +59,13 @@ def run(settings: Settings, round: Round) -> None:
             means = means_of(settings, round, recipe, writers, rater, split, clock)
             elicited = elicit(means, asked, recipe.knowledge)
             split = pairs.from_feedback(db, round.id, recipe.pack)
+            split = readable(split, base.tokenizer, settings.context_tokens)
             reliability = rater.reliability if rater and rater.skill.proven else {}
             train = trusted(relevant(split.train, recipe, asked), reliability)
             method, why = choose(requested(round, recipe), train, split.dropped["contradictory"])
             chosen = select(method, train, recipe, round.seed, champion, means.teachers)
         except (NothingToLearn, gate.CannotDecide, Refused) as refusal:
-            return refuse(db, round, split, str(refusal))
+            return refuse(db, round, split, f"{refusal}{too_long(split, settings.context_tokens)}")
     line, afresh = line_of(db, parent), recipe.start == "auto"
     at_base = from_base(recipe, len(people_said(split)), line)
     replayed = [] if at_base and afresh else replay(db, line, method, chosen, recipe, round.seed)
@@ -73,8 +74,9 @@ def run(settings: Settings, round: Round) -> None:
     if at_base:
         origin, parent, adapter = base, untrained, None
 
-    known = counts(split, examples, elicited) | {"replayed": len(replayed)}
-    with clock.phase("training", method=method, why=explain(why, rater), counts=known):
+    known, why = counts(split, examples, elicited) | {"replayed": len(replayed)}, explain(why, rater)
+    why += too_long(split, settings.context_tokens)
+    with clock.phase("training", method=method, why=why, counts=known):
         model = trainable_student(base.source, adapter, base.dtype, round.seed, base.untrained)
         start, plan = trust_region.parameters(model), replace(plan, epochs=min(3, recipe.passes / len(examples)))
         try:
@@ -157,6 +159,7 @@ def plan_of(settings: Settings, round: Round, rater: PreferenceModel | None, rec
         round.seed,
         learning_rate=recipe.learning_rate,
         max_tokens=packs.load(recipe.pack).max_tokens or settings.round_max_tokens,
+        max_length=settings.context_tokens,
         teachers=tuple(filter(None, settings.teacher_models.split(","))),
         stored=features if writes or features.is_dir() else None,
         system=settings.bake,

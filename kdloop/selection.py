@@ -1,6 +1,7 @@
 """Which examples a round trains on: what it elicited, people's votes, and some of what the champion learned before."""
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,11 +10,12 @@ from kdloop.knowledge.curation import SELECTIONS
 from kdloop.methods import METHODS
 from kdloop.methods.lora import Reward
 from kdloop.packs import Task
-from kdloop.pairs import Example, asks_any_of, relative_weights
+from kdloop.pairs import Example, Split, asks_any_of, relative_weights
 from kdloop.raters import verifiers
 from kdloop.raters.teacher import Teachers
 from kdloop.recipes import VOTES, Recipe
 from kdloop.student import Engine
+from kdloop.student.prompts import completion_ids, prompt_ids
 from storage import ancestry, checkpoints, rounds
 from storage.checkpoints import Checkpoint
 from storage.conversations import Message, as_prompt
@@ -21,6 +23,7 @@ from storage.rounds import Round
 
 ELICITED, BESIDE_VOTES = 0.5, 0.25  # shares of a training: a recipe's own examples; AI feedback beside people's votes
 REPLAYED = 0.25  # share of examples that earlier rounds have trained on
+TOO_LONG = "longer than the student reads"
 REMEMBERED = 8  # so many of the champion's rounds are replayed
 
 
@@ -33,6 +36,26 @@ def relevant(train: list[Example], recipe: Recipe, tasks: Sequence[Task]) -> lis
     answered = {e.question for e in elicited}
     prompts = [t.prompt for t in tasks if t.prompt not in answered]
     return [*(Example(as_prompt(p), None, None, "", (), "verifier") for p in prompts), *elicited]
+
+
+def readable(split: Split, tokenizer, most: int) -> Split:
+    """Without examples of more than `most` tokens, prompt and longest completion together: these are counted, and never
+    cut. `most` is the chat's context."""
+
+    def fits(e: Example) -> bool:
+        said = [k.said for k in (*e.completions, *e.ranking)]
+        longest = max((len(completion_ids(tokenizer, *one)) for one in said), default=1)
+        return len(prompt_ids(tokenizer, e.prompt)) + longest <= most
+
+    kept = [[e for e in part if fits(e)] for part in (split.train, split.held_out)]
+    left_out = len(split.train) + len(split.held_out) - sum(map(len, kept))
+    return Split(*kept, Counter(split.dropped | {TOO_LONG: left_out} if left_out else split.dropped))
+
+
+def too_long(split: Split, most: int) -> str:
+    """A clause for the round's reason; "" where all fit."""
+    n = split.dropped[TOO_LONG]
+    return f"; {n} left out, longer than the {most} tokens that the student reads" if n else ""
 
 
 def by_checks(tasks: Sequence[Task]) -> Reward | None:

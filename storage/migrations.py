@@ -246,7 +246,7 @@ def refusals_use_nothing(c: sqlite3.Connection) -> None:
     c.execute(
         "create trigger round_uses_feedback after update of status on rounds "
         "when new.status in ('promoted', 'rejected') and new.candidate_id is not null begin "
-        "update feedback set used = 1 where used = 0 and seen_by = new.id; end"
+        "update feedback set used = 1 where used = 0 and created_at <= new.created_at; end"
     )
     c.execute(
         "update feedback set used = 0 where used = 1 and created_at > "
@@ -266,8 +266,8 @@ MIGRATIONS = [
     disputes,
     choices_table,
     rater_counts,
+    refusals_use_nothing,
     order_without_clock,
     split_columns,
     forget_gateways,
-    refusals_use_nothing,
 ]  # append only; `pragma user_version` counts those that were applied

@@ -1,10 +1,16 @@
 """Students of other families, written as GGUF: two random layers with the student's tokenizer, in fp32, as llama.cpp
 and as transformers compute them."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from families import sentencepiece
+from gguf import GGUFReader
+from test_template import ZEPHYR
+from tokenizers import AddedToken, Tokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from kdloop import packs
 from kdloop.methods.lora import trainable_student
@@ -26,9 +32,9 @@ FAMILIES = {
 }
 
 
-def random_student(student_home, family: str, directory, **values):
+def random_student(student_home, family: str, directory, tokenizer=None, **values):
     """`initializer_range`: greedy choices of a random model with small weights are near-ties."""
-    tokenizer = AutoTokenizer.from_pretrained(student_home / "student")
+    tokenizer = tokenizer or AutoTokenizer.from_pretrained(student_home / "student")
     shape = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
     shape |= {"vocab_size": len(tokenizer), "initializer_range": 0.3, "max_position_embeddings": 512}
     ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
@@ -56,6 +62,47 @@ def test_llama_cpp_computes_what_transformers_does(student_home, family, tmp_pat
     model.save_pretrained(tmp_path / "adapter")
     same(ours.load(tmp_path / "adapter"), theirs.load(tmp_path / "adapter"))
     assert greedy(ours) != greedy(ours.load(tmp_path / "adapter"))
+
+
+@pytest.mark.parametrize("space_first", [True, False], ids=["as Llama 2", "as Gemma"])
+@pytest.mark.parametrize("family", ["llama", "gemma", "gemma3_text"])
+def test_sentencepiece_students_are_read_and_computed_alike(student_home, family, space_first, tmp_path):
+    tokenizer = sentencepiece(ZEPHYR, space_first=space_first)
+    student = random_student(student_home, family, tmp_path / "student", tokenizer)
+    file = write_student(student, tmp_path / "student.gguf", np.float32)
+    ours, theirs = LlamaCppEngine(str(student), file, 256, 2), TransformersEngine(str(student), dtype=torch.float32)
+    same(ours, theirs)
+    for text in ("the mill stood by the river", "Ärger 😀, 水 \n\n  and  blanks", "a", " until the flood"):
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        told = ours.server.client.post("../tokenize", body={"content": text}, cast_to=object)
+        assert told["tokens"] == ids
+        spelled = ours.server.client.post("../detokenize", body={"tokens": ids}, cast_to=object)["content"]
+        assert spelled.removeprefix(" ") == tokenizer.decode(ids).removeprefix(" ")
+
+
+def test_a_turn_of_a_written_student_ends_as_its_template_says(student_home, tmp_path):
+    """llama.cpp stops at what the file says, whatever the token is called."""
+    tokenizer = sentencepiece(ZEPHYR.replace("eos_token", "'<stop here>'"))
+    tokenizer.add_tokens([AddedToken("<stop here>", special=True)])
+    student = random_student(student_home, "llama", tmp_path / "student", tokenizer)
+    file = write_student(student, tmp_path / "x.gguf", np.float32)
+    engine, end = LlamaCppEngine(str(student), file, 256, 1), tokenizer.convert_tokens_to_ids("<stop here>")
+    assert engine.template.ends == (end, tokenizer.eos_token_id)
+    assert GGUFReader(file).fields["tokenizer.ggml.eot_token_id"].contents() == end
+    asked = {"prompt": engine.template.prompt_ids(PROMPTS[0]), "logit_bias": [[end, 100]], "max_tokens": 9}
+    told = engine.server.client.post("/completions", body=asked | {"model": "student"}, cast_to=object)
+    assert (told["choices"][0]["finish_reason"], told["choices"][0]["text"]) == ("stop", "")
+
+
+def test_a_sentencepiece_vocabulary_without_its_bytes_is_refused(student_home, tmp_path):
+    tokenizer = sentencepiece(ZEPHYR)
+    made = json.loads(tokenizer.backend_tokenizer.to_str())
+    made["model"]["vocab"]["odd"] = made["model"]["vocab"].pop("<0x0A>")
+    made["added_tokens"] = [t for t in made["added_tokens"] if t["content"] != "<0x0A>"]
+    lacking = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(made)), eos_token="</s>")
+    student = random_student(student_home, "llama", tmp_path / "student", lacking)
+    with pytest.raises(NotConvertible, match=r"lacks 1 of 256 bytes.*KDLOOP_ENGINE=transformers"):
+        write_student(student, tmp_path / "x.gguf")
 
 
 def greedy(engine):

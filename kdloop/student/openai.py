@@ -137,6 +137,6 @@ class OpenAIEngine:
 
 def ended(reason: str | None) -> str:
     """Raises EngineUnavailable for a completion that the server gave up: its text is no completion."""
-    if reason not in STATUS:
+    if not isinstance(reason, str) or reason not in STATUS:
         raise EngineUnavailable(f"The student's server ended a completion by {reason!r}")
     return STATUS[reason]

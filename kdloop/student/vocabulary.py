@@ -1,4 +1,4 @@
-"""A student's tokenizer in its GGUF, where llama.cpp reads how the ids that it samples are spelled, and which end a turn.
+"""A student's tokenizer in its GGUF: there llama.cpp reads how the ids that it samples are spelled and which end turns.
 
 Two kinds: byte-level BPE (its "gpt2"), and SentencePiece with byte fallback (its "llama": Gemma, Llama 1 and 2,
 TinyLlama). The second has no merges there but a score for each piece, and joins the pair with the highest one: the
