@@ -56,3 +56,25 @@ def tiny_teacher(tiny_student, tmp_path_factory):
     AutoModelForCausalLM.from_config(config).save_pretrained(directory)
     AutoTokenizer.from_pretrained(tiny_student).save_pretrained(directory)
     return str(directory)
+
+
+@pytest.fixture(scope="session")
+def talker(tiny_student, tmp_path_factory):
+    """A two-layer student that says "yes" or "no", each about half of the time: a reward has something to choose."""
+    import torch
+    from test_methods import completion, example
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from kdloop.methods.objective import sequence, sequence_logps
+
+    tokenizer, model = AutoTokenizer.from_pretrained(tiny_student), AutoModelForCausalLM.from_pretrained(tiny_student)
+    rows = [sequence(tokenizer, example(i).prompt, completion("", word)) for i in range(8) for word in ("yes", "no")]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(45):
+        (-sequence_logps(model, rows)[0].mean()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    directory = tmp_path_factory.mktemp("talker")
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return str(directory)

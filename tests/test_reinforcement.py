@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 import torch
 from test_methods import completion, example, student
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kdloop.bench import reward as bench
 from kdloop.methods import METHODS, NothingToLearn, iterated, reinforcement, reward_model
@@ -14,22 +13,6 @@ from kdloop.methods.lora import Plan
 from kdloop.methods.objective import sequence, sequence_logps
 from kdloop.methods.self_teaching import write
 from storage.conversations import as_prompt
-
-
-@pytest.fixture(scope="session")
-def talker(tiny_student, tmp_path_factory):
-    """A two-layer student that says "yes" or "no", each about half of the time: a reward has something to choose."""
-    tokenizer, model = AutoTokenizer.from_pretrained(tiny_student), AutoModelForCausalLM.from_pretrained(tiny_student)
-    rows = [sequence(tokenizer, example(i).prompt, completion("", word)) for i in range(8) for word in ("yes", "no")]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for _ in range(45):
-        (-sequence_logps(model, rows)[0].mean()).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    directory = tmp_path_factory.mktemp("talker")
-    model.save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
-    return str(directory)
 
 
 def is_yes(prompt, text, finished):
