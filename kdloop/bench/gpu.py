@@ -142,6 +142,7 @@ def shared(a: str, b: str) -> float:
     return same / max(1, len(a), len(b))
 
 
+@torch.inference_mode()
 def step_ms(engine: TransformersEngine) -> dict[str, float]:
     """Of one replayed step of each recorded decoder, by the device's own clock."""
     found = {}

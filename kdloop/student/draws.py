@@ -39,7 +39,7 @@ def uniform(seeds: Tensor, step: Tensor, tokens: Tensor) -> Tensor:
     return (shifted(of_token, 64 - BITS).float() + 0.5) * 2.0**-BITS
 
 
-class Draws:
+class SeededSampler:
     """Top-k, then the temperature, then top-p, then a draw. Temperature 0 is greedy.
 
     All that changes from batch to batch lies in tensors, so that a CUDA graph of `draw` serves any of them. (Logits in
@@ -52,10 +52,10 @@ class Draws:
         self.temperature, self.top_p = (torch.ones(1, device=device) for _ in range(2))
 
     @classmethod
-    def of(cls, sampling: Sampling, seeds: list[int], device) -> "Draws":
+    def of(cls, sampling: Sampling, seeds: list[int], device) -> "SeededSampler":
         return cls(kept(sampling), len(seeds), device).begin(sampling, seeds)
 
-    def begin(self, sampling: Sampling, seeds: list[int]) -> "Draws":
+    def begin(self, sampling: Sampling, seeds: list[int]) -> "SeededSampler":
         """From the first step on, for rows with these seeds."""
         self.seeds.copy_(torch.tensor([signed(seed % 2**64) for seed in seeds]))
         self.step.zero_()

@@ -75,7 +75,8 @@ def plain(untrained, config: dict, adapter: Path) -> dict[str, Update] | None:
     names = {key.removeprefix(PREFIX).removesuffix(A) for key in tensors if key.endswith(A)}
     known, linear = {PREFIX + name + end for name in names for end in (A, B)}, dict(untrained.named_modules())
     targets = config["target_modules"]
-    wanted = {n for n, m in linear.items() if type(m) is nn.Linear and n.rpartition(".")[2] in targets}
+    ends = tuple(f".{target}" for target in targets)  # PEFT takes whole names and last parts of names
+    wanted = {name for name, m in linear.items() if type(m) is nn.Linear and f".{name}".endswith(ends)}
     if isinstance(targets, str) or tensors.keys() != known or names != wanted:
         return None
     updates = {name: (tensors[PREFIX + name + A], tensors[PREFIX + name + B], scaling) for name in names}

@@ -18,7 +18,7 @@ def fuse_norms(model) -> int:
     copies of the model keep it, and no code of transformers is changed."""
     fused: dict[type, type | None] = {}
     norms = [m for m in model.modules() if type(m).__name__.endswith("RMSNorm") and hasattr(m, "variance_epsilon")]
-    for norm in norms:
+    for norm in (n for n in norms if not isinstance(n, Fused)):
         kind = type(norm)
         if kind not in fused:
             made = type(f"Fused{kind.__name__}", (Fused, kind), {})

@@ -17,9 +17,9 @@ from transformers import Cache
 from transformers.cache_utils import CacheLayerMixin, DynamicLayer
 
 from kdloop.student import Sampling
-from kdloop.student.draws import Draws
+from kdloop.student.draws import SeededSampler
 
-LENGTH = 128  # tokens; caches are as many, or twice, three times
+LENGTH = 64  # tokens; caches are as many, or twice, three times
 ALONE = 512  # tokens for one person, at least
 ROWS = 8  # completions of more than one, at least: smaller batches are not faster
 KERNELS = [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]  # take any mask, and plan nothing for each shape
@@ -100,7 +100,7 @@ class StaticDecoder:
         self.mask = torch.full((rows, 1, 1, length), self.lowest, dtype=like.layers[0].keys.dtype, device=device)
         self.ends = torch.tensor(sorted(ends), device=device)
         self.cache = Cache(layers=[FixedLayer(layer, rows, length, self.at) for layer in like.layers])
-        self.draws = Draws(top_k, rows, device)
+        self.draws = SeededSampler(top_k, rows, device)
         self.stream = side_stream() if device.type == "cuda" else None
         self.graph: torch.cuda.CUDAGraph | None = None
         self.warm = False

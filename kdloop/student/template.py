@@ -63,6 +63,7 @@ class Template:
         self.ends: tuple[int, ...] = tuple(dict.fromkeys(id for id in all if id is not None))
         markers = set(MARKER.findall(prompt + self.tail)) - set(tokens)
         self.markers, self.control = markers, any_of([*tokens, *markers])
+        self.newline, self.before = self.encode("\n"), self.encode(self.context)
 
     @classmethod
     def of(cls, tokenizer) -> "Template":
@@ -76,18 +77,33 @@ class Template:
     def prompt_ids(self, prompt: list[Message]) -> list[int]:
         """The ids of a prompt up to where its completion begins. Raises UnknownTemplate where the template refuses the
         conversation."""
+        return self.encode_pieces(self.pieces(prompt))
+
+    def prompts_ids(self, prompts: list[list[Message]]) -> list[list[int]]:
+        """The same of many: each distinct one once, in one call of the tokenizer where its text holds no control
+        token."""
+        keys = [tuple((m["role"], m["content"]) for m in prompt) for prompt in prompts]
+        pieces = {key: self.pieces(prompt) for key, prompt in dict(zip(keys, prompts, strict=True)).items()}
+        whole = [key for key, parts in pieces.items() if len(parts) == 1]
+        read = self.tokenizer([pieces[key][0] for key in whole], add_special_tokens=False)["input_ids"] if whole else []
+        ids = dict(zip(whole, read, strict=True))
+        ids |= {key: self.encode_pieces(parts) for key, parts in pieces.items() if key not in ids}
+        return [ids[key] for key in keys]
+
+    def pieces(self, prompt: list[Message]) -> list[str]:
+        """A prompt as the template renders it, parted inside of what would be read as control tokens."""
         mark = unused(*(m["content"] for m in prompt))
         apart = [m | {"content": self.taken_apart(m["content"], mark)} for m in prompt]
-        return self.encode_pieces(self.rendered(apart, True).split(mark))
+        return self.rendered(apart, True).split(mark)
 
     def completion_ids(self, text: str, finished: bool) -> list[int]:
         """The ids of a completion. Only a finished one gets the end of its turn: a completion that was cut at the token
         limit must not teach the student to end in mid-sentence."""
         mark = unused(text)
         whole = self.lead + self.taken_apart(text, mark) + (self.tail if finished else "")
-        before, ids = self.encode(self.context), self.encode_pieces((self.context + whole).split(mark))
-        if ids[: len(before)] == before:
-            return ids[len(before) :]
+        ids = self.encode_pieces((self.context + whole).split(mark))
+        if ids[: len(self.before)] == self.before:
+            return ids[len(self.before) :]
         return self.encode_pieces(whole.split(mark))  # its first letters made a token with the context's last ones
 
     def text(self, ids: list[int]) -> str:
@@ -122,10 +138,10 @@ class Template:
         """Each by itself, so that no control token is found across a border. One that goes on is read after a line
         break: SentencePiece would put a space before it."""
         first, *others = pieces
-        ids, newline = self.encode(first), self.encode("\n")
+        ids, n = self.encode(first), len(self.newline)
         for piece in filter(None, others):
             after = self.encode("\n" + piece)
-            ids += after[len(newline) :] if after[: len(newline)] == newline else self.encode(piece)
+            ids += after[n:] if after[:n] == self.newline else self.encode(piece)
         return ids
 
     def taken_apart(self, text: str, mark: str) -> str:

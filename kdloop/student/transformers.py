@@ -18,7 +18,7 @@ from transformers.cache_utils import DynamicLayer
 
 from kdloop.student import Sample, Sampling, memory, static
 from kdloop.student.base import read_weights
-from kdloop.student.draws import Draws, kept
+from kdloop.student.draws import SeededSampler, kept
 from kdloop.student.merging import merged, merged_with, updated
 from kdloop.student.norms import fuse_norms
 from kdloop.student.template import HALF, Template
@@ -164,7 +164,7 @@ class TransformersEngine:
 
     def complete(self, prompts: list[list[Message]], sampling: Sampling, seeds: list[int]) -> list[Sample]:
         """Batches of similar prompt length, so that little is padding."""
-        heads = [self.template.prompt_ids(p) for p in prompts]
+        heads = self.template.prompts_ids(prompts)
         order = sorted(range(len(heads)), key=lambda i: (len(heads[i]), heads[i]))
         samples: dict[int, Sample] = {}
         most = self.rows_at_once(max(map(len, heads), default=1) + sampling.max_tokens)
@@ -208,7 +208,7 @@ class TransformersEngine:
         cache.batch_select_indices(torch.tensor(rows, device=self.device))
         cache.layers = [RoomyLayer.of(layer) for layer in cache.layers]
         logits, mask = logits[rows], mask[rows]
-        draws, alive, finished = Draws.of(sampling, seeds, self.device), list(range(len(rows))), set()
+        draws, alive, finished = SeededSampler.of(sampling, seeds, self.device), list(range(len(rows))), set()
         for _ in range(sampling.max_tokens):
             tokens = draws.draw(logits)
             drawn = dict(zip(alive, tokens.flatten().tolist(), strict=True))
@@ -270,7 +270,7 @@ class TransformersEngine:
 
     def logprobs(self, prompts: list[list[Message]], completions: list[tuple[str, bool]]) -> list[list[float]]:
         """Batches of similar length."""
-        heads = [self.template.prompt_ids(p) for p in prompts]
+        heads = self.template.prompts_ids(prompts)
         tails = [self.template.completion_ids(*said) for said in completions]
         order = sorted((i for i, tail in enumerate(tails) if tail), key=lambda i: len(heads[i]) + len(tails[i]))
         scores: list[list[float]] = [[] for _ in tails]
