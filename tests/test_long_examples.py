@@ -59,10 +59,10 @@ def test_a_page_of_text_that_the_chat_takes_is_learned_from(name, tiny_student, 
             patched.setattr(lora, "UNRECOMPUTED", whole)
             METHODS[name].train(model, tokenizer, examples, plan(tiny_teacher, max_length=2048), lambda *_: None)
         ends.append(trust_region.parameters(model))
-    first = trust_region.parameters(student(tiny_student)[0])
-    assert any((first[n] - p).abs().max() > 1e-5 for n, p in ends[0].items())
-    for n, p in ends[0].items():
-        assert torch.allclose(p, ends[1][n], atol=2e-3)
+    start = trust_region.parameters(student(tiny_student)[0])
+    moved, other = (torch.cat([(end[n] - p).flatten() for n, p in start.items()]) for end in ends)
+    assert moved.norm() > 1e-3 and (moved - other).norm() < 0.05 * moved.norm()
+    assert all((ends[0][n] != p).any() for n, p in start.items() if "lora_B" in n and "layers.0" in n)
 
 
 def test_only_long_rows_are_computed_again(tiny_student):

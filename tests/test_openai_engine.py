@@ -160,7 +160,7 @@ def test_a_server_without_log_probabilities_is_said_so_and_no_checkpoint_is_take
 ):
     published = publish(db, tiny_adapter, small.base.load(tiny_adapter))
     small.scores = False
-    with pytest.raises(NoLogprobs, match="log-probabilities of 4 tokens"):
+    with pytest.raises(NoLogprobs, match="log-probabilities of 0 of 4 tokens"):
         engine.logprobs([STORY], [("The sea.", True)])
     assert Serving(db, lambda: engine).current()[1].version == 0
     assert f"v0 answers instead of {published.name}" in capsys.readouterr().err

@@ -197,14 +197,16 @@ def long_rows_recomputed(model) -> Iterator[None]:
     student.activation_checkpointing_enable({"use_reentrant": False})
     layers = [m for m in student.modules() if hasattr(m, "gradient_checkpointing")]
 
-    def choose(module, args, named):
-        ids = named.get("input_ids", args[0] if args else None)
-        long = torch.is_grad_enabled() and ids is not None and ids.size(-1) > UNRECOMPUTED
+    def recompute(long: bool) -> None:
         for layer in layers:
             layer.gradient_checkpointing = long
 
+    def choose(module, args, named):
+        ids = named.get("input_ids", args[0] if args else None)
+        recompute(torch.is_grad_enabled() and ids is not None and ids.size(-1) > UNRECOMPUTED)
+
     hook = student.base_model.register_forward_pre_hook(choose, with_kwargs=True)
-    student.activation_checkpointing_disable()
+    recompute(False)  # trainers look whether any does
     try:
         yield
     finally:

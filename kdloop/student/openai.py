@@ -87,22 +87,28 @@ class OpenAIEngine:
         return self.create(lambda: self.server.sampled(self.adapter, head, sampling, seed, ends) | how, stream)
 
     def score(self, head: list[int], tail: list[int]) -> list[float]:
-        if not tail:
-            return []
-        now, later = tail[:SCORED], tail[SCORED:]
-        told = self.create(lambda: self.server.scoring(self.adapter, head, now, self.template.ends))
-        scores = self.server.scores(told, head, now)
-        for at in range(len(scores), len(now)):
-            scores.append(self.score_next(head + now[:at], now[at], f"{len(scores)} log-probabilities of {len(now)}"))
-        return scores + self.score(head + now, later)
+        """As many tokens a request as the server takes; one, where it leaves one out."""
+        scores: list[float] = []
+        while len(scores) < len(tail):
+            before, now = head + tail[: len(scores)], tail[len(scores) :][:SCORED]
+            n = self.template.whole(now) if self.server.ranks else len(now)
+            found = self.score_some(before, now[:n]) if n else []
+            scores += found
+            if len(found) < max(n, 1):
+                scores.append(self.score_next(before + now[: len(found)], now[len(found)], f"{len(found)} of {n}"))
+        return scores
+
+    def score_some(self, head: list[int], tail: list[int]) -> list[float]:
+        told = self.create(lambda: self.server.scoring(self.adapter, head, tail, self.template.ends))
+        return self.server.scores(told, head, tail)
 
     def score_next(self, head: list[int], token: int, told: str) -> float:
-        """Of one token that the server has left out of its list."""
+        """Of one token, found among the likeliest."""
         for among in self.server.ranks:
             asked = self.create(lambda n=among: self.server.ranking(self.adapter, head, self.template.ends, n))
             if (found := self.server.ranked(asked, token)) is not None:
                 return found
-        raise NoLogprobs(f"The server told {told} tokens")
+        raise NoLogprobs(f"The server told the log-probabilities of {told} tokens")
 
     def create(self, written: Callable[[], dict], stream: bool = False):
         """Twice where the server may have been started again: at another address, or without our adapter."""

@@ -183,7 +183,8 @@ class LlamaServer:
     def scoring(self, adapter: Adapter | None, head: list[int], tail: list[int], ends: Ends) -> dict:
         """A grammar lets nothing but the completion's own tokens be drawn, one by one: log-probabilities are taken
         before it, from what the student alone would say. The end of the turn is what a grammar allows where it is at
-        its end; the bias chooses it among the tokens that end a text."""
+        its end; the bias chooses it among the tokens that end a text. Of whole characters alone: after two tokens that
+        are parts of one, llama.cpp's grammar fails (an error 500, seen with xllamacpp 2026.10)."""
         spelled = " ".join(f"<[{id}]>" for id in (tail[:-1] if tail[-1] in ends else tail))
         return self.wanted(adapter) | {
             "prompt": head,

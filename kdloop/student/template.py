@@ -110,6 +110,10 @@ class Template:
         """What ids say, without control tokens."""
         return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
+    def whole(self, ids: list[int]) -> int:
+        """How many of the first ids have no half character after them."""
+        return next((i for i in range(len(ids)) if self.text(ids[: i + 1]).endswith(HALF)), len(ids))
+
     def until_end(self, ids: list[int]) -> tuple[list[int], bool]:
         """(the ids before the first that ends the turn, whether there is one)."""
         at = next((i for i, id in enumerate(ids) if id in self.ends), None)
