@@ -70,7 +70,7 @@ def test_sentencepiece_students_are_read_and_computed_alike(student_home, family
     tokenizer = sentencepiece(ZEPHYR, space_first=space_first)
     student = random_student(student_home, family, tmp_path / "student", tokenizer)
     file = write_student(student, tmp_path / "student.gguf", np.float32)
-    ours, theirs = LlamaCppEngine(str(student), file, 256, 2), TransformersEngine(str(student), dtype=torch.float32)
+    ours, theirs = LlamaCppEngine(str(student), file, 512, 2), TransformersEngine(str(student), dtype=torch.float32)
     same(ours, theirs)
     for text in ("the mill stood by the river", "Ärger 😀, 水 \n\n  and  blanks", "a", " until the flood"):
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -86,7 +86,7 @@ def test_a_turn_of_a_written_student_ends_as_its_template_says(student_home, tmp
     tokenizer.add_tokens([AddedToken("<stop here>", special=True)])
     student = random_student(student_home, "llama", tmp_path / "student", tokenizer)
     file = write_student(student, tmp_path / "x.gguf", np.float32)
-    engine, end = LlamaCppEngine(str(student), file, 256, 1), tokenizer.convert_tokens_to_ids("<stop here>")
+    engine, end = LlamaCppEngine(str(student), file, 512, 1), tokenizer.convert_tokens_to_ids("<stop here>")
     assert engine.template.ends == (end, tokenizer.eos_token_id)
     assert GGUFReader(file).fields["tokenizer.ggml.eot_token_id"].contents() == end
     asked = {"prompt": engine.template.prompt_ids(PROMPTS[0]), "logit_bias": [[end, 100]], "max_tokens": 9}

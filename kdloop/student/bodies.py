@@ -1,7 +1,7 @@
 """What a server sends with status 200, read as a completion or refused in a sentence: proxies send pages, routers send
 errors, and some leave out what OpenAI's API promises."""
 
-from openai.types import Completion
+from openai.types import Completion, CompletionChoice
 
 from kdloop.student import EngineUnavailable
 
@@ -20,8 +20,9 @@ def completion(told) -> Completion:
         raise unavailable(f"instead of a completion it sent {told!r}")
     if error := (told.model_extra or {}).get("error"):
         raise unavailable(str(error.get("message", error) if isinstance(error, dict) else error))
-    if not isinstance(told.choices, list) or not told.choices:
-        raise unavailable(f"a body without choices: {told.model_dump_json(exclude_none=True)}")
+    chosen = told.choices if isinstance(told.choices, list) else []
+    if not chosen or not all(isinstance(c, CompletionChoice) for c in chosen):
+        raise unavailable(f"a body without choices: {told!r}")
     return told
 
 

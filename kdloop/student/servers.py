@@ -228,8 +228,10 @@ def open_server(url: str, key: str) -> Server:
     """The server at `url` (".../v1"). Raises EngineUnavailable where none answers, or one that is not in SERVERS."""
     client = OpenAI(base_url=url, api_key=key, timeout=300)
     with answering():
-        models = getattr(client.models.list(), "data", None)
-    owner = getattr(models[0], "owned_by", None) or "somebody" if isinstance(models, list) and models else "nobody"
+        told = client.get("models", cast_to=object)
+    listed = told.get("data") if isinstance(told, dict) else None
+    first = listed[0] if isinstance(listed, list) and listed else None
+    owner = first.get("owned_by", "somebody") if isinstance(first, dict) and "id" in first else "nobody"
     if owner not in SERVERS:
         raise EngineUnavailable(f"The server at {url} is {owner}'s; there are: {', '.join(SERVERS)}")
-    return SERVERS[owner](client, models[0].id)
+    return SERVERS[owner](client, first["id"])
