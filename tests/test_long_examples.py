@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_methods import full, student
+from test_methods import REWARDED, full, student
 
 from kdloop import recipes
 from kdloop.methods import METHODS, NothingToLearn, lora, trust_region
@@ -32,9 +32,11 @@ def plan(tiny_teacher, **values) -> Plan:
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name not in NEVER])
-def test_a_long_example_beside_others_is_left_out_and_the_round_goes_on(name, tiny_student, tiny_teacher, capsys):
+def test_a_long_example_beside_others_is_left_out_and_the_round_goes_on(
+    name, tiny_student, talker, tiny_teacher, capsys
+):
     examples = [*map(full, range(8)), long(9)]
-    model, tokenizer = student(tiny_student)
+    model, tokenizer = student(talker if name in REWARDED else tiny_student)  # what never ends has no reward
     before = trust_region.parameters(model)
     metrics = METHODS[name].train(model, tokenizer, examples, plan(tiny_teacher), lambda *_: None)
     assert all(value == value for value in metrics.values()), metrics
@@ -49,15 +51,15 @@ def test_where_all_are_too_long_there_is_nothing_to_learn_and_it_is_said(name, t
         METHODS[name].train(model, tokenizer, [long(i) for i in range(8)], plan(tiny_teacher), lambda *_: None)
 
 
-@pytest.mark.parametrize("name", ["dpo", "ipo", "sft", "kto", "simpo", "multi_turn", "forward_kl"])
+@pytest.mark.parametrize("name", ["dpo", "sft", "kto", "forward_kl"])
 def test_a_page_of_text_that_the_chat_takes_is_learned_from(name, tiny_student, tiny_teacher):
     """Its activations are computed again: in the same steps."""
-    examples, ends = [long(i, 1000) for i in range(4)], []
+    examples, ends = [long(i, 850) for i in range(2)], []
     for whole in (lora.UNRECOMPUTED, 10**6):
         model, tokenizer = student(tiny_student)
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(lora, "UNRECOMPUTED", whole)
-            METHODS[name].train(model, tokenizer, examples, plan(tiny_teacher, max_length=2048), lambda *_: None)
+            METHODS[name].train(model, tokenizer, examples, plan(tiny_teacher, max_length=2048, batch=2), lambda *_: None)
         ends.append(trust_region.parameters(model))
     start = trust_region.parameters(student(tiny_student)[0])
     moved, other = (torch.cat([(end[n] - p).flatten() for n, p in start.items()]) for end in ends)
