@@ -57,6 +57,7 @@ def read(told) -> completions.Completion:
         {"choices": [None]},
         {"choices": ["text"]},
         {"choices": [{"finish_reason": "stop"}]},
+        {"choices": [{"delta": {}, "text": None, "finish_reason": "stop"}]},
         {"choices": [{"message": "In a cool cellar.", "finish_reason": "stop"}]},
         {"error": {"message": "overloaded", "code": 529}},
         {"error": "overloaded"},
@@ -126,6 +127,9 @@ def test_what_the_model_would_say_again_is_final(told, why):
             "finished",
         ),
         (completion(SAID) | {"error": None}, "finished"),
+        (body(finish="COMPLETE"), "finished"),
+        ({"choices": [{"index": 0, "delta": {"content": SAID}, "finish_reason": "stop"}]}, "finished"),
+        ({"choices": [{"index": 0, "message": None, "text": f"{SAID}\n", "finish_reason": "length"}]}, "cut"),
     ],
 )
 def test_a_completion_in_any_wrapping_is_that_completion(told, status):

@@ -13,7 +13,8 @@ from kdloop.student import Sample
 from kdloop.student.prompts import prompt_ids
 from storage.conversations import Message
 
-FINISHED = ("stop", "eos", "eos_token", "end_turn", "stop_sequence")  # OpenAI's, and what others say instead
+# OpenAI's, and what others say instead
+FINISHED = ("stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete", "completed", "end", "done")
 CUT = ("length", "max_tokens", "max_output_tokens", "model_length", "")  # "": not told; no end of turn is made up
 REFUSED = ("content_filter", "safety", "recitation", "refusal", "tool_calls", "tool_use", "function_call")
 MOST_TOKENS = 10_000_000  # a greater count is none
@@ -63,7 +64,7 @@ def erred(error: object) -> Completion:
 
 def of_choice(choice: dict, thinks: bool, computed: bool) -> Completion:
     """`computed`: the body counts tokens of a completion, so that an empty one is the model's own."""
-    message = choice.get("message")
+    message = message_of(choice)
     if not isinstance(message, dict) or not isinstance(message.get("content"), str | list | dict | None):
         return failed("a body without a message, or a message that is no text")
     reason, content = str(choice.get("finish_reason") or "").strip().lower(), message.get("content")
@@ -85,6 +86,13 @@ def of_choice(choice: dict, thinks: bool, computed: bool) -> Completion:
     if thought:
         return final("a thought alone", thought)
     return final("an empty completion") if computed and reason else failed("an empty completion")
+
+
+def message_of(choice: dict) -> object:
+    """Where proxies put what is whole as if it were a piece of a stream, or as servers did before there were chats, it
+    is the message all the same."""
+    text = choice.get("text")
+    return choice.get("message") or choice.get("delta") or ({"content": text} if isinstance(text, str) else None)
 
 
 def failed(why: str, retry: bool = True) -> Completion:
