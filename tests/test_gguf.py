@@ -71,13 +71,19 @@ def test_sentencepiece_students_are_read_and_computed_alike(student_home, family
     student = random_student(student_home, family, tmp_path / "student", tokenizer)
     file = write_student(student, tmp_path / "student.gguf", np.float32)
     ours, theirs = LlamaCppEngine(str(student), file, 512, 2), TransformersEngine(str(student), dtype=torch.float32)
-    same(ours, theirs)
+    for prompt in PROMPTS[:4]:  # by ids: most of what a random student says are bytes that make no character
+        head = theirs.template.prompt_ids(prompt)
+        asked = {"prompt": head, "n_predict": 8, "temperature": 0, "return_tokens": True}
+        told = ours.server.client.post("../completion", body=asked, cast_to=object)["tokens"]
+        drawn = [step[0] for step in theirs.decode([head], Sampling(8, temperature=0), [1])]
+        assert theirs.template.until_end(told)[0] == theirs.template.until_end(drawn)[0]
+    close(ours, theirs)
     for text in ("the mill stood by the river", "Ärger 😀, 水 \n\n  and  blanks", "a", " until the flood"):
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         told = ours.server.client.post("../tokenize", body={"content": text}, cast_to=object)
         assert told["tokens"] == ids
         spelled = ours.server.client.post("../detokenize", body={"tokens": ids}, cast_to=object)["content"]
-        assert spelled.removeprefix(" ") == tokenizer.decode(ids).removeprefix(" ")
+        assert spelled.lstrip() == tokenizer.decode(ids).lstrip()
 
 
 def test_a_turn_of_a_written_student_ends_as_its_template_says(student_home, tmp_path):
@@ -111,6 +117,10 @@ def greedy(engine):
 
 def same(ours, theirs):
     assert sum(a == b for a, b in zip(greedy(ours), greedy(theirs), strict=True)) >= len(PROMPTS) - 1
+    close(ours, theirs)
+
+
+def close(ours, theirs):
     said = [("Boil it for seven minutes.", True)] * len(PROMPTS)
     a, b = (np.concatenate(e.logprobs(PROMPTS, said)) for e in (ours, theirs))
     assert np.abs(a - b).mean() < 0.02

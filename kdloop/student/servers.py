@@ -231,7 +231,7 @@ def open_server(url: str, key: str) -> Server:
         told = client.get("models", cast_to=object)
     listed = told.get("data") if isinstance(told, dict) else None
     first = listed[0] if isinstance(listed, list) and listed else None
-    owner = first.get("owned_by", "somebody") if isinstance(first, dict) and "id" in first else "nobody"
+    owner = str(first.get("owned_by", "somebody")) if isinstance(first, dict) and "id" in first else "nobody"
     if owner not in SERVERS:
         raise EngineUnavailable(f"The server at {url} is {owner}'s; there are: {', '.join(SERVERS)}")
     return SERVERS[owner](client, first["id"])
