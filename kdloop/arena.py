@@ -11,14 +11,13 @@ from threading import Event
 
 import numpy as np
 
-from kdloop.chat import Reply, in_step, stream, worth_answering
+from kdloop.chat import Reply, add_message, in_step, stream, worth_answering
 from kdloop.raters.preference_model import laplace
 from kdloop.settings import Settings
 from kdloop.student import Engine
 from kdloop.student.serving import UNFIT, Serving
 from storage import checkpoints, conversations, feedback
 from storage.checkpoints import Checkpoint
-from storage.conversations import as_prompt
 
 
 @dataclass(frozen=True)
@@ -62,8 +61,7 @@ def duel(
     question = worth_answering(question)
     sides = [serving.current(), opponent(settings.db, serving)]
     secrets.SystemRandom().shuffle(sides)
-    conversation = conversations.start_conversation(settings.db, person, question, kind="duel")
-    turn = conversations.add_turn(settings.db, conversation, as_prompt(question))
+    turn = add_message(settings, sides[0][0], None, person, question, kind="duel")
     yield from in_step([stream(settings, engine, checkpoint, turn, stop) for engine, checkpoint in sides])
 
 

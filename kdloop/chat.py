@@ -78,15 +78,17 @@ def is_time_to_compare(settings: Settings, person: str) -> bool:
     return every > 0 and (conversations.count_turns(settings.db, person) + 1) % every == 0
 
 
-def add_message(settings: Settings, engine, conversation_id: str | None, person: str, text: str) -> Turn:
-    """The new turn. Raises ValueError for an empty or over-long message, before anything is recorded, a new
-    conversation neither."""
+def add_message(
+    settings: Settings, engine, conversation_id: str | None, person: str, text: str, kind: str = "chat"
+) -> Turn:
+    """The new turn, of a new conversation of this kind where there is none. Raises ValueError for an empty or over-long
+    message, before anything is recorded, a new conversation neither."""
     text = worth_answering(text)
     past = messages(settings.db, conversation_id, person) if conversation_id else []
     prompt = Template.of(engine.tokenizer).fit(
         [*past, *as_prompt(text)], settings.context_tokens, current(settings).max_tokens
     )
-    conversation_id = conversation_id or conversations.start_conversation(settings.db, person, text)
+    conversation_id = conversation_id or conversations.start_conversation(settings.db, person, text, kind=kind)
     return conversations.add_turn(settings.db, conversation_id, prompt)
 
 

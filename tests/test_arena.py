@@ -8,6 +8,7 @@ import pytest
 
 from kdloop import arena, collect
 from kdloop.settings import Settings
+from kdloop.student import PromptTooLong
 from kdloop.student.serving import Serving
 from kdloop.student.transformers import TransformersEngine
 from kdloop.ui import arena as tab
@@ -34,6 +35,13 @@ def test_two_answers_grow_in_step_and_only_the_vote_tells_who_wrote_them(setting
         arena.names(settings.db, left.completion_id, right.completion_id, "bob")
     with pytest.raises(ValueError, match="Type a message"):
         next(arena.duel(settings, serving, "ann", "  ", Event()))
+
+
+def test_a_prompt_that_the_student_cannot_read_whole_is_refused_and_leaves_nothing(settings, tiny_student):
+    serving = Serving(settings.db, lambda: TransformersEngine(tiny_student))
+    with pytest.raises(PromptTooLong, match="at most 2036 tokens"):
+        next(arena.duel(settings, serving, "ann", "a1; " * 2000, Event()))
+    assert not any(people.everything(settings.db, "ann").values())
 
 
 def test_stop_ends_both(settings, tiny_student):

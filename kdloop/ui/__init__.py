@@ -22,8 +22,13 @@ footer button, footer a { color: var(--body-text-color) !important; }
 .kd-head { color: var(--body-text-color-subdued); font-size: var(--text-sm); }
 .kd-head p { margin: 0; }
 .kd-writing .message-wrap > :nth-last-child(1 of .message-buttons) { display: none; }
-.kd-text { white-space: pre-wrap; overflow-wrap: anywhere; }
+.kd-text { white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext; text-align: start; }
 .kd-text pre { margin: 0; white-space: pre-wrap; }
+.kd-text code { direction: ltr; unicode-bidi: isolate; }
+#chat-log .kd-text :is(code, pre) { font-size: 0.9em; }
+#chat-log .kd-text pre code { font-size: inherit; }
+.kd-heading { font-size: 1.15em; }
+#header [data-testid=status-tracker]:has(.error) { display: none; }
 .kd-mark { color: var(--body-text-color-subdued); font-weight: normal; font-style: normal; }
 .kd-lineage { overflow-x: auto; }
 .kd-lineage text { text-anchor: middle; font-size: 13px; }

@@ -35,7 +35,7 @@ EXAMPLES = ["What should I cook with two eggs and rice?", "Explain tides to a ch
 FRAME_SECONDS = 1 / 15
 STOPS_WITHIN = 3  # seconds
 AT_VOTES = "next round at {at} new votes ({new} so far)"
-WHICH = "*Two answers this time: which do you prefer?*"
+WHICH = "Two answers this time: which do you prefer?"
 ELSEWHERE = "Where the student is not sure, your messages go to a teacher, who answers instead:"
 RETRYING = " "  # what waits during a retry: no message
 

@@ -38,6 +38,7 @@ def test_stop_ends_the_engine_and_what_waited_comes_back(student, browser, tmp_p
         eventually(lambda: [bool(f.rejected_id) for f in feedback.live_feedback(tmp_path / "kdloop.db")] == [True])
 
         page.get_by_role("button", name="Retry").last.click()
+        eventually(lambda: statuses(tmp_path) == ["stopped", "open"])  # stopped before, there would be none
         page.get_by_role("button", name="Stop").click(timeout=15_000)
         expect(page.get_by_role("button", name="Send")).to_be_visible(timeout=15_000)
         eventually(lambda: statuses(tmp_path) == ["stopped", "stopped"])
@@ -49,6 +50,7 @@ def test_stop_during_two_answers_leaves_one_that_can_be_rated(student, browser, 
         page, _ = opened(browser.new_context(), url)
         send(page, "Tell me about the sea.")
         eventually(lambda: len(page.locator("#answer-second textarea").input_value()) > 20)
+        expect(page.get_by_test_id("bot")).to_have_text("Two answers this time: which do you prefer?")
         page.get_by_role("button", name="Stop").click()
         expect(page.locator("#compare")).to_be_hidden(timeout=15_000)
         page.get_by_role("button", name="Like", exact=True).last.click()

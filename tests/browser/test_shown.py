@@ -4,6 +4,7 @@ import pytest
 from pages import ask, eventually, opened, running, send
 from playwright.sync_api import expect
 
+from kdloop.ui.prose import one_newline
 from storage import conversations, feedback
 from storage.database import connect, transaction
 
@@ -18,8 +19,15 @@ TEXTS = (  # by people and students alike: markup, prices, code, names
     "[ref]: https://example.org 'title'\n[ref] [text](https://example.org/a_b_c) ~~gone~~ | a | b |",
     "C:\\temp\\*.txt \\# \\_ \\\\server &lt;b&gt; &nbsp; &#35; &copy;",
     "```c\n#define X <x>\n```\nafter ``` `two`` ticks",
+    "\u05e9\u05dc\u05d5\u05dd: Hebrew reads x<y> from the right",
     "![pixel](http://127.0.0.1:9/p.png) <img src=http://127.0.0.1:9/q.png> <svg onload='window.hacked=1'>",
 )
+
+LEFT_OF_ENDS = """e => [0, e.firstChild.length - 1].map(at => {
+  const range = document.createRange();
+  range.setStart(e.firstChild, at); range.setEnd(e.firstChild, at + 1);
+  return range.getBoundingClientRect().left;
+})"""
 
 
 @pytest.fixture(scope="module")
@@ -57,12 +65,18 @@ def done(page):
 
 def shows(page, text):
     """Wait until the page's last answer is this one."""
-    last, text = page.get_by_test_id("bot").locator(".kd-text").last, text.replace("\r\n", "\n").replace("\r", "\n")
-    eventually(lambda: last.text_content() == text)
+    last = page.get_by_test_id("bot").locator(".kd-text").last
+    eventually(lambda: last.text_content() == one_newline(text))
 
 
-def again(page):
+def again(page, home):
+    """Try the last answer again, and wait until the page compares the new one: it may show a former comparison."""
+    before = len(statuses(home))
     button(page, "Retry").click()
+    eventually(lambda: len(now := statuses(home)) > before and now[-1] != "open", 60)
+    with connect(home / "kdloop.db") as c:
+        (newest,) = c.execute("select text from completions order by rowid desc limit 1").fetchone()
+    eventually(lambda: page.locator("#answer-second textarea").input_value() == one_newline(newest))
     expect(page.get_by_role("button", name="The first is better")).to_be_visible(timeout=60_000)
     done(page)
 
@@ -81,11 +95,11 @@ def test_after_a_choice_and_a_retry_everything_is_about_the_retried_answer(tiny_
     button(page, "Like").click()
     expect(button(page, "Liked")).to_be_visible()
     eventually(lambda: about(home, "Name a fruit.") == [("thumb", 0, None)])
-    again(page)
+    again(page, home)
     expect(page.get_by_role("button", name="Liked", exact=True)).to_have_count(0)
     page.get_by_role("button", name="The first is better").click()
     expect(button(page, "Liked")).to_be_visible(timeout=15_000)
-    again(page)
+    again(page, home)
     button(page, "Dislike").click()
     eventually(lambda: ("thumb", None, 2) in about(home, "Name a fruit."))
     improve(page, "A quince.")
@@ -105,8 +119,8 @@ def test_after_a_choice_and_a_retry_everything_is_about_the_retried_answer(tiny_
 def test_a_retry_then_a_choice_and_two_retries(tiny_app, browser):
     url, home = tiny_app
     page = ask(browser.new_context(), url, "Name a tree.")
-    again(page)
-    again(page)
+    again(page, home)
+    again(page, home)
     page.get_by_role("button", name="The first is better").click()
     eventually(lambda: about(home, "Name a tree.") == [("choice", 1, 2)])
     shows(page, completions(home, "Name a tree.")[1][1])
@@ -134,7 +148,7 @@ def test_a_tab_that_is_behind_rates_and_corrects_what_it_shows(tiny_app, browser
     ahead.locator("#past").get_by_label("Name a bird.").click()
     expect(ahead.get_by_test_id("bot")).to_have_count(1, timeout=15_000)
     ahead.get_by_role("button", name="Toggle Sidebar").click()
-    again(ahead)
+    again(ahead, home)
     send(ahead, "Where does it live?")
     done(ahead)
 
@@ -161,6 +175,7 @@ def test_what_is_refused_comes_back_and_the_page_goes_on(tiny_student, browser, 
         box.fill(long)
         box.press("Enter")
         expect(toast.last).to_contain_text("too long for the student", timeout=30_000)
+        assert not page.locator("#header").get_by_text("Error").is_visible(), "the header goes on telling the counts"
         done(page)
         expect(box).to_have_value(long)
         expect(page.get_by_test_id("user")).to_have_count(0)
@@ -170,7 +185,7 @@ def test_what_is_refused_comes_back_and_the_page_goes_on(tiny_student, browser, 
             send(page, question)
             expect(page.get_by_test_id("bot")).to_have_count(n, timeout=30_000)
             done(page)
-        again(page)
+        again(page, tmp_path)
         box.fill("Three.")
         box.press("Enter")
         expect(toast.last).to_contain_text("4 messages a minute: wait", timeout=30_000)
@@ -189,7 +204,7 @@ def test_what_is_refused_comes_back_and_the_page_goes_on(tiny_student, browser, 
 
 def test_no_message_is_lost_and_none_is_voted_on_while_an_answer_is_written(tiny_student, browser, tmp_path):
     student = {"KDLOOP_STUDENT": tiny_student, "KDLOOP_ENGINE": "transformers", "KDLOOP_COMPARE_EVERY": "0"}
-    with running(tmp_path, **student, KDLOOP_MAX_TOKENS="600") as url:
+    with running(tmp_path, **student, KDLOOP_MAX_TOKENS="1800") as url:
         page, _ = opened(browser.new_context(), url)
         box = page.get_by_role("textbox", name="Message")
         send(page, "Tell me a story.")
@@ -201,12 +216,13 @@ def test_no_message_is_lost_and_none_is_voted_on_while_an_answer_is_written(tiny
         expect(box).to_have_value("Meanwhile.")
         page.get_by_role("button", name="Toggle Sidebar").click()
         page.get_by_role("button", name="New conversation").click()
-        eventually(lambda: statuses(tmp_path) == ["stopped"], 30)
+        eventually(lambda: "open" not in statuses(tmp_path), 30)
+        assert statuses(tmp_path) == ["stopped"]
         done(page)
         expect(page.get_by_test_id("user")).to_have_count(0)
         expect(box).to_have_value("Meanwhile.")
         box.press("Enter")
-        expect(page.get_by_role("button", name="Stop")).to_be_visible(timeout=15_000)
+        eventually(lambda: statuses(tmp_path) == ["stopped", "open"], 30)  # stopped before, it would come back
         page.get_by_role("button", name="Stop").click()
         done(page)
         expect(button(page, "Like")).to_be_visible(timeout=15_000)
@@ -241,6 +257,9 @@ def test_every_character_is_shown_edited_and_copied_and_nothing_is_fetched(tiny_
         assert shown[1:] == list(TEXTS), who
     read = page.get_by_test_id("user").nth(4).inner_text()
     assert read.splitlines() == TEXTS[3].splitlines(), "lines and indents too"
+    for who in ("user", "bot"):
+        x = page.get_by_test_id(who).nth(len(TEXTS) - 1).locator(".kd-text").evaluate(LEFT_OF_ENDS)
+        assert x[0] > x[1], "its first letter stands right of its last one"
     page.get_by_role("button", name="Toggle Sidebar").click()
     button(page, "Edit").click()
     expect(page.get_by_role("log").locator("textarea").last).to_have_value(TEXTS[-1])
@@ -255,7 +274,7 @@ def test_the_page_says_which_votes_a_round_can_use_before_it_starts(tiny_app, br
     page = ask(browser.new_context(), url, "Name a river.")
     with transaction(home / "kdloop.db") as c:
         c.execute("delete from feedback")
-    again(page)
+    again(page, home)
     page.get_by_role("button", name="Equally good").click()
     eventually(lambda: len(feedback.live_feedback(home / "kdloop.db")) == 1)
     page.get_by_role("tab", name="Rounds").click()
