@@ -214,7 +214,7 @@ def parse(name: str, text: str, by: str = ""):
         value = CONVERT[kind(name)](name, text)
     except (ValueError, OverflowError):
         raise ValueError(f"{by}={text!r} is not {A[kind(name)]}") from None
-    except RuntimeError as error:  # of ~NAME, where nobody is called so
+    except (RuntimeError, OSError) as error:  # ~NAME, where nobody is called so; longer than names can be
         raise ValueError(f"{by}={text!r}: {error}") from None
     if isinstance(value, int | float):
         least, most = RANGES.get(name, (0, math.inf))

@@ -233,7 +233,10 @@ def test_an_export_that_breaks_leaves_the_one_before(db, tmp_path, full_disk):
     assert out.read_text() == "the one before\n" and [p.name for p in tmp_path.glob("rows*")] == ["rows.jsonl"]
 
 
-@pytest.mark.parametrize("harm", ["no weights", "cut weights", "half a config", "another file's"])
+HARMS = ["no weights", "cut weights", "half a config", "half a template", "no template", "zeros", "another file's"]
+
+
+@pytest.mark.parametrize("harm", HARMS)
 def test_a_converted_student_that_is_half_there_is_converted_again(tmp_path, tiny_student, harm, monkeypatch):
     """The conversion is a copy of a small student here: the real one takes 20 s."""
     gguf, made = tmp_path / "s.gguf", []
@@ -254,6 +257,13 @@ def test_a_converted_student_that_is_half_there_is_converted_again(tmp_path, tin
         weights.write_bytes(weights.read_bytes()[:-1000])
     elif harm == "half a config":
         (student / "config.json").write_text('{"model_type": "ll')
+    elif harm == "half a template":
+        template = student / "chat_template.jinja"
+        template.write_text(template.read_text()[:90])
+    elif harm == "no template":
+        (student / "chat_template.jinja").unlink()
+    elif harm == "zeros":
+        (student / "tokenizer_config.json").write_bytes(bytes(296))
     else:
         gguf.write_bytes(gguf.read_bytes()[::-1])
     base.convert(gguf, student)

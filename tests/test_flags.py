@@ -110,6 +110,8 @@ WRONG = {
     "home": ["~nobody-is-called-so/kd"],
     "oauth": ["perhaps"],
     "zero_gpu": ["2"],
+    "student": ["s" * 300],
+    "teachers": ["~nobody-is-called-so/t.toml", "t" * 300],
 }
 
 

