@@ -59,7 +59,9 @@ def test_a_page_of_text_that_the_chat_takes_is_learned_from(name, tiny_student, 
         model, tokenizer = student(tiny_student)
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(lora, "UNRECOMPUTED", whole)
-            METHODS[name].train(model, tokenizer, examples, plan(tiny_teacher, max_length=2048, batch=2), lambda *_: None)
+            METHODS[name].train(
+                model, tokenizer, examples, plan(tiny_teacher, max_length=2048, batch=2), lambda *_: None
+            )
         ends.append(trust_region.parameters(model))
     start = trust_region.parameters(student(tiny_student)[0])
     moved, other = (torch.cat([(end[n] - p).flatten() for n, p in start.items()]) for end in ends)
