@@ -159,6 +159,9 @@ def number(name: str) -> tuple[int, str]:
 
 
 def open_target(address: str) -> Target:
+    """Raises ValueError for an empty address, which would be the directory that kdloop was started in."""
+    if not address.strip():
+        raise ValueError(f"A snapshot's target is empty: give a folder, or {HUB}OWNER/NAME")
     return HubDataset(address.removeprefix(HUB)) if address.startswith(HUB) else Folder(Path(address).expanduser())
 
 

@@ -68,6 +68,7 @@ def completed(engine, sent, kind="application/json"):
 
 
 USAGES = [{}, {"usage": None}, {"usage": {}}, {"usage": {"completion_tokens": None}}, {"usage": "none"}]
+USAGES += [{"usage": {"completion_tokens": n}} for n in (-7, 10**30, True, 2.5)]
 
 
 @pytest.mark.parametrize("usage", USAGES, ids=str)
@@ -84,6 +85,13 @@ def test_a_count_in_a_late_chunk_and_one_in_every_chunk_are_read(engine):
     assert streamed(engine, events(body("Bake", None), body(" it", "stop"), late)).completion_tokens == 7
     each = [body("a", None, usage={"completion_tokens": i}) for i in (1, 2, 3)]
     assert streamed(engine, events(*each, body("", "length"))).completion_tokens == 3
+
+
+def test_halves_of_a_character_in_two_pieces_are_one_and_a_half_alone_is_none(engine):
+    halves = [body("Yes \ud83c", None), body("\udf5e!", None), body("\ud83c", "stop")]
+    sample = streamed(engine, events(*halves))
+    assert (sample.text, completed(engine, body("Yes \udf5e.")).text) == ("Yes \U0001f35e!", "Yes .")
+    assert sample.text.encode() and sample.completion_tokens == len(engine.tokenizer(sample.text)["input_ids"])
 
 
 @pytest.mark.parametrize("text", [None, ""])

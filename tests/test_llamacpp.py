@@ -126,10 +126,11 @@ def test_log_probabilities_are_those_of_transformers_token_by_token(exact, llama
 
 
 @pytest.mark.parametrize(
-    "text", ["Sure! 😀", "😀😀 ok €", "สวัสดีครับ", "水は高い所から流れる。", "a" * 90 + "你好吗" * 20 + "!"]
+    "text", ["Sure! 😀", "a\0b 😀", "😀😀 ok €", "สวัสดีครับ", "水は高い所から流れる。", "a" * 90 + "你好吗" * 20 + "!"]
 )
 def test_characters_of_several_tokens_are_scored_token_by_token(exact, reference, text):
-    """llama.cpp lists a token only where no character is half there; the last text is longer than one request."""
+    """llama.cpp lists a token only where no character is half there, and its grammar fails on a NUL; the last text is
+    longer than one request."""
     prompt = as_prompt(QUESTIONS[0])
     for said in ((text, True), (text, False)):
         (ours,), (theirs,) = (engine.logprobs([prompt], [said]) for engine in (exact, reference))

@@ -6,6 +6,7 @@ from openai.types import Completion, CompletionChoice
 from kdloop.student import EngineUnavailable
 
 SHOWN = 200  # characters of what a server said
+MOST_TOKENS = 10_000_000  # a greater count is none
 
 
 def unavailable(said: str) -> EngineUnavailable:
@@ -37,7 +38,14 @@ def choices(told: Completion) -> list[tuple[str, str | None]]:
     return [(text or "", reason) for text, reason in found]
 
 
+def joined(text: str) -> str:
+    """Halves of a character (surrogates) that came one after the other, as the character. One alone is left out:
+    nothing that holds it could be written down."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "ignore")
+
+
 def tokens_counted(told: Completion) -> int | None:
-    """How many tokens a completion has by the server, its end included; None where it does not say."""
+    """How many tokens a completion has by the server, its end included; None where it does not say, or says what no
+    count can be."""
     counted = getattr(getattr(told, "usage", None), "completion_tokens", None)
-    return counted if isinstance(counted, int) else None
+    return counted if type(counted) is int and 0 < counted <= MOST_TOKENS else None

@@ -64,15 +64,15 @@ ENGINES = {"transformers": transformers, "llamacpp": llamacpp, "openai": openai}
 
 
 def chosen(settings: Settings) -> str:
-    """The owner's choice, or what is the fastest here without writing a file."""
+    """The owner's choice, or what is the fastest here without writing a file. Raises ValueError for an engine that is
+    none."""
+    if settings.engine and settings.engine not in ENGINES:
+        raise ValueError(f"KDLOOP_ENGINE={settings.engine!r}; there are: {', '.join(ENGINES)}")
     reads_gguf = embedded_gguf(settings.student) and importlib.util.find_spec("xllamacpp")
     return settings.engine or ("llamacpp" if reads_gguf and not torch.cuda.is_available() else "transformers")
 
 
 def open_engine(settings: Settings) -> Engine:
     """The untrained student; its checkpoints are loaded from it. Raises NoStudent where no student can be reached,
-    EngineUnavailable where its server cannot, and ValueError for an engine that is none."""
-    name = chosen(settings)
-    if name not in ENGINES:
-        raise ValueError(f"KDLOOP_ENGINE={name!r}; there are: {', '.join(ENGINES)}")
-    return ENGINES[name](settings)
+    EngineUnavailable where its server cannot, and ValueError as `chosen`."""
+    return ENGINES[chosen(settings)](settings)

@@ -16,7 +16,7 @@ from openai import APIConnectionError, APITimeoutError, BadRequestError, NotFoun
 from transformers import AutoTokenizer
 
 from kdloop.student import EngineUnavailable, NoLogprobs, Sample, Sampling
-from kdloop.student.bodies import choices, completion, tokens_counted
+from kdloop.student.bodies import choices, completion, joined, tokens_counted
 from kdloop.student.servers import Adapter, Server, answering
 from kdloop.student.template import Template
 from storage.conversations import Message
@@ -58,11 +58,12 @@ class OpenAIEngine:
                     first = first or time.monotonic() - begun
                     text += piece
                     status = ended(reason) if reason else status
-                    yield text
+                    yield joined(text)
                 if stop.is_set() and status == "stopped":
                     break
         if status == "stopped" and not stop.is_set():
             raise EngineUnavailable("The student's server broke off. Try again in a minute")
+        text = joined(text)
         tokens = self.count(text, status, None if status == "stopped" else tokens)
         yield Sample(text.strip(), status, len(head), tokens, first, time.monotonic() - begun)
 
@@ -132,7 +133,7 @@ class OpenAIEngine:
 
     def sample(self, told, prompt_tokens: int, seconds: float) -> Sample:
         (text, reason), *_ = choices(told)
-        status = ended(reason)
+        text, status = joined(text), ended(reason)
         tokens = self.count(text, status, tokens_counted(told))
         return Sample(text.strip(), status, prompt_tokens, tokens, 0.0, seconds)
 

@@ -111,8 +111,9 @@ class Template:
         return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
     def whole(self, ids: list[int]) -> int:
-        """How many of the first ids have no half character after them."""
-        return next((i for i in range(len(ids)) if self.text(ids[: i + 1]).endswith(HALF)), len(ids))
+        """How many of the first ids have no half character after them, nor a NUL in them, where C's texts end."""
+        texts = (self.text(ids[: i + 1]) for i in range(len(ids)))
+        return next((i for i, text in enumerate(texts) if text.endswith(HALF) or "\0" in text), len(ids))
 
     def until_end(self, ids: list[int]) -> tuple[list[int], bool]:
         """(the ids before the first that ends the turn, whether there is one)."""
