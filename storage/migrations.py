@@ -267,7 +267,7 @@ MIGRATIONS = [
     choices_table,
     rater_counts,
     refusals_use_nothing,
-    order_without_clock,
     split_columns,
+    order_without_clock,
     forget_gateways,
 ]  # append only; `pragma user_version` counts those that were applied
