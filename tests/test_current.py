@@ -19,7 +19,7 @@ class Counting(Spoken):
     """Streams "said 1", "said 2" ..."""
 
     def __init__(self, tokenizer):
-        self.tokenizer, self.n, self.prompts = tokenizer, 0, []
+        self.tokenizer, self.source, self.n, self.prompts = tokenizer, tokenizer.name_or_path, 0, []
 
     def stream(self, prompt, sampling, seed, stop):
         self.n += 1
