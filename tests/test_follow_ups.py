@@ -12,7 +12,6 @@ from transformers import AutoTokenizer
 from kdloop import collect, gate, packs, pairs, recipes, round
 from kdloop.knowledge import elicit
 from kdloop.methods import sft
-from kdloop.methods.reinforcement import as_trl
 from kdloop.methods.self_teaching import with_critique
 from kdloop.packs import Task
 from kdloop.raters import active, features, preference_model
@@ -74,7 +73,7 @@ def test_a_judge_of_style_reads_what_came_before(monkeypatch):
     model = preference_model.fit(with_context)
     samples = [Sample(text, "finished", 5, 5, 0.0, 0.1) for text in ("One.", "Another thing.")]
     gate.by_rater(model, [FOLLOW_UP], samples[:1], samples[1:])
-    as_trl(model.reward)([FOLLOW_UP], [[{"content": "Nothing else."}]])
+    model.reward(FOLLOW_UP, "Nothing else.", True)
     assert read and all("Name a mountain in Peru." in prompt for prompt in read)
 
 
