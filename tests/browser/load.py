@@ -20,6 +20,7 @@ from pages import running
 
 from kdloop.settings import Settings
 from storage import feedback
+from storage.database import connect
 
 QUESTIONS = [
     "Name a fruit.",
@@ -33,12 +34,13 @@ QUESTIONS = [
 class Person:
     """One browser tab: a session, its endpoints by name, and what came of them."""
 
-    def __init__(self, url: str, seen: Counter):
+    def __init__(self, url: str, db: Path, seen: Counter):
+        self.db = db
         self.http, self.seen, self.session = httpx.Client(base_url=url, timeout=600), seen, secrets.token_hex(6)
         self.ids = {d["api_name"]: d for d in self.http.get("/config").json()["dependencies"]}
         self.call("on_load")
 
-    def call(self, name: str, *said: str, **event) -> bool:
+    def call(self, name: str, *said: object, **event) -> bool:
         """What the browser does not know, state above all, it posts as null."""
         body = {
             "data": [*said, *[None] * (len(self.ids[name]["inputs"]) - len(said))],
@@ -67,7 +69,7 @@ class Person:
         turns = 0
         while time.monotonic() < until:
             self.seen["asked"] += 1
-            if self.call("on_send", random.choice(QUESTIONS)) and self.call("reply"):
+            if self.call("on_send", f"{random.choice(QUESTIONS)} ({self.session})") and self.call("reply"):
                 self.seen["answered"] += 1
                 turns += 1
                 self.seen["voted"] += self.vote(turns)
@@ -78,14 +80,25 @@ class Person:
         """Choose where there were two answers; else a thumb."""
         if turns % Settings.compare_every == 0:
             return self.call("prefer")
-        return self.call("on_like", index=2 * turns - 1, value=["x"], liked=random.random() < 0.5)
+        return self.call("on_like", self.shown(), index=2 * turns - 1, value=["x"], liked=random.random() < 0.5)
+
+    def shown(self) -> list[dict]:
+        """The chat as the page has it: each completion's id travels with its message. Its texts name the session."""
+        ids = "select k.id from completions k join turns t on t.id = k.turn_id where t.prompt like ? order by k.rowid"
+        with connect(self.db) as c:
+            rows = c.execute(ids, [f"%{self.session}%"]).fetchall()
+        told = [
+            {"role": "assistant", "content": [{"type": "text", "text": "x"}], "metadata": {"id": row[0]}}
+            for row in rows
+        ]
+        return [m for one in told for m in ({"role": "user", "content": [{"type": "text", "text": "x"}]}, one)]
 
 
 def run(url: str, db: Path, process: psutil.Process, people: int, seconds: float) -> dict:
     """The counts, as `main` prints them."""
     seen, until = Counter(), time.monotonic() + seconds
     before = len(feedback.live_feedback(db))
-    threads = [threading.Thread(target=lambda: Person(url, seen).chat_and_vote(until)) for _ in range(people)]
+    threads = [threading.Thread(target=lambda: Person(url, db, seen).chat_and_vote(until)) for _ in range(people)]
     for thread in threads:
         thread.start()
     memory = []
