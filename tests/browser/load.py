@@ -70,7 +70,7 @@ class Person:
         while time.monotonic() < until:
             self.seen["asked"] += 1
             if self.call("on_send", f"{random.choice(QUESTIONS)} ({self.session})") and self.call("reply"):
-                self.seen["answered"] += 1
+                self.seen["answered"] += self.call("ready")
                 turns += 1
                 self.seen["voted"] += self.vote(turns)
             time.sleep(random.uniform(0, 2))
