@@ -6,6 +6,7 @@ from pathlib import Path
 
 from kdloop import cards
 from kdloop.pairs import Example, from_feedback
+from kdloop.student.base import read_weights
 from storage import files, json_lines
 from storage.conversations import Completion
 from storage.snapshots import Target
@@ -68,8 +69,8 @@ def merge(student: str, adapter: Path, directory: Path) -> None:
     """The student's weights with the adapter's folded in, as an ordinary bf16 model directory."""
     import torch
     from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
-    model = AutoModelForCausalLM.from_pretrained(student, dtype=torch.float32)
+    model = read_weights(student, torch.float32)
     PeftModel.from_pretrained(model, str(adapter)).merge_and_unload().to(torch.bfloat16).save_pretrained(directory)
     AutoTokenizer.from_pretrained(student).save_pretrained(directory)

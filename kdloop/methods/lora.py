@@ -13,10 +13,11 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, PrinterCallback, TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 
 from kdloop.pairs import Example
 from kdloop.student import memory
+from kdloop.student.base import read_weights
 from kdloop.student.merging import updated
 from kdloop.student.norms import fuse_norms
 from kdloop.student.transformers import device_and_dtype
@@ -100,7 +101,7 @@ def trainable_student(source: str, adapter: Path | None, dtype: torch.dtype, see
     if untrained is not None and device == "cuda":
         base = updated(untrained, {})
     else:
-        base = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, attn_implementation=attention).to(device)
+        base = read_weights(source, dtype, attn_implementation=attention).to(device)
     if device == "cuda":
         fuse_norms(base)
     if adapter:
