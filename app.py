@@ -8,11 +8,11 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from kdloop.raters import active
+from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.student.base import NoStudent
 from kdloop.student.engines import open_engine
 from kdloop.student.serving import Serving
-from kdloop.supervisor import Supervisor
 from storage import checkpoints, conversations, leftovers, snapshots
 from storage.database import DatabaseError, NewerDatabase, is_there, open_database
 
@@ -51,12 +51,13 @@ def restore(settings: Settings) -> None:
 
 
 def serve(settings: Settings, serving: Serving) -> None:
+    from kdloop.api import endpoints
     from kdloop.ui import build, launch
 
     if settings.zero_gpu:
         ask_for_a_gpu()
     supervisor = Supervisor(settings, serving)
-    demo = build(settings, serving, supervisor)
+    demo = build(settings, serving, supervisor, endpoints.build)
     launch(demo, settings)
     supervisor.run_in_background()  # after the port answers, and once: launch() runs in one process only
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

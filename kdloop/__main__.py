@@ -8,7 +8,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from kdloop import exports
+from kdloop.feedback import exports
 from kdloop.settings import SETTABLE, Settings, environment, flag, flags_are
 from kdloop.student.base import NoStudent
 from storage import checkpoints, snapshots
@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
         if table in TABLES:  # its own --max-tokens is of the completions that it samples
             given, argv = flags("max_tokens").parse_known_args(argv[2:])
             with flags_are(vars(given)):
-                return import_module(f"kdloop.bench.{table}").main(argv) or 0
+                return import_module(f"kdloop.evaluation.bench.{table}").main(argv) or 0
         args = parser.parse_args(argv)
         with flags_are({name: text for name, text in vars(args).items() if name in SETTABLE}):
             return COMMANDS[args.command](args)
@@ -122,7 +122,7 @@ def serve(args) -> int:
 
 
 def simulate(args) -> int:
-    from kdloop import simulate as simulation
+    from kdloop.evaluation import simulate as simulation
 
     settings = Settings.from_environment()
     if "home" not in settings.flags and "KDLOOP_HOME" not in environment():
@@ -137,7 +137,7 @@ def simulate(args) -> int:
 def run_round(args) -> int:
     from kdloop import recipes
     from kdloop.methods import known
-    from kdloop.supervisor import Supervisor
+    from kdloop.rounds.supervisor import Supervisor
 
     settings = Settings.from_environment()
     recipe = args.recipe and recipes.load(args.recipe).as_dict()
@@ -152,7 +152,7 @@ def run_round(args) -> int:
 
 
 def measure(args) -> int:
-    from kdloop import measure as measuring
+    from kdloop.evaluation import measure as measuring
 
     report = measuring.against_base(opened(), args.pack, args.n, args.samples)
     print(measuring.table(report))
@@ -162,7 +162,8 @@ def measure(args) -> int:
 
 
 def calibrate(args) -> int:
-    from kdloop import packs, pairs
+    from kdloop import packs
+    from kdloop.feedback.examples import from_feedback
     from kdloop.raters import judge, teacher
 
     settings = opened()
@@ -170,7 +171,7 @@ def calibrate(args) -> int:
     teachers = teacher.load(settings.teachers, db)
     if teachers is None:
         raise ValueError("There is no teacher to calibrate: KDLOOP_TEACHERS names a file of them")
-    split = pairs.from_feedback(db)
+    split = from_feedback(db)
     judging = judge.Judge(teachers, teachers.all[0], packs.load(args.pack).rubric)
     report = judge.calibrate(judging, split.train + split.held_out, db)
     print(judge.refusal(db, judging) or f"{judging.name} may be trained on")
@@ -216,7 +217,7 @@ def restore(args) -> int:
 
 
 def bench(args) -> int:
-    from kdloop import bench as benchmark
+    from kdloop.evaluation import bench as benchmark
 
     benchmark.run(args.figures, args.json)
     return 0

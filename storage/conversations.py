@@ -6,7 +6,7 @@ the student, the checkpoint that answered.
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from storage.database import connect, insert, new_id, now, transaction, update
@@ -73,6 +73,20 @@ class Completion:
         return self.text, self.status == "finished"
 
 
+@dataclass(frozen=True)
+class Draft:
+    """A completion on its way into the database: what was said, how it ended, and by whom (columns of completions)."""
+
+    text: str
+    status: str
+    author: str
+    columns: dict = field(default_factory=dict, repr=False)
+
+    @property
+    def said(self) -> tuple[str, bool]:
+        return self.text, self.status == "finished"
+
+
 def start_conversation(db: Path, person: str, title: str = "", id: str | None = None, kind: str = "chat") -> str:
     """`kind` is chat, or duel: one that is neither listed nor read back, as that would tell who wrote which answer.
 
@@ -102,6 +116,11 @@ def add_completion(db: Path, turn_id: str, author: str, **values) -> str:
     with transaction(db) as c:
         insert(c, "completions", id=id, turn_id=turn_id, author=author, created_at=now(), **values)
     return id
+
+
+def add_draft(db: Path, turn_id: str, draft: Draft) -> str:
+    """The id of its completion."""
+    return add_completion(db, turn_id, draft.author, text=draft.text, status=draft.status, **draft.columns)
 
 
 def finish_completion(db: Path, id: str, **values) -> None:

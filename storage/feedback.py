@@ -106,7 +106,7 @@ def take_back(db: Path, rater: str, id: str) -> bool:
 
 def live_feedback(db: Path, round_id: int | None = None, newest: int | None = None) -> list[Feedback]:
     """Feedback that stands, oldest first: people's `newest` (None: all) unless blocked, the AI's of `round_id`,
-    and teachers' answers that were given in the chat (kdloop.delegation)."""
+    and teachers' answers that were given in the chat (kdloop.chat.delegation)."""
     columns = ", ".join("f." + f for f in COLUMNS + WORDS)
     rows = (
         f"select {columns}, t.conversation_id, f.round_id, coalesce(r.weight, 1), v.held_out, f.rowid from feedback f "
@@ -150,7 +150,7 @@ def thumbs(db: Path, rater: str, conversation_id: str) -> dict[str, bool]:
 
 def count_votes(db: Path) -> tuple[int, int]:
     """(people's votes that stand, those among them that came after the last round that trained a candidate began): what
-    was refused before training leaves its votes new (kdloop.supervisor says when they start a round again)."""
+    was refused before training leaves its votes new (kdloop.rounds.supervisor says when they start a round again)."""
     with connect(db) as c:
         return tuple(
             c.execute(

@@ -48,7 +48,7 @@ def words_of(c: sqlite3.Connection, person: str) -> tuple[set[str], set[str]]:
 
 def in_rounds(c: sqlite3.Connection, person: str, asked: set[str], wrote: set[str]) -> list[str]:
     """Turns that rounds wrote with these words. What others have voted on stays: it is a pack's prompt, for people are
-    shown no other (kdloop.collect.lessons)."""
+    shown no other (kdloop.feedback.collect.lessons)."""
     others = "select 1 from feedback f where f.turn_id = t.id and f.source = 'human' and f.rater <> ?"
     turns = f"conversations v join turns t on t.conversation_id = v.id where {ROUNDS} and not exists ({others})"
     said, better = Words.of(asked | wrote), Words.of(wrote)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from kdloop import packs
-from kdloop.knowledge.rows import Means
+from kdloop.knowledge.rows import SourceContext
 from kdloop.raters.judge import Judge
 from kdloop.raters.teacher import Teacher, Teachers
 from kdloop.student import Sample, Sampling
@@ -74,7 +74,7 @@ def teacher(url, **values):
     )
 
 
-def means(db, say, pack="sums", teachers=None, **values):
+def context(db, say, pack="sums", teachers=None, **values):
     """What a source is given in a round on `db`, with one student that says what `say` does."""
     round = rounds.start_round(db, requested="auto", seed=1, started_by="test", owner="me")
     rounds.release_lease(db, "me")
@@ -82,4 +82,4 @@ def means(db, say, pack="sums", teachers=None, **values):
     all = Teachers(db, teachers) if teachers else None
     judge = Judge(all, all.all[0], loaded.rubric) if all else None
     writers = ((Spoken(say), checkpoints.serving(db)),)
-    return Means(db, round, writers, Sampling(48), loaded, teachers=all, judge=judge, **values)
+    return SourceContext(db, round, writers, Sampling(48), loaded, teachers=all, judge=judge, **values)

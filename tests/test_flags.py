@@ -11,9 +11,9 @@ import app
 from kdloop import __main__ as cli
 from kdloop import recipes, settings
 from kdloop.knowledge.passages import passages_in
+from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import NAMES, SETTABLE, Settings, change, current, flag, flags_are, kind, variable
 from kdloop.student.engines import open_engine
-from kdloop.supervisor import Supervisor
 from kdloop.ui import choices as panel
 from storage import checkpoints, conversations
 from storage.conversations import as_prompt
@@ -22,7 +22,7 @@ from storage.database import open_database
 ROOT = Path(__file__).parent.parent
 TEXTS = {int: ("7", "9"), float: ("0.25", "0.5"), bool: ("yes", "no"), str: ("auto", "kto")}
 NEEDED = {  # what a command cannot do without
-    "simulate": ["--rater", "kdloop/example_raters.py:concise"],
+    "simulate": ["--rater", "kdloop/evaluation/example_raters.py:concise"],
     "measure": ["--pack", "sums"],
     "export": ["--out", "x.jsonl"],
     "adapter": ["--out", "x"],
@@ -77,7 +77,7 @@ def test_a_flag_wins_over_the_variable_in_every_command(command, name, monkeypat
 @pytest.mark.parametrize("table", cli.TABLES)
 def test_a_flag_wins_in_every_table_of_bench_too(table, monkeypatch):
     seen = []
-    module = cli.import_module(f"kdloop.bench.{table}")
+    module = cli.import_module(f"kdloop.evaluation.bench.{table}")
     monkeypatch.setattr(module, "main", lambda argv: seen.append((argv, Settings.from_environment())))
     monkeypatch.setenv("KDLOOP_HOME", "of the variable")
     assert cli.main(["bench", table, "--max-tokens", "5", "--home", "of the flag"]) == 0
@@ -263,7 +263,7 @@ def test_a_method_of_the_environment_is_what_a_round_by_hand_asks_for_and_a_reci
             asked.append(requested)
             raise ValueError("asked")
 
-    monkeypatch.setattr("kdloop.supervisor.Supervisor", Asked)
+    monkeypatch.setattr("kdloop.rounds.supervisor.Supervisor", Asked)
     monkeypatch.setenv("KDLOOP_HOME", str(db.parent))
     monkeypatch.setenv("KDLOOP_METHOD", "kto")
     for argv in ([], ["--method", "dpo"], ["--recipe", "rejection"], ["--recipe", "rejection", "--method", "dpo"]):

@@ -15,29 +15,17 @@ ORDER = [
     "settings",
     "student",
     "packs",
-    "pairs",
-    "readiness",
-    "cards",
-    "exports",
-    "confidence",
+    "feedback",
     "raters",
     "chat",
-    "collect",
-    "arena",
     "knowledge",
-    "delegation",
-    "methods",
-    "guards",
-    "gate",
     "recipes",
-    "selection",
-    "round",
-    "trainer",
-    "supervisor",
-    "measure",
-    "simulate",
-    "bench",
+    "methods",
+    "gate",
+    "rounds",
+    "evaluation",
     "ui",
+    "api",
     "__main__",
 ]  # a module imports from its left only
 
@@ -60,6 +48,11 @@ def layer(module: str) -> str | None:
     return parts[1] if parts[0] == "kdloop" and len(parts) > 1 and parts[1] in ORDER else None
 
 
+def test_the_rooms_are_all_there_is():
+    beside = {p.name.removesuffix(".py") for p in (ROOT / "kdloop").iterdir()} - {"__pycache__", "__init__"}
+    assert beside == set(ORDER) - {"storage"}
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_imports_point_one_way(path):
     name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
@@ -74,19 +67,20 @@ def test_sql_stays_in_storage():
             assert not {n for n in imports(path) if n.startswith("sqlite")}, path
 
 
-@pytest.mark.parametrize(("module", "absent"), [("kdloop.ui", "trl"), ("kdloop.round", "gradio")])
+@pytest.mark.parametrize(("module", "absent"), [("kdloop.ui", "trl"), ("kdloop.rounds.run", "gradio")])
 def test_serving_never_loads_trl_and_the_trainer_never_loads_gradio(module, absent):
     code = f"import sys, {module}; sys.exit({absent!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
-def test_readme_names_every_module_and_method():
+def test_the_architecture_page_names_every_module_and_the_readme_every_method():
     from kdloop.methods import METHODS
 
-    readme = (ROOT / "README.md").read_text()
+    page, readme = ((ROOT / name).read_text() for name in ("docs/architecture.md", "README.md"))
     for path in MODULES:
+        name = str(path.relative_to(ROOT)).removeprefix("kdloop/").removeprefix("storage/")
         if path.stem != "__init__":
-            assert path.name in readme, f"README's tree lacks {path.relative_to(ROOT)}"
+            assert f"`{name}`" in page, f"docs/architecture.md lacks {name}"
     for name in METHODS:
         assert f"`{name}`" in readme
 

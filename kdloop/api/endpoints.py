@@ -10,10 +10,12 @@ from threading import Event
 
 import gradio as gr
 
-from kdloop import arena, chat, collect
+from kdloop.chat import arena
+from kdloop.chat.turn import say
+from kdloop.feedback import collect
+from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
-from kdloop.supervisor import Supervisor
 from kdloop.ui.session import PEOPLE_BEHIND_ONE_ADDRESS, a_minute, address, limit, refusal, refused, secret, sign
 from storage import checkpoints, conversations, feedback, rounds
 
@@ -48,7 +50,7 @@ def ask(settings: Settings, serving: Serving, message: str) -> dict:
     """One message, one completion: {"text", "version", "status", "token"}; the token goes to /feedback."""
     person = f"api {secrets.token_hex(12)}"
     try:
-        *_, reply = chat.say(settings, serving, None, person, message, Event())
+        *_, reply = say(settings, serving, None, person, message, Event())
     except ValueError as error:
         raise refusal(error) from error
     token = f"{person.removeprefix('api ')}.{reply.completion_id}"

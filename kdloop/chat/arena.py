@@ -1,6 +1,6 @@
 """The blind duel: one prompt, two completions by two versions of the student, sides drawn here and told after the vote.
 
-A vote is an ordinary choice (see collect.py); standings are Bradley-Terry scores of the versions that met.
+A vote is an ordinary choice (see feedback/collect.py); standings are Bradley-Terry scores of the versions that met.
 """
 
 import secrets
@@ -11,8 +11,8 @@ from threading import Event
 
 import numpy as np
 
-from kdloop.chat import Reply, add_message, in_step, stream, worth_answering
-from kdloop.raters.preference_model import laplace
+from kdloop.chat.turn import Reply, add_message, in_step, stream, worth_answering
+from kdloop.raters.bradley_terry import laplace
 from kdloop.settings import Settings
 from kdloop.student import Engine
 from kdloop.student.serving import UNFIT, Serving

@@ -11,12 +11,12 @@ from threading import Event
 
 import numpy as np
 
-from kdloop import chat, confidence
-from kdloop.chat import Reply
-from kdloop.confidence import Confidence
-from kdloop.knowledge.rows import by_teacher, record
+from kdloop.chat import confidence
+from kdloop.chat import turn as chat
+from kdloop.chat.confidence import Confidence
+from kdloop.chat.turn import Reply
 from kdloop.raters import teacher
-from kdloop.raters.teacher import Teachers
+from kdloop.raters.teacher import Teachers, by_teacher
 from kdloop.settings import Settings, current
 from kdloop.student import Engine, Sampling
 from kdloop.student.serving import Serving
@@ -58,7 +58,7 @@ def instead(settings: Settings, teachers: Teachers, engine: Engine, turn: Turn, 
     if not answer.ok:
         return
     said = by_teacher(answer, confidence=known.probability(sure))
-    id = record(settings.db, turn.id, said)
+    id = conversations.add_draft(settings.db, turn.id, said)
     feedback.add_feedback(
         settings.db, turn.id, rater=answer.teacher.name, channel="ranking", source="teacher", chosen_id=id
     )

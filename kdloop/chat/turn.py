@@ -134,7 +134,7 @@ def stream(settings: Settings, engine, checkpoint: Checkpoint, turn: Turn, stop:
         yield Reply(turn.conversation_id, turn.id, id, "", "open", checkpoint)
         for piece in engine.stream(turn.prompt, sampling, seed, stop):
             if isinstance(piece, Sample):
-                text, end = piece.text, timings(piece)
+                text, end = piece.text, piece.measured
                 yield Reply(turn.conversation_id, turn.id, id, text, piece.status, checkpoint)
             else:
                 text = piece
@@ -144,16 +144,6 @@ def stream(settings: Settings, engine, checkpoint: Checkpoint, turn: Turn, stop:
         raise
     finally:
         conversations.finish_completion(settings.db, id, text=text.strip(), **end)
-
-
-def timings(sample: Sample) -> dict:
-    return {
-        "status": sample.status,
-        "prompt_tokens": sample.prompt_tokens,
-        "completion_tokens": sample.completion_tokens,
-        "first_token_seconds": sample.first_token_seconds,
-        "seconds": sample.seconds,
-    }
 
 
 def two_completions(
@@ -176,6 +166,6 @@ def two_completions(
 
 def record(db: Path, turn: Turn, checkpoint: Checkpoint, sample: Sample, sampling: Sampling, seed: int) -> Completion:
     """Store a sampled student completion."""
-    values = timings(sample) | {"text": sample.text, "sampling": asdict(sampling) | {"seed": seed}}
+    values = sample.measured | {"text": sample.text, "sampling": asdict(sampling) | {"seed": seed}}
     id = conversations.add_completion(db, turn.id, "student", checkpoint_id=checkpoint.id, **values)
     return Completion(id, turn.id, "student", checkpoint.id, sample.text, sample.status)

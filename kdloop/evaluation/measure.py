@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from math import comb
 from pathlib import Path
 
-from kdloop import confidence, packs
-from kdloop.gate import Outcomes
+from kdloop import packs
+from kdloop.chat import confidence
+from kdloop.gate.outcomes import Outcomes
 from kdloop.knowledge.self_knowledge import SPREAD, vote
 from kdloop.packs import Task
 from kdloop.raters import verifiers

@@ -12,17 +12,18 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from kdloop import collect, packs
-from kdloop.chat import two_completions
-from kdloop.gate import Outcomes
+from kdloop import packs
+from kdloop.chat.turn import two_completions
+from kdloop.feedback import collect
+from kdloop.gate.outcomes import Outcomes
 from kdloop.knowledge.self_knowledge import SPREAD
 from kdloop.recipes import VOTES
+from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.student import Engine, Sample, Sampling
 from kdloop.student.base import find_student
 from kdloop.student.serving import Serving
 from kdloop.student.transformers import TransformersEngine
-from kdloop.supervisor import Supervisor
 from storage import checkpoints, files, json_lines
 from storage.conversations import as_prompt
 from storage.database import open_database

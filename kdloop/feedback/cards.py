@@ -6,7 +6,7 @@ from pathlib import Path
 
 from huggingface_hub import DatasetCardData, ModelCardData
 
-from kdloop.pairs import from_feedback
+from kdloop.feedback.examples import from_feedback
 from kdloop.student.base import HUB_STUDENT
 from storage import ancestry, rounds
 from storage.ancestry import Source

@@ -1,9 +1,9 @@
 """Every way a person's feedback comes in. All by id, all idempotent, all checked to be about the person's own chat."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from kdloop import packs
-from kdloop.raters import active
 from storage import conversations, feedback
 from storage.conversations import Completion
 from storage.feedback import AIChoice
@@ -83,10 +83,10 @@ def critique(db: Path, person: str, completion_id: str, text: str, reasons: tupl
     )
 
 
-def lessons(db: Path, person: str) -> list[AIChoice]:
-    """AI choices for this person to check, disputed ones first, then the least sure, by the votes of this minute where
-    a model of them is at hand; on the packs' prompts only: what others asked is theirs."""
-    waiting, sure = feedback.ai_choices(db, person, packs.prompts("general", "train")), active.latest(db)
+def lessons(db: Path, person: str, sure: Mapping[str, float]) -> list[AIChoice]:
+    """AI choices for this person to check, disputed ones first, then the least sure; on the packs' prompts only: what
+    others asked is theirs. `sure` holds newer probabilities than the rows' own, by id (raters/active.py)."""
+    waiting = feedback.ai_choices(db, person, packs.prompts("general", "train"))
     return sorted(waiting, key=lambda a: (not a.disputed, abs(sure.get(a.id, a.probability) - 0.5)))
 
 

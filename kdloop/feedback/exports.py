@@ -4,8 +4,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from kdloop import cards
-from kdloop.pairs import Example, from_feedback
+from kdloop.feedback import cards
+from kdloop.feedback.examples import Example, from_feedback
 from kdloop.student.base import read_weights
 from storage import files, json_lines
 from storage.conversations import Completion

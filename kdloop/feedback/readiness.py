@@ -5,8 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kdloop import pairs
-from kdloop.pairs import Example
+from kdloop.feedback.examples import Example, from_feedback
 from storage import feedback
 
 MIN_EXAMPLES = 8  # fewer say next to nothing about a student of millions of parameters
@@ -34,7 +33,7 @@ class Readiness:
 
 
 def readiness(db: Path) -> Readiness:
-    split, votes = pairs.from_feedback(db), feedback.count_votes(db)[0]
+    split, votes = from_feedback(db), feedback.count_votes(db)[0]
     usable, held_out = rows(split.train), rows(split.held_out)
     silent = votes - usable - held_out - split.dropped.total()
     left_out = +(split.dropped + Counter({SILENT: max(0, silent)}))

@@ -4,14 +4,17 @@ Preference models have blind spots, and training finds them: the shortest comple
 everything, the prompt said again.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from kdloop.methods.trust_region import mean_nll
-from kdloop.pairs import Example
+from kdloop.feedback.examples import Example
+from kdloop.gate.outcomes import SIGN_P, Outcomes, by_checks
+from kdloop.packs import Task
 from kdloop.raters.features import repetition, styles
-from kdloop.student import Engine, Sample
+from kdloop.student import Engine, Sample, Sampling
+from kdloop.student.scoring import mean_nll
 from storage.conversations import Message
 
 NLL_RISE = 0.05
@@ -74,3 +77,13 @@ def displacement_guard(candidate: Engine, champion: Engine, pairs: list[Example]
 
 def mean_words(texts) -> float:
     return float(np.mean([len(t.split()) for t in texts]))
+
+
+def regression_guard(learned: Sequence[Task], candidate: Engine, champion: Engine, sampling: Sampling) -> list[Guard]:
+    """What earlier rounds have learned by checks must not be lost: the same sign test, the other way round."""
+    if not learned:
+        return []
+    outcomes = by_checks(learned, candidate, champion, sampling)
+    lost = Outcomes(outcomes.losses, outcomes.wins, outcomes.ties).p_value < SIGN_P
+    change = (outcomes.wins - outcomes.losses) / outcomes.n
+    return [Guard("checks passed that were learned, change", change, "not below 0 beyond chance", not lost)]

@@ -1,6 +1,9 @@
 """Knowledge elicitation: each source writes ordinary rows (turns, completions, feedback) with provenance.
 
 KNOWLEDGE is the survey's six kinds, by name: `source(means, tasks, **options) -> rows written`.
+
+In: tasks and a SourceContext (who may write, who may judge). Out: rows in the database. May import raters, feedback,
+packs, student and storage; never methods.
 """
 
 from collections.abc import Sequence
@@ -18,7 +21,7 @@ from kdloop.knowledge import (
     self_knowledge,
     self_play,
 )
-from kdloop.knowledge.rows import Means
+from kdloop.knowledge.rows import SourceContext
 from kdloop.packs import Task
 
 KNOWLEDGE = {
@@ -64,12 +67,12 @@ WITH_CONTEXT = (  # read the conversation before a task's prompt; the others nee
 )
 
 
-def elicit(means: Means, tasks: Sequence[Task], steps: Sequence[dict]) -> dict[str, int]:
+def elicit(context: SourceContext, tasks: Sequence[Task], steps: Sequence[dict]) -> dict[str, int]:
     """Carry out a recipe's [[knowledge]] steps; rows written by each source. Raises Refused, saying why."""
     written: dict[str, int] = {}
     for step in steps:
         options = {k: v for k, v in step.items() if k != "source"}
         asked = tasks if step["source"] in WITH_CONTEXT else [t for t in tasks if not t.before]
-        rows = KNOWLEDGE[step["source"]](means, asked, **options)
+        rows = KNOWLEDGE[step["source"]](context, asked, **options)
         written[step["source"]] = written.get(step["source"], 0) + rows
     return written

@@ -14,12 +14,12 @@ from itertools import cycle, islice
 import numpy as np
 from scipy.special import softmax
 
+from kdloop.feedback.examples import Example
 from kdloop.knowledge.expansion import Gate, answered, held_out, out_of_reach
 from kdloop.knowledge.labeling import alone, ask, unusable
-from kdloop.knowledge.rows import Means, Refused
-from kdloop.knowledge.self_play import as_said
+from kdloop.knowledge.rows import Refused, SourceContext
+from kdloop.knowledge.self_play import as_draft
 from kdloop.packs import Task
-from kdloop.pairs import Example
 from kdloop.raters import shown
 from kdloop.raters.features import embed
 from kdloop.raters.teacher import Teachers
@@ -37,26 +37,26 @@ How {what} is the {part}? Give a grade from 1 (least) to 6 (most).
 Grade: """
 
 
-def topics(means: Means, tasks: Sequence[Task], n: int = 20) -> int:
+def topics(context: SourceContext, tasks: Sequence[Task], n: int = 20) -> int:
     """UltraChat-like: `n` questions, each about a topic of the pack in turn; near-duplicates are dropped."""
-    if not means.pack.topics:
-        raise Refused(f"The pack {means.pack.name} has no topics")
-    about = list(islice(cycle(means.pack.topics), n))
-    said = ask(means, [as_prompt(TOPIC.format(topic=t)) for t in about], temperature=1.0)
+    if not context.pack.topics:
+        raise Refused(f"The pack {context.pack.name} has no topics")
+    about = list(islice(cycle(context.pack.topics), n))
+    said = ask(context, [as_prompt(TOPIC.format(topic=t)) for t in about], temperature=1.0)
     new = [(alone(a), {"topic": t}) for a, t in zip(said, about, strict=True)]
-    gate = Gate(held_out(means))
+    gate = Gate(held_out(context))
     new = [(p, m) for p, m in new if not unusable(p) and not out_of_reach(p) and gate.admit(p)]
     kept = [new[i] for i in dedupe([p for p, _ in new])]
-    return answered(means, [p for p, _ in kept], "topic", [m for _, m in kept])
+    return answered(context, [p for p, _ in kept], "topic", [m for _, m in kept])
 
 
-def mosaic(means: Means, tasks: Sequence[Task], most: int = 4, budget: int = 200) -> int:
+def mosaic(context: SourceContext, tasks: Sequence[Task], most: int = 4, budget: int = 200) -> int:
     """Mosaic-IT (Li et al. 2025): people's liked completions, 2 to `most` of them in one row, in a stated order. No
     model is asked. `budget` caps a row's words. Raises Refused where there are fewer than two."""
-    liked = [e for e in means.examples if e.chosen is not None and len(e.prompt) == 1]
+    liked = [e for e in context.examples if e.chosen is not None and len(e.prompt) == 1]
     if len(liked) < 2:
         raise Refused("mosaic needs two completions that people liked, chose or wrote")
-    draw, rows = random.Random(means.round.seed), 0
+    draw, rows = random.Random(context.round.seed), 0
     draw.shuffle(liked)
     while len(liked) > 1:
         part, liked = take(liked, draw.randint(2, most), budget)
@@ -65,8 +65,10 @@ def mosaic(means: Means, tasks: Sequence[Task], most: int = 4, budget: int = 200
         order = draw.choice(ORDERS)
         prompt, text = compose([(e.question, e.chosen.text) for e in part], order)
         columns = {"restricted": max(e.chosen.restricted for e in part)}
-        said = as_said(part[0].chosen)
-        means.write(prompt, replace(said, text=text, columns=said.columns | columns), source="student", rater="mosaic")
+        said = as_draft(part[0].chosen)
+        context.write(
+            prompt, replace(said, text=text, columns=said.columns | columns), source="student", rater="mosaic"
+        )
         rows += 1
     return rows
 

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 from kdloop.knowledge.expansion import Gate, held_out
 from kdloop.knowledge.labeling import alone, ask, bound, unusable
-from kdloop.knowledge.rows import Means, by_teacher
+from kdloop.knowledge.rows import SourceContext
 from kdloop.packs import Task
 from kdloop.raters.features import embed
+from kdloop.raters.teacher import by_teacher
 from storage.conversations import Message, as_prompt
 
 NEXT = """Here is a conversation of a person with an assistant.
@@ -22,34 +23,34 @@ NEAR_TOPIC = 0.3  # MiniLM cosine of a message to the one that began the convers
 ROLES = re.compile(r"(^|\n)\W*(user|human|person|assistant|ai|system)\W*:|<\|im_(start|end)\|>", re.IGNORECASE)
 
 
-def self_chat(means: Means, tasks: Sequence[Task], turns: int = 3, near: float = NEAR_TOPIC) -> int:
+def self_chat(context: SourceContext, tasks: Sequence[Task], turns: int = 3, near: float = NEAR_TOPIC) -> int:
     """Baize (Xu et al. 2023) and UltraChat (Ding et al. 2023): up to `turns` messages of a person, each answered.
 
     A conversation ends before a message that names a role, leaves the subject, repeats an earlier one, or is near to
     what is held out. It is one row, whose prompt holds all that came before its last answer. With a single answer it is
     no conversation.
     """
-    gate, latest, living = Gate(held_out(means)), {}, {i: as_prompt(t.prompt) for i, t in enumerate(tasks)}
+    gate, latest, living = Gate(held_out(context)), {}, {i: as_prompt(t.prompt) for i, t in enumerate(tasks)}
     for turn in range(turns):
-        answers = ask(means, list(living.values()))
+        answers = ask(context, list(living.values()))
         fine = {i: (m, a) for (i, m), a in zip(living.items(), answers, strict=True) if a.ok and is_one_message(a.text)}
         latest |= fine
-        living = followed(means, fine, gate, near) if fine and turn + 1 < turns else {}
+        living = followed(context, fine, gate, near) if fine and turn + 1 < turns else {}
         if not living:
             break
     talks = {i: talk for i, talk in latest.items() if len(talk[0]) > 1}
-    terms = bound(means)  # teachers have written all of it but the first message
+    terms = bound(context)  # teachers have written all of it but the first message
     for messages, answer in talks.values():
         said = by_teacher(answer, terms, origin="self_chat", topic=messages[0]["content"])
-        means.write(messages, said, source="teacher", rater=answer.teacher.name)
+        context.write(messages, said, source="teacher", rater=answer.teacher.name)
     return len(talks)
 
 
-def followed(means: Means, talks: dict, gate: Gate, near: float) -> dict[int, list[Message]]:
+def followed(context: SourceContext, talks: dict, gate: Gate, near: float) -> dict[int, list[Message]]:
     """The conversations that a fitting message of the person continues, each ending with that message."""
     so_far = {i: [*m, {"role": "assistant", "content": a.text}] for i, (m, a) in talks.items()}
     asked = [as_prompt(NEXT.format(dialogue=shown(m))) for m in so_far.values()]
-    new = [alone(a) for a in ask(means, asked, temperature=0.7)]
+    new = [alone(a) for a in ask(context, asked, temperature=0.7)]
     alike = (embed([m[0]["content"] for m in so_far.values()]) * embed(new)).sum(1)
     return {
         i: [*messages, *as_prompt(message)]

@@ -13,9 +13,10 @@ from collections.abc import Iterable, Sequence
 from kdloop import packs
 from kdloop.knowledge.feedback import trusted
 from kdloop.knowledge.labeling import alone, ask, bound, teaching, unusable, yes_or_no
-from kdloop.knowledge.rows import Means, by_teacher
+from kdloop.knowledge.rows import SourceContext
 from kdloop.packs import Task
 from kdloop.raters.judge import Judge
+from kdloop.raters.teacher import by_teacher
 from storage.conversations import as_prompt
 
 NEAR = 0.7  # ROUGE-L F from where two prompts are the same (Wang et al. 2023)
@@ -42,17 +43,17 @@ HARD = "Write one new request of the same field as this one, but rarer and harde
 EASY = "Write one new request of the same kind as this one, and as easy. Give it alone.\n\n{prompt}"
 
 
-def self_instruct(means: Means, tasks: Sequence[Task], n: int = 20, calls: int = 0) -> int:
+def self_instruct(context: SourceContext, tasks: Sequence[Task], n: int = 20, calls: int = 0) -> int:
     """Self-Instruct (Wang et al. 2023): 6 known and 2 new prompts are shown, 8 more are asked for; filter, gate,
     answer."""
     known, new = [t.prompt for t in tasks], []
-    gate, draw = Gate([*known, *held_out(means)]), random.Random(means.round.seed)
+    gate, draw = Gate([*known, *held_out(context)]), random.Random(context.round.seed)
     for _ in range(calls or -(-n // 4)):
         if len(new) >= n:
             break
-        said = ask(means, [as_prompt(more(demonstrations(known, new, draw)))], temperature=0.7)[0]
+        said = ask(context, [as_prompt(more(demonstrations(known, new, draw)))], temperature=0.7)[0]
         new += [p for p in numbered(said.text) if not out_of_reach(p) and gate.admit(p)]
-    return answered(means, new[:n], "self_instruct")
+    return answered(context, new[:n], "self_instruct")
 
 
 def demonstrations(known: list[str], new: list[str], draw: random.Random) -> list[str]:
@@ -85,24 +86,24 @@ def out_of_reach(prompt: str) -> bool:
     return not LEAST_WORDS <= words <= MOST_WORDS or bool(BLOCKED.search(prompt)) or program or odd
 
 
-def evolve(means: Means, tasks: Sequence[Task], rounds: int = 1) -> int:
+def evolve(context: SourceContext, tasks: Sequence[Task], rounds: int = 1) -> int:
     """Evol-Instruct: each prompt is rewritten by an operator drawn at random, up to 4 times; what gained nothing,
     copies the instruction, or cannot be answered is eliminated."""
-    gate, draw = Gate(held_out(means)), random.Random(means.round.seed)
+    gate, draw = Gate(held_out(context)), random.Random(context.round.seed)
     living, rows = [t.prompt for t in tasks], 0
     for depth in range(min(rounds, 4)):
         how = [draw.choice(list(OPERATORS)) for _ in living]
         asked = [as_prompt(EVOLVE.format(how=OPERATORS[o], prompt=p)) for o, p in zip(how, living, strict=True)]
-        new = [alone(a) for a in ask(means, asked, temperature=0.7)]
+        new = [alone(a) for a in ask(context, asked, temperature=0.7)]
         grown = [(a, b, o) for a, b, o in zip(living, new, how, strict=True) if not eliminated(a, b)]
         checks = [as_prompt(SAME_GAIN.format(a=a, b=b)) for a, b, _ in grown]
-        same = [yes_or_no(a.text) for a in ask(means, checks, temperature=0.0)] if checks else []
+        same = [yes_or_no(a.text) for a in ask(context, checks, temperature=0.0)] if checks else []
         kept = [
             (b, {"operator": o, "parent": a, "depth": depth + 1})
             for (a, b, o), s in zip(grown, same, strict=True)
             if s is False and gate.admit(b)  # who says neither yes nor no has not found a gain
         ]
-        rows += answered(means, [p for p, _ in kept], "evolve", [h for _, h in kept])
+        rows += answered(context, [p for p, _ in kept], "evolve", [h for _, h in kept])
         living = [p for p, _ in kept] or living
     return rows
 
@@ -113,23 +114,23 @@ def eliminated(before: str, after: str) -> bool:
     return unusable(after) or out_of_reach(after) or rouge_l(before, after) > 0.95 or bool(copied)
 
 
-def hard_and_easy(means: Means, tasks: Sequence[Task], gap: float = 1.0) -> int:
+def hard_and_easy(context: SourceContext, tasks: Sequence[Task], gap: float = 1.0) -> int:
     """Lion (Jiang et al. 2023): where the judge puts the teacher's answer at least `gap` points above the student's,
     the prompt is hard: as many new hard prompts (same field, rarer) and new easy ones (same kind) are written and
     answered."""
-    judge, gate = trusted(means), Gate([*(t.prompt for t in tasks), *held_out(means)])
-    students = [g[0].text for g in means.ask(tasks, 1, "imitation")]
-    teachers = [a.text for a in ask(means, [as_prompt(t.prompt) for t in tasks], temperature=0.7)]
+    judge, gate = trusted(context), Gate([*(t.prompt for t in tasks), *held_out(context)])
+    students = [g[0].text for g in context.ask(tasks, 1, "imitation")]
+    teachers = [a.text for a in ask(context, [as_prompt(t.prompt) for t in tasks], temperature=0.7)]
     gaps = [referee(judge, t.prompt, a, b) for t, a, b in zip(tasks, teachers, students, strict=True)]
     hard = [t.prompt for t, g in zip(tasks, gaps, strict=True) if g is not None and g >= gap]
     easy = [t.prompt for t, g in zip(tasks, gaps, strict=True) if g is not None and g < gap]
     n, written = min(len(hard), len(easy)), []
     for template, parents in ((HARD, hard[:n]), (EASY, easy[:n])):
-        said = ask(means, [as_prompt(template.format(prompt=p)) for p in parents]) if parents else []
+        said = ask(context, [as_prompt(template.format(prompt=p)) for p in parents]) if parents else []
         new = [alone(a) for a in said]
         written.append([p for p in new if not unusable(p) and not out_of_reach(p) and gate.admit(p)])
     n = min(map(len, written))
-    return answered(means, [p for part in written for p in part[:n]], "hard_and_easy")
+    return answered(context, [p for part in written for p in part[:n]], "hard_and_easy")
 
 
 def referee(judge: Judge, question: str, teacher: str, student: str) -> float | None:
@@ -140,21 +141,21 @@ def referee(judge: Judge, question: str, teacher: str, student: str) -> float | 
     return sum(a - b for (a, _), (b, _) in rated.values()) / len(rated)
 
 
-def answered(means: Means, prompts: list[str], origin: str, notes: Sequence[dict] = ()) -> int:
+def answered(context: SourceContext, prompts: list[str], origin: str, notes: Sequence[dict] = ()) -> int:
     """The teacher answers each new prompt: a liked completion with where its prompt comes from."""
-    answers = ask(means, [as_prompt(p) for p in prompts]) if prompts else []
-    rows, terms = 0, bound(means)
+    answers = ask(context, [as_prompt(p) for p in prompts]) if prompts else []
+    rows, terms = 0, bound(context)
     for i, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
         if answer.ok and not unusable(answer.text):
             said = by_teacher(answer, terms, origin=origin, **(notes[i] if notes else {}))
-            means.write(prompt, said, source="teacher", rater=answer.teacher.name)
+            context.write(prompt, said, source="teacher", rater=answer.teacher.name)
             rows += 1
     return rows
 
 
-def held_out(means: Means) -> list[str]:
-    teaching(means)
-    return sorted(packs.held_out(*{"general", means.pack.name}))
+def held_out(context: SourceContext) -> list[str]:
+    teaching(context)
+    return sorted(packs.held_out(*{"general", context.pack.name}))
 
 
 class Gate:

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 
 from kdloop.knowledge.labeling import ask, teaching, unusable
-from kdloop.knowledge.rows import Means, Refused, by_teacher
+from kdloop.knowledge.rows import Refused, SourceContext
 from kdloop.packs import Task
+from kdloop.raters.teacher import by_teacher
 from kdloop.student import Engine
 from kdloop.student.identity import vocabulary
 from kdloop.student.template import Template
@@ -46,13 +47,13 @@ class Features:
         return (self.ids.nbytes + self.logprobs.nbytes + self.tail.nbytes) / len(self.tail)
 
 
-def features(means: Means, tasks: Sequence[Task], k: int = K, teacher: str = "") -> int:
+def features(context: SourceContext, tasks: Sequence[Task], k: int = K, teacher: str = "") -> int:
     """A local teacher answers and its distribution is kept; the student may learn from either.
 
     Raises Refused where no teacher is a local model with the student's own vocabulary: other ids would mean other
     words.
     """
-    teachers, student = teaching(means), means.writers[0][0].tokenizer
+    teachers, student = teaching(context), context.writers[0][0].tokenizer
     local = [t for t in teachers.all if t.directory and teacher in ("", t.name)]
     if not local:
         raise Refused("features needs a teacher with a directory: endpoints do not give their token ids")
@@ -60,12 +61,12 @@ def features(means: Means, tasks: Sequence[Task], k: int = K, teacher: str = "")
     if engine.tokenizer.get_vocab() != student.get_vocab():
         raise Refused(f"{local[0].name} has another vocabulary than the student: its distribution cannot be compared")
     rows = 0
-    answers = ask(means, [t.messages for t in tasks], local[0].name)
+    answers = ask(context, [t.messages for t in tasks], local[0].name)
     for task, answer in zip(tasks, answers, strict=True):
         if answer.ok and not unusable(answer.text):
             said = by_teacher(answer, features=k)
-            id = means.write(task.messages, said, source="teacher", rater=local[0].name)
-            save(sidecar(folder(means.db), id), top_k(engine, task.messages, said.said, k))
+            id = context.write(task.messages, said, source="teacher", rater=local[0].name)
+            save(sidecar(folder(context.db), id), top_k(engine, task.messages, said.said, k))
             rows += 1
     return rows
 

@@ -9,11 +9,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from kdloop.knowledge.rows import Means, Refused, Said, by_teacher
+from kdloop.knowledge.rows import Refused, SourceContext
 from kdloop.packs import Task
 from kdloop.raters import harm, verdicts, verifiers
-from kdloop.raters.teacher import Answer, Teachers
-from storage.conversations import Message, as_prompt
+from kdloop.raters.teacher import Answer, Teachers, by_teacher
+from storage.conversations import Draft, Message, as_prompt
 
 TEMPLATES = {
     "plain": "{question}",
@@ -47,7 +47,7 @@ def render(
 
 
 def labels(
-    means: Means,
+    context: SourceContext,
     tasks: Sequence[Task],
     template: str = "plain",
     shots: Sequence[Sequence[str]] = (),
@@ -64,11 +64,11 @@ def labels(
     not answered (raters/harm.py; the paper's threshold is 0.5).
     Raises Refused where no teacher may be used, or where none of them answered.
     """
-    tasks = harmless(means, tasks, most_harm) if most_harm < 1 else tasks
+    tasks = harmless(context, tasks, most_harm) if most_harm < 1 else tasks
     prompts = [render(template, t.prompt, shots, t.before) for t in tasks]
     how = {"template": template, "shots": [list(s) for s in shots]}
     rows = 0
-    for task, answer in zip(tasks, ask(means, prompts, teacher, temperature=temperature), strict=True):
+    for task, answer in zip(tasks, ask(context, prompts, teacher, temperature=temperature), strict=True):
         if not answer.ok or unusable(answer.text, most_words):
             continue
         said = by_teacher(answer, **how)
@@ -78,18 +78,18 @@ def labels(
         reasons = [part.text for _, part in parts[1:]]
         for (prefix, part), why in zip(parts, [*reasons, ""], strict=True):
             asked = [*task.before, *as_prompt(prefix + task.prompt)]
-            means.write(asked, part, source="teacher", rater=answer.teacher.name, critique=why)
+            context.write(asked, part, source="teacher", rater=answer.teacher.name, critique=why)
             rows += 1
     return rows
 
 
-def harmless(means: Means, tasks: Sequence[Task], most: float) -> list[Task]:
-    weights = harm.weights_of(means.pack.harm)
-    known = zip(tasks, harm.trees(teaching(means), [t.messages for t in tasks]), strict=True)
+def harmless(context: SourceContext, tasks: Sequence[Task], most: float) -> list[Task]:
+    weights = harm.weights_of(context.pack.harm)
+    known = zip(tasks, harm.trees(teaching(context), [t.messages for t in tasks]), strict=True)
     return [t for t, tree in known if tree is not None and weights.harmful(tree) <= most]
 
 
-def second_target(said: Said) -> list[tuple[str, Said]]:
+def second_target(said: Draft) -> list[tuple[str, Draft]]:
     """(prefix of the prompt, completion) of the answer and of its reason; none where the two cannot be told apart."""
     *_, mark = [None, *ANSWER.finditer(said.text)]
     reason, answer = (said.text[: mark.start()].strip(), said.text[mark.end() :].strip()) if mark else ("", "")
@@ -126,32 +126,32 @@ def yes_or_no(text: str) -> bool | None:
     return None if other is None or other in then else first == "yes"
 
 
-def teaching(means: Means) -> Teachers:
+def teaching(context: SourceContext) -> Teachers:
     """The teachers whose completions may be trained on. Raises Refused where there is none."""
-    if means.teachers is None:
+    if context.teachers is None:
         raise Refused("This source needs a teacher: KDLOOP_TEACHERS names a file of them")
-    allowed = [t for t in means.teachers.all if t.may_teach]
+    allowed = [t for t in context.teachers.all if t.may_teach]
     if not allowed:
-        names = ", ".join(t.name for t in means.teachers.all)
+        names = ", ".join(t.name for t in context.teachers.all)
         raise Refused(
             f"The terms of {names} forbid training other models on their completions. If you have the right to do it, "
             "say confirmed = true in the teachers' file"
         )
-    return means.teachers if len(allowed) == len(means.teachers.all) else Teachers(means.db, allowed)
+    return context.teachers if len(allowed) == len(context.teachers.all) else Teachers(context.db, allowed)
 
 
-def bound(means: Means) -> int:
+def bound(context: SourceContext) -> int:
     """Of prompts that teachers wrote: 1 where the terms of one forbid to train on what it writes. Which of them wrote
     which prompt is not asked: they see each other's."""
-    return max(t.restricted for t in teaching(means).all)
+    return max(t.restricted for t in teaching(context).all)
 
 
-def ask(means: Means, prompts: list[list[Message]], teacher: str = "", **sampling) -> list[Answer]:
+def ask(context: SourceContext, prompts: list[list[Message]], teacher: str = "", **sampling) -> list[Answer]:
     """One answer a prompt, some of them failed. Raises Refused where all failed: nothing would be learned, silently."""
-    teachers = teaching(means)
-    seeds = [means.round.seed * 10_007 + i for i in range(len(prompts))]
+    teachers = teaching(context)
+    seeds = [context.round.seed * 10_007 + i for i in range(len(prompts))]
     of = teachers.named(teacher) if teacher else None
-    answers = teachers.ask(prompts, replace(means.sampling, **sampling), seeds, of=of)
+    answers = teachers.ask(prompts, replace(context.sampling, **sampling), seeds, of=of)
     if prompts and not any(a.ok for a in answers):
         raise Refused(f"No teacher answered; {answers[0].teacher.name} said: {answers[0].error}")
     return answers

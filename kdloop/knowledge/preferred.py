@@ -13,57 +13,58 @@ from scipy.special import expit, log_expit
 
 from kdloop import packs
 from kdloop.knowledge.labeling import ask, render, unusable
-from kdloop.knowledge.rows import Means, by_teacher
+from kdloop.knowledge.rows import SourceContext
 from kdloop.knowledge.self_knowledge import checkable
 from kdloop.packs import Task
 from kdloop.raters import verifiers
+from kdloop.raters.teacher import by_teacher
 from storage.conversations import as_prompt
 
 WAYS = ("plain", "explain", "step_by_step", "equations")  # templates of labeling.py: one draft each
 TRIED = 2.5  # times as many probes are tried as are kept
 
 
-def preferred(means: Means, tasks: Sequence[Task], probes: int = 40, keep: float = 0.25) -> int:
+def preferred(context: SourceContext, tasks: Sequence[Task], probes: int = 40, keep: float = 0.25) -> int:
     """A draft a template for each prompt; those of the share `keep` that help the student most, as its one example, to
     pass the checks of `probes` other prompts of the pack. A draft that fails its own prompt's checks is none.
 
     Asks the student drafts x probes x 2.5 short completions. Raises Refused for a pack without checks.
     """
-    drafts, scores = scored(means, tasks, probes)
+    drafts, scores = scored(context, tasks, probes)
     kept = np.argsort(-scores, kind="stable")[: max(1, round(keep * len(drafts)))]
     for i in kept:
         task, answer, way = drafts[i]
         said = by_teacher(answer, template=way, score=float(scores[i]))
-        means.write(task.prompt, said, source="teacher", rater=answer.teacher.name)
+        context.write(task.prompt, said, source="teacher", rater=answer.teacher.name)
     return len(kept)
 
 
-def scored(means: Means, tasks: Sequence[Task], probes: int) -> tuple[list, np.ndarray]:
+def scored(context: SourceContext, tasks: Sequence[Task], probes: int) -> tuple[list, np.ndarray]:
     """(drafts that are right, as of `drafted`; their scores, 0 to 1): the mean over the probes that tell best."""
-    drafts, asked = drafted(means, checkable(tasks)), {t.prompt for t in tasks}
+    drafts, asked = drafted(context, checkable(tasks)), {t.prompt for t in tasks}
     if not drafts:
         return [], np.zeros(0)
-    others = [t for t in packs.tasks(means.pack.name, "train") if t.prompt not in asked][: round(TRIED * probes)]
-    passed = responses(means, drafts, others)
+    others = [t for t in packs.tasks(context.pack.name, "train") if t.prompt not in asked][: round(TRIED * probes)]
+    passed = responses(context, drafts, others)
     return drafts, passed[:, np.argsort(-discrimination(passed))[:probes]].mean(1)
 
 
-def drafted(means: Means, tasks: Sequence[Task]) -> list[tuple[Task, object, str]]:
+def drafted(context: SourceContext, tasks: Sequence[Task]) -> list[tuple[Task, object, str]]:
     """(task, answer, template) of each draft that is right."""
     ways = [(task, way) for task in tasks for way in WAYS]
-    answers = ask(means, [render(way, task.prompt) for task, way in ways], temperature=1.0)
+    answers = ask(context, [render(way, task.prompt) for task, way in ways], temperature=1.0)
     found = [(task, a, way) for (task, way), a in zip(ways, answers, strict=True) if a.ok and not unusable(a.text)]
     return [d for d in found if verifiers.passed(d[0], d[1].text)]
 
 
-def responses(means: Means, drafts: list, probes: Sequence[Task]) -> np.ndarray:
+def responses(context: SourceContext, drafts: list, probes: Sequence[Task]) -> np.ndarray:
     """(drafts, probes): 1 where the student, shown the draft as an example, passes the probe's checks."""
     prompts = [
         [*as_prompt(task.prompt), {"role": "assistant", "content": answer.text}, *as_prompt(probe.prompt)]
         for task, answer, _ in drafts
         for probe in probes
     ]
-    said = [s.text for (s,) in means.draw(prompts, 1, "preferred", temperature=0.0)]
+    said = [s.text for (s,) in context.draw(prompts, 1, "preferred", temperature=0.0)]
     right = [verifiers.passed(p, text) for p, text in zip(list(probes) * len(drafts), said, strict=True)]
     return np.array(right, float).reshape(len(drafts), len(probes))
 

@@ -9,10 +9,11 @@ import numpy as np
 
 from kdloop.knowledge.curation import ifd
 from kdloop.knowledge.labeling import ask, in_template, unusable
-from kdloop.knowledge.rows import Means, Said, by_teacher
+from kdloop.knowledge.rows import SourceContext
 from kdloop.packs import Task
+from kdloop.raters.teacher import by_teacher
 from kdloop.student import Engine
-from storage.conversations import Message, as_prompt
+from storage.conversations import Draft, Message, as_prompt
 
 REFLECT = """{question}
 
@@ -22,16 +23,16 @@ An answer to this was:
 Think about whether it is relevant, correct, complete and clear. Then write a better answer. Give that answer alone."""
 
 
-def reflect(means: Means, tasks: Sequence[Task]) -> int:
+def reflect(context: SourceContext, tasks: Sequence[Task]) -> int:
     """The teacher answers and then rewrites its answer; of the two, the one that `pick` picks is liked. Both are kept.
 
     A rewriting that changes nothing, and items where neither version fits its prompt, leave no row.
     """
-    first = ask(means, [t.messages for t in tasks])
+    first = ask(context, [t.messages for t in tasks])
     fit = [i for i, a in enumerate(first) if a.ok and not unusable(a.text)]
     asked = [in_template(tasks[i].messages, REFLECT, completion=first[i].text) for i in fit]
-    student, rows = means.writers[0][0], 0
-    for i, again in zip(fit, ask(means, asked) if asked else [], strict=True):
+    student, rows = context.writers[0][0], 0
+    for i, again in zip(fit, ask(context, asked) if asked else [], strict=True):
         if not again.ok or unusable(again.text) or again.text == first[i].text:
             continue
         bound = first[i].teacher.restricted  # the second version was made from the first
@@ -41,13 +42,13 @@ def reflect(means: Means, tasks: Sequence[Task]) -> int:
             continue
         for version, ratio in zip(versions, ratios, strict=True):
             version.columns["sampling"]["ifd"] = ratio
-        turn, ids = means.turn(tasks[i].messages, versions)
-        means.say(turn, source="teacher", rater=again.teacher.name, chosen_id=ids[picked])
+        turn, ids = context.turn(tasks[i].messages, versions)
+        context.say(turn, source="teacher", rater=again.teacher.name, chosen_id=ids[picked])
         rows += 1
     return rows
 
 
-def difficulty(student: Engine, prompt: list[Message], versions: Sequence[Said]) -> list[float]:
+def difficulty(student: Engine, prompt: list[Message], versions: Sequence[Draft]) -> list[float]:
     """Each version's IFD by the student, rounded to what a row keeps."""
     said = [v.said for v in versions]
     nll = [[-float(np.mean(row)) for row in student.logprobs([p] * len(said), said)] for p in (prompt, as_prompt(""))]

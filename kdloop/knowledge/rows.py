@@ -2,25 +2,24 @@
 
 A row says who wrote the completion (checkpoint or teacher, with licence and terms), how it was prompted, who judged it,
 and which round asked. Its conversation lies in the training part of the split; a prompt that a pack or a person holds
-out is refused here already, and once more where examples are made (pairs.py).
+out is refused here already, and once more where examples are made (feedback/examples.py).
 """
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from kdloop import packs
-from kdloop.chat import timings
+from kdloop.feedback.examples import Example, is_held_out, questions
 from kdloop.packs import Pack, Task
-from kdloop.pairs import Example, is_held_out, questions
 from kdloop.raters.judge import Judge
 from kdloop.raters.preference_model import PreferenceModel
-from kdloop.raters.teacher import Answer, Teachers
+from kdloop.raters.teacher import Teachers
 from kdloop.student import Engine, Sample, Sampling
 from storage import conversations
 from storage.checkpoints import Checkpoint
-from storage.conversations import Message, as_prompt
+from storage.conversations import Draft, Message, as_prompt
 from storage.database import new_id
 from storage.feedback import add_feedback
 from storage.rounds import Round
@@ -33,21 +32,7 @@ class Refused(ValueError):
 
 
 @dataclass(frozen=True)
-class Said:
-    """A completion on its way into the database: what was said, how it ended, and by whom (columns of completions)."""
-
-    text: str
-    status: str
-    author: str
-    columns: dict = field(default_factory=dict, repr=False)
-
-    @property
-    def said(self) -> tuple[str, bool]:
-        return self.text, self.status == "finished"
-
-
-@dataclass(frozen=True)
-class Means:
+class SourceContext:
     """`writers` are the students that may be asked, the champion first; the rest is None or empty where there is none.
 
     `nth` counts the earlier rounds of the same recipe; `examples` are people's, of the training part.
@@ -65,11 +50,11 @@ class Means:
     nth: int = 0
     on_step: Callable[[int, int], None] = lambda step, steps: None
 
-    def draw(self, prompts: list[list[Message]], n: int, key: object, **sampling) -> list[list[Said]]:
+    def draw(self, prompts: list[list[Message]], n: int, key: object, **sampling) -> list[list[Draft]]:
         """`n` student completions a prompt, each writer its share; `key` makes the seeds differ between calls."""
         sampling = replace(self.sampling, **sampling)
         share = -(-n // len(self.writers))
-        groups: list[list[Said]] = [[] for _ in prompts]
+        groups: list[list[Draft]] = [[] for _ in prompts]
         for number, (engine, checkpoint) in enumerate(self.writers):
             flat = [p for p in prompts for _ in range(share)]
             seeds = seeds_of((self.round.seed, key, number), len(flat))
@@ -80,18 +65,18 @@ class Means:
                 self.on_step(number * len(flat) + min(at + CHUNK, len(flat)), len(flat) * len(self.writers))
         return [group[:n] for group in groups]
 
-    def ask(self, tasks: Sequence[Task], n: int, key: object, **sampling) -> list[list[Said]]:
+    def ask(self, tasks: Sequence[Task], n: int, key: object, **sampling) -> list[list[Draft]]:
         return self.draw([t.messages for t in tasks], n, key, **sampling)
 
     def write(
-        self, prompt: str | list[Message], chosen: Said | None = None, rejected: Said | None = None, **values
+        self, prompt: str | list[Message], chosen: Draft | None = None, rejected: Draft | None = None, **values
     ) -> str:
         """Record one statement about completions of one prompt; the id of its feedback row. `values` as of `say`."""
         turn, ids = self.turn(prompt, [s for s in (chosen, rejected) if s])
         sides = {"chosen_id": ids[0] if chosen else None, "rejected_id": ids[-1] if rejected else None}
         return self.say(turn, **sides, **values)
 
-    def turn(self, prompt: str | list[Message], said: Sequence[Said]) -> tuple[str, list[str]]:
+    def turn(self, prompt: str | list[Message], said: Sequence[Draft]) -> tuple[str, list[str]]:
         """(turn, completions): record what was said to a prompt. Raises Refused for a held-out prompt."""
         prompt = as_prompt(prompt) if isinstance(prompt, str) else prompt
         question = prompt[-1]["content"]
@@ -100,7 +85,7 @@ class Means:
                 raise Refused(f"The prompt {asked[-1]['content'][:60]!r} is held out from training")
         conversation = conversations.start_conversation(self.db, f"round {self.round.id}", question, id=training_id())
         turn = conversations.add_turn(self.db, conversation, prompt)
-        return turn.id, [record(self.db, turn.id, s) for s in said]
+        return turn.id, [conversations.add_draft(self.db, turn.id, d) for d in said]
 
     def say(self, turn_id: str, *, source: str, rater: str, channel: str = "ranking", **values) -> str:
         """One feedback row of this round; `values` are chosen_id, rejected_id, score, aspect, critique, reason."""
@@ -109,39 +94,16 @@ class Means:
         )
 
 
-def record(db: Path, turn_id: str, said: Said) -> str:
-    return conversations.add_completion(db, turn_id, said.author, text=said.text, status=said.status, **said.columns)
-
-
-def by_student(sample: Sample, checkpoint: Checkpoint, sampling: Sampling, seed: int, **how) -> Said:
+def by_student(sample: Sample, checkpoint: Checkpoint, sampling: Sampling, seed: int, **how) -> Draft:
     """`how` says how it was prompted, where that is not the turn's own prompt (a template, a hint)."""
     sampled = {"sampling": asdict(sampling) | {"seed": seed} | how}
-    columns = timings(sample) | {"checkpoint_id": checkpoint.id} | sampled
-    return Said(sample.text, columns.pop("status"), "student", columns)
+    columns = sample.measured | {"checkpoint_id": checkpoint.id} | sampled
+    return Draft(sample.text, columns.pop("status"), "student", columns)
 
 
-def with_how(said: Said, **how) -> Said:
+def with_how(said: Draft, **how) -> Draft:
     """The same completion, with a note of how it was prompted."""
     return replace(said, columns=said.columns | {"sampling": said.columns["sampling"] | how})
-
-
-def by_teacher(answer: Answer, bound: int = 0, **how) -> Said:
-    """`bound` is 1 where what it answers was written under terms that forbid to train on it.
-
-    Raises ValueError for a failed call: an error's text must never become a completion.
-    """
-    if not answer.ok:
-        raise ValueError(f"{answer.teacher.name} gave no completion: {answer.error}")
-    columns = {
-        "name": answer.teacher.name,
-        "licence": answer.teacher.licence,
-        "restricted": max(answer.teacher.restricted, bound),
-        "sampling": answer.sampling | ({"thought": answer.thought} if answer.thought else {}) | how,
-        "prompt_tokens": answer.prompt_tokens,
-        "completion_tokens": answer.completion_tokens,
-        "seconds": answer.seconds,
-    }
-    return Said(answer.text, answer.status, "teacher", columns)
 
 
 def seeds_of(key: object, n: int) -> list[int]:

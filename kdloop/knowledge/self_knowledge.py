@@ -12,13 +12,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kdloop import pairs
-from kdloop.knowledge.rows import Means, Refused, Said, with_how
+from kdloop.feedback import examples as pairs
+from kdloop.knowledge.rows import Refused, SourceContext, with_how
 from kdloop.packs import Task
 from kdloop.raters import verifiers
 from kdloop.raters.features import embed_prompts
 from kdloop.raters.preference_model import PreferenceModel, read
-from storage.conversations import Message, as_prompt, transcript
+from storage.conversations import Draft, Message, as_prompt, transcript
 
 N = 4
 SPREAD = 0.8  # temperature of completions that are compared with each other: two alike say nothing
@@ -31,7 +31,12 @@ MAJORITY = 0.5
 
 
 def best_of_n(
-    means: Means, tasks: Sequence[Task], n: int = N, sure: float = SURE, echoes: int = 0, astray: float = ASTRAY
+    context: SourceContext,
+    tasks: Sequence[Task],
+    n: int = N,
+    sure: float = SURE,
+    echoes: int = 0,
+    astray: float = ASTRAY,
 ) -> int:
     """Best and worst of `n` by the preference model make a pair where it is sure enough (RAFT, Dong et al. 2023).
 
@@ -40,32 +45,32 @@ def best_of_n(
     of the best are also preferred to their prompt said again, into which a small student falls that is to be brief.
     Raises Refused without a preference model whose skill is proven.
     """
-    if not (means.rater and means.rater.skill.proven):
+    if not (context.rater and context.rater.skill.proven):
         raise Refused("best_of_n needs a preference model that is shown to be above chance")
-    groups = means.ask(tasks, n, "best_of_n", temperature=SPREAD)
-    ranked = rank(means.rater, [t.messages for t in tasks], groups, sure, astray)
+    groups = context.ask(tasks, n, "best_of_n", temperature=SPREAD)
+    ranked = rank(context.rater, [t.messages for t in tasks], groups, sure, astray)
     for prompt, best, worst, probability in ranked:
-        means.write(
+        context.write(
             prompt,
             best,
             worst,
             source="preference_model",
-            rater=f"preference model of round {means.round.id}",
+            rater=f"preference model of round {context.round.id}",
             score=probability,
         )
     for prompt, best, *_ in ranked[:echoes]:
         again = said_again(prompt[-1]["content"])
-        means.write(prompt, best, again, source="student", rater="contrast: the prompt again")
+        context.write(prompt, best, again, source="student", rater="contrast: the prompt again")
     return len(ranked) + len(ranked[:echoes])
 
 
-def said_again(question: str) -> Said:
+def said_again(question: str) -> Draft:
     """The prompt as a completion: its words are a person's."""
-    return Said(question, "finished", "human", {"name": "the prompt"})
+    return Draft(question, "finished", "human", {"name": "the prompt"})
 
 
 def rank(
-    rater: PreferenceModel, prompts: list[list[Message]], groups: list[list[Said]], sure: float, astray=ANYWHERE
+    rater: PreferenceModel, prompts: list[list[Message]], groups: list[list[Draft]], sure: float, astray=ANYWHERE
 ) -> list[tuple]:
     """(prompt, best, worst, probability) where the rater is sure enough; each prompt has as many completions.
 
@@ -91,39 +96,41 @@ def rank(
     return [r for r in ranked if r[1].text and r[2].text and not pairs.echoes(r[0][-1]["content"], r[1].text)]
 
 
-def verified(means: Means, tasks: Sequence[Task], n: int = 2 * N, temperature: float = SPREAD) -> int:
+def verified(context: SourceContext, tasks: Sequence[Task], n: int = 2 * N, temperature: float = SPREAD) -> int:
     """Rejection sampling: what passes the checks is chosen, what fails is rejected (Yuan et al. 2023; ReST-EM).
 
     One row a prompt: a pair where both kinds were drawn, a liked completion where all passed, none where none did.
     """
     rows = 0
-    for task, group in zip(checkable(tasks), means.ask(tasks, n, "verified", temperature=temperature), strict=True):
+    for task, group in zip(checkable(tasks), context.ask(tasks, n, "verified", temperature=temperature), strict=True):
         right, wrong = by_check(task, group)
         if right:
-            write_verified(means, task, right[0], wrong[0] if wrong else None)
+            write_verified(context, task, right[0], wrong[0] if wrong else None)
             rows += 1
     return rows
 
 
-def star(means: Means, tasks: Sequence[Task], n: int = N, temperature: float = SPREAD) -> int:
+def star(context: SourceContext, tasks: Sequence[Task], n: int = N, temperature: float = SPREAD) -> int:
     """STaR (Zelikman et al. 2022): keep what reaches the answer; where nothing does, ask again with the answer as a
     hint, and record what then passes under the prompt without it."""
-    groups = means.ask(checkable(tasks), n, "star", temperature=temperature)
+    groups = context.ask(checkable(tasks), n, "star", temperature=temperature)
     split = [by_check(task, group) for task, group in zip(tasks, groups, strict=True)]
     missed = [i for i, (right, _) in enumerate(split) if not right]
     hinted = [as_prompt(tasks[i].prompt + HINT.format(answer=tasks[i].answer)) for i in missed]
-    again = means.draw(hinted, n, "star hints", temperature=temperature) if hinted else []
+    again = context.draw(hinted, n, "star hints", temperature=temperature) if hinted else []
     rationalised = {i: by_check(tasks[i], group)[0] for i, group in zip(missed, again, strict=True)}
     rows = 0
     for i, (task, (right, wrong)) in enumerate(zip(tasks, split, strict=True)):
         if kept := right or rationalised.get(i):
             said = kept[0] if right else with_how(kept[0], hint=task.answer)
-            write_verified(means, task, said, wrong[0] if wrong else None)
+            write_verified(context, task, said, wrong[0] if wrong else None)
             rows += 1
     return rows
 
 
-def rest(means: Means, tasks: Sequence[Task], n: int = 2 * N, thresholds: Sequence[float] = (0.4, 0.7, 1.0)) -> int:
+def rest(
+    context: SourceContext, tasks: Sequence[Task], n: int = 2 * N, thresholds: Sequence[float] = (0.4, 0.7, 1.0)
+) -> int:
     """ReST (Gulcehre et al. 2023): each Improve step keeps what scores at least its threshold, and those rise.
 
     The scores are the mean of the task's checks. A recipe's first round takes the first threshold, its second the
@@ -131,37 +138,37 @@ def rest(means: Means, tasks: Sequence[Task], n: int = 2 * N, thresholds: Sequen
     """
     if list(thresholds) != sorted(thresholds):
         raise ValueError(f"ReST's thresholds must rise, {list(thresholds)} do not")
-    threshold, rows = thresholds[min(means.nth, len(thresholds) - 1)], 0
-    for task, group in zip(checkable(tasks), means.ask(tasks, n, "rest", temperature=SPREAD), strict=True):
+    threshold, rows = thresholds[min(context.nth, len(thresholds) - 1)], 0
+    for task, group in zip(checkable(tasks), context.ask(tasks, n, "rest", temperature=SPREAD), strict=True):
         for said, score in at_least(task, group, threshold):
-            means.write(task.prompt, said, source="verifier", rater=named(task), score=score)
+            context.write(task.prompt, said, source="verifier", rater=named(task), score=score)
             rows += 1
     return rows
 
 
-def at_least(task: Task, group: list[Said], threshold: float) -> list[tuple[Said, float]]:
+def at_least(task: Task, group: list[Draft], threshold: float) -> list[tuple[Draft, float]]:
     """The distinct completions that score so much; for rising thresholds each is a part of the one before."""
     scored = {s.text: (s, verifiers.score(task, s.text)) for s in group if s.text}
     return [(s, score) for s, score in scored.values() if score >= threshold]
 
 
 def majority(
-    means: Means, tasks: Sequence[Task], n: int = 2 * N, share: float = MAJORITY, temperature: float = SPREAD
+    context: SourceContext, tasks: Sequence[Task], n: int = 2 * N, share: float = MAJORITY, temperature: float = SPREAD
 ) -> int:
     """LMSI (Huang et al. 2023): a completion with the majority's answer is chosen, one with another answer rejected.
 
     Never looks at a task's own answer: consistency stands in for correctness, where at least `share` agree.
     """
     rows = 0
-    for task, group in zip(tasks, means.ask(tasks, n, "majority", temperature=temperature), strict=True):
+    for task, group in zip(tasks, context.ask(tasks, n, "majority", temperature=temperature), strict=True):
         agreed, others = vote(group, share)
         if agreed:
-            means.write(task.prompt, agreed[0], others[0] if others else None, source="student", rater="majority")
+            context.write(task.prompt, agreed[0], others[0] if others else None, source="student", rater="majority")
             rows += 1
     return rows
 
 
-def vote(group: list[Said], share: float) -> tuple[list[Said], list[Said]]:
+def vote(group: list[Draft], share: float) -> tuple[list[Draft], list[Draft]]:
     """(those with the majority's answer, those with another); both empty where no answer has the share, or two tie."""
     answers = [answer_in(s.text) for s in group]
     counts = Counter(a for a in answers if a)
@@ -187,19 +194,19 @@ def checkable(tasks: Sequence[Task]) -> Sequence[Task]:
     return tasks
 
 
-def by_check(task: Task, group: list[Said]) -> tuple[list[Said], list[Said]]:
+def by_check(task: Task, group: list[Draft]) -> tuple[list[Draft], list[Draft]]:
     """(distinct completions that pass, distinct ones that fail); finished ones first, else as they were drawn."""
     distinct = list({s.text: s for s in group if s.text}.values())
     right = [s for s in distinct if verifiers.passed(task, s.text)]
     return sorted(right, key=unfinished), sorted((s for s in distinct if s not in right), key=unfinished)
 
 
-def unfinished(said: Said) -> bool:
+def unfinished(said: Draft) -> bool:
     return said.status != "finished"
 
 
-def write_verified(means: Means, task: Task, right: Said, wrong: Said | None) -> None:
-    means.write(task.prompt, right, wrong, source="verifier", rater=named(task))
+def write_verified(context: SourceContext, task: Task, right: Draft, wrong: Draft | None) -> None:
+    context.write(task.prompt, right, wrong, source="verifier", rater=named(task))
 
 
 def named(task: Task) -> str:

@@ -1,30 +1,22 @@
 """METHODS: a method has `usable(example)` and `train(model, tokenizer, examples, plan, on_step)`.
 
 `train` changes the model's `default` adapter and returns its metrics. What is the same for all methods (the adapter,
-the reference, seeds, finite checks, publishing) is the loop's: see `lora.py` and `round.py`. A file holds a family, and
-ends with a dict of its methods; FAMILIES puts them behind one door.
+the reference, seeds, finite checks, publishing) is the loop's: see `lora.py` and `rounds/run.py`. A file holds a
+family, and ends with a dict of its methods; FAMILIES puts them behind one door.
+
+In: examples and a plan. Out: a changed adapter and its metrics. May import knowledge, raters, feedback, packs, student
+and storage; never gate or rounds.
 """
 
-from kdloop.methods import (
-    divergence,
-    dpo,
-    economy,
-    iterated,
-    kto,
-    multi_turn,
-    ranking,
-    reinforcement,
-    self_teaching,
-    sft,
-    similarity,
-    speculative,
-    uld,
-)
+from kdloop.feedback.examples import Example
+from kdloop.feedback.readiness import MIN_EXAMPLES
+from kdloop.methods import dpo, kto, multi_turn, ranking, supervised
+from kdloop.methods.distill import divergence, economy, similarity, speculative, uld
 from kdloop.methods.lora import Method, NothingToLearn, Plan
-from kdloop.pairs import Example
-from kdloop.readiness import MIN_EXAMPLES
+from kdloop.methods.rl import reinforcement
+from kdloop.methods.self_training import iterated, self_teaching
 
-FAMILIES = (sft, multi_turn, dpo, ranking, kto)  # people's feedback
+FAMILIES = (supervised, multi_turn, dpo, ranking, kto)  # people's feedback
 FAMILIES += (divergence, speculative, similarity, uld, economy)  # a teacher
 FAMILIES += (self_teaching, iterated, reinforcement)  # the student itself, a reward
 METHODS: dict[str, Method] = {name: method for family in FAMILIES for name, method in family.METHODS.items()}

@@ -4,7 +4,7 @@
 
 Rafailov et al. 2023, Eq. 7; the anchor is RPO's (Pang et al. 2024), TRL loss_type ["sigmoid", "sft"]. Without it both
 log-probabilities fall while their margin grows, and a small student comes out garbled. With a weight of 4 the student's
-own completions even get likelier, and the step along the found direction (trust_region.py) can be longer; docs/log.md
+own completions even get likelier, and the step along the found direction (step_size.py) can be longer; docs/log.md
 has the comparison. The relatives keep the anchor, whose weight is the plan's, the same for all methods that have it:
 `anchor = 0` in a recipe is the paper's loss. The reference is the adapter that training starts from.
 """
@@ -16,11 +16,11 @@ from peft.helpers import disable_input_dtype_casting
 from torch import nn
 from trl import DPOConfig, DPOTrainer
 
+from kdloop.feedback.examples import Example
 from kdloop.methods.lm_head import score_label_positions_only
 from kdloop.methods.lora import Method, OnStep, Plan, bucketed, common_arguments, fitting, micro_batch, run
 from kdloop.methods.objective import reference_logps, sequence
 from kdloop.methods.shared_prompts import pairs_read_once
-from kdloop.pairs import Example
 
 BETA = 0.1
 ANCHORED = "the anchor a NLL(chosen) is added: a is 4, where RPO (Pang et al. 2024) has 1, and 0 gives the paper's loss"

@@ -12,9 +12,9 @@ from functools import partial
 from datasets import Dataset
 from trl import KTOConfig, KTOTrainer
 
+from kdloop.feedback.examples import Example
 from kdloop.methods.lm_head import score_label_positions_only
 from kdloop.methods.lora import UNRECOMPUTED, Method, OnStep, Plan, common_arguments, fitting, micro_batch, run
-from kdloop.pairs import Example
 from kdloop.student.prompts import completion_ids, prompt_ids
 
 BETA = 0.1

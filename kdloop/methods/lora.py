@@ -15,7 +15,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PrinterCallback, TrainerCallback
 
-from kdloop.pairs import Example
+from kdloop.feedback.examples import Example
 from kdloop.student import memory
 from kdloop.student.base import read_weights
 from kdloop.student.merging import updated

@@ -8,9 +8,9 @@ which for some families has other text than is served. Messages that go on where
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
+from kdloop.feedback.examples import Example
 from kdloop.methods.lm_head import score_label_positions_only
 from kdloop.methods.lora import Method, OnStep, Plan, common_arguments, fitting, longest, micro_batch, run
-from kdloop.pairs import Example
 from kdloop.student.prompts import completion_ids, prompt_ids
 from storage.conversations import Message
 

@@ -40,9 +40,9 @@ class ObjectiveTrainer(Trainer):
         return (loss, None) if return_outputs else loss
 
     def log(self, logs, *arguments):
-        means = {name: sum(values) / len(values) for name, values in self.numbers.items()}
+        context = {name: sum(values) / len(values) for name, values in self.numbers.items()}
         self.numbers.clear()
-        super().log(logs | means, *arguments)
+        super().log(logs | context, *arguments)
 
     def floating_point_ops(self, inputs) -> int:
         return 0  # Trainer would look for `input_ids`

@@ -16,7 +16,7 @@ A round takes one with `--method NAME` or `KDLOOP_METHOD=NAME`; `auto` chooses b
 agreement, and says why.
 
 Common to all, and so not said again below: a LoRA adapter of rank 16 on every linear layer where the papers train all
-weights; AdamW at 3e-4; the gate; and the size of the step (`trust_region.py`), which goes farther than the training
+weights; AdamW at 3e-4; the gate; and the size of the step (`step_size.py`), which goes farther than the training
 went, or less far. That is after ExPO (Zheng et al. 2024), and differs from it: ExPO's line is one in the weights. This
 one is in the adapter's A and B, so what it adds to the weights, BA, has a part that grows with the square of the scale.
 

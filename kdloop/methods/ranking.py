@@ -12,11 +12,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from kdloop.feedback.examples import Example
 from kdloop.methods import losses
 from kdloop.methods.dpo import ANCHORED, BETA, usable
 from kdloop.methods.lora import Method, OnStep, Plan
 from kdloop.methods.objective import fit, reference_logps, sequence, sequence_logps
-from kdloop.pairs import Example
 from storage.conversations import Completion
 
 NOISE = 0.1  # of a vote of which nobody knows how sure it is

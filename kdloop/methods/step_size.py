@@ -19,6 +19,7 @@ from kdloop import packs
 from kdloop.methods.lora import OnStep
 from kdloop.raters.features import styles
 from kdloop.student import Engine, Sample, Sampling
+from kdloop.student.scoring import nats
 from storage.conversations import Message, as_prompt
 
 ROUND_BUDGET = 0.02  # relative NLL rise that one round may add: beyond the edge it rises steeply
@@ -30,12 +31,12 @@ TRIES = 5
 CLOSE = 1.03  # times a scale within the limit: one beyond it that is nearer ends the search
 DRAWS = 4
 ANCHORS = 1.5  # completions by the untrained student for each prompt of the gate: over 32, the rise was up to 3 % off
-SOME = slice(None, None, 3)  # of these, what is read again at the second scale and after: see Rise
+SOME = slice(None, None, 3)  # of these, what is read again at the second scale and after: see AnchorNLL
 TOKENS = 64  # of each, at most
 SAMENESS_RISE = 0.015  # of the mean cosine between completions; the gate's guard stands above
 ECHO_RISE = 0.05  # of the share that only repeats its prompt; the gate's guard stands at twice that
 RELEVANCE_FALL = 0.05  # of the mean cosine between prompt and completion; the gate's guard stands at 0.08
-SETTLED = 0.94  # cosine between the direction and what half of the steps had found; see Settling
+SETTLED = 0.94  # cosine between the direction and what half of the steps had found; see DirectionEarlyStopping
 LEAST = 12  # steps; a shorter training is not shortened
 SEEN = 64  # one parameter of so many tells the cosine to 0.002
 ALLOWED = (SAMENESS_RISE, ECHO_RISE, RELEVANCE_FALL)
@@ -61,7 +62,7 @@ def settle(
     tokens = min(max_tokens, TOKENS)
     prompts, samples = sample(base, tokens, round(ANCHORS * styled))
     before = style(prompts[:styled], samples[:styled])
-    end, rise = parameters(model), Rise(base, prompts, [s.said for s in samples], origin)
+    end, rise = parameters(model), AnchorNLL(base, prompts, [s.said for s in samples], origin)
 
     def engine_at(scale: float) -> Engine:
         place(model, start, end, scale)
@@ -89,7 +90,7 @@ def settle(
     return {"step scale": scale, "anchor NLL rise": found, "drawn back": tries}
 
 
-class Settling:
+class DirectionEarlyStopping:
     """An on_step that ends a training whose direction has settled: half of the steps had found it already.
 
         cos(theta_t - theta_0, theta_{t/2} - theta_0) >= SETTLED
@@ -120,7 +121,7 @@ class Settling:
         return torch.cat([(p - before.to(p.device)).flatten()[::SEEN].float() for p, before in now])
 
 
-class Rise:
+class AnchorNLL:
     """How much the NLL of the base's completions has risen, relative to the base's own, at a scale.
 
     All are read once; at other scales SOME, and what these were off is corrected for: it is the slope that they happen
@@ -158,17 +159,6 @@ def sample(engine: Engine, max_tokens: int, n: int) -> tuple[list[list[Message]]
     """(prompts, completions) on the training pack's first n prompts."""
     prompts = [as_prompt(q) for q in packs.prompts("general", "train")[:n]]
     return prompts, engine.complete(prompts, Sampling(max_tokens), list(range(len(prompts))))
-
-
-def nats(engine: Engine, prompts: list[list[Message]], completions: list[tuple[str, bool]]) -> np.ndarray:
-    """The NLL of each completion."""
-    return -np.array([sum(scores) for scores in engine.logprobs(prompts, completions)])
-
-
-def mean_nll(engine: Engine, prompts: list[list[Message]], completions: list[tuple[str, bool]]) -> float:
-    """Nats a token, over all tokens of all completions."""
-    scores = engine.logprobs(prompts, completions)
-    return -sum(map(sum, scores)) / max(1, sum(map(len, scores)))
 
 
 def parameters(model) -> dict[str, torch.Tensor]:

@@ -10,10 +10,10 @@ import torch
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
+from kdloop.feedback.examples import Example
 from kdloop.methods.lm_head import score_label_positions_only
 from kdloop.methods.lora import Method, OnStep, Plan, bucketed, common_arguments, fitting, longest, micro_batch, run
 from kdloop.methods.objective import fit, reference_logps, sequence, sequence_logps
-from kdloop.pairs import Example
 from kdloop.student.prompts import completion_ids, prompt_ids
 from storage.conversations import Message
 

@@ -8,7 +8,7 @@ heldout.jsonl  prompts for measuring alone: `simulate` and `measure` compare wit
 
 A line is {"prompt": ...} and, where a completion can be checked, "answer" and "checks" (raters/verifiers.py). A pack
 with a [source] has no files: its prompts are generated, and a hash of each prompt's own text says which part it belongs
-to.
+to. May import storage alone.
 """
 
 import hashlib

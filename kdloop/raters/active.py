@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock, Thread
 
-from kdloop import packs, pairs
+from kdloop import packs
+from kdloop.feedback.examples import from_feedback
 from kdloop.raters import preference_model
 from storage import feedback, people
 
@@ -59,7 +60,7 @@ people.FORGET.append(forget)
 
 
 def estimate(db: Path) -> dict[str, float]:
-    split = pairs.from_feedback(db)
+    split = from_feedback(db)
     human, waiting = [e for e in split.train if e.source == "human"], waiting_pairs(db)
     if len(human) < 4 or not waiting:
         return {}

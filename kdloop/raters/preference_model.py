@@ -16,9 +16,10 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.special import expit, log_expit, logsumexp
+from scipy.special import expit, logsumexp
 
-from kdloop.pairs import Example, relative_weights, trusted
+from kdloop.feedback.examples import Example, relative_weights, trusted
+from kdloop.raters.bradley_terry import laplace
 from kdloop.raters.features import SURFACE, embed, surface
 from storage import people
 from storage.conversations import Message, transcript
@@ -223,25 +224,3 @@ def priors(dimensions: int) -> list[np.ndarray]:
 def best_prior(x: np.ndarray) -> np.ndarray:
     """The precisions at the pair of prior scales with the greatest Laplace evidence for the newest votes."""
     return max(priors(x.shape[1]), key=lambda prior: laplace(x[None, -NEWEST // 2 :], prior)[0][0])
-
-
-def laplace(
-    x: np.ndarray, prior: np.ndarray, counts: np.ndarray | float = 1.0
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(log evidence, mode, Hessian), each with the leading axis of x (b, n, d), of logistic regression with precision
-    `prior` (d,) on b data sets, by Newton's method. `counts`, (n,) or (b, n), says how much each row counts."""
-    w, transposed = np.zeros((len(x), x.shape[2])), x.transpose(0, 2, 1)
-    for _ in range(25):
-        p = expit(times(x, w))
-        hessian = (transposed * (counts * p * (1 - p))[:, None]) @ x + np.diag(prior)
-        step = np.linalg.solve(hessian, (times(transposed, counts * (1 - p)) - prior * w)[..., None])[..., 0]
-        w = w + step
-        if np.abs(step).max() < 1e-4:
-            break
-    log_posterior = (counts * log_expit(times(x, w))).sum(-1) - 0.5 * (prior * w * w).sum(-1)
-    return log_posterior + 0.5 * np.log(prior).sum() - 0.5 * np.linalg.slogdet(hessian)[1], w, hessian
-
-
-def times(matrices: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    """(b, n, d) @ (b, d) -> (b, n)."""
-    return (matrices @ vectors[..., None])[..., 0]

@@ -24,7 +24,7 @@ from kdloop.raters.teachers_file import Teacher, check, key, read
 from kdloop.student import Sampling
 from kdloop.student.identity import identity
 from storage import teachers as store
-from storage.conversations import Message
+from storage.conversations import Draft, Message
 from storage.database import new_id
 
 BYTES_A_TOKEN = 2  # of UTF-8; few, so that a budget is never exceeded
@@ -53,6 +53,25 @@ class Answer:
     @property
     def ok(self) -> bool:
         return self.status != "failed"
+
+
+def by_teacher(answer: Answer, bound: int = 0, **how) -> Draft:
+    """`bound` is 1 where what it answers was written under terms that forbid to train on it.
+
+    Raises ValueError for a failed call: an error's text must never become a completion.
+    """
+    if not answer.ok:
+        raise ValueError(f"{answer.teacher.name} gave no completion: {answer.error}")
+    columns = {
+        "name": answer.teacher.name,
+        "licence": answer.teacher.licence,
+        "restricted": max(answer.teacher.restricted, bound),
+        "sampling": answer.sampling | ({"thought": answer.thought} if answer.thought else {}) | how,
+        "prompt_tokens": answer.prompt_tokens,
+        "completion_tokens": answer.completion_tokens,
+        "seconds": answer.seconds,
+    }
+    return Draft(answer.text, answer.status, "teacher", columns)
 
 
 def load(path: str, db: Path) -> "Teachers | None":

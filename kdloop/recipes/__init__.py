@@ -4,11 +4,13 @@ about, pack, method            which prompts, and which of METHODS ("auto" choos
 [[knowledge]] source = NAME    one or more of KNOWLEDGE, with its options
 prompts, examples              how many prompts are asked, how many examples are trained on at most
 passes, learning_rate          how many examples a training sees, at most, and the peak of its learning rate
-early_stop                     whether a training ends where its direction has settled (methods/trust_region.py)
+early_stop                     whether a training ends where its direction has settled (methods/step_size.py)
 select                         which examples, where there are more: one of SELECTIONS; else the newest
-start                          where training starts: champion, base, or auto (selection.py)
+start                          where training starts: champion, base, or auto (rounds/selection.py)
 strength                       how far of the way that the trust region allows: 0.5 is half-baked (Prompt Baking)
 anchor                         weight of NLL(chosen) beside the loss of dpo and its relatives; 0 is the papers' loss
+
+May import knowledge (to know its sources), packs and storage.
 """
 
 import math

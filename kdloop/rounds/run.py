@@ -5,18 +5,19 @@ import time
 from contextlib import contextmanager
 from dataclasses import replace
 
-from kdloop import gate, packs, pairs, recipes
+from kdloop import packs, recipes
+from kdloop.feedback.examples import Example, Split, from_feedback, key, trusted
+from kdloop.gate.verdict import CannotDecide, decide, require_a_judge
 from kdloop.knowledge import elicit, feature
-from kdloop.knowledge.rows import Means, Refused
+from kdloop.knowledge.rows import Refused, SourceContext
 from kdloop.knowledge.self_knowledge import ANYWHERE, best_of_n
-from kdloop.methods import METHODS, NothingToLearn, choose, require, trust_region
+from kdloop.methods import METHODS, NothingToLearn, choose, require, step_size
 from kdloop.methods.lora import Plan, trainable_student
 from kdloop.packs import Task
-from kdloop.pairs import Example, Split, trusted
 from kdloop.raters import judge, preference_model, teacher
 from kdloop.raters.preference_model import PreferenceModel
 from kdloop.recipes import Recipe
-from kdloop.selection import by_checks, from_base, line_of, readable, relevant, replay, select, too_long
+from kdloop.rounds.selection import by_checks, from_base, line_of, readable, relevant, replay, select, too_long
 from kdloop.settings import Settings
 from kdloop.student import Engine, Sampling
 from kdloop.student.base import base_name, find_student
@@ -44,7 +45,7 @@ def run(settings: Settings, round: Round) -> None:
     origin = champion = base.load(adapter) if adapter else base
 
     with clock.phase("eliciting"):
-        split = readable(pairs.from_feedback(db), base.tokenizer, settings.context_tokens)
+        split = readable(from_feedback(db), base.tokenizer, settings.context_tokens)
         try:
             if not round.recipe:
                 choose(round.requested, split.train)
@@ -54,17 +55,17 @@ def run(settings: Settings, round: Round) -> None:
             plan = plan_of(settings, round, rater, recipe, asked)
             require(requested(round, recipe), plan)
             if not judged:
-                gate.require_a_judge(rater, split)
+                require_a_judge(rater, split)
             writers = ((champion, parent),) if champion is base else ((champion, parent), (base, untrained))
-            means = means_of(settings, round, recipe, writers, rater, split, clock)
-            elicited = elicit(means, asked, recipe.knowledge)
-            split = pairs.from_feedback(db, round.id, recipe.pack)
+            context = source_context(settings, round, recipe, writers, rater, split, clock)
+            elicited = elicit(context, asked, recipe.knowledge)
+            split = from_feedback(db, round.id, recipe.pack)
             split = readable(split, base.tokenizer, settings.context_tokens)
             reliability = rater.reliability if rater and rater.skill.proven else {}
             train = trusted(relevant(split.train, recipe, asked), reliability)
             method, why = choose(requested(round, recipe), train, split.dropped["contradictory"])
-            chosen = select(method, train, recipe, round.seed, champion, means.teachers)
-        except (NothingToLearn, gate.CannotDecide, Refused) as refusal:
+            chosen = select(method, train, recipe, round.seed, champion, context.teachers)
+        except (NothingToLearn, CannotDecide, Refused) as refusal:
             return refuse(db, round, split, f"{refusal}{too_long(split, settings.context_tokens)}")
     line, afresh = line_of(db, parent), recipe.start == "auto"
     at_base = from_base(recipe, len(people_said(split)), line)
@@ -78,24 +79,24 @@ def run(settings: Settings, round: Round) -> None:
     why += too_long(split, settings.context_tokens)
     with clock.phase("training", method=method, why=why, counts=known):
         model = trainable_student(base.source, adapter, base.dtype, round.seed, base.untrained)
-        start, plan = trust_region.parameters(model), replace(plan, epochs=min(3, recipe.passes / len(examples)))
+        start, plan = step_size.parameters(model), replace(plan, epochs=min(3, recipe.passes / len(examples)))
         try:
-            on_step = trust_region.Settling(model, start, clock.steps) if recipe.early_stop else clock.steps
+            on_step = step_size.DirectionEarlyStopping(model, start, clock.steps) if recipe.early_stop else clock.steps
             metrics = METHODS[method].train(model, base.tokenizer, examples, plan, on_step)
         except NothingToLearn as refusal:  # what a method samples itself, it sees only now
             return refuse(db, round, split, str(refusal), "training")
         clock.note(SETTLING)
         most = settings.round_max_tokens, settings.gate_prompts
-        metrics |= trust_region.settle(model, start, base, origin, *most, recipe.strength)
+        metrics |= step_size.settle(model, start, base, origin, *most, recipe.strength)
         candidate = publish(settings, round, parent, model, base, method, metrics)
 
     with clock.phase("gating", metrics=metrics):
         engine = base.load(checkpoints.adapter_dir(db, candidate))
         prompts = gate_prompts(split, settings.gate_prompts)
         learned = learned_tasks(line, recipe)
-        verdict = gate.decide(engine, champion, base, split, prompts, rater, sampling, round.seed, judged, learned)
+        verdict = decide(engine, champion, base, split, prompts, rater, sampling, round.seed, judged, learned)
         if not verdict.passed:
-            ask_people(means, engine, candidate)
+            ask_people(context, engine, candidate)
     end = {"verdict": verdict.as_dict(), "seconds": clock.seconds}
     if verdict.passed:
         checkpoints.promote(db, candidate.id, round.id, **end)
@@ -180,10 +181,12 @@ def requested(round: Round, recipe: Recipe) -> str:
     return recipe.method if round.requested == "auto" else round.requested
 
 
-def means_of(settings: Settings, round: Round, recipe: Recipe, writers, rater, split: Split, clock: "Clock") -> Means:
+def source_context(
+    settings: Settings, round: Round, recipe: Recipe, writers, rater, split: Split, clock: "Clock"
+) -> SourceContext:
     """What the recipe's sources may use. The champion alone writes where training goes on from it."""
     pack, teachers = packs.load(recipe.pack), teacher.load(settings.teachers, settings.db)
-    return Means(
+    return SourceContext(
         settings.db,
         round,
         writers[:1] if recipe.start == "champion" else writers,
@@ -200,12 +203,12 @@ def means_of(settings: Settings, round: Round, recipe: Recipe, writers, rater, s
 
 def training_tasks(recipe: Recipe, split: Split, seed: int) -> list[Task]:
     """People's own prompts of the training part first, where nothing has to be checked, then the pack's."""
-    held_out = {pairs.key(e.prompt) for e in split.held_out}
+    held_out = {key(e.prompt) for e in split.held_out}
     pack = list(packs.tasks(recipe.pack, "train"))
     random.Random(seed).shuffle(pack)
     own = [] if packs.load(recipe.pack).checks else [e.prompt for e in split.train][-recipe.prompts // 2 :]
     followed = [Task(last["content"], before=tuple(before)) for *before, last in own]
-    tasks = {pairs.key(t.messages): t for t in [*followed, *pack]}
+    tasks = {key(t.messages): t for t in [*followed, *pack]}
     return [t for asked, t in tasks.items() if asked not in held_out][: recipe.prompts]
 
 
@@ -220,12 +223,12 @@ def learned_tasks(line: list[Round], recipe: Recipe) -> list[Task]:
     return [t for name in before if name != recipe.pack for t in gate_tasks(name)]
 
 
-def ask_people(means: Means, engine: Engine, candidate: Checkpoint) -> None:
+def ask_people(context: SourceContext, engine: Engine, candidate: Checkpoint) -> None:
     """A refused candidate beside the champion, on prompts that may be learned from: pairs for the Teach tab. There has
     to be an AI choice to check: none without a proven preference model."""
-    if means.rater and means.rater.skill.proven:
-        tasks = random.Random(means.round.seed).sample(packs.tasks("general", "train"), CONTESTED)
-        both = replace(means, writers=((engine, candidate), means.writers[0]))
+    if context.rater and context.rater.skill.proven:
+        tasks = random.Random(context.round.seed).sample(packs.tasks("general", "train"), CONTESTED)
+        both = replace(context, writers=((engine, candidate), context.writers[0]))
         best_of_n(both, tasks, n=2, sure=ALIKE, astray=ANYWHERE)
 
 

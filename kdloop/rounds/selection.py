@@ -5,12 +5,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from kdloop import packs, pairs
+from kdloop import packs
+from kdloop.feedback.examples import Example, Split, asks_any_of, from_feedback, relative_weights
 from kdloop.knowledge.curation import SELECTIONS
 from kdloop.methods import METHODS
 from kdloop.methods.lora import Reward
 from kdloop.packs import Task
-from kdloop.pairs import Example, Split, asks_any_of, relative_weights
 from kdloop.raters import verifiers
 from kdloop.raters.teacher import Teachers
 from kdloop.recipes import VOTES, Recipe
@@ -129,7 +129,7 @@ def replay(db: Path, line: list[Round], method: str, chosen: list[Example], reci
     found: dict[tuple, Example] = {}
     for earlier in line[-REMEMBERED:]:
         trained = set(trained_on(db, earlier)) - known
-        for e in pairs.from_feedback(db, earlier.id, earlier.recipe.get("pack", "general")).train:
+        for e in from_feedback(db, earlier.id, earlier.recipe.get("pack", "general")).train:
             if trained.intersection(e.rows) and METHODS[method].usable(e) and not asks_any_of(e.prompt, held_out):
                 found[e.rows] = e
     n = round(sum(bool(e.completions) for e in chosen) * REPLAYED / (1 - REPLAYED))  # a reward knows no other prompts

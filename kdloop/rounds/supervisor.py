@@ -18,8 +18,8 @@ from threading import Event, Lock, RLock, Thread
 
 import torch
 
+from kdloop.rounds.stopwatch import Stopwatch
 from kdloop.settings import Settings, current, of_child
-from kdloop.stopwatch import Stopwatch
 from kdloop.student.serving import Serving
 from storage import checkpoints, feedback, rounds
 from storage.database import DatabaseError, is_writable
@@ -84,7 +84,7 @@ class Supervisor:
             )
 
     def command(self, round: Round) -> list[str]:
-        return [sys.executable, "-m", "kdloop.trainer", str(round.id)]
+        return [sys.executable, "-m", "kdloop.rounds.trainer", str(round.id)]
 
     def without_gpu(self) -> dict[str, str]:
         """A ZeroGPU belongs to visitors' requests: a round that saw it would wait for it in vain."""

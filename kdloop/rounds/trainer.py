@@ -1,4 +1,4 @@
-"""The child process that runs one round: `python -m kdloop.trainer ROUND_ID`, settings from the environment.
+"""The child process that runs one round: `python -m kdloop.rounds.trainer ROUND_ID`, settings from the environment.
 
 Spawned, never forked; its own process group and a lower priority. The one broad `except` of the project is here: a
 failed round is data. Never imports Gradio.
@@ -19,9 +19,9 @@ def main(round_id: int) -> int:
     os.nice(10)
     Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
     try:
-        from kdloop import round
+        from kdloop.rounds.run import run
 
-        round.run(settings, rounds.get_round(settings.db, round_id))
+        run(settings, rounds.get_round(settings.db, round_id))
         return 0
     except Exception as error:
         traceback.print_exc()

@@ -2,10 +2,12 @@
 
 An engine holds one checkpoint of the student and never changes; another checkpoint is another engine (`load`). So a
 reply in flight keeps the weights that it began with, whatever is promoted meanwhile.
+
+In: a model directory and an adapter. Out: completions, log-probabilities, token ids. May import storage and settings.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Event
 from typing import Protocol
@@ -33,6 +35,11 @@ class Sample:
     completion_tokens: int
     first_token_seconds: float
     seconds: float
+
+    @property
+    def measured(self) -> dict:
+        """How it ended and what it took: columns of a stored completion."""
+        return {k: v for k, v in asdict(self).items() if k != "text"}
 
     @property
     def said(self) -> tuple[str, bool]:

@@ -143,4 +143,4 @@ def name_base(directory: Path, name: str) -> None:
         if key in said:
             said[key] = name
     config.write_text(json.dumps(said, indent=2), encoding="utf-8")
-    (directory / "README.md").unlink(missing_ok=True)  # PEFT's form, with that place in it; cards.py writes one
+    (directory / "README.md").unlink(missing_ok=True)  # PEFT's form, with that place in it; cards write one

@@ -2,16 +2,19 @@
 
 Every handler is an endpoint that anyone can call: each checks its own input, takes the person from server-side state,
 and never trusts ids or history that the browser posts.
+
+In: settings, the champion, the supervisor. Out: a Gradio page. May import all rooms but evaluation; never TRL.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import gradio as gr
 
+from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
-from kdloop.supervisor import Supervisor
-from kdloop.ui import admin, api, arena, chat, consent, learning, models, prose, rounds, session, sidebar, teach
+from kdloop.ui import admin, arena, chat, consent, learning, models, prose, rounds, session, sidebar, teach
 from kdloop.ui.words import I18N, t
 
 CSS = """
@@ -73,7 +76,8 @@ THEME = gr.themes.Soft(primary_hue="teal", font=("system-ui", "sans-serif")).set
 )
 
 
-def build(settings: Settings, serving: Serving, supervisor: Supervisor) -> gr.Blocks:
+def build(settings: Settings, serving: Serving, supervisor: Supervisor, endpoints: Callable) -> gr.Blocks:
+    """`endpoints` (settings, serving, supervisor) adds what programs may call, in the page's context."""
     with gr.Blocks(title="kdloop", delete_cache=(3600, 86400), fill_height=True) as demo:
         who = gr.BrowserState(None, storage_key="kdloop-who", secret="kdloop-public")  # signed, see session.py
         state = gr.State({})
@@ -104,7 +108,7 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor) -> gr.Bl
         ):
             opened = session.named(parts_of["fill"], name)
             tab.select(opened, parts_of.get("inputs"), parts_of["outputs"], queue=False, **session.PRIVATE)
-        api.build(settings, serving, supervisor)
+        endpoints(settings, serving, supervisor)
         sidebar.connect(settings, state, side, parts)
 
         def watch(opened: gr.SelectData):  # one event decides: two, of the tab and of its neighbours, would race

@@ -5,7 +5,7 @@ from functools import partial
 import gradio as gr
 import pandas as pd
 
-from kdloop import exports
+from kdloop.feedback import exports
 from kdloop.settings import NAMES, Settings, current, variable
 from kdloop.student.base import licence
 from kdloop.ui import choices, files, raters

@@ -6,10 +6,13 @@ from threading import Event
 
 import gradio as gr
 
-from kdloop import arena, chat, collect, packs
+from kdloop import packs
+from kdloop.chat import arena
+from kdloop.chat.turn import MAX_CHARACTERS
+from kdloop.feedback import collect
+from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
-from kdloop.supervisor import Supervisor
 from kdloop.ui.chat import frames
 from kdloop.ui.session import PRIVATE, REFUSED, named, paced, person, refusal, refused
 from kdloop.ui.words import t, tell
@@ -40,7 +43,7 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, state: g
     gr.Markdown(t(ABOUT), elem_classes="kd-head")
     with gr.Row(equal_height=True):
         prompt = gr.Textbox(
-            label=t("Prompt"), max_length=chat.MAX_CHARACTERS, scale=4, submit_btn=t("Duel"), elem_id="duel-prompt"
+            label=t("Prompt"), max_length=MAX_CHARACTERS, scale=4, submit_btn=t("Duel"), elem_id="duel-prompt"
         )
         surprise = gr.Button(t("Surprise me"), scale=1)
     with gr.Row():

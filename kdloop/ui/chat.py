@@ -8,10 +8,12 @@ from threading import Event
 
 import gradio as gr
 
-from kdloop import chat, collect, delegation
+from kdloop.chat import delegation
+from kdloop.chat import turn as chat
+from kdloop.feedback import collect
+from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
-from kdloop.supervisor import Supervisor
 from kdloop.ui import prose, rating, session
 from kdloop.ui.session import PRIVATE, REFUSED, named, paced, person, refusal, refused, warn
 from kdloop.ui.transcript import (

@@ -8,8 +8,8 @@ from itertools import accumulate
 import gradio as gr
 import pandas as pd
 
-from kdloop import arena
-from kdloop.arena import Standing
+from kdloop.chat import arena
+from kdloop.chat.arena import Standing
 from kdloop.settings import Settings
 from kdloop.ui.plots import Point, picture, side_by_side
 from kdloop.ui.session import TABLE

@@ -8,7 +8,7 @@ from pathlib import Path
 import gradio as gr
 import pandas as pd
 
-from kdloop import cards, exports
+from kdloop.feedback import cards, exports
 from kdloop.settings import Settings
 from kdloop.student.base import base_name, find_student, licence, origin
 from kdloop.student.identity import identity, name_base, named_base

@@ -5,7 +5,7 @@ from functools import partial
 
 import gradio as gr
 
-from kdloop import collect
+from kdloop.feedback import collect
 from kdloop.settings import Settings
 from kdloop.ui.session import PRIVATE, REFUSED, named, paced, refusal, refused
 from kdloop.ui.transcript import completion_shown

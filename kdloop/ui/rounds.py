@@ -9,10 +9,11 @@ from pathlib import Path
 import gradio as gr
 import pandas as pd
 
-from kdloop import readiness, recipes
-from kdloop.readiness import MIN_EXAMPLES, Readiness
+from kdloop import recipes
+from kdloop.feedback import readiness
+from kdloop.feedback.readiness import MIN_EXAMPLES, Readiness
+from kdloop.rounds.supervisor import Supervisor, log_file
 from kdloop.settings import Settings
-from kdloop.supervisor import Supervisor, log_file
 from kdloop.ui.session import PRIVATE, TABLE, allowed, named, owns, refusal, refused
 from kdloop.ui.words import t, tell
 from storage import audit, checkpoints, feedback, rounds
@@ -31,7 +32,7 @@ LEFT_OUT = (
     "repeated or contradicted",
     "contradictory",
     "same prompt as a held-out one",
-)  # reasons of kdloop.pairs, which have translations
+)  # reasons of kdloop.feedback.examples, which have translations
 USABLE = (
     "Of **{votes}** votes a round can learn from **{usable}** (pairs: {pairs}, likes: {likes}, dislikes: {dislikes})."
 )

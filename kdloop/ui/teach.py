@@ -10,7 +10,8 @@ from secrets import randbelow
 
 import gradio as gr
 
-from kdloop import collect
+from kdloop.feedback import collect
+from kdloop.raters import active
 from kdloop.settings import Settings, current
 from kdloop.ui.session import PRIVATE, REFUSED, named, paced, person, refusal, refused
 from kdloop.ui.words import t, tell
@@ -51,7 +52,7 @@ def build(settings: Settings, state: gr.State) -> dict:
 def fill(settings: Settings, state: dict, said: str = ""):
     """Show the pair most worth checking that this person has neither checked nor skipped."""
     skipped = state.get("skipped", ())
-    queue = [a for a in collect.lessons(settings.db, person(state)) if a.id not in skipped]
+    queue = [a for a in collect.lessons(settings.db, person(state), active.latest(settings.db)) if a.id not in skipped]
     back, state["teach"] = gr.Button(visible=bool(state.get("taught"))), None
     if not queue:
         text = "\n\n".join(filter(None, [said, tell(EMPTY)]))

@@ -1,7 +1,7 @@
 """A conversation as the page shows it. Each completion's id travels with its message, so that a vote, a correction or a
 retry is about the text that was on the screen, whatever became of the conversation since.
 
-The page posts that id back; whoever is given it checks whose it is (kdloop.collect, kdloop.chat).
+The page posts that id back; whoever is given it checks whose it is (kdloop.feedback.collect, kdloop.chat.turn).
 """
 
 from itertools import groupby

@@ -6,7 +6,8 @@ import gradio as gr
 import numpy as np
 import pytest
 
-from kdloop import arena, collect
+from kdloop.chat import arena
+from kdloop.feedback import collect
 from kdloop.settings import Settings
 from kdloop.student import PromptTooLong
 from kdloop.student.serving import Serving

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from parts import Spoken, endpoint
 
-from kdloop import confidence, delegation, pairs
+from kdloop.chat import confidence, delegation
+from kdloop.feedback.examples import from_feedback
 from kdloop.settings import Settings
 from kdloop.student import Sample
 from storage import checkpoints, conversations, feedback
@@ -106,7 +107,7 @@ def test_a_teachers_answer_goes_on_in_the_chat_and_is_one_lesson(db, chatting):
     assert (shown.author, shown.name, shown.licence, shown.id) == ("teacher", "tess", "mit", reply.completion_id)
     rows = [f for f in feedback.live_feedback(db) if f.source == "teacher"]
     assert [(f.rater, f.chosen_id, f.rejected_id) for f in rows] == [("tess", shown.id, None)]
-    split = pairs.from_feedback(db)
+    split = from_feedback(db)
     lessons = [e for e in split.train if e.source == "teacher"]
     assert len(lessons) == 1 and all(e.source == "human" for e in split.held_out)
     assert len(feedback.rated_logprobs(db)[0]) == 60, "a teacher's answer is no label of the student's confidence"

@@ -6,7 +6,8 @@ import pytest
 from parts import Spoken
 from transformers import AutoTokenizer
 
-from kdloop import chat, collect
+from kdloop.chat import turn as chat
+from kdloop.feedback import collect
 from kdloop.settings import Settings
 from kdloop.student import Sample
 from kdloop.student.serving import Serving

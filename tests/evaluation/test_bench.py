@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from kdloop import bench
 from kdloop.__main__ import main
-from kdloop.bench import Figure, chatting, data, figures, raters, rounds, sampling
+from kdloop.evaluation import bench
+from kdloop.evaluation.bench import Figure, chatting, data, figures, raters, rounds, sampling
 from kdloop.student import Sampling
 from kdloop.student.transformers import TransformersEngine
 
@@ -79,6 +79,6 @@ def test_both_halves_of_a_round_do_the_same_work(tiny_student, tmp_path, monkeyp
     pairs = [{"prompt": f"On {i}?", "chosen": f"Take {i}.", "rejected": f"It is {i}, or not."} for i in range(8)]
     path = tmp_path / "job.json"
     path.write_text(json.dumps(rounds.job(tiny_student, 8, pairs)))
-    ours, plain = (rounds.measured(f"kdloop.bench.{half}", path) for half in ("rounds", "plain_trl"))
+    ours, plain = (rounds.measured(f"kdloop.evaluation.bench.{half}", path) for half in ("rounds", "plain_trl"))
     assert ours.keys() == plain.keys() == {*rounds.PHASES, "loss"} and min(*ours.values(), *plain.values()) > 0
     assert ours["loss"] == pytest.approx(plain["loss"], rel=0.02)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from kdloop import packs
-from kdloop.bench import cost, divergence, methods
+from kdloop.evaluation.bench import cost, divergence, methods
 from kdloop.methods import page
 from kdloop.methods.lora import Plan
 from kdloop.student.transformers import TransformersEngine

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from kdloop.__main__ import main
-from kdloop.bench.capacity import Load, expected, replicas, share
+from kdloop.evaluation.bench.capacity import Load, expected, replicas, share
 
 SPEEDS = {1: 60.0, 4: 120.0, 8: 160.0}
 

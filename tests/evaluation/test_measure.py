@@ -5,7 +5,8 @@ from itertools import combinations
 import pytest
 from parts import Spoken
 
-from kdloop import measure, packs
+from kdloop import packs
+from kdloop.evaluation import measure
 
 TASKS = packs.tasks("sums", "heldout")[:30]
 

@@ -10,11 +10,11 @@ import pytest
 
 from kdloop import packs
 from kdloop.__main__ import main as command_line
-from kdloop.simulate import load_rater
+from kdloop.evaluation.simulate import load_rater
 from storage import feedback, rounds
 from storage.database import connect
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 RATER = """
 def rate(prompt, completion):
     return len(completion) // 40  # often equal: then it abstains

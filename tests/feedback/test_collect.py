@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from kdloop import collect, exports, pairs
+from kdloop.feedback import collect, exports
+from kdloop.feedback.examples import from_feedback, key
 from storage import checkpoints, conversations, feedback, rounds
 from storage.conversations import UnknownRow
 
@@ -65,10 +66,10 @@ def test_nothing_held_out_is_in_the_training_part(db):
     for i in range(160):  # most questions twice, and then not in the same part: every fifth conversation is held out
         a, b = ask(db, f"the first answer {i}", f"another one entirely {i}", question=f"question {i % 83}?")
         collect.choose(db, "ann", a, b, "left")
-    split = pairs.from_feedback(db)
+    split = from_feedback(db)
     assert split.train and split.held_out
     assert not {e.conversation for e in split.train} & {e.conversation for e in split.held_out}
-    assert not {pairs.key(e.prompt) for e in split.train} & {pairs.key(e.prompt) for e in split.held_out}
+    assert not {key(e.prompt) for e in split.train} & {key(e.prompt) for e in split.held_out}
     assert split.dropped["same prompt as a held-out one"] > 0
 
 
@@ -78,10 +79,10 @@ def test_a_vote_for_a_completion_that_only_repeats_its_prompt_teaches_nothing(db
         db, "The Impressionists paint so many blurry ponds.", "They worked outdoors, in haste.", question=question
     )
     collect.choose(db, "ann", a, b, "left")
-    split = pairs.from_feedback(db)
+    split = from_feedback(db)
     assert split.train + split.held_out == [] and split.dropped["liked, but only repeats the prompt"] == 1
     collect.choose(db, "ann", a, b, "right")
-    split = pairs.from_feedback(db)
+    split = from_feedback(db)
     assert len(split.train + split.held_out) == 1
 
 
@@ -93,7 +94,7 @@ def test_ties_identical_and_contradictory_pairs_are_dropped_and_counted(db):
     for choice, question in (("left", "three?"), ("right", "three?")):
         a, b = ask(db, "first text here", "second words there", question=question)
         collect.choose(db, "ann", a, b, choice)
-    split = pairs.from_feedback(db)
+    split = from_feedback(db)
     assert split.train + split.held_out == []
     assert split.dropped == {"ties": 1, "identical pairs": 1, "contradictory": 1}
 
@@ -120,7 +121,7 @@ def test_a_correction_counts_however_small_it_is(db, question, said, better):
     """Also of one's prompt's own words, with which a liked completion would be no answer."""
     (k,) = ask(db, said, question=question)
     collect.edit(db, "ann", k, better + " \n")
-    (e,) = pairs.from_feedback(db).train
+    (e,) = from_feedback(db).train
     assert (e.chosen.text, e.rejected.text) == (better, said)
 
 
@@ -133,9 +134,9 @@ def test_a_choice_between_two_that_hardly_differ_counts_and_a_guess_does_not(db,
     sides = {"chosen_id": b, "rejected_id": a, "channel": "ranking", "round_id": round}
     for source, kept in (("preference_model", 0), ("verifier", 1)):
         feedback.add_feedback(db, turn, rater=source, source=source, **sides)
-        assert len(pairs.from_feedback(db, round).train) == kept
+        assert len(from_feedback(db, round).train) == kept
     collect.choose(db, "ann", a, b, "left")
-    (e,) = pairs.from_feedback(db, round).train
+    (e,) = from_feedback(db, round).train
     assert (e.chosen.text, e.source, e.outvoted) == (left, "human", ()), "people decide"
 
 

@@ -7,7 +7,8 @@ import pytest
 from datasets import load_dataset
 from test_collect import ask
 
-from kdloop import collect, exports, packs
+from kdloop import packs
+from kdloop.feedback import collect, exports
 from storage import checkpoints, conversations, json_lines, people
 from storage.conversations import as_prompt
 from storage.database import open_database

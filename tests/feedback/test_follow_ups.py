@@ -4,17 +4,21 @@ import threading
 
 import numpy as np
 import pytest
-from parts import means
+from parts import context
 from test_collect import ask
 from test_preference_model import vote
 from transformers import AutoTokenizer
 
-from kdloop import collect, gate, packs, pairs, recipes, round
+from kdloop import packs, recipes
+from kdloop.feedback import collect
+from kdloop.feedback.examples import Example, Split, asks_any_of, from_feedback
+from kdloop.gate.outcomes import by_rater
 from kdloop.knowledge import elicit
-from kdloop.methods import sft
-from kdloop.methods.self_teaching import with_critique
+from kdloop.methods import supervised
+from kdloop.methods.self_training.self_teaching import with_critique
 from kdloop.packs import Task
 from kdloop.raters import active, features, preference_model
+from kdloop.rounds.run import training_tasks
 from kdloop.student import Sample
 from storage import checkpoints, conversations, feedback, people, traces
 from storage.conversations import as_prompt
@@ -36,12 +40,12 @@ def voted(db):
 
 
 def test_a_round_asks_whole_conversations_and_takes_none_for_another(voted):
-    split = pairs.from_feedback(voted)
-    tasks = round.training_tasks(recipes.VOTES, split, seed=1)
+    split = from_feedback(voted)
+    tasks = training_tasks(recipes.VOTES, split, seed=1)
     assert [t.messages for t in tasks[:2]] == [FOLLOW_UP, OTHER] and len(tasks) == recipes.VOTES.prompts
     assert not any(t.before for t in tasks[2:])
-    held_out = pairs.Split(split.train, split.train[1:])
-    assert [t.messages for t in round.training_tasks(recipes.VOTES, held_out, seed=1) if t.before] == [FOLLOW_UP]
+    held_out = Split(split.train, split.train[1:])
+    assert [t.messages for t in training_tasks(recipes.VOTES, held_out, seed=1) if t.before] == [FOLLOW_UP]
 
 
 def test_best_of_n_samples_and_writes_the_conversation_and_other_sources_leave_it_out(db):
@@ -52,10 +56,10 @@ def test_best_of_n_samples_and_writes_the_conversation_and_other_sources_leave_i
         return " ".join(["bread river"] * (1 + seed % 8))
 
     tasks = [Task(FOLLOW_UP[-1]["content"], before=tuple(ASKED)), packs.tasks("general", "train")[0]]
-    m = means(db, say, pack="general", rater=preference_model.fit([vote(i) for i in range(80)]))
+    m = context(db, say, pack="general", rater=preference_model.fit([vote(i) for i in range(80)]))
     elicit(m, tasks, [{"source": "best_of_n", "sure": 0.5, "echoes": 2}])
     assert seen.count(FOLLOW_UP) == seen.count(tasks[1].messages) == 4
-    written = [e for e in pairs.from_feedback(db, m.round.id).train if e.prompt == FOLLOW_UP]
+    written = [e for e in from_feedback(db, m.round.id).train if e.prompt == FOLLOW_UP]
     assert {e.rejected.text for e in written} > {FOLLOW_UP[-1]["content"]}, "only the last message is said again"
     seen.clear()
     elicit(m, tasks, [{"source": "rlcd"}, {"source": "majority"}])
@@ -69,10 +73,10 @@ def test_a_judge_of_style_reads_what_came_before(monkeypatch):
     read = []
     noted = lambda prompt, *said: read.append(prompt) or features.surface(prompt, *said)  # noqa: E731
     monkeypatch.setattr(preference_model, "surface", noted)
-    with_context = [pairs.Example([*ASKED, *e.prompt], *e.completions, e.conversation, e.rows) for e in votes]
+    with_context = [Example([*ASKED, *e.prompt], *e.completions, e.conversation, e.rows) for e in votes]
     model = preference_model.fit(with_context)
     samples = [Sample(text, "finished", 5, 5, 0.0, 0.1) for text in ("One.", "Another thing.")]
-    gate.by_rater(model, [FOLLOW_UP], samples[:1], samples[1:])
+    by_rater(model, [FOLLOW_UP], samples[:1], samples[1:])
     model.reward(FOLLOW_UP, "Nothing else.", True)
     assert read and all("Name a mountain in Peru." in prompt for prompt in read)
 
@@ -91,10 +95,10 @@ def test_relevance_is_to_the_conversation_and_an_echo_is_of_its_last_message():
 def test_a_template_is_put_around_the_last_message_once(tiny_student):
     tokenizer = AutoTokenizer.from_pretrained(tiny_student)
     k = conversations.Completion("1", "t", "student", 1, "A pebble.")
-    e = pairs.Example(FOLLOW_UP, k, k, "c", ("r",), critique="No.", rationale="So.")
+    e = Example(FOLLOW_UP, k, k, "c", ("r",), critique="No.", rationale="So.")
     told = with_critique(e)
     assert told[:-1] == ASKED and "Peru" not in told[-1]["content"] and "And a smaller one?" in told[-1]["content"]
-    ids = sft.target_and_reason(tokenizer, e)[1]["input_ids"]
+    ids = supervised.target_and_reason(tokenizer, e)[1]["input_ids"]
     assert tokenizer.decode(ids).count("Name a mountain in Peru.") == 1
 
 
@@ -115,7 +119,7 @@ def test_nobody_else_is_shown_what_followed_from_a_persons_conversation(db):
             rejected_id=b,
             score=0.6,
         )
-        assert len(collect.lessons(db, "bob")) == shown and bool(feedback.ai_choice(db, "bob", row)) == bool(shown)
+        assert len(collect.lessons(db, "bob", {})) == shown and bool(feedback.ai_choice(db, "bob", row)) == bool(shown)
     active.wait()
 
 
@@ -125,7 +129,7 @@ def test_what_a_person_said_leaves_the_memory_of_raters_with_an_erasure(db):
     for i in range(8):
         a, b = ask(db, f"{secrets[1]} {i}", "I do not know.", question=f"{secrets[0]} {i}")
         collect.choose(db, "ann", a, b, "left")
-    preference_model.fit(pairs.from_feedback(db).train)
+    preference_model.fit(from_feedback(db).train)
     assert any("4417" in text for key in preference_model.KNOWN for text in key[:2])
     people.erase(db, "ann")
     assert not preference_model.KNOWN
@@ -154,5 +158,5 @@ def test_short_messages_in_a_transcript_that_a_judge_was_given_are_found(db):
 def test_a_replayed_conversation_asks_nothing_that_the_pack_holds_out():
     held_out = packs.held_out("general")
     first = packs.prompts("general", "gate")[0]
-    assert pairs.asks_any_of([*as_prompt(first), *ASKED, *as_prompt("And?")], held_out)
-    assert not pairs.asks_any_of(FOLLOW_UP, held_out)
+    assert asks_any_of([*as_prompt(first), *ASKED, *as_prompt("And?")], held_out)
+    assert not asks_any_of(FOLLOW_UP, held_out)

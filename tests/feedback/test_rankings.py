@@ -1,14 +1,15 @@
-"""What pairs.py makes of feedback besides pairs: rankings, critiques, and how sure a rater was."""
+"""What feedback/examples.py makes of feedback besides pairs: rankings, critiques, and how sure a rater was."""
 
 from test_collect import ask
 
-from kdloop import collect, pairs
+from kdloop.feedback import collect
+from kdloop.feedback.examples import from_feedback
 from kdloop.knowledge.rows import training_id
 from storage import conversations, feedback, rounds
 
 
 def learned(db, round=None):
-    split = pairs.from_feedback(db, round)
+    split = from_feedback(db, round)
     return [*split.train, *split.held_out]
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from kdloop import collect
-from kdloop.pairs import is_held_out
-from kdloop.readiness import SILENT, readiness
+from kdloop.feedback import collect
+from kdloop.feedback.examples import is_held_out
+from kdloop.feedback.readiness import SILENT, readiness
 from storage import checkpoints, conversations
 from storage.conversations import as_prompt
 from storage.database import new_id
@@ -40,8 +40,8 @@ def test_every_vote_is_counted_once(db):
     [(8, 0, 0, True), (7, 0, 0, False), (0, 4, 4, True), (0, 4, 3, False), (0, 8, 0, True), (0, 0, 20, False)],
 )
 def test_enough_is_what_the_choice_of_a_method_needs(db, pairs, likes, dislikes, enough):
+    from kdloop.feedback.examples import from_feedback
     from kdloop.methods import NothingToLearn, choose
-    from kdloop.pairs import from_feedback
 
     for i in range(pairs):
         collect.choose(db, "ann", *two(db, f"pair {i}"), "left")

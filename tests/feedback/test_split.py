@@ -3,7 +3,8 @@
 import pytest
 from test_collect import ask
 
-from kdloop import collect, pairs
+from kdloop.feedback import collect
+from kdloop.feedback.examples import from_feedback
 from kdloop.knowledge.rows import training_id
 from storage import checkpoints, conversations
 from storage.conversations import as_prompt
@@ -29,7 +30,7 @@ def test_of_36_conversations_with_a_vote_seven_are_held_out(db, bulk):
         a, b = shown[i] if bulk else begin(i)
         if i % 2 and i < 72:
             collect.choose(db, "ann", a, b, "left")
-    split = pairs.from_feedback(db)
+    split = from_feedback(db)
     assert (len(split.train), len(split.held_out)) == (29, 7)
 
 
@@ -48,7 +49,7 @@ def test_what_was_decided_stays_and_what_rounds_write_never_is_held_out(db):
         elif i % 7 == 0:
             collect.thumb(db, "ann", k, None)
     assert sum(parts.values()) == 8, "every fifth of 40"
-    trained = {e.conversation for e in pairs.from_feedback(db).train}
+    trained = {e.conversation for e in from_feedback(db).train}
     assert not any(parts[id] for id in trained)
 
 
@@ -65,6 +66,6 @@ def test_an_older_database_goes_on_to_hold_out_what_it_did(tmp_path, monkeypatch
         turn = conversations.add_turn(db, id, as_prompt(f"Question {i}?"))
         k = conversations.add_completion(db, turn.id, "student", text="Yes.", checkpoint_id=base)
         collect.thumb(db, "ann", k, True)
-    split = pairs.from_feedback(db)
+    split = from_feedback(db)
     assert {e.conversation for e in split.held_out} == {id for id in ids if is_held_out(id)}
     assert len(split.train) + len(split.held_out) == 40

@@ -5,11 +5,14 @@ import random
 import pytest
 from parts import Spoken
 
-from kdloop import gate, guards, packs, round
-from kdloop.gate import Outcomes
-from kdloop.guards import Guard
-from kdloop.pairs import Example, Split, echoes
+from kdloop import packs
+from kdloop.feedback.examples import Example, Split, echoes
+from kdloop.gate import guards
+from kdloop.gate import verdict as gate
+from kdloop.gate.guards import Guard
+from kdloop.gate.outcomes import Outcomes
 from kdloop.raters import preference_model
+from kdloop.rounds.run import gate_prompts
 from kdloop.student import Sample, Sampling
 from storage.conversations import Completion, as_prompt
 
@@ -59,7 +62,7 @@ def test_a_verdict_shows_nobody_what_people_asked():
     engine = Spoken(lambda messages, seed: f"An answer of {seed}")
     for n, shown in ((6, 3), (2, 1), (64, gate.EXAMPLES)):
         split = Split(votes(10, lambda i: False), votes(10, lambda i: False))
-        asked = round.gate_prompts(split, n)
+        asked = gate_prompts(split, n)
         verdict = gate.decide(engine, engine, engine, split, asked, None, Sampling(8), 1)
         private = {e.question for e in split.held_out}
         assert len(verdict.examples) == shown and not private & {e["prompt"] for e in verdict.examples}
@@ -85,11 +88,11 @@ def test_what_earlier_rounds_learned_by_checks_may_not_be_lost():
     right = Spoken(lambda messages, seed: f"The answer is {answers[messages[-1]['content']]}.")
     wrong = Spoken(lambda messages, seed: "I would rather talk about the weather.")
     kept, lost, gained = (
-        gate.regression_guard(tasks, *engines, Sampling(8))[0]
+        guards.regression_guard(tasks, *engines, Sampling(8))[0]
         for engines in ((right,) * 2, (wrong, right), (right, wrong))
     )
     assert (kept.ok, lost.ok, gained.ok) == (True, False, True) and lost.value == -1
-    assert not gate.regression_guard([], wrong, right, Sampling(8))
+    assert not guards.regression_guard([], wrong, right, Sampling(8))
 
 
 def test_the_interval_is_wilsons():

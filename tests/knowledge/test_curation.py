@@ -8,14 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from parts import Spoken, endpoint, means, teacher
+from parts import Spoken, context, endpoint, teacher
 from scipy.stats import chisquare, fisher_exact
 
-from kdloop import packs, pairs
+from kdloop import packs
+from kdloop.feedback.examples import Example, from_feedback
 from kdloop.knowledge import curation, expansion, feature, labeling, passages
 from kdloop.knowledge.rows import Refused
 from kdloop.methods import losses
-from kdloop.pairs import Example
 from kdloop.raters import judge as judging
 from kdloop.raters.teacher import Teacher, Teachers
 from kdloop.student import Sampling
@@ -51,9 +51,9 @@ def test_self_instruct_drops_planted_duplicates_and_what_cannot_be_answered(db):
         return "\n".join(f"{i}. {p}" for i, p in enumerate([*planted, *fine, fine[0].lower()], 9))
 
     with endpoint(say) as (url, _):
-        m = means(db, None, pack="general", teachers=[teacher(url)])
+        m = context(db, None, pack="general", teachers=[teacher(url)])
         assert expansion.self_instruct(m, TASKS, n=6, calls=1) == 2
-    assert {e.question for e in pairs.from_feedback(db, m.round.id).train} == set(fine)
+    assert {e.question for e in from_feedback(db, m.round.id).train} == set(fine)
     shown = expansion.demonstrations([f"h{i}" for i in range(9)], [f"m{i}" for i in range(9)], random.Random(1))
     assert sorted(s[0] for s in shown) == ["h"] * 6 + ["m"] * 2
 
@@ -66,10 +66,10 @@ def test_prompts_that_a_restricted_teacher_may_have_written_restrict_their_rows_
     asked = "How was the harbour of Oldtown dug?"
     with endpoint(lambda r: "By hand." if r["messages"][-1]["content"].startswith(asked) else asked) as (url, _):
         rex = teacher(url, name="rex", model="rex", terms="forbidden", confirmed=True)
-        m = means(db, None, pack="general", teachers=[teacher(url), rex][: 1 + restricted])
+        m = context(db, None, pack="general", teachers=[teacher(url), rex][: 1 + restricted])
         assert expansion.self_instruct(m, TASKS, n=1, calls=1) + curation.topics(m, [], n=2) == 2
         assert passages.documents(m, [], directory=str(tmp_path)) == 1
-    rows = pairs.from_feedback(db, m.round.id).train
+    rows = from_feedback(db, m.round.id).train
     assert rows and {e.chosen.restricted for e in rows} == {restricted}
 
 
@@ -86,7 +86,7 @@ def test_evolve_eliminates_refusals_copies_and_what_gained_nothing_and_keeps_par
         return "An answer."
 
     with endpoint(say) as (url, seen):
-        m = means(db, None, pack="general", teachers=[teacher(url)])
+        m = context(db, None, pack="general", teachers=[teacher(url)])
         rows = expansion.evolve(m, TASKS[:6])
     told = [r["messages"][-1]["content"] for r in seen if r["messages"][-1]["content"].startswith("Rewrite")]
     assert all(any(how in t for how in expansion.OPERATORS.values()) for t in told) and rows == 3
@@ -104,7 +104,7 @@ def test_operators_are_drawn_evenly_and_nothing_is_evolved_deeper_than_four(db):
         return f"Number {n} wants {n + 7} things of {n * 3}" if asked.startswith("Rewrite this") else "An answer."
 
     with endpoint(say) as (url, seen):
-        m = means(db, None, pack="general", teachers=[teacher(url)])
+        m = context(db, None, pack="general", teachers=[teacher(url)])
         expansion.evolve(m, packs.tasks("general", "train")[:150])
         told = [r["messages"][-1]["content"] for r in seen]
         drawn = [sum(how in t for t in told) for how in expansion.OPERATORS.values()]
@@ -133,7 +133,7 @@ def test_lion_finds_exactly_the_hard_prompts_and_writes_as_many_easy_ones(db):
         return "teacher's"
 
     with endpoint(say) as (url, seen):
-        m = means(db, lambda messages, seed: "student's", pack="general", teachers=[teacher(url)])
+        m = context(db, lambda messages, seed: "student's", pack="general", teachers=[teacher(url)])
         trusted = judging.Calibration(n=60, decided=60, right=55, flips=0, unreadable=0, longer=0.0)
         record_calibration(db, m.judge.key, trusted.as_dict())
         assert expansion.hard_and_easy(m, tasks) == 6
@@ -142,7 +142,7 @@ def test_lion_finds_exactly_the_hard_prompts_and_writes_as_many_easy_ones(db):
     asked = [r["messages"][-1]["content"] for r in seen]
     assert {p for p in hard if any(p in a for a in asked if "rarer and harder" in a)} == hard
     assert not any(t.prompt in a for t in tasks[3:] for a in asked if "rarer and harder" in a)
-    new = [e.question.split()[0] for e in pairs.from_feedback(db, m.round.id).train]
+    new = [e.question.split()[0] for e in from_feedback(db, m.round.id).train]
     assert sorted(new) == ["Easier"] * 3 + ["Harder"] * 3
 
 
@@ -155,7 +155,7 @@ def test_topics_are_asked_in_turn_and_stored_and_near_duplicates_dropped(db):
         return " ".join([("pets" if topic == "family" else topic).capitalize()] * 4) + " explained?"
 
     with endpoint(say) as (url, _):
-        m = means(db, None, pack="general", teachers=[teacher(url)])
+        m = context(db, None, pack="general", teachers=[teacher(url)])
         rows = curation.topics(m, TASKS, n=20)
     with connect(db) as c:
         stored = [r[0] for r in c.execute("select json_extract(sampling, '$.topic') from completions")]
@@ -167,7 +167,7 @@ def test_documents_become_questions_with_their_passage(db, tmp_path):
     with endpoint(
         lambda r: "They dance." if "Answer from" in r["messages"][-1]["content"] else "What do bees do to tell?"
     ) as (url, _):
-        m = means(db, None, pack="general", teachers=[teacher(url)])
+        m = context(db, None, pack="general", teachers=[teacher(url)])
         assert passages.documents(m, [], directory=str(tmp_path)) == 1, "the second passage asks the same again"
         with pytest.raises(Refused, match="No documents"):
             passages.documents(m, [], directory=str(tmp_path / "none"))
@@ -193,12 +193,12 @@ def test_every_mosaic_parses_back_to_its_answers_in_the_stated_order():
 
 def test_mosaic_writes_fewer_rows_within_the_budget_and_carries_restrictions_on(db):
     examples = [example(i) for i in range(20)]
-    m = means(db, None, pack="general", examples=examples)
+    m = context(db, None, pack="general", examples=examples)
     rows = curation.mosaic(m, [], most=4, budget=30)
-    train = pairs.from_feedback(db, m.round.id).train
+    train = from_feedback(db, m.round.id).train
     assert 5 <= rows == len(train) <= 10 and all(len(e.chosen.text.split()) <= 30 for e in train)
     with pytest.raises(Refused, match="two completions"):
-        curation.mosaic(means(db, None, pack="general"), [])
+        curation.mosaic(context(db, None, pack="general"), [])
 
 
 def test_ifd_and_deita_have_their_golden_values():
@@ -266,7 +266,7 @@ def test_features_are_the_teachers_distribution_and_small(db, student_home):
 
 def test_features_need_a_local_teacher_of_the_same_vocabulary(db, tiny_student):
     local = Teacher("local", directory=tiny_student, terms="allowed")
-    m = means(db, None, pack="general", teachers=[local])
+    m = context(db, None, pack="general", teachers=[local])
     student = Spoken(None)
     student.tokenizer = m.teachers.engine(local).tokenizer
     m = replace(m, writers=((student, m.writers[0][1]),))

@@ -1,8 +1,9 @@
 """Self-chat: a scripted teacher plays both sides, and some of its messages break a rule."""
 
-from parts import endpoint, means, teacher
+from parts import context, endpoint, teacher
 
-from kdloop import packs, pairs
+from kdloop import packs
+from kdloop.feedback.examples import from_feedback
 from kdloop.knowledge import dialogue
 from kdloop.methods import METHODS
 from kdloop.raters.features import embed
@@ -32,9 +33,9 @@ def two_sided(request):
 
 def test_a_conversation_alternates_ends_on_an_answer_and_keeps_its_subject(db):
     with endpoint(two_sided) as (url, _):
-        m = means(db, None, pack="general", teachers=[teacher(url)])
+        m = context(db, None, pack="general", teachers=[teacher(url)])
         assert dialogue.self_chat(m, TASKS, turns=3) == 1
-    (e,) = pairs.from_feedback(db, m.round.id).train
+    (e,) = from_feedback(db, m.round.id).train
     said = [*e.prompt, {"role": "assistant", "content": e.chosen.text}]
     assert [x["role"] for x in said] == ["user", "assistant"] * 3 and said[0]["content"] == GARDEN
     assert not any(dialogue.ROLES.search(x["content"]) for x in said)
@@ -54,9 +55,9 @@ def test_one_restricted_teacher_restricts_all_conversations(db):
 
     with endpoint(named) as (url, _):
         both = [teacher(url), teacher(url, name="rex", model="rex", terms="forbidden", confirmed=True)]
-        m = means(db, None, pack="general", teachers=both)
+        m = context(db, None, pack="general", teachers=both)
         assert dialogue.self_chat(m, tasks, turns=2) == len(plants)
-    rows = pairs.from_feedback(db, m.round.id).train
+    rows = from_feedback(db, m.round.id).train
     assert {e.chosen.text.startswith("rex") for e in rows} == {True, False}
     assert all(e.chosen.restricted for e in rows)
 
@@ -71,9 +72,9 @@ def test_a_conversation_that_goes_wrong_is_kept_up_to_there(db):
         return two_sided({"messages": [{"content": asked[-1]["content"].replace("cats", "dogs")}]})
 
     with endpoint(later) as (url, _):
-        m = means(db, None, pack="general", teachers=[teacher(url)])
+        m = context(db, None, pack="general", teachers=[teacher(url)])
         assert dialogue.self_chat(m, TASKS[1:2], turns=3) == 1
-    (e,) = pairs.from_feedback(db, m.round.id).train
+    (e,) = from_feedback(db, m.round.id).train
     assert [x["role"] for x in e.prompt] == ["user", "assistant", "user"]
 
 

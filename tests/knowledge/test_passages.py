@@ -3,9 +3,9 @@
 import re
 
 import pytest
-from parts import endpoint, means, teacher
+from parts import context, endpoint, teacher
 
-from kdloop import pairs
+from kdloop.feedback.examples import from_feedback
 from kdloop.knowledge import passages
 from kdloop.knowledge.rows import Refused
 from storage.database import connect
@@ -58,9 +58,9 @@ def test_the_passage_of_a_planted_fact_is_among_the_nearest_three():
 
 def test_an_answer_cites_the_passage_that_says_it_or_that_none_does(db, directory):
     with endpoint(asks_and_answers) as (url, _):
-        m = means(db, None, pack="general", teachers=[teacher(url)])
+        m = context(db, None, pack="general", teachers=[teacher(url)])
         assert passages.grounded(m, [], directory=directory, absent=0.25) == 20
-    train, absent, places = pairs.from_feedback(db, m.round.id).train, 0, set()
+    train, absent, places = from_feedback(db, m.round.id).train, 0, set()
     assert len(train) == 20
     for e in train:
         question = e.question.splitlines()[-1]
@@ -83,7 +83,7 @@ def test_an_answer_cites_the_passage_that_says_it_or_that_none_does(db, director
 def test_one_passage_has_no_distractors(db, tmp_path):
     (tmp_path / "page.txt").write_text(next(iter(FACTS.values())))
     with endpoint(asks_and_answers) as (url, seen):
-        m = means(db, None, pack="general", teachers=[teacher(url)])
+        m = context(db, None, pack="general", teachers=[teacher(url)])
         with pytest.raises(Refused, match="two passages or more"):
             passages.grounded(m, [], directory=str(tmp_path))
         assert not seen

@@ -4,12 +4,13 @@ import json
 
 import numpy as np
 import pytest
-from parts import endpoint, means, teacher
+from parts import context, endpoint, teacher
 from scipy.special import expit
 from scipy.stats import spearmanr
 
-from kdloop import packs, pairs
-from kdloop.bench import drafts
+from kdloop import packs
+from kdloop.evaluation.bench import drafts
+from kdloop.feedback.examples import from_feedback
 from kdloop.knowledge import preferred
 from kdloop.knowledge.rows import Refused
 from kdloop.methods.lora import Plan
@@ -48,12 +49,12 @@ def test_the_drafts_that_help_the_student_are_kept_and_wrong_ones_are_none(db):
         return f"It is {ANSWERS[probe] if right else 99999}"
 
     with endpoint(writes) as (url, _):
-        m = means(db, student, pack="sums", teachers=[teacher(url)])
+        m = context(db, student, pack="sums", teachers=[teacher(url)])
         assert preferred.preferred(m, TASKS, probes=5, keep=1 / 3) == 4
         with connect(db) as c:
             notes = [json.loads(r[0]) for r in c.execute("select sampling from completions")]
         assert [(note["template"], note["score"]) for note in notes] == [("step_by_step", 1.0)] * 4
-        train = pairs.from_feedback(db, m.round.id, "sums").train
+        train = from_feedback(db, m.round.id, "sums").train
         assert {e.question for e in train} == {t.prompt for t in TASKS}
         with pytest.raises(Refused, match="pack with checks"):
             preferred.preferred(m, packs.tasks("general", "train")[:2])

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from parts import endpoint, means, teacher
+from parts import context, endpoint, teacher
 
-from kdloop import packs, pairs
+from kdloop import packs
+from kdloop.feedback.examples import from_feedback
 from kdloop.knowledge import reflection
 from storage.database import connect
 
@@ -40,10 +41,10 @@ def test_both_versions_are_kept_and_the_students_choice_is_liked(db):
         return rows
 
     with endpoint(writes) as (url, _):
-        m = means(db, None, pack="general", teachers=[teacher(url)])
+        m = context(db, None, pack="general", teachers=[teacher(url)])
         m.writers[0][0].logprobs = logprobs
         assert reflection.reflect(m, TASKS) == 3
-    liked = {e.question: e.chosen.text for e in pairs.from_feedback(db, m.round.id).train}
+    liked = {e.question: e.chosen.text for e in from_feedback(db, m.round.id).train}
     assert liked == {TASKS[0].prompt: "rewritten 0", TASKS[1].prompt: "original 1", TASKS[4].prompt: "rewritten 4"}
     with connect(db) as c:
         rows = c.execute("select text, json_extract(sampling, '$.ifd') from completions").fetchall()

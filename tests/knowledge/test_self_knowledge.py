@@ -4,15 +4,15 @@ import random
 from dataclasses import replace
 
 import pytest
-from parts import means
+from parts import context
 
-from kdloop import packs, pairs
+from kdloop import packs
+from kdloop.feedback.examples import Example, from_feedback
 from kdloop.knowledge import self_knowledge, self_play
-from kdloop.knowledge.rows import Refused, Said
+from kdloop.knowledge.rows import Refused
 from kdloop.methods import METHODS
-from kdloop.pairs import Example
 from kdloop.raters import verifiers
-from storage.conversations import Completion
+from storage.conversations import Completion, Draft
 from storage.database import connect
 
 TASKS = packs.tasks("sums", "train")[:6]
@@ -27,11 +27,11 @@ def sometimes_right(messages, seed):
 
 
 def written(db, m):
-    return pairs.from_feedback(db, m.round.id, m.pack.name)
+    return from_feedback(db, m.round.id, m.pack.name)
 
 
 def test_verified_prefers_what_passes_and_leaves_out_prompts_without_any(db):
-    m = means(db, sometimes_right)
+    m = context(db, sometimes_right)
     assert self_knowledge.verified(m, TASKS, n=6) == 3
     split = written(db, m)
     assert not split.held_out and {e.question for e in split.train} == {t.prompt for t in TASKS[:3]}
@@ -42,11 +42,11 @@ def test_verified_prefers_what_passes_and_leaves_out_prompts_without_any(db):
 
 
 def test_majority_never_sees_the_answer_and_needs_agreement(db):
-    m = means(db, sometimes_right)
+    m = context(db, sometimes_right)
     blind = [replace(t, answer="", checks=()) for t in TASKS]
     assert self_knowledge.majority(m, blind, n=6, share=0.6) == 3
     assert all(e.chosen.text == f"It is {ANSWERS[e.question]}" for e in written(db, m).train)
-    tie = [Said(t, "finished", "student") for t in ("is 1", "is 2", "is 1", "is 2")]
+    tie = [Draft(t, "finished", "student") for t in ("is 1", "is 2", "is 1", "is 2")]
     assert self_knowledge.vote(tie, 0.5) == ([], [])
 
 
@@ -55,7 +55,7 @@ def test_star_records_what_a_hint_led_to_under_the_plain_prompt(db):
         _, hint, rest = messages[-1]["content"].partition("\n\nThe answer is ")
         return f"so it is {rest.split('.')[0]}" if hint else "no idea"
 
-    m = means(db, hinted)
+    m = context(db, hinted)
     assert self_knowledge.star(m, TASKS, n=2) == len(TASKS)
     train = written(db, m).train
     assert {e.question: e.chosen.text for e in train} == {p: f"so it is {a}" for p, a in ANSWERS.items()}
@@ -67,17 +67,17 @@ def test_star_records_what_a_hint_led_to_under_the_plain_prompt(db):
 
 def test_rests_rising_thresholds_keep_ever_smaller_parts(db):
     task = packs.Task("?", "4", ({"check": "number"}, {"check": "words", "most": 1}))
-    group = [Said(t, "finished", "student") for t in ("4", "it is 4", "5", "no idea at all", "4")]
+    group = [Draft(t, "finished", "student") for t in ("4", "it is 4", "5", "no idea at all", "4")]
     kept = [{s.text for s, _ in self_knowledge.at_least(task, group, tau)} for tau in (0.0, 0.5, 1.0)]
     assert kept == [{"4", "it is 4", "5", "no idea at all"}, {"4", "it is 4", "5"}, {"4"}]
-    m = means(db, sometimes_right)
+    m = context(db, sometimes_right)
     with pytest.raises(ValueError, match="must rise"):
         self_knowledge.rest(m, TASKS, thresholds=(1.0, 0.5))
     assert self_knowledge.rest(m, TASKS, n=6, thresholds=(1.0,)) == 3
 
 
 def test_sources_that_check_refuse_prompts_without_checks(db):
-    m = means(db, sometimes_right, pack="general")
+    m = context(db, sometimes_right, pack="general")
     for source in (self_knowledge.verified, self_knowledge.star, self_knowledge.rest):
         with pytest.raises(Refused, match="needs a pack with checks"):
             source(m, [packs.Task("Hello?")])
@@ -86,19 +86,21 @@ def test_sources_that_check_refuse_prompts_without_checks(db):
 
 
 def test_a_held_out_prompt_cannot_be_written(db):
-    m = means(db, lambda messages, seed: "It is 4")
+    m = context(db, lambda messages, seed: "It is 4")
     for task in (packs.tasks("sums", "heldout")[0], packs.tasks("sums", "gate")[0], packs.tasks("general", "gate")[0]):
         with pytest.raises(Refused, match="held out"):
             self_knowledge.majority(m, [task], n=2)
 
 
 def test_rlcd_pairs_differ_only_in_the_affix_and_keep_it(db):
-    m = means(db, lambda messages, seed: "good" if self_play.GOOD in messages[-1]["content"] else "bad", pack="general")
+    m = context(
+        db, lambda messages, seed: "good" if self_play.GOOD in messages[-1]["content"] else "bad", pack="general"
+    )
     tasks = packs.tasks("general", "train")[:3]
     assert self_play.rlcd(m, tasks) == 3
     train = written(db, m).train
     assert {(e.question, e.chosen.text, e.rejected.text) for e in train} == {(t.prompt, "good", "bad") for t in tasks}
-    same = means(db, lambda messages, seed: "same", pack="general")
+    same = context(db, lambda messages, seed: "same", pack="general")
     assert self_play.rlcd(same, tasks) == 0
 
 
@@ -113,7 +115,7 @@ def test_spin_prefers_what_people_liked_to_the_writers_samples_and_drops_equal_o
         )
         for i in range(3)
     ]
-    m = means(
+    m = context(
         db,
         lambda messages, seed: "text 0" if "q0" in messages[-1]["content"] else "mine",
         pack="general",
@@ -140,13 +142,13 @@ def test_own_points_are_read_strictly(text, points):
 def test_a_student_that_cannot_judge_itself_is_refused_and_one_that_can_makes_pairs(db):
     tasks = packs.tasks("general", "train")[:3]
     with pytest.raises(Refused, match="0 of 12 of its verdicts"):
-        self_play.self_rewarding(means(db, lambda messages, seed: "lovely", pack="general"), tasks)
+        self_play.self_rewarding(context(db, lambda messages, seed: "lovely", pack="general"), tasks)
 
     def judge(messages, seed):
         text = messages[-1]["content"]
         return (f"Score: {5 if 'fine' in text else 1}") if "Response:" in text else ("fine" if seed % 2 else "poor")
 
-    m = means(db, judge, pack="general")
+    m = context(db, judge, pack="general")
     assert self_play.self_rewarding(m, tasks) == 3
     assert {(e.chosen.text, e.rejected.text) for e in written(db, m).train} == {("fine", "poor")}
 
@@ -160,7 +162,7 @@ def test_the_loop_filter():
 
 def test_self_lengthen_writes_longer_texts_under_a_prompt_that_asks_for_their_length(db):
     long = " ".join(f"word{i}" for i in range(50)) + "."
-    m = means(
+    m = context(
         db, lambda messages, seed: long if "twice as long" in messages[-1]["content"] else "Short one.", pack="general"
     )
     task = packs.tasks("general", "train")[0]
@@ -174,12 +176,12 @@ def test_self_lengthen_writes_longer_texts_under_a_prompt_that_asks_for_their_le
 
 def test_a_scripted_debate_gives_exactly_its_rows():
     opening, closing = (
-        [Said(t, "finished", "student") for t in texts] for texts in (("is 4", "is 5", "is 4"), ("is 4",) * 3)
+        [Draft(t, "finished", "student") for t in texts] for texts in (("is 4", "is 5", "is 4"), ("is 4",) * 3)
     )
     prompts = [[{"role": "user", "content": f"agent {i}"}] for i in range(3)]
     task = packs.Task("What is 2 + 2?")
     rows = self_play.debated(task, opening, closing, prompts, random.Random(1), keep=0.0)
     assert [(p[-1]["content"], s.text) for p, s in rows] == [(task.prompt, "is 4")] * 2 + [("agent 1", "is 4")]
     assert len(self_play.debated(task, opening, closing, prompts, random.Random(1), keep=1.0)) == 5
-    none = [Said(t, "finished", "student") for t in ("is 1", "is 2", "is 3")]
+    none = [Draft(t, "finished", "student") for t in ("is 1", "is 2", "is 3")]
     assert self_play.debated(task, opening, none, prompts, random.Random(1), keep=1.0) == []

@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 
 import storage.database
-from kdloop import collect
+from kdloop.feedback import collect
+from kdloop.rounds.supervisor import RETRY_MINUTES, Supervisor
 from kdloop.settings import Settings
-from kdloop.supervisor import RETRY_MINUTES, Supervisor
 from kdloop.ui import session
 from storage import checkpoints, conversations, feedback, lease, rounds, snapshots
 from storage.conversations import as_prompt
 from storage.database import open_database, transaction
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DAY = 86_400
 HOW = {"requested": "auto", "seed": 1, "started_by": "hand"}
 

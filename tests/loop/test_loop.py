@@ -10,14 +10,16 @@ from threading import Event
 import pytest
 import torch
 
-from kdloop import chat, collect, packs, recipes
+from kdloop import packs, recipes
+from kdloop.chat.turn import say
+from kdloop.feedback import collect
+from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.student import Sampling
 from kdloop.student.prompts import prompt_ids
 from kdloop.student.serving import Serving, fingerprint
 from kdloop.student.template import Template
 from kdloop.student.transformers import TransformersEngine
-from kdloop.supervisor import Supervisor
 from storage import ancestry, checkpoints, conversations, feedback, rounds
 from storage.database import open_database
 
@@ -80,7 +82,7 @@ def vote_thumbs(settings, engine, n):
 def test_chat_votes_round_gate_and_what_serves_next(settings, engine):
     serving = Serving(settings.db, lambda: engine)
     conversation = conversations.start_conversation(settings.db, "ann")
-    *_, reply = chat.say(replace(settings, max_tokens=12), serving, conversation, "ann", "Hello there", Event())
+    *_, reply = say(replace(settings, max_tokens=12), serving, conversation, "ann", "Hello there", Event())
     assert reply.text and reply.checkpoint.version == 0
     vote_thumbs(settings, engine, 24)
     total, new = feedback.count_votes(settings.db)
@@ -97,7 +99,7 @@ def test_chat_votes_round_gate_and_what_serves_next(settings, engine):
     assert serving.current()[1].id == checkpoints.serving(settings.db).id
     if ended.status == "promoted":
         assert fingerprint(serving.current()[0]) != fingerprint(engine)
-    *_, reply = chat.say(replace(settings, max_tokens=12), serving, conversation, "ann", "And now?", Event())
+    *_, reply = say(replace(settings, max_tokens=12), serving, conversation, "ann", "And now?", Event())
     assert reply.checkpoint.id == checkpoints.serving(settings.db).id
 
 

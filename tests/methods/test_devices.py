@@ -9,10 +9,13 @@ from test_methods import REWARDED, full
 from test_selection import taught
 from transformers import AutoTokenizer
 
-from kdloop import collect, packs, recipes, round
-from kdloop.methods import METHODS, stored, trust_region
+from kdloop import packs, recipes
+from kdloop.feedback import collect
+from kdloop.methods import METHODS, step_size
+from kdloop.methods.distill import stored
 from kdloop.methods.lora import Plan, trainable_student
 from kdloop.recipes import Recipe
+from kdloop.rounds import run as round
 from kdloop.settings import Settings
 from kdloop.student import Sampling
 from kdloop.student.transformers import TransformersEngine
@@ -62,8 +65,8 @@ def test_every_method_trains_where_the_student_lies(name, there, tiny_student, t
     source = talker if name in REWARDED else tiny_student  # what never ends has no reward
     tokenizer = AutoTokenizer.from_pretrained(source)
     model = trainable_student(source, None, torch.float32, seed=1)
-    start, seen = trust_region.parameters(model), []
-    settling = trust_region.Settling(model, start, lambda step, steps, loss: seen.append(loss))
+    start, seen = step_size.parameters(model), []
+    settling = step_size.DirectionEarlyStopping(model, start, lambda step, steps, loss: seen.append(loss))
     plan = Plan(1, epochs=1, learning_rate=1e-2, max_tokens=3, teachers=(tiny_teacher,), system="End with DONE.")
     plan = replace(plan, reward=lambda prompt, text, finished: float(len(text)))
     METHODS[name].train(model, tokenizer, [full(i) for i in range(4)], plan, settling)
@@ -75,16 +78,16 @@ def test_every_method_trains_where_the_student_lies(name, there, tiny_student, t
 def test_a_training_settles_and_moves_along_its_line_where_the_student_lies(there, tiny_student):
     base = TransformersEngine(tiny_student, dtype=torch.float32)
     model = trainable_student(tiny_student, None, torch.float32, 0)
-    start, ended = trust_region.parameters(model), []
-    settling = trust_region.Settling(model, start, lambda *_: None)
-    for step in range(1, trust_region.LEAST + 1):
+    start, ended = step_size.parameters(model), []
+    settling = step_size.DirectionEarlyStopping(model, start, lambda *_: None)
+    for step in range(1, step_size.LEAST + 1):
         with torch.no_grad():
             [p.add_(0.002) for p in model.parameters() if p.requires_grad]
         ended.append(settling(step, 40, 1.0))
-    assert ended == [False] * (trust_region.LEAST - 1) + [True]
-    found = trust_region.settle(model, start, base, base, 4, 8)
+    assert ended == [False] * (step_size.LEAST - 1) + [True]
+    found = step_size.settle(model, start, base, base, 4, 8)
     name, p = next((name, p) for name, p in model.named_parameters() if name in start)
-    assert (p - start[name]).tolist()[0][0] == pytest.approx(0.002 * trust_region.LEAST * found["step scale"], rel=1e-3)
+    assert (p - start[name]).tolist()[0][0] == pytest.approx(0.002 * step_size.LEAST * found["step scale"], rel=1e-3)
 
 
 def test_several_teachers_and_stored_distributions_teach_where_the_student_lies(there, tiny_student, tiny_teacher):

@@ -8,11 +8,11 @@ import torch
 from test_methods import REWARDED, full, student
 
 from kdloop import recipes
-from kdloop.methods import METHODS, NothingToLearn, lora, trust_region
+from kdloop.feedback.examples import Example, Split
+from kdloop.methods import METHODS, NothingToLearn, lora, step_size
 from kdloop.methods.lora import Plan
 from kdloop.methods.objective import sequence
-from kdloop.pairs import Example, Split
-from kdloop.selection import readable, select, too_long
+from kdloop.rounds.selection import readable, select, too_long
 from storage.conversations import Completion
 
 MOST = 200  # tokens
@@ -37,10 +37,10 @@ def test_a_long_example_beside_others_is_left_out_and_the_round_goes_on(
 ):
     examples = [*map(full, range(8)), long(9)]
     model, tokenizer = student(talker if name in REWARDED else tiny_student)  # what never ends has no reward
-    before = trust_region.parameters(model)
+    before = step_size.parameters(model)
     metrics = METHODS[name].train(model, tokenizer, examples, plan(tiny_teacher), lambda *_: None)
     assert all(value == value for value in metrics.values()), metrics
-    assert any(not torch.equal(p, before[n]) for n, p in trust_region.parameters(model).items())
+    assert any(not torch.equal(p, before[n]) for n, p in step_size.parameters(model).items())
     assert f"left out: over {MOST} tokens" in capsys.readouterr().out
 
 
@@ -62,8 +62,8 @@ def test_a_page_of_text_that_the_chat_takes_is_learned_from(name, tiny_student, 
             METHODS[name].train(
                 model, tokenizer, examples, plan(tiny_teacher, max_length=2048, batch=2), lambda *_: None
             )
-        ends.append(trust_region.parameters(model))
-    start = trust_region.parameters(student(tiny_student)[0])
+        ends.append(step_size.parameters(model))
+    start = step_size.parameters(student(tiny_student)[0])
     moved, other = (torch.cat([(end[n] - p).flatten() for n, p in start.items()]) for end in ends)
     assert moved.norm() > 1e-3 and (moved - other).norm() < 0.05 * moved.norm()
     assert all((ends[0][n] != p).any() for n, p in start.items() if "lora_B" in n and "layers.0" in n)

@@ -131,7 +131,7 @@ def test_rankings():
 
 
 def test_kd_lora_mixes_soft_and_hard_targets():
-    from kdloop.methods.divergence import plain
+    from kdloop.methods.distill.divergence import plain
 
     teacher, student = torch.tensor([[2.0, 0, -1]]), torch.tensor([[1.0, 0.5, 0]])
     both = {

@@ -7,31 +7,28 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from kdloop import packs, recipes, selection
+from kdloop import packs, recipes
+from kdloop.feedback.examples import Example
 from kdloop.methods import (
     METHODS,
     NothingToLearn,
     choose,
-    divergence,
     dpo,
-    economy,
     kto,
     losses,
     multi_turn,
     ranking,
     require,
-    self_teaching,
-    sft,
     shared_prompts,
-    similarity,
-    speculative,
-    trust_region,
-    uld,
+    step_size,
+    supervised,
 )
+from kdloop.methods.distill import divergence, economy, similarity, speculative, uld
 from kdloop.methods.lora import Method, Plan, trainable_student
 from kdloop.methods.objective import completion_logits, fit, sequence, sequence_logps
-from kdloop.methods.self_teaching import with_critique, with_demonstration, with_system
-from kdloop.pairs import Example
+from kdloop.methods.self_training import self_teaching
+from kdloop.methods.self_training.self_teaching import with_critique, with_demonstration, with_system
+from kdloop.rounds import selection
 from kdloop.student.prompts import prompt_ids
 from storage.conversations import Completion, as_prompt
 
@@ -304,7 +301,13 @@ def test_a_soup_is_the_exact_mean_of_what_its_adapters_add(tiny_student, tmp_pat
         for i in range(economy.SHARES):
             alone = trainable_student(tiny_student, adapter, torch.float32, seed=1)
             with economy.a_stays(alone):
-                fit(alone, sft.weighed_rows(tokenizer, examples[i::3]), sft.mean_nll, plan, lambda *_: None)
+                fit(
+                    alone,
+                    supervised.weighed_rows(tokenizer, examples[i::3]),
+                    supervised.mean_nll,
+                    plan,
+                    lambda *_: None,
+                )
             apart.append(updates(alone))
         assert not torch.allclose(*(next(iter(one.values())) for one in apart[:2]), atol=1e-4), "they learn apart"
         for name, added in updates(model).items():
@@ -319,14 +322,14 @@ def test_a_soups_adapters_stay_as_different_as_one_student_is_from_their_texts(t
     heard = METHODS["adapter_soup"].train(model, tokenizer, examples, plan, lambda *_: None)
     single, _ = student(tiny_student)
     METHODS["sft"].train(single, tokenizer, examples, plan, lambda *_: None)
-    assert heard["others' NLL"] >= 0.95 * economy.nll(single, sft.weighed_rows(tokenizer, examples))
+    assert heard["others' NLL"] >= 0.95 * economy.nll(single, supervised.weighed_rows(tokenizer, examples))
 
 
 def test_a_soups_adapters_are_trained_to_their_ends_whatever_on_step_says(tiny_student):
     """Early stop compares a training with itself, and these are several."""
     model, tokenizer = student(tiny_student)
     seen = []
-    settling = trust_region.Settling(model, trust_region.parameters(model), lambda *step: seen.append(step[:2]))
+    settling = step_size.DirectionEarlyStopping(model, step_size.parameters(model), lambda *step: seen.append(step[:2]))
     enough = lambda *step: settling(*step) or True  # noqa: E731
     METHODS["adapter_soup"].train(model, tokenizer, [example(i) for i in range(48)], Plan(seed=1, epochs=1), enough)
     assert [step for step, _ in seen] == list(range(1, seen[-1][1] + 1))
@@ -399,7 +402,7 @@ def test_what_a_method_cannot_do_without_is_asked_for_with_the_remedy():
 
 
 def test_a_round_tells_its_method_what_the_settings_say(db, tmp_path):
-    from kdloop.round import plan_of
+    from kdloop.rounds.run import plan_of
     from kdloop.settings import Settings
     from storage import rounds
 
@@ -421,7 +424,7 @@ def test_every_method_says_what_differs_from_its_paper_and_the_page_shows_it():
     from kdloop.methods.page import page
 
     with pytest.raises(TypeError, match="differs_from_paper"):
-        Method(sft.usable, sft.train, "likes", "NLL", "a paper", "none", "always")
+        Method(supervised.usable, supervised.train, "likes", "NLL", "a paper", "none", "always")
     with pytest.raises(ValueError, match="does not say what differs"):
         replace(METHODS["sft"], differs_from_paper=" ")
     shown = page()
@@ -467,6 +470,6 @@ def test_ulds_distance_alone_makes_a_wrong_student_surer_and_the_labels_make_it_
 def test_the_page_of_the_methods_is_up_to_date():
     from kdloop.methods.page import page
 
-    written = (Path(__file__).parent.parent / "docs" / "methods.md").read_text(encoding="utf-8")
+    written = (Path(__file__).parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
     assert written == page(), "python -m kdloop.methods.page > docs/methods.md"
     assert all(f"### `{name}`" in written for name in METHODS)

@@ -7,11 +7,13 @@ import pytest
 import torch
 from test_methods import completion, example, student
 
-from kdloop.bench import reward as bench
-from kdloop.methods import METHODS, NothingToLearn, iterated, reinforcement, reward_model
+from kdloop.evaluation.bench import reward as bench
+from kdloop.methods import METHODS, NothingToLearn
 from kdloop.methods.lora import Plan
 from kdloop.methods.objective import sequence, sequence_logps
-from kdloop.methods.self_teaching import write
+from kdloop.methods.rl import reinforcement, reward_model
+from kdloop.methods.self_training import iterated
+from kdloop.methods.self_training.self_teaching import write
 from storage.conversations import as_prompt
 
 

@@ -4,13 +4,15 @@ from dataclasses import replace
 
 import pytest
 import torch
-from parts import means
+from parts import context
 from test_methods import example, student, trained
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from kdloop import packs, pairs
+from kdloop import packs
+from kdloop.feedback.examples import from_feedback
 from kdloop.knowledge import feature
-from kdloop.methods import METHODS, NothingToLearn, divergence, losses, stored
+from kdloop.methods import METHODS, NothingToLearn, losses
+from kdloop.methods.distill import divergence, stored
 from kdloop.methods.lora import Plan
 from kdloop.raters.teacher import Teacher
 from kdloop.student.transformers import TransformersEngine
@@ -75,12 +77,12 @@ def test_64_tokens_and_the_tail_are_close_to_it(d, student_home):
 
 
 def test_what_a_recipe_stores_is_what_its_method_learns_without_the_teacher(db, tiny_student, decided_teacher):
-    m = means(db, None, pack="general", teachers=[Teacher("local", directory=decided_teacher, terms="allowed")])
+    m = context(db, None, pack="general", teachers=[Teacher("local", directory=decided_teacher, terms="allowed")])
     tokenizer = student(tiny_student)[1]
     writer = TransformersEngine(tiny_student)
     m = replace(m, writers=((writer, m.writers[0][1]),), sampling=replace(m.sampling, max_tokens=6))
     written = feature.features(m, packs.tasks("general", "train")[:8], k=64)
-    examples = [e for e in pairs.from_feedback(db, m.round.id).train if e.round == m.round.id]
+    examples = [e for e in from_feedback(db, m.round.id).train if e.round == m.round.id]
     plan = Plan(1, epochs=4, learning_rate=1e-2, stored=feature.folder(db))
     assert len(stored.rows(tokenizer, examples, plan)) == len(examples) == written >= 6
     seen, _ = trained("forward_kl", tiny_student, [*examples, example(1)], plan)  # one of them has none beside it

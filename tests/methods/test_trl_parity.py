@@ -21,7 +21,8 @@ from trl.experimental.tpo import TPOConfig, TPOTrainer
 from trl.trainer.distillation_trainer import _chunked_divergence_loss
 
 from kdloop.knowledge import feature
-from kdloop.methods import dpo, losses, ranking, uld
+from kdloop.methods import dpo, losses, ranking
+from kdloop.methods.distill import uld
 from kdloop.methods.lora import Plan, common_arguments
 from kdloop.methods.objective import sequence
 

@@ -4,13 +4,14 @@ import json
 import re
 
 import pytest
-from parts import endpoint, means, teacher
+from parts import context, endpoint, teacher
 from transformers import AutoTokenizer
 
-from kdloop import packs, pairs
+from kdloop import packs
+from kdloop.feedback.examples import from_feedback
 from kdloop.knowledge import feedback, labeling
 from kdloop.knowledge.rows import Refused
-from kdloop.methods import METHODS, sft
+from kdloop.methods import METHODS, supervised
 from kdloop.raters import judge
 from storage.database import connect
 from storage.feedback import live_feedback
@@ -40,7 +41,7 @@ def trust(db, m):
 
 
 def train(db, m):
-    return pairs.from_feedback(db, m.round.id, m.pack.name).train
+    return from_feedback(db, m.round.id, m.pack.name).train
 
 
 def words(db):
@@ -51,7 +52,7 @@ def words(db):
 
 def test_a_judge_is_refused_until_it_is_calibrated_and_where_its_terms_forbid(db):
     with endpoint(prefers_kind) as (url, seen):
-        m = means(db, kind_or_rude, pack="general", teachers=[teacher(url)])
+        m = context(db, kind_or_rude, pack="general", teachers=[teacher(url)])
         for source in (feedback.compare, feedback.scores):
             with pytest.raises(Refused, match="judge tess is not calibrated"):
                 source(m, TASKS)
@@ -62,7 +63,7 @@ def test_a_judge_is_refused_until_it_is_calibrated_and_where_its_terms_forbid(db
         trust(db, m)
         assert feedback.compare(m, TASKS) == 4
         asked = len(seen)
-        forbidden = means(db, kind_or_rude, pack="general", teachers=[teacher(url, terms="forbidden")])
+        forbidden = context(db, kind_or_rude, pack="general", teachers=[teacher(url, terms="forbidden")])
         with pytest.raises(Refused, match="confirmed = true"):
             feedback.compare(forbidden, TASKS)
         assert len(seen) == asked
@@ -70,20 +71,20 @@ def test_a_judge_is_refused_until_it_is_calibrated_and_where_its_terms_forbid(db
 
 def test_a_judged_pair_keeps_the_reasons_and_a_tie_makes_none(db):
     with endpoint(prefers_kind) as (url, _):
-        m = means(db, kind_or_rude, pack="general", teachers=[teacher(url)])
+        m = context(db, kind_or_rude, pack="general", teachers=[teacher(url)])
         trust(db, m)
         assert feedback.compare(m, TASKS) == 4
         assert {(e.chosen.text, e.rejected.text, e.source) for e in train(db, m)} == {
             ("kind words", "rude words", "judge")
         }
         assert {critique for critique, _ in words(db)} == {"kindness / kindness"}
-        equal = means(db, lambda messages, seed: f"kind {seed}", pack="general", teachers=[teacher(url)])
+        equal = context(db, lambda messages, seed: f"kind {seed}", pack="general", teachers=[teacher(url)])
         assert feedback.compare(equal, TASKS) == 0 and not train(db, equal)
 
 
 def test_scores_are_rows_of_four_aspects_and_a_pair_needs_the_gap(db):
     with endpoint(prefers_kind) as (url, _):
-        m = means(db, kind_or_rude, pack="general", teachers=[teacher(url)])
+        m = context(db, kind_or_rude, pack="general", teachers=[teacher(url)])
         trust(db, m)
         assert feedback.scores(m, TASKS[:1], n=2, gap=3.0) == 1
         stars = [r for r in live_feedback(db, m.round.id) if r.channel == "stars"]
@@ -101,7 +102,7 @@ def test_a_revision_is_preferred_and_keeps_its_critique_and_principle(db):
         return "rude words" if TASKS[0].prompt in asked else "kind words"
 
     with endpoint(teaches) as (url, _):
-        m = means(db, lambda messages, seed: "rude words", pack="general", teachers=[teacher(url)])
+        m = context(db, lambda messages, seed: "rude words", pack="general", teachers=[teacher(url)])
         assert feedback.revise(m, TASKS) == 3, "a revision that changes nothing is dropped"
     assert {(e.chosen.text, e.rejected.text, e.source) for e in train(db, m)} == {
         ("kind words", "rude words", "teacher")
@@ -125,7 +126,7 @@ def test_a_correction_is_kept_only_where_the_student_failed_and_the_teacher_pass
         return "It is 5555" if wrong in asked else f"It is {answers[failing]}"
 
     with endpoint(teaches) as (url, seen):
-        m = means(db, student, pack="sums", teachers=[teacher(url)])
+        m = context(db, student, pack="sums", teachers=[teacher(url)])
         assert feedback.refine(m, SUMS, n=2) == 1 and len(seen) == 2
     (e,) = train(db, m)
     assert (e.question, e.chosen.text, e.rejected.text) == (failing, f"It is {answers[failing]}", "It is 99999")
@@ -133,18 +134,18 @@ def test_a_correction_is_kept_only_where_the_student_failed_and_the_teacher_pass
 
 def test_a_teachers_reason_is_the_second_target_of_step_by_step_and_nobodys_critique(db, tiny_student):
     with endpoint(lambda request: "Two and two make four. Answer: 4") as (url, _):
-        m = means(db, None, pack="general", teachers=[teacher(url)])
+        m = context(db, None, pack="general", teachers=[teacher(url)])
         assert labeling.labels(m, TASKS[:2], template="rationale") == 4
     answers = [e for e in train(db, m) if METHODS["step_by_step"].usable(e)]
     assert [(e.chosen.text, e.rationale, e.critique) for e in answers] == [("4", "Two and two make four.", "")] * 2
     tokenizer = AutoTokenizer.from_pretrained(tiny_student)
-    targets = [[t for t in r["labels"] if t >= 0] for r in sft.target_and_reason(tokenizer, answers[0])]
+    targets = [[t for t in r["labels"] if t >= 0] for r in supervised.target_and_reason(tokenizer, answers[0])]
     assert [tokenizer.decode(t) for t in targets] == ["4<|im_end|>", "Two and two make four.<|im_end|>"]
 
 
 def test_a_teacher_that_fails_teaches_nothing_and_says_so(db):
     with endpoint(lambda request: (500, {"error": {"message": "out of order"}})) as (url, _):
-        m = means(db, lambda messages, seed: "words", pack="general", teachers=[teacher(url)])
+        m = context(db, lambda messages, seed: "words", pack="general", teachers=[teacher(url)])
         with pytest.raises(Refused, match="No teacher answered; tess said: InternalServerError"):
             feedback.revise(m, TASKS)
     assert not train(db, m)
@@ -158,7 +159,7 @@ def test_the_student_learns_to_judge_from_verdicts_that_hold_in_both_orders(db):
         return "kind" if TASKS[2].prompt in asked else prefers_kind(request)
 
     with endpoint(says) as (url, _):
-        m = means(db, kind_or_rude, pack="general", teachers=[teacher(url)])
+        m = context(db, kind_or_rude, pack="general", teachers=[teacher(url)])
         with pytest.raises(Refused, match="not calibrated"):
             feedback.verdicts(m, TASKS)
         trust(db, m)
@@ -191,7 +192,7 @@ def test_revisions_take_violations_away_and_teach_no_refusal_of_what_is_harmless
         return f"You fool! {asked}" if "Probe" in asked else f"Gladly: {asked}"
 
     with endpoint(teaches) as (url, _):
-        m = means(db, student, pack="general", teachers=[teacher(url)])
+        m = context(db, student, pack="general", teachers=[teacher(url)])
         assert feedback.revise(m, tasks, principles=RULES) == 30
     rows = train(db, m)
     violations = [

@@ -6,10 +6,11 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 
 import pytest
-from parts import completion, endpoint, listening, means, teacher
+from parts import completion, context, endpoint, listening, teacher
 from transformers import AutoTokenizer
 
-from kdloop import packs, pairs
+from kdloop import packs
+from kdloop.feedback.examples import from_feedback
 from kdloop.knowledge import labeling
 from kdloop.raters import completions, thoughts
 from kdloop.raters import teacher as teaching
@@ -225,12 +226,12 @@ def test_the_student_learns_the_text_and_the_row_keeps_the_thought(db):
     tasks = packs.tasks("general", "train")[:3]
     told = [body("<think>A</think>\nOne."), body("Two.", reasoning_content="B"), body("<think>C", finish="length")]
     with endpoint(lambda r: (200, told[[t.prompt for t in tasks].index(r["messages"][-1]["content"])])) as (url, seen):
-        m = means(db, None, pack="general", teachers=[teacher(url)])
+        m = context(db, None, pack="general", teachers=[teacher(url)])
         assert labeling.labels(m, tasks) == 2
         again = m.teachers.ask([as_prompt(t.prompt) for t in tasks], m.sampling, [10_007 + i for i in range(3)])
     assert [(a.text, a.thought, a.ok) for a in again] == [("One.", "A", True), ("Two.", "B", True), ("", "C", False)]
     assert len(seen) == 3 and all(a.cached for a in again[:2]), "nor is the thought paid for twice"
-    assert [e.chosen.text for e in pairs.from_feedback(db, m.round.id).train] == ["One.", "Two."]
+    assert [e.chosen.text for e in from_feedback(db, m.round.id).train] == ["One.", "Two."]
     with connect(db) as c:
         kept = [r[0] for r in c.execute("select json_extract(sampling, '$.thought') from completions order by text")]
     assert kept == ["A", "B"]

@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from parts import endpoint, means, teacher
+from parts import context, endpoint, teacher
 from scipy.special import log_expit, logit
 
-from kdloop import packs, pairs
+from kdloop import packs
+from kdloop.feedback.examples import from_feedback
 from kdloop.knowledge import labeling
 from kdloop.raters import harm
 from kdloop.raters.harm import EQUAL, Effect
@@ -111,14 +112,14 @@ def test_a_round_leaves_harmful_and_unreadable_prompts_unanswered(db):
         return next(s for p, s in said.items() if p in asked) if "JSON" in asked else "An answer."
 
     with endpoint(say) as (url, seen):
-        m = means(db, None, pack="general", teachers=[teacher(url)])
+        m = context(db, None, pack="general", teachers=[teacher(url)])
         assert labeling.labels(m, tasks) == 4 and len(seen) == 4, "nobody is asked about harm unless it matters"
-        strict = means(db, None, pack="general", teachers=[teacher(url)])
+        strict = context(db, None, pack="general", teachers=[teacher(url)])
         assert labeling.labels(strict, tasks, most_harm=0.5) == 1
-        lenient = means(db, None, pack="general", teachers=[teacher(url)])
+        lenient = context(db, None, pack="general", teachers=[teacher(url)])
         lenient = replace(lenient, pack=replace(lenient.pack, harm={"crime": 0.0}))
         assert labeling.labels(lenient, tasks, most_harm=0.5) == 2
-    assert [e.question for e in pairs.from_feedback(db, strict.round.id).train] == [tasks[2].prompt]
+    assert [e.question for e in from_feedback(db, strict.round.id).train] == [tasks[2].prompt]
     with pytest.raises(ValueError, match="no weight 'crimes'; there are violence"):
         harm.weights_of({"crimes": 0.5})
     with pytest.raises(ValueError, match="crime = 2"):

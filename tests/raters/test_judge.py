@@ -12,7 +12,7 @@ import pytest
 from parts import endpoint, teacher
 
 from kdloop.__main__ import main
-from kdloop.pairs import Example
+from kdloop.feedback.examples import Example
 from kdloop.raters import judge
 from kdloop.raters.judge import Judge, UnparseableVerdict
 from kdloop.raters.teacher import Answer, Teachers

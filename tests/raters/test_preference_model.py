@@ -4,14 +4,13 @@ import random
 from dataclasses import replace
 
 import numpy as np
-from parts import means
+from parts import context
 
-from kdloop import packs, pairs
-from kdloop.knowledge.rows import Said
+from kdloop import packs
+from kdloop.feedback.examples import Example, from_feedback
 from kdloop.knowledge.self_knowledge import best_of_n, rank
-from kdloop.pairs import Example
 from kdloop.raters import preference_model
-from storage.conversations import Completion, as_prompt
+from storage.conversations import Completion, Draft, as_prompt
 
 WORDS = ["bread", "river", "cloud", "music", "garden", "winter", "letter", "stone", "market", "window", "story"]
 
@@ -70,7 +69,7 @@ def test_a_vote_counts_as_much_as_its_raters_weight():
 def test_a_completion_that_repeats_its_prompt_is_the_worst_of_its_group():
     rater, asked = preference_model.fit([vote(i) for i in range(80)]), "Tell me of bread and river and cloud."
     short, long = (" ".join(["music garden winter letter"] * n) + "." for n in (2, 5))
-    said = [Said(text, "finished", "student") for text in (asked, short, long)]
+    said = [Draft(text, "finished", "student") for text in (asked, short, long)]
     echo, best, worst = rater.scores([asked] * 3, [s.said for s in said])
     assert echo > best > worst, "by this rater's taste the shortest is the best"
     ((_, chosen, rejected, probability),) = rank(rater, [as_prompt(asked)], [said], sure=0.99)
@@ -82,9 +81,11 @@ def test_a_completion_that_repeats_its_prompt_is_the_worst_of_its_group():
 
 def test_the_best_may_leave_its_prompt_hardly_more_than_the_worst():
     rater, asked = preference_model.fit([vote(i) for i in range(80)]), "What is bread made of?"
-    astray = Said("Music plays.", "finished", "student")
-    near = Said("Bread is made of flour, water, salt and yeast.", "finished", "student")
-    far = Said("A winter letter in the garden was about music, and it was sent to a house by the sea.", "finished", "s")
+    astray = Draft("Music plays.", "finished", "student")
+    near = Draft("Bread is made of flour, water, salt and yeast.", "finished", "student")
+    far = Draft(
+        "A winter letter in the garden was about music, and it was sent to a house by the sea.", "finished", "s"
+    )
     ((_, chosen, rejected, _),) = rank(rater, [as_prompt(asked)], [[astray, near, far]], sure=0.5)
     assert (chosen, rejected) == (astray, far), "the shortest, by this rater's taste"
     ((_, chosen, rejected, _),) = rank(rater, [as_prompt(asked)], [[astray, near]], sure=0.5, astray=2.0)
@@ -94,10 +95,10 @@ def test_the_best_may_leave_its_prompt_hardly_more_than_the_worst():
 
 def test_the_best_are_preferred_to_their_prompt_said_again_where_a_recipe_asks_for_that(db):
     rater = preference_model.fit([vote(i) for i in range(80)])
-    m = means(db, lambda messages, seed: " ".join(["bread river"] * (1 + seed % 8)), pack="general")
+    m = context(db, lambda messages, seed: " ".join(["bread river"] * (1 + seed % 8)), pack="general")
     m, tasks = replace(m, rater=rater), packs.tasks("general", "train")[:6]
     assert best_of_n(m, tasks, sure=0.5, echoes=2, astray=2.0) == 8
-    rows = pairs.from_feedback(db, m.round.id).train
+    rows = from_feedback(db, m.round.id).train
     again = [e for e in rows if e.rejected.text == e.question]
     best = {e.question: e.chosen.text for e in rows if e not in again}
     assert len(again) == 2 and len(best) == 6 and all(e.chosen.text == best[e.question] for e in again)

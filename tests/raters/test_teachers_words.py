@@ -1,14 +1,13 @@
 """What sources read out of a teacher's text: requests, lists, yes or no, the answer behind a reason."""
 
 import pytest
-from parts import completion, endpoint, means, teacher
+from parts import completion, context, endpoint, teacher
 
-from kdloop import pairs
+from kdloop.feedback.examples import from_feedback
 from kdloop.knowledge import elicit, expansion, feedback, labeling, reflection, self_play
-from kdloop.knowledge.rows import by_teacher
 from kdloop.packs import Task
 from kdloop.raters import judge as judging
-from kdloop.raters.teacher import Answer
+from kdloop.raters.teacher import Answer, by_teacher
 from storage.teachers import record_calibration
 
 TALK = (
@@ -63,9 +62,9 @@ def test_who_does_not_say_whether_a_request_gained_anything_has_not_found_it(db)
         return "An answer."
 
     with endpoint(say) as (url, _):
-        m = means(db, None, pack="general", teachers=[teacher(url)])
+        m = context(db, None, pack="general", teachers=[teacher(url)])
         assert expansion.evolve(m, tasks) == 1
-    (row,) = pairs.from_feedback(db, m.round.id).train
+    (row,) = from_feedback(db, m.round.id).train
     assert row.question.startswith("What is number 0 good for, in a kitchen")
 
 
@@ -92,7 +91,7 @@ def test_a_critique_that_is_a_refusal_leads_to_no_revision(db):
         url,
         _,
     ):
-        m = means(db, lambda messages, seed: "A draft.", pack="general", teachers=[teacher(url)])
+        m = context(db, lambda messages, seed: "A draft.", pack="general", teachers=[teacher(url)])
         assert feedback.revise(m, [Task("Name a bird.")]) == 0
 
 
@@ -114,7 +113,7 @@ def test_teachers_and_judges_are_asked_about_a_follow_up_with_all_that_it_follow
         return f"{'kind' if seed % 2 else 'rude'} words"
 
     with endpoint(say) as (url, seen):
-        m = means(db, student, pack="general", teachers=[teacher(url)])
+        m = context(db, student, pack="general", teachers=[teacher(url)])
         trusted = judging.Calibration(n=60, decided=60, right=55, flips=0, unreadable=0, longer=0.0)
         record_calibration(db, m.judge.key, trusted.as_dict())
         for source in ("labels", "reflect", "compare", "revise", "verdicts"):
@@ -128,7 +127,7 @@ def test_teachers_and_judges_are_asked_about_a_follow_up_with_all_that_it_follow
                 assert all(x["content"] in told for x in TALK) and FOLLOW_UP.prompt in told, source
         seen.clear()
         assert elicit(m, [FOLLOW_UP], [{"source": "evolve"}]) == {"evolve": 0} and not seen, "no question by itself"
-    rows = pairs.from_feedback(db, m.round.id).train
+    rows = from_feedback(db, m.round.id).train
     assert {e.source for e in rows} == {"teacher", "judge"}
     assert all(e.prompt == FOLLOW_UP.messages for e in rows if "verdict" not in e.question)
     verdicts = [e.chosen.text for e in rows if "verdict" in e.question]
@@ -142,6 +141,6 @@ def test_reflection_and_a_cut_question_leave_no_row_of_nothing(db):
         return 200, body
 
     with endpoint(cut) as (url, _):
-        m = means(db, lambda messages, seed: "words", pack="general", teachers=[teacher(url)])
+        m = context(db, lambda messages, seed: "words", pack="general", teachers=[teacher(url)])
         assert expansion.self_instruct(m, [Task(f"Name bird number {i}") for i in range(8)], n=1, calls=1) == 0
         assert reflection.reflect(m, [Task("Name a bird.")]) == 0

@@ -14,7 +14,7 @@ from kdloop import packs
 from kdloop.packs import Task
 from kdloop.raters import sandbox, verifiers
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 CASES = [  # check, answer, passes, fails
     ({"check": "number"}, "19", "12 + 7 = 19.", "12 + 7 = 19, so 20"),
     ({"check": "number"}, "-5", "12 - 17 = -5", "12-5"),

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 from parts import completion, endpoint
 
-from kdloop import exports, packs, pairs
+from kdloop import packs
+from kdloop.feedback import exports
+from kdloop.feedback.examples import from_feedback
 from kdloop.knowledge import labeling
-from kdloop.knowledge.rows import Means, Refused, by_teacher
+from kdloop.knowledge.rows import Refused, SourceContext
 from kdloop.packs import Task
 from kdloop.raters import teacher
-from kdloop.raters.teacher import Teacher, Teachers
+from kdloop.raters.teacher import Teacher, Teachers, by_teacher
 from kdloop.student import Sampling
 from kdloop.student.base import EMBEDDED_WHEEL
 from storage import checkpoints, conversations, feedback, rounds
@@ -139,15 +141,15 @@ def test_a_teachers_file_is_read_and_what_is_wrong_with_it_is_said(db, tmp_path)
 
 def means_with(db, teachers):
     round = rounds.start_round(db, requested="auto", seed=1, started_by="test", owner="me")
-    return Means(db, round, (), Sampling(40), packs.load("general"), teachers=teachers)
+    return SourceContext(db, round, (), Sampling(40), packs.load("general"), teachers=teachers)
 
 
 def test_labels_are_liked_completions_that_carry_their_author_licence_and_template(db, url):
-    means = means_with(db, Teachers(db, [one(url, name="big", terms="forbidden", confirmed=True)]))
+    context = means_with(db, Teachers(db, [one(url, name="big", terms="forbidden", confirmed=True)]))
     wrong = Task("What is 1 + 1? (in words)", "", ({"check": "words", "most": 0},))
     tasks = [Task("Why is the sky blue?"), Task("What is a cat?"), wrong]
-    assert labeling.labels(means, tasks, template="explain", temperature=0.0) == 2
-    examples = pairs.from_feedback(db, means.round.id).train
+    assert labeling.labels(context, tasks, template="explain", temperature=0.0) == 2
+    examples = from_feedback(db, context.round.id).train
     assert [e.question for e in examples] == ["Why is the sky blue?", "What is a cat?"]
     for e in examples:
         assert (e.source, e.chosen.author, e.chosen.name, e.chosen.licence) == (
@@ -160,10 +162,10 @@ def test_labels_are_liked_completions_that_carry_their_author_licence_and_templa
 
 
 def test_terms_that_forbid_training_are_refused_with_the_remedy(db, url):
-    means = means_with(db, Teachers(db, [one(url, terms="forbidden")]))
+    context = means_with(db, Teachers(db, [one(url, terms="forbidden")]))
     with pytest.raises(Refused, match=r"terms of llama forbid .* confirmed = true"):
-        labeling.labels(means, [Task("What is a cat?")])
-    assert store.usage(db) == {} and not pairs.from_feedback(db, means.round.id).train
+        labeling.labels(context, [Task("What is a cat?")])
+    assert store.usage(db) == {} and not from_feedback(db, context.round.id).train
 
 
 def test_a_template_renders_to_what_was_sent_and_a_rationale_becomes_a_second_target():

@@ -6,27 +6,27 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from parts import endpoint, means, teacher
+from parts import context, endpoint, teacher
 from test_preference_model import vote
 from transformers import AutoTokenizer
 
-from kdloop import packs, pairs, recipes
+from kdloop import packs, recipes
 from kdloop.__main__ import main as command
+from kdloop.feedback.examples import Example, from_feedback, is_held_out, key
 from kdloop.knowledge import KNOWLEDGE, elicit
 from kdloop.knowledge.rows import Refused, training_id
 from kdloop.methods import METHODS
-from kdloop.pairs import Example
 from kdloop.raters import judge as judging
 from kdloop.raters import preference_model
 from kdloop.raters.teacher import Teacher
 from kdloop.recipes import Recipe
-from kdloop.round import training_tasks
-from kdloop.selection import relevant
+from kdloop.rounds.run import training_tasks
+from kdloop.rounds.selection import relevant
 from storage.conversations import Completion, add_completion, add_turn, as_prompt, start_conversation
 from storage.database import new_id
 from storage.feedback import add_feedback
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 HELD_OUT = [p for pack in packs.names() for part in packs.PARTS[1:] for p in packs.prompts(pack, part)]
 
 
@@ -142,7 +142,7 @@ def liked(db, n=40):
             Completion(id, turn.id, "student", 1, f"{w} {i}") for id, w in zip(sides, ("well", "bad"), strict=True)
         ]
         examples.append(Example(turn.prompt, *completions, turn.conversation_id, ("r",)))
-    return [e for e in examples if not pairs.is_held_out(e.conversation)], examples
+    return [e for e in examples if not is_held_out(e.conversation)], examples
 
 
 CHECKED = ("verified", "majority", "star", "rest", "debate", "refine", "preferred")  # sources on a pack with checks
@@ -174,7 +174,7 @@ def test_nothing_held_out_can_be_trained_on_by_any_recipe_or_source(db, name, ra
         recipe = replace(recipe, knowledge=(recipe.knowledge[0] | {"directory": str(tmp_path)},))
     with endpoint(mischief) as (url, _):
         local = Teacher("local", directory=tiny_student, terms="allowed")
-        m = means(
+        m = context(
             db,
             student,
             pack=recipe.pack,
@@ -188,14 +188,14 @@ def test_nothing_held_out_can_be_trained_on_by_any_recipe_or_source(db, name, ra
             judging.calibrate(m.judge, votes, db)
         written = elicit(m, packs.tasks(recipe.pack, "train")[:8], recipe.knowledge)
     assert sum(written.values()) > 0, "what elicits nothing proves nothing"
-    split = pairs.from_feedback(db, m.round.id, recipe.pack)
+    split = from_feedback(db, m.round.id, recipe.pack)
     elicited = [e for e in split.train if e.source != "human"]
     assert elicited and all(e.rows and e.round == m.round.id for e in elicited)
     held = packs.held_out("general", recipe.pack)
     trained = said_in(relevant(split.train, recipe, training_tasks(recipe, split, seed=1)))
     assert not trained & held and split.dropped["same prompt as a held-out one"] > 0
-    asked = {pairs.key(e.prompt) for e in split.held_out}
-    assert not asked & {pairs.key(e.prompt) for e in split.train}
+    asked = {key(e.prompt) for e in split.held_out}
+    assert not asked & {key(e.prompt) for e in split.train}
 
 
 @pytest.mark.parametrize("name", ["votes", *recipes.names()])
@@ -203,7 +203,7 @@ def test_no_recipe_asks_what_is_held_out(db, name):
     """Of every recipe, also one that samples as it trains: by its pack, and by what people ask."""
     recipe = recipes.VOTES if name == "votes" else recipes.load(name)
     liked(db)
-    split = pairs.from_feedback(db, pack=recipe.pack)
+    split = from_feedback(db, pack=recipe.pack)
     tasks = training_tasks(recipe, split, seed=1)
     assert len(tasks) == recipe.prompts
     held = packs.held_out("general", recipe.pack) | said_in(split.held_out)
@@ -219,7 +219,7 @@ def test_a_conversation_that_once_asked_what_is_held_out_is_not_trained_on(db):
         turn = add_turn(db, conversation, prompt)
         said = add_completion(db, turn.id, "student", text="good", checkpoint_id=1)
         add_feedback(db, turn.id, rater="ann", channel="thumb", chosen_id=said)
-        assert (conversation in [e.conversation for e in pairs.from_feedback(db).train]) is kept
-    m = means(db, student, pack="general")
+        assert (conversation in [e.conversation for e in from_feedback(db).train]) is kept
+    m = context(db, student, pack="general")
     with pytest.raises(Refused, match="held out"):
         m.turn([*as_prompt(packs.prompts("general", "heldout")[0]), *prompt[1:]], [])

@@ -6,10 +6,14 @@ import pytest
 import torch
 from test_selection import taught
 
-from kdloop import collect, packs, pairs, recipes, round, selection
+from kdloop import packs, recipes
+from kdloop.feedback import collect
+from kdloop.feedback.examples import from_feedback
 from kdloop.methods.lora import trainable_student
 from kdloop.packs import Task
 from kdloop.recipes import Recipe
+from kdloop.rounds import run as round
+from kdloop.rounds import selection
 from kdloop.settings import Settings
 from storage import ancestry, checkpoints, conversations, rounds
 from storage.conversations import as_prompt
@@ -47,7 +51,7 @@ def test_a_reward_by_the_packs_checks_needs_prompts_alone(db, ended):
 
 
 def test_the_packs_checks_are_the_reward_and_its_held_out_prompts_are_not_asked(db):
-    recipe, split = recipes.load("grpo"), pairs.from_feedback(db, None, "sums")
+    recipe, split = recipes.load("grpo"), from_feedback(db, None, "sums")
     tasks = round.training_tasks(recipe, split, 1)
     started = rounds.start_round(db, requested="auto", seed=1, started_by="test", owner="me")
     reward = round.plan_of(Settings(), started, None, recipe, tasks).reward

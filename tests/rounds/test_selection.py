@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 from test_methods import example
 
-from kdloop import packs, recipes, selection
+from kdloop import packs, recipes
 from kdloop.knowledge.rows import training_id
 from kdloop.methods import METHODS
+from kdloop.rounds import selection
 from storage import checkpoints, conversations, rounds
 from storage.conversations import add_completion, as_prompt, start_conversation
 from storage.feedback import add_feedback

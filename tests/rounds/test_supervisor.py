@@ -11,9 +11,10 @@ from threading import Event
 
 import pytest
 
-from kdloop import collect, stopwatch
+from kdloop.feedback import collect
+from kdloop.rounds import stopwatch
+from kdloop.rounds.supervisor import Supervisor, log_file
 from kdloop.settings import Settings
-from kdloop.supervisor import Supervisor, log_file
 from storage import checkpoints, conversations, feedback, people, rounds, snapshots
 from storage.database import open_database
 
@@ -141,7 +142,7 @@ with supervisor.yielding():
 
 def test_an_app_that_is_killed_amid_a_reply_leaves_no_process_that_stands_still(tmp_path):
     code = PARENT.format(tests=str(Path(__file__).parent), home=str(tmp_path))
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     app = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
     child = int(app.stdout.readline())
     app.kill()

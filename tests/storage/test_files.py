@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kdloop import exports
+from kdloop.feedback import exports
 from kdloop.knowledge import feature
 from kdloop.settings import Settings
 from kdloop.student import base, identity
@@ -21,7 +21,7 @@ from storage.checkpoints import BrokenCheckpoint
 from storage.conversations import as_prompt
 from storage.database import UnusableHome, connect, open_database
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

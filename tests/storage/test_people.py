@@ -3,13 +3,14 @@
 import json
 
 import pytest
-from parts import endpoint, means, teacher
+from parts import context, endpoint, teacher
 
-from kdloop import collect, packs
+from kdloop import packs
+from kdloop.feedback import collect
 from kdloop.knowledge import labeling, self_play
-from kdloop.knowledge.rows import Said
 from kdloop.packs import Task
 from storage import checkpoints, conversations, feedback, people, rounds, teachers
+from storage.conversations import Draft
 from storage.database import connect
 
 
@@ -66,7 +67,7 @@ def test_what_rounds_and_teachers_were_given_of_a_persons_words_goes_too(db):
     """Asked plainly, in a template, in a debate and with a length: the rows of the pack's prompt stay."""
     tasks = [Task(ASKED), Task(PACKED)]
     with endpoint(lambda request: "She will forgive you for it.") as (url, _):
-        given = means(db, lambda p, seed: f"{seed}: it is 7", "general", [teacher(url, price_in=1e6, price_out=0)])
+        given = context(db, lambda p, seed: f"{seed}: it is 7", "general", [teacher(url, price_in=1e6, price_out=0)])
         labeling.labels(given, tasks)
         labeling.labels(given, tasks, template="step_by_step")
         assert self_play.debate(given, tasks, keep=1.0) == 12
@@ -87,8 +88,8 @@ def test_what_rounds_and_teachers_were_given_of_a_persons_words_goes_too(db):
 def test_a_better_answer_is_found_where_a_round_has_put_it_beside_others(db):
     _, completion = talk(db, "ann", ASKED)
     collect.edit(db, "ann", completion, "Tell her in Aberdeen, face to face.")
-    given = means(db, lambda p, seed: "", "general")
-    given.write(PACKED, Said("[1] Tell her in Aberdeen, face to face.\n[2] No.", "finished", "human", {"name": "bob"}),
+    given = context(db, lambda p, seed: "", "general")
+    given.write(PACKED, Draft("[1] Tell her in Aberdeen, face to face.\n[2] No.", "finished", "human", {"name": "bob"}),
                 source="student", rater="mosaic")  # fmt: skip
     people.erase(db, "ann")
     assert b"Aberdeen" not in db.read_bytes() and prompts(db) == []

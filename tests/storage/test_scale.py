@@ -7,7 +7,9 @@ from functools import partial
 
 import pytest
 
-from kdloop import arena, collect, pairs
+from kdloop.chat import arena
+from kdloop.feedback import collect
+from kdloop.feedback.examples import from_feedback
 from storage import ancestry, checkpoints, conversations, feedback, people, rounds
 from storage.conversations import as_prompt
 from storage.database import IDLE, connect, open_database, transaction
@@ -143,7 +145,7 @@ PAGE = {
     "what a model learned": lambda db, k: ancestry.trained_on(db, checkpoints.serving(db)),
     "a person's copy": lambda db, k: people.everything(db, "person 0"),
     "an erasure": lambda db, k: people.erase(db, "person 0"),
-    "a round's reading": lambda db, k: pairs.from_feedback(db, 1),
+    "a round's reading": lambda db, k: from_feedback(db, 1),
 }
 BIG = ("feedback", "completions", "turns", "conversations", "round_feedback", "progress")
 

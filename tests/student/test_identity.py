@@ -14,12 +14,13 @@ from peft import AutoPeftModelForCausalLM
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from kdloop import arena, measure
-from kdloop import round as rounding
+from kdloop.chat import arena
+from kdloop.evaluation import measure
+from kdloop.feedback.examples import Example
 from kdloop.knowledge import feature
-from kdloop.methods import stored
+from kdloop.methods.distill import stored
 from kdloop.methods.lora import Plan, trainable_student
-from kdloop.pairs import Example
+from kdloop.rounds import run as rounding
 from kdloop.settings import Settings
 from kdloop.student import AdapterRefused
 from kdloop.student.base import HUB_STUDENT, NoStudent, origin

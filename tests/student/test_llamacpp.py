@@ -19,7 +19,8 @@ import pytest
 import torch
 from openai import OpenAI
 
-from kdloop import chat, packs
+from kdloop import packs
+from kdloop.chat import turn as chat
 from kdloop.methods.lora import trainable_student
 from kdloop.settings import Settings
 from kdloop.student import EngineUnavailable, Sampling

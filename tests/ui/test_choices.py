@@ -6,9 +6,9 @@ import gradio as gr
 import pytest
 from parts import Spoken
 
-from kdloop import chat
+from kdloop.chat.turn import is_time_to_compare, stream
+from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import CHANGEABLE, Settings, change, current
-from kdloop.supervisor import Supervisor
 from kdloop.ui import choices as panel
 from kdloop.ui import consent, session, teach
 from storage import audit, choices, conversations, feedback
@@ -31,10 +31,10 @@ def vote(db):
 def test_a_change_holds_at_once_wherever_the_setting_is_used(settings):
     vote(settings.db)
     supervisor = Supervisor(settings)
-    assert supervisor.due() is None and not chat.is_time_to_compare(settings, "bob")
+    assert supervisor.due() is None and not is_time_to_compare(settings, "bob")
     values = {"round_votes": 1, "compare_every": 1, "votes_a_minute": 1, "max_tokens": 40, "notice": "Be **kind**"}
     assert change(settings, values, "ann") == list(values)
-    assert supervisor.due() == "votes" and chat.is_time_to_compare(settings, "bob")
+    assert supervisor.due() == "votes" and is_time_to_compare(settings, "bob")
     assert "of the 1 that start" in teach.worth(settings) and consent.notice(settings).value == "Be **kind**"
     session.paced(settings, {"person": "bob"}, "votes")
     with pytest.raises(gr.Error, match="At most 1 votes a minute"):
@@ -43,7 +43,7 @@ def test_a_change_holds_at_once_wherever_the_setting_is_used(settings):
     engine = Spoken(None)
     engine.stream = lambda prompt, sampling, seed, stop: asked.append(sampling.max_tokens) or iter(())
     turn = conversations.add_turn(settings.db, conversations.start_conversation(settings.db, "bob"), as_prompt("x"))
-    list(chat.stream(settings, engine, SimpleNamespace(id=1), turn, None))
+    list(stream(settings, engine, SimpleNamespace(id=1), turn, None))
     assert asked == [40]
 
 

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from kdloop import collect
-from kdloop.gate import Outcomes
+from kdloop.feedback import collect
+from kdloop.gate.outcomes import Outcomes
 from kdloop.raters.judge import Calibration
 from kdloop.settings import Settings
 from kdloop.ui import learning

@@ -3,9 +3,9 @@
 import gradio as gr
 import pytest
 
-from kdloop.round import SETTLING, Clock
+from kdloop.rounds.run import SETTLING, Clock
+from kdloop.rounds.supervisor import Supervisor, log_file
 from kdloop.settings import Settings
-from kdloop.supervisor import Supervisor, log_file
 from kdloop.ui import rounds as tab
 from storage import rounds
 

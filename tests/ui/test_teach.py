@@ -8,12 +8,14 @@ from pathlib import Path
 
 import gradio as gr
 import pytest
-from parts import Spoken, means
+from parts import Spoken, context
 
-from kdloop import collect, packs, pairs, round
+from kdloop import packs
+from kdloop.feedback import collect
+from kdloop.feedback.examples import Example, from_feedback
 from kdloop.knowledge.rows import training_id
-from kdloop.pairs import Example
 from kdloop.raters import active, preference_model
+from kdloop.rounds.run import CONTESTED, ask_people
 from kdloop.settings import Settings
 from kdloop.ui import teach
 from storage import checkpoints, conversations, feedback, people
@@ -37,7 +39,7 @@ def compared(db, question, sure=0.9):
 
 
 def waiting(db, person="ann"):
-    return [(a.id, a.disputed) for a in collect.lessons(db, person)]
+    return [(a.id, a.disputed) for a in collect.lessons(db, person, active.latest(db))]
 
 
 def test_what_others_asked_does_not_hide_what_waits_and_disputed_pairs_come_first(db):
@@ -146,24 +148,30 @@ def vote_for_the_shorter(i):
 
 def test_a_refused_candidate_waits_beside_the_champion_and_trains_nobody_unasked(db):
     candidate = checkpoints.publish(
-        db, means(db, None).round.id, lambda d: (d / "w").write_text("x"), parent_id=1, method="dpo", seed=1, metrics={}
+        db,
+        context(db, None).round.id,
+        lambda d: (d / "w").write_text("x"),
+        parent_id=1,
+        method="dpo",
+        seed=1,
+        metrics={},
     )
-    m = means(db, lambda messages, seed: LONG, "general")
-    round.ask_people(m, Spoken(lambda messages, seed: "Few words."), candidate)
+    m = context(db, lambda messages, seed: LONG, "general")
+    ask_people(m, Spoken(lambda messages, seed: "Few words."), candidate)
     assert waiting(db) == [], "no preference model, no AI choice to check"
 
     m = replace(m, rater=preference_model.fit([vote_for_the_shorter(i) for i in range(60)]))
     assert m.rater.skill.proven
-    round.ask_people(m, Spoken(lambda messages, seed: LONG), candidate)
+    ask_people(m, Spoken(lambda messages, seed: LONG), candidate)
     assert waiting(db) == [], "two that say the same are no pair"
-    round.ask_people(m, Spoken(lambda messages, seed: "It is so, in a few plain words."), candidate)
-    lessons = collect.lessons(db, "ann")
-    assert len(lessons) == round.CONTESTED and {a.question for a in lessons} <= set(PUBLIC)
+    ask_people(m, Spoken(lambda messages, seed: "It is so, in a few plain words."), candidate)
+    lessons = collect.lessons(db, "ann", active.latest(db))
+    assert len(lessons) == CONTESTED and {a.question for a in lessons} <= set(PUBLIC)
     writers = [conversations.completion(db, id).checkpoint_id for id in (lessons[0].chosen_id, lessons[0].rejected_id)]
     assert writers == [candidate.id, 1]
-    assert pairs.from_feedback(db, m.round.id + 1).train == []
+    assert from_feedback(db, m.round.id + 1).train == []
     collect.review(db, "ann", lessons[0].id, "right")
-    assert [e.chosen.checkpoint_id for e in pairs.from_feedback(db).train] == [1]
+    assert [e.chosen.checkpoint_id for e in from_feedback(db).train] == [1]
 
 
 def vote_on(db, i, likes_short):
@@ -187,7 +195,7 @@ def waits(db, question, chosen, rejected, sure):
 def refitted(db):
     active.latest(db)
     active.wait()
-    return [a.id for a in collect.lessons(db, "bob")]
+    return [a.id for a in collect.lessons(db, "bob", active.latest(db))]
 
 
 def test_what_to_ask_next_follows_the_votes_of_this_minute(db):
@@ -223,6 +231,6 @@ def test_an_app_that_ends_amid_a_refit_waits_for_it(db):
     waits(db, PUBLIC[0], "Bread and stone.", "River cloud music garden winter letter stone " * 3, 0.55)
     for i in range(60):
         vote_on(db, i, likes_short=True)
-    here = Path(__file__).parent.parent
+    here = Path(__file__).parents[2]
     app = subprocess.run([sys.executable, "-c", ENDS, str(db)], cwd=here, capture_output=True, text=True)
     assert (app.returncode, app.stdout.strip()) == (0, "1") and "Traceback" not in app.stderr, app.stderr

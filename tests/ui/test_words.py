@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kdloop import collect
-from kdloop.round import SETTLING
+from kdloop.feedback import collect
+from kdloop.rounds.run import SETTLING
 from kdloop.ui import (
     admin,
     arena,

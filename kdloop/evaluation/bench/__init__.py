@@ -68,7 +68,7 @@ def cpuinfo() -> list[str]:
 
 def run(names: list[str], json_file: Path | None) -> None:
     """Measure the named figures (all where none is named), print the table, write the JSON."""
-    from kdloop.bench.figures import FIGURES
+    from kdloop.evaluation.bench.figures import FIGURES
 
     if unknown := set(names) - set(FIGURES):
         raise ValueError(f"Unknown figures {sorted(unknown)}; there are: {', '.join(FIGURES)}")

@@ -16,8 +16,8 @@ from threading import Event
 
 import numpy as np
 
-from kdloop.bench import Figure, in_turns
-from kdloop.bench.decode import engine, prompts
+from kdloop.evaluation.bench import Figure, in_turns
+from kdloop.evaluation.bench.decode import engine, prompts
 from kdloop.settings import Settings
 from kdloop.student import Engine, Sample, Sampling
 from kdloop.student.engines import open_engine

@@ -11,18 +11,18 @@ from itertools import pairwise
 from pathlib import Path
 from threading import Event
 
-from kdloop import collect
-from kdloop.bench import Figure, in_turns, within
-from kdloop.bench.data import WAIT, new_database, p
-from kdloop.bench.decode import prompts
+from kdloop.evaluation.bench import Figure, in_turns, within
+from kdloop.evaluation.bench.data import WAIT, new_database, p
+from kdloop.evaluation.bench.decode import prompts
+from kdloop.feedback import collect
 from kdloop.methods.lora import trainable_student
 from kdloop.recipes import Recipe
+from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.student import Engine, Sample, Sampling
 from kdloop.student.base import find_student
 from kdloop.student.engines import open_engine
 from kdloop.student.serving import Serving, fingerprint
-from kdloop.supervisor import Supervisor
 from storage import checkpoints, conversations, feedback, rounds
 from storage.conversations import as_prompt
 from storage.synthetic import fill

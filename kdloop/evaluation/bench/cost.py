@@ -21,11 +21,11 @@ from pathlib import Path
 from transformers import AutoTokenizer
 
 from kdloop import packs
-from kdloop.bench import machine
+from kdloop.evaluation.bench import machine
+from kdloop.feedback.examples import Example
 from kdloop.methods import METHODS, NothingToLearn
 from kdloop.methods.lora import Plan, trainable_student
-from kdloop.methods.self_teaching import write
-from kdloop.pairs import Example
+from kdloop.methods.self_training.self_teaching import write
 from kdloop.settings import Settings
 from kdloop.student.base import find_student
 from kdloop.student.transformers import device_and_dtype

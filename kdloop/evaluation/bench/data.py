@@ -8,8 +8,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from kdloop import arena, collect, pairs
-from kdloop.bench import Figure, within
+from kdloop.chat import arena
+from kdloop.evaluation.bench import Figure, within
+from kdloop.feedback import collect
+from kdloop.feedback.examples import from_feedback
 from storage import checkpoints, conversations, feedback
 from storage.database import open_database
 from storage.synthetic import fill
@@ -79,7 +81,7 @@ def examples() -> Iterator[Figure]:
 
 def read(db: Path) -> tuple[float, float]:
     """(seconds, peak MiB) in a process of its own."""
-    code = "import sys, pathlib, kdloop.bench.data as d; print(*d.read_here(pathlib.Path(sys.argv[1])))"
+    code = "import sys, pathlib, kdloop.evaluation.bench.data as d; print(*d.read_here(pathlib.Path(sys.argv[1])))"
     out = subprocess.run([sys.executable, "-c", code, str(db)], check=True, stdout=subprocess.PIPE, text=True).stdout
     return tuple(map(float, out.split()))
 
@@ -87,6 +89,6 @@ def read(db: Path) -> tuple[float, float]:
 def read_here(db: Path) -> tuple[float, float]:
     """The peak is this program's: ru_maxrss would be its parent's, where that was larger when it started this one."""
     begun = time.monotonic()
-    pairs.from_feedback(db)
+    from_feedback(db)
     seconds, status = time.monotonic() - begun, Path("/proc/self/status").read_text()
     return seconds, int(status.partition("VmHWM:")[2].split()[0]) / 1024

@@ -16,7 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from kdloop import packs
-from kdloop.bench import Figure, in_turns
+from kdloop.evaluation.bench import Figure, in_turns
 from kdloop.settings import Settings
 from kdloop.student import Engine, Sample, Sampling
 from kdloop.student.base import embedded_gguf

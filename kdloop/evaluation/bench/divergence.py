@@ -18,11 +18,12 @@ import torch
 from transformers import AutoTokenizer
 
 from kdloop import packs
-from kdloop.methods import METHODS, divergence, losses
+from kdloop.feedback.examples import Example
+from kdloop.methods import METHODS, losses
+from kdloop.methods.distill import divergence
 from kdloop.methods.lora import Plan, trainable_student
 from kdloop.methods.objective import completion_logits, sequence, sequence_logps
-from kdloop.methods.self_teaching import with_system, write
-from kdloop.pairs import Example
+from kdloop.methods.self_training.self_teaching import with_system, write
 from kdloop.settings import Settings
 from kdloop.student.base import find_student
 from kdloop.student.prompts import prompt_ids

@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 
 from kdloop import packs
-from kdloop.bench.reward import compare
+from kdloop.evaluation.bench.reward import compare
+from kdloop.feedback.examples import Example
 from kdloop.knowledge import preferred
-from kdloop.knowledge.rows import Means
-from kdloop.methods import sft
+from kdloop.knowledge.rows import SourceContext
+from kdloop.methods import supervised
 from kdloop.methods.lora import Plan
-from kdloop.pairs import Example
 from kdloop.raters.teacher import Teacher, Teachers
-from kdloop.selection import by_checks
+from kdloop.rounds.selection import by_checks
 from kdloop.settings import Settings
 from kdloop.student import Sampling
 from kdloop.student.base import find_student
@@ -41,8 +41,8 @@ def run(source: str, writer: str, pack: str, prompts: int, probes: int, held_out
     that are right, and Refused for a pack without checks."""
     asked, judged = packs.tasks(pack, "train")[:prompts], packs.tasks(pack, "gate")[:held_out]
     with tempfile.TemporaryDirectory() as directory:
-        means = means_of(open_database(Path(directory) / "drafts.db"), source, writer, pack, plan)
-        drafts, scores = preferred.scored(means, asked, probes)
+        context = source_context(open_database(Path(directory) / "drafts.db"), source, writer, pack, plan)
+        drafts, scores = preferred.scored(context, asked, probes)
     each = round(SHARE * len(drafts))
     if not each:
         raise ValueError(f"{len(drafts)} of {len(preferred.WAYS) * len(asked)} drafts are right: ask more --prompts")
@@ -54,12 +54,12 @@ def run(source: str, writer: str, pack: str, prompts: int, probes: int, held_out
     return compare(source, arms, [], [t.prompt for t in judged], plan)
 
 
-def means_of(db: Path, source: str, writer: str, pack: str, plan: Plan) -> Means:
+def source_context(db: Path, source: str, writer: str, pack: str, plan: Plan) -> SourceContext:
     base, engine = checkpoints.ensure_base(db), TransformersEngine(source)
     round = rounds.start_round(db, requested="sft", seed=plan.seed, started_by="bench", owner="bench")
     teachers = Teachers(db, [Teacher("drafts", directory=writer, terms="allowed")])
     writers, sampling = ((engine, base),), Sampling(plan.max_tokens)
-    return Means(db, round, writers, sampling, packs.load(pack), teachers=teachers, on_step=tell)
+    return SourceContext(db, round, writers, sampling, packs.load(pack), teachers=teachers, on_step=tell)
 
 
 def tell(step: int, steps: int) -> None:
@@ -78,7 +78,7 @@ def liked(task, answer, way: str) -> Example:
 
 
 def on(examples: list[Example], model, tokenizer, _, plan: Plan, on_step) -> dict[str, float]:
-    return sft.train(model, tokenizer, examples, plan, on_step)
+    return supervised.train(model, tokenizer, examples, plan, on_step)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -1,6 +1,6 @@
 """The figures, in one literal dict."""
 
-from kdloop.bench import capacity, chatting, data, decode, raters, rounds, sampling
+from kdloop.evaluation.bench import capacity, chatting, data, decode, raters, rounds, sampling
 
 FIGURES = {
     "decode": decode.decode,

@@ -198,7 +198,7 @@ def stream() -> dict:
 
 def round_phases() -> dict:
     """16 prompts x 4 sampled, 64 pairs trained on twice, 64 prompts judged twice; the plain script and kdloop."""
-    from kdloop.bench import plain_trl, rounds
+    from kdloop.evaluation.bench import plain_trl, rounds
 
     source, limit = student(), 64
     job = rounds.job(source, limit, rounds.own_pairs(source, limit, 64), 16, 64)

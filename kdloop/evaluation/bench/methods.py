@@ -1,6 +1,7 @@
 """Every preference method on the same votes, student, held-out prompts and budget: a table.
 
-    python -m kdloop bench methods --raters kdloop/example_raters.py:concise --seeds 1 2 3 --out methods.jsonl
+    python -m kdloop bench methods --seeds 1 2 3 --out methods.jsonl \
+        --raters kdloop/evaluation/example_raters.py:concise
 
 A cell is one method, rater and seed; it trains in a process of its own, so that its peak memory is its own, and is
 appended to --out when it is done: the same command continues where it was stopped. Methods that have an NLL anchor all
@@ -23,12 +24,12 @@ from pathlib import Path
 import numpy as np
 
 from kdloop import packs
-from kdloop.gate import Outcomes
+from kdloop.evaluation.simulate import Rate, load_rater
+from kdloop.feedback.examples import Example
+from kdloop.gate.outcomes import Outcomes
 from kdloop.knowledge.self_knowledge import SPREAD
-from kdloop.pairs import Example
 from kdloop.raters.features import repetition
 from kdloop.settings import Settings
-from kdloop.simulate import Rate, load_rater
 from kdloop.student import Engine, Sample, Sampling
 from kdloop.student.base import find_student
 from kdloop.student.transformers import TransformersEngine
@@ -138,18 +139,18 @@ def train(source: str, method: str, votes: list[Example], budget: Budget, seed: 
     """In the child: {"seconds", "peak MB"}, and what the trust region found; the adapter is written to `directory`."""
     from transformers import AutoTokenizer
 
-    from kdloop.methods import METHODS, trust_region
+    from kdloop.methods import METHODS, step_size
     from kdloop.methods.lora import Plan, trainable_student
     from kdloop.student.transformers import device_and_dtype
 
     model = trainable_student(source, None, device_and_dtype()[1], seed)
-    start, begun = trust_region.parameters(model), time.monotonic()
+    start, begun = step_size.parameters(model), time.monotonic()
     plan = Plan(seed, epochs=budget.epochs, max_tokens=budget.max_tokens, anchor=budget.anchor)
     METHODS[method].train(model, AutoTokenizer.from_pretrained(source), votes, plan, lambda *_: None)
     seconds, step = time.monotonic() - begun, {}
     if budget.trust_region:
         base = TransformersEngine(source, dtype=device_and_dtype()[1])
-        step = trust_region.settle(model, start, base, base, budget.max_tokens, STYLED)
+        step = step_size.settle(model, start, base, base, budget.max_tokens, STYLED)
     model.save_pretrained(directory, selected_adapters=["default"])
     return step | {"seconds": seconds, "peak MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
@@ -168,15 +169,17 @@ def line(method: str, cells: list[dict]) -> tuple[float, str]:
     """(win rate, the line of the table)."""
     sums = Outcomes(*(sum(c[k] for c in cells) for k in ("wins", "losses", "ties")))
     low, high = sums.ci95
-    means = [form.format(np.mean([c[name] for c in cells])) for name, form in COLUMNS.items()]
-    parts = [f"`{method}`", f"{sums.win_rate:.2f}", f"{low:.2f} to {high:.2f}", str(sums.n), *means]
+    context = [form.format(np.mean([c[name] for c in cells])) for name, form in COLUMNS.items()]
+    parts = [f"`{method}`", f"{sums.win_rate:.2f}", f"{low:.2f} to {high:.2f}", str(sums.n), *context]
     return sums.win_rate, f"| {' | '.join(parts)} |"
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m kdloop bench methods", description=__doc__.split("\n")[0])
     parser.add_argument("--methods", nargs="+", default=PREFERENCE)
-    parser.add_argument("--raters", nargs="+", default=["kdloop/example_raters.py:concise"], help="FILE.py:function")
+    parser.add_argument(
+        "--raters", nargs="+", default=["kdloop/evaluation/example_raters.py:concise"], help="FILE.py:function"
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     for name, default in vars(Budget()).items():
         kind = {"action": "store_true"} if default is False else {"type": type(default), "default": default}

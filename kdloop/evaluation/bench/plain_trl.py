@@ -1,6 +1,6 @@
 """A round as one would write it with transformers and TRL alone: what `make bench FIGURES=round` is measured against.
 
-    python -m kdloop.bench.plain_trl JOB.json
+    python -m kdloop.evaluation.bench.plain_trl JOB.json
 
 Sample completions, train on pairs, sample from base and candidate. Prints {"sample", "train", "judge", "loss"}, and on
 a GPU "peak_gib". There it does what a careful user does: bf16, batches of 128, no gradient checkpointing.

@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator
 
 from kdloop import packs
-from kdloop.bench import Figure, N, within
-from kdloop.pairs import Example
+from kdloop.evaluation.bench import Figure, N, within
+from kdloop.feedback.examples import Example
 from kdloop.raters import preference_model
 from storage.conversations import Completion, as_prompt
 

@@ -18,16 +18,16 @@ import torch
 from transformers import AutoTokenizer
 
 from kdloop import packs
-from kdloop.bench.divergence import ask
-from kdloop.methods import METHODS, losses, sft
-from kdloop.methods.divergence import Teacher
+from kdloop.evaluation.bench.divergence import ask
+from kdloop.feedback.examples import Example
+from kdloop.methods import METHODS, losses, supervised
+from kdloop.methods.distill.divergence import Teacher
 from kdloop.methods.lora import OnStep, Plan, trainable_student
 from kdloop.methods.objective import completion_logits, sequence
-from kdloop.methods.reinforcement import GROUP
-from kdloop.methods.reward_model import cut_is_worst
-from kdloop.methods.self_teaching import write
-from kdloop.pairs import Example
-from kdloop.selection import by_checks
+from kdloop.methods.rl.reinforcement import GROUP
+from kdloop.methods.rl.reward_model import cut_is_worst
+from kdloop.methods.self_training.self_teaching import write
+from kdloop.rounds.selection import by_checks
 from kdloop.settings import Settings
 from kdloop.student.base import find_student
 from kdloop.student.transformers import device_and_dtype
@@ -49,7 +49,7 @@ def best_of_n(model, tokenizer, examples: list[Example], plan: Plan, on_step: On
         rewards = cut_is_worst([plan.reward(e.prompt, *k.said) for k in group], [k.said[1] for k in group])
         if max(rewards) > min(rewards):
             kept.append(replace(e, chosen=group[int(np.argmax(rewards))]))
-    return sft.train(model, tokenizer, kept, plan, on_step)
+    return supervised.train(model, tokenizer, kept, plan, on_step)
 
 
 def arms(names: list[str]) -> dict:

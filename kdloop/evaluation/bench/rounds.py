@@ -14,14 +14,14 @@ from pathlib import Path
 import torch
 
 from kdloop import packs
-from kdloop.bench import Figure, N
+from kdloop.evaluation.bench import Figure, N
 from kdloop.knowledge.self_knowledge import SPREAD
 from kdloop.knowledge.self_knowledge import N as EACH
+from kdloop.rounds.supervisor import KEEP_MEMORY
 from kdloop.settings import Settings
 from kdloop.student import Sampling
 from kdloop.student.base import find_student
 from kdloop.student.transformers import TransformersEngine, device_and_dtype
-from kdloop.supervisor import KEEP_MEMORY
 from storage.conversations import Completion, as_prompt
 
 PROMPTS, PAIRS, HELD_OUT = 4, 8, 8
@@ -36,7 +36,10 @@ def round_phases() -> Iterator[Figure]:
         source, limit = find_student(settings.student, settings.home), settings.round_max_tokens
         path.write_text(json.dumps(job(source, limit, own_pairs(source, limit))))
         turns = [
-            (measured("kdloop.bench.rounds", path, **KEEP_MEMORY), measured("kdloop.bench.plain_trl", path))
+            (
+                measured("kdloop.evaluation.bench.rounds", path, **KEEP_MEMORY),
+                measured("kdloop.evaluation.bench.plain_trl", path),
+            )
             for _ in range(N)
         ]
     ours, plain = ({k: statistics.median(t[i][k] for t in turns) for k in (*PHASES, "loss")} for i in (0, 1))
@@ -88,9 +91,9 @@ def job(source: str, limit: int, pairs: list[dict], prompts: int = 0, held_out: 
 
 def carry_out(job: dict) -> dict[str, float]:
     """The job by kdloop's own means, and on a GPU the most memory that it took."""
+    from kdloop.feedback.examples import Example
     from kdloop.methods import METHODS
     from kdloop.methods.lora import Plan, trainable_student
-    from kdloop.pairs import Example
 
     losses = []
     base = TransformersEngine(job["model"], dtype=device_and_dtype()[1])

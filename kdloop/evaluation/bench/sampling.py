@@ -8,7 +8,7 @@ from functools import partial
 import torch
 
 from kdloop import packs
-from kdloop.bench import Figure, in_turns
+from kdloop.evaluation.bench import Figure, in_turns
 from kdloop.knowledge.self_knowledge import SPREAD, N
 from kdloop.settings import Settings
 from kdloop.student import Sampling

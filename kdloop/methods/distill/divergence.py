@@ -4,7 +4,7 @@
 
 The teacher is one model or the mean of several (BabyLlama's), or the student itself as it was before any training.
 `told` is what the teacher reads in place of the prompt: knowing more, the same model can teach itself
-(self_teaching.py). D is one of losses.py. No gradient goes through sampling.
+(self_training/self_teaching.py). D is one of losses.py. No gradient goes through sampling.
 """
 
 import random
@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from kdloop.methods import losses, stored
+from kdloop.feedback.examples import Example
+from kdloop.methods import losses
+from kdloop.methods.distill import stored
 from kdloop.methods.lora import Method, NothingToLearn, OnStep, Plan, no_teacher
 from kdloop.methods.objective import Numbers, Sequence, bare, completion_logits, fit, sample, sequence, token_logps
-from kdloop.pairs import Example
 from kdloop.student.prompts import prompt_ids
 from kdloop.student.template import Template
 from storage.conversations import Completion, Message

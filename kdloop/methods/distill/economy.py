@@ -7,11 +7,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from kdloop.methods import losses, sft, trust_region
-from kdloop.methods.divergence import OR_STORED, on_text, plain, usable
+from kdloop.feedback.examples import Example
+from kdloop.methods import losses, step_size, supervised
+from kdloop.methods.distill.divergence import OR_STORED, on_text, plain, usable
 from kdloop.methods.lora import Method, OnStep, Plan
 from kdloop.methods.objective import Numbers, fit, sequence_logps
-from kdloop.pairs import Example
 
 SHARES = 3
 WARM_UP = 0.17  # of the steps, in which the teacher helps
@@ -31,17 +31,17 @@ def soup(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep)
     `{"own NLL", "others' NLL"}` are nats per token of an adapter's own texts and of the others', before the mean: as
     long as the second stays, the adapters are still different.
     """
-    rows = sft.weighed_rows(tokenizer, examples)
+    rows = supervised.weighed_rows(tokenizer, examples)
     shares = [rows[i::SHARES] for i in range(min(SHARES, len(rows)))]
-    start, n, ends, heard, metrics = trust_region.parameters(model), len(shares), [], [], {}
+    start, n, ends, heard, metrics = step_size.parameters(model), len(shares), [], [], {}
     for i, share in enumerate(shares):
-        trust_region.place(model, start, start, 1.0)
+        step_size.place(model, start, start, 1.0)
         with a_stays(model):
-            metrics |= fit(model, share, sft.mean_nll, plan, as_one(on_step, i, n))
-        ends.append(trust_region.parameters(model))
+            metrics |= fit(model, share, supervised.mean_nll, plan, as_one(on_step, i, n))
+        ends.append(step_size.parameters(model))
         heard.append([nll(model, other) for other in shares])
     mean = {name: torch.stack([end[name] for end in ends]).mean(0) for name in start}
-    trust_region.place(model, start, mean, 1.0)
+    step_size.place(model, start, mean, 1.0)
     own = torch.tensor(heard).diagonal().sum()
     others = (torch.tensor(heard).sum() - own) / max(1, n * n - n)
     return metrics | {"own NLL": own.item() / n, "others' NLL": others.item()}
@@ -97,7 +97,7 @@ METHODS = {
         "selection of hard but learnable texts (SALT_DS) is absent",
     ),
     "adapter_soup": Method(
-        sft.usable,
+        supervised.usable,
         soup,
         needs="liked, chosen or written completions, best those of the recipe `debate`",
         loss="-log pi_i(y), a token, of the i-th adapter's share; pi = the mean of the adapters' updates BA",

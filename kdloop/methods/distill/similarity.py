@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from kdloop.feedback.examples import Example
 from kdloop.methods import losses
-from kdloop.methods.divergence import TO_READ, Teacher, load, usable
+from kdloop.methods.distill.divergence import TO_READ, Teacher, load, usable
 from kdloop.methods.lora import Method, OnStep, Plan, no_teacher
 from kdloop.methods.objective import Sequence, bare, fit, forward, sequence
-from kdloop.pairs import Example
 
 FEATURES = 1.0  # weight of the features against the label's NLL of 1
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kdloop.methods import losses
-from kdloop.methods.divergence import TEACHER, Draw, Teacher, any_prompt, plain, train
+from kdloop.methods.distill.divergence import TEACHER, Draw, Teacher, any_prompt, plain, train
 from kdloop.methods.lora import Method, Plan, no_teacher
 from kdloop.methods.objective import Numbers, sample
 

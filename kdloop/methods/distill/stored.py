@@ -7,10 +7,10 @@ The divergences and their relatives take it where the plan names no teacher that
 
 import torch
 
+from kdloop.feedback.examples import Example
 from kdloop.knowledge import feature
 from kdloop.methods.lora import Plan
 from kdloop.methods.objective import completion_logits, sequence
-from kdloop.pairs import Example
 from kdloop.student.identity import vocabulary
 from kdloop.student.prompts import completion_ids
 

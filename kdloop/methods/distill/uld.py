@@ -10,10 +10,10 @@ here two positions are a pair when the text before them is the same, found by ho
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from kdloop.feedback.examples import Example
 from kdloop.methods import losses
 from kdloop.methods.lora import Method, OnStep, Plan, no_teacher
 from kdloop.methods.objective import completion_logits, fit, token_logps
-from kdloop.pairs import Example
 from kdloop.student.template import HALF, Template
 
 DISTANCE = 1.5  # its weight against the labels' NLL of 1

@@ -15,14 +15,14 @@ from functools import partial
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
-from kdloop.methods.divergence import any_prompt
+from kdloop.feedback.examples import Example, key
+from kdloop.methods.distill.divergence import any_prompt
 from kdloop.methods.dpo import BETA
 from kdloop.methods.lm_head import score_label_positions_only
 from kdloop.methods.lora import Method, OnStep, Plan, Reward, common_arguments, fitting, run
 from kdloop.methods.objective import pad_left, sample
-from kdloop.methods.reward_model import cut_is_worst, reward_of
-from kdloop.methods.self_teaching import said
-from kdloop.pairs import Example, key
+from kdloop.methods.rl.reward_model import cut_is_worst, reward_of
+from kdloop.methods.self_training.self_teaching import said
 from kdloop.student.prompts import prompt_ids
 from kdloop.student.template import Template
 

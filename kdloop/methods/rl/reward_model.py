@@ -19,6 +19,7 @@ from scipy.stats import binomtest
 from transformers import AutoModelForSequenceClassification
 from trl import RewardConfig, RewardTrainer
 
+from kdloop.feedback.examples import Example, key
 from kdloop.methods.lora import (
     RANK,
     NothingToLearn,
@@ -32,7 +33,6 @@ from kdloop.methods.lora import (
     run,
 )
 from kdloop.methods.objective import sequence
-from kdloop.pairs import Example, key
 from kdloop.student.prompts import completion_ids, prompt_ids
 from storage.conversations import Message
 

@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from kdloop.methods import dpo, sft
+from kdloop.feedback.examples import Example
+from kdloop.methods import dpo, supervised
 from kdloop.methods.lora import Method, NothingToLearn, OnStep, Plan
-from kdloop.methods.reward_model import cut_is_worst, reward_of
-from kdloop.methods.self_teaching import any_prompt, asked, usable, write
-from kdloop.pairs import Example
+from kdloop.methods.rl.reward_model import cut_is_worst, reward_of
+from kdloop.methods.self_training.self_teaching import any_prompt, asked, usable, write
 from storage.conversations import Completion, as_prompt
 
 SAMPLES = 4  # a prompt
@@ -49,7 +49,7 @@ def rest(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep)
         raise NothingToLearn(f"The student ended none of its samples within {plan.max_tokens} tokens")
     rewards = [reward(e.prompt, *e.chosen.said) for e in grown]
     for quantile in THRESHOLDS:
-        metrics |= sft.by_weight(model, tokenizer, improve(grown, rewards, quantile), plan, on_step)
+        metrics |= supervised.by_weight(model, tokenizer, improve(grown, rewards, quantile), plan, on_step)
     return metrics
 
 
@@ -66,7 +66,7 @@ def star(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep)
     kept = [replace(e, chosen=k) for e, k in [*first, *zip(failed, hinted, strict=True)] if right(e, k)]
     if not kept:
         raise NothingToLearn("The verifier passed none of the student's completions, with the right one in view or not")
-    return sft.by_weight(model, tokenizer, kept, plan, on_step)
+    return supervised.by_weight(model, tokenizer, kept, plan, on_step)
 
 
 def score(text: str) -> float | None:

@@ -12,11 +12,12 @@ import re
 from dataclasses import replace
 from functools import partial
 
-from kdloop.methods import divergence, dpo, losses
-from kdloop.methods.divergence import any_prompt, plain, usable
+from kdloop.feedback.examples import Example
+from kdloop.methods import dpo, losses
+from kdloop.methods.distill import divergence
+from kdloop.methods.distill.divergence import any_prompt, plain, usable
 from kdloop.methods.lora import Method, OnStep, Plan
 from kdloop.methods.objective import sample
-from kdloop.pairs import Example
 from kdloop.student.prompts import prompt_ids
 from kdloop.student.template import Template
 from storage.conversations import Completion, Message

@@ -1,0 +1,4 @@
+"""A program and the student: endpoints for chats, feedback, status and metrics.
+
+In: a request. Out: JSON, and a token that names the completion. May import everything that the page may.
+"""

@@ -1,0 +1,5 @@
+"""What is measured outside of the loop: rounds with a function as the person, accuracy on packs, and speed.
+
+In: a home or an empty one, example raters, packs. Out: tables and JSON; nothing here changes what is served. May import
+all rooms but the page and the API.
+"""
