@@ -1,6 +1,6 @@
 """Knowledge elicitation: each source writes ordinary rows (turns, completions, feedback) with provenance.
 
-KNOWLEDGE is the survey's six kinds, by name: `source(means, tasks, **options) -> rows written`.
+KNOWLEDGE is the survey's six kinds, by name: `source(context, tasks, **options) -> rows written`.
 
 In: tasks and a SourceContext (who may write, who may judge). Out: rows in the database. May import raters, feedback,
 packs, student and storage; never methods.
