@@ -80,14 +80,16 @@ def test_a_training_settles_and_moves_along_its_line_where_the_student_lies(ther
     model = trainable_student(tiny_student, None, torch.float32, 0)
     start, ended = step_size.parameters(model), []
     settling = step_size.DirectionEarlyStopping(model, start, lambda *_: None)
-    for step in range(1, step_size.LEAST + 1):
+    for step in range(1, step_size.MIN_STEPS + 1):
         with torch.no_grad():
             [p.add_(0.002) for p in model.parameters() if p.requires_grad]
         ended.append(settling(step, 40, 1.0))
-    assert ended == [False] * (step_size.LEAST - 1) + [True]
+    assert ended == [False] * (step_size.MIN_STEPS - 1) + [True]
     found = step_size.settle(model, start, base, base, 4, 8)
     name, p = next((name, p) for name, p in model.named_parameters() if name in start)
-    assert (p - start[name]).tolist()[0][0] == pytest.approx(0.002 * step_size.LEAST * found["step scale"], rel=1e-3)
+    assert (p - start[name]).tolist()[0][0] == pytest.approx(
+        0.002 * step_size.MIN_STEPS * found["step scale"], rel=1e-3
+    )
 
 
 def test_several_teachers_and_stored_distributions_teach_where_the_student_lies(there, tiny_student, tiny_teacher):

@@ -23,7 +23,7 @@ def test_the_largest_scale_within_the_limit_is_found_in_few_tries(curvature):
     scale, found = step_size.line_search(rise, 0.0, 0.03)
     best = min((0.03 / curvature) ** (1 / 2.3), step_size.MAX_SCALE)
     assert found == rise(scale) and found <= 0.03 and scale > 0.8 * best
-    assert len(tried) <= step_size.TRIES + 1
+    assert len(tried) <= step_size.MAX_TRIES + 1
 
 
 def test_a_direction_that_helps_at_first_is_followed_until_it_hurts():
@@ -98,10 +98,10 @@ def test_a_rise_read_on_a_third_is_what_all_would_say_where_the_third_sees_anoth
         return Scored(lambda prompt: 60 + slopes[int(prompt[-1]["content"])] * scale + 0.4 * scale**2)
 
     base = engine(0)
-    rise = step_size.AnchorNLL(base, prompts, words, base)
+    anchors = step_size.AnchorNLL(base, prompts, words, base)
     for scale in (2.0, 3.0, 1.0, 4.0):
-        whole, off = rise.read(engine(scale))
-        assert rise(scale, engine(scale)) == pytest.approx(whole, abs=1e-9)
+        whole, off = anchors.read_all(engine(scale))
+        assert anchors.rise(scale, engine(scale)) == pytest.approx(whole, abs=1e-9)
         assert abs(off) > 0.002, "a third alone would be off"
 
 
