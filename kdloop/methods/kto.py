@@ -15,7 +15,7 @@ from trl import KTOConfig, KTOTrainer
 from kdloop.feedback.examples import Example
 from kdloop.methods.lm_head import score_label_positions_only
 from kdloop.methods.lora import UNRECOMPUTED, Method, OnStep, Plan, common_arguments, fitting, micro_batch, run
-from kdloop.student.prompts import completion_ids, prompt_ids
+from kdloop.student.template import Template
 
 BETA = 0.1
 MICRO_BATCH = 4
@@ -37,15 +37,16 @@ def rows(tokenizer, examples: list[Example], plan: Plan, size: int = MICRO_BATCH
 
     A last batch of one would pair a row with itself, so that its KL would equal its reward.
     """
-    rated = [(e.prompt, k, k is e.chosen) for e in examples for k in e.completions]
+    rated = [(e.prompt, c, c is e.chosen) for e in examples for c in e.completions]
     random.Random(plan.seed).shuffle(rated)
+    template = Template.of(tokenizer)
     out = [
         {
-            "prompt_ids": prompt_ids(tokenizer, prompt),
-            "completion_ids": completion_ids(tokenizer, *k.said),
+            "prompt_ids": template.prompt_ids(prompt),
+            "completion_ids": template.completion_ids(*completion.said),
             "label": liked,
         }
-        for prompt, k, liked in rated
+        for prompt, completion, liked in rated
     ]
     out = fitting(out, plan, lambda r: len(r["prompt_ids"]) + len(r["completion_ids"]))
     out += [dict(r) for r in out[: -len(out) % size]]

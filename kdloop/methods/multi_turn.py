@@ -11,7 +11,7 @@ from trl import SFTConfig, SFTTrainer
 from kdloop.feedback.examples import Example
 from kdloop.methods.lm_head import score_label_positions_only
 from kdloop.methods.lora import Method, OnStep, Plan, common_arguments, fitting, longest, micro_batch, run
-from kdloop.student.prompts import completion_ids, prompt_ids
+from kdloop.student.template import Template
 from storage.conversations import Message
 
 MICRO_BATCH = 2
@@ -40,7 +40,10 @@ def rows(tokenizer, messages: list[Message], most: int) -> list[dict[str, list[i
     for at, message in enumerate(messages):
         if message["role"] != "assistant" or not at:
             continue
-        head, said = prompt_ids(tokenizer, messages[:at]), completion_ids(tokenizer, message["content"], True)
+        head, said = (
+            Template.of(tokenizer).prompt_ids(messages[:at]),
+            Template.of(tokenizer).completion_ids(message["content"], True),
+        )
         before = made[-1] if made else {"input_ids": [], "labels": []}
         goes_on = head[: len(before["input_ids"])] == before["input_ids"] and len(head) + len(said) <= most
         known = before["labels"] if goes_on else []

@@ -16,7 +16,7 @@ from trl import SFTConfig
 
 from kdloop.methods.lora import OnStep, Plan, bucketed, common_arguments, fitting, micro_batch, run
 from kdloop.student import memory
-from kdloop.student.prompts import completion_ids, prompt_ids
+from kdloop.student.template import Template
 from kdloop.student.transformers import device_and_dtype, last
 from storage.conversations import Completion, Message
 
@@ -66,7 +66,8 @@ def tokens(row: dict) -> int:
 
 def sequence(tokenizer, prompt: list[Message], completion: Completion) -> Sequence:
     """Whole: what is too long is left out (lora.fitting), never cut."""
-    return prompt_ids(tokenizer, prompt), completion_ids(tokenizer, *completion.said)
+    template = Template.of(tokenizer)
+    return template.prompt_ids(prompt), template.completion_ids(*completion.said)
 
 
 def completion_logits(model, sequences: list[Sequence], **arguments) -> tuple[Tensor, Tensor]:

@@ -165,7 +165,7 @@ class AnchorNLL:
 
 
 def style(prompts: list[list[Message]], samples: list[Sample]) -> np.ndarray:
-    """(sameness, share of echoes, distance from the prompt), of which three of the gate's guards are (features.styles)."""
+    """(sameness, share of echoes, distance from the prompt), which three guards of the gate bound (features.styles)."""
     return styles(prompts, [s.text for s in samples])
 
 

@@ -14,7 +14,7 @@ from kdloop.feedback.examples import Example
 from kdloop.methods.lm_head import score_label_positions_only
 from kdloop.methods.lora import Method, OnStep, Plan, bucketed, common_arguments, fitting, longest, micro_batch, run
 from kdloop.methods.objective import fit, reference_logps, sequence, sequence_logps
-from kdloop.student.prompts import completion_ids, prompt_ids
+from kdloop.student.template import Template
 from storage.conversations import Message
 
 MICRO_BATCH = 4
@@ -32,8 +32,8 @@ def explained(example: Example) -> bool:
 
 
 def row(tokenizer, e: Example) -> dict[str, list[int]]:
-    prompt = prompt_ids(tokenizer, e.prompt)
-    completion = completion_ids(tokenizer, *e.chosen.said)
+    prompt = Template.of(tokenizer).prompt_ids(e.prompt)
+    completion = Template.of(tokenizer).completion_ids(*e.chosen.said)
     return {"input_ids": prompt + completion, "labels": [-100] * len(prompt) + completion}
 
 
@@ -44,7 +44,7 @@ def one_row(tokenizer, e: Example) -> list[dict[str, list[int]]]:
 def target_and_reason(tokenizer, e: Example) -> list[dict[str, list[int]]]:
     """Two rows of one example: the completion, and the reason for it, each asked for by its own prompt."""
     asked = [*e.prompt[:-1], {"role": "user", "content": WHY + e.prompt[-1]["content"]}]
-    prompt, reason = prompt_ids(tokenizer, asked), completion_ids(tokenizer, e.rationale, True)
+    prompt, reason = Template.of(tokenizer).prompt_ids(asked), Template.of(tokenizer).completion_ids(e.rationale, True)
     return [row(tokenizer, e), {"input_ids": prompt + reason, "labels": [-100] * len(prompt) + reason}]
 
 

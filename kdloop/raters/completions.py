@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from kdloop.raters import thoughts
 from kdloop.student import Sample
-from kdloop.student.prompts import prompt_ids
+from kdloop.student.template import Template
 from storage.conversations import Message
 
 # OpenAI's, and what others say instead
@@ -180,7 +180,7 @@ def logprobs(told: object) -> list | None:
 
 def local(sample: Sample, tokenizer, prompt: list[Message]) -> Completion:
     """A model's own completion, as of a body; where its template opens a thought, the completion begins within it."""
-    rendered = tokenizer.decode(prompt_ids(tokenizer, prompt)[-16:])
+    rendered = tokenizer.decode(Template.of(tokenizer).prompt_ids(prompt)[-16:])
     thought, said = thoughts.split(f"<think>{sample.text}" if thoughts.opened(rendered) else sample.text)
     said, status = whole(said, sample.status)
     return Completion(said, thought, status)

@@ -15,7 +15,7 @@ from kdloop.raters import verifiers
 from kdloop.raters.teacher import Teachers
 from kdloop.recipes import VOTES, Recipe
 from kdloop.student import Engine
-from kdloop.student.prompts import completion_ids, prompt_ids
+from kdloop.student.template import Template
 from storage import ancestry, checkpoints, rounds
 from storage.checkpoints import Checkpoint
 from storage.conversations import Message, as_prompt
@@ -44,8 +44,8 @@ def readable(split: Split, tokenizer, most: int) -> Split:
 
     def fits(e: Example) -> bool:
         said = [k.said for k in (*e.completions, *e.ranking)]
-        longest = max((len(completion_ids(tokenizer, *one)) for one in said), default=1)
-        return len(prompt_ids(tokenizer, e.prompt)) + longest <= most
+        longest = max((len(Template.of(tokenizer).completion_ids(*one)) for one in said), default=1)
+        return len(Template.of(tokenizer).prompt_ids(e.prompt)) + longest <= most
 
     kept = [[e for e in part if fits(e)] for part in (split.train, split.held_out)]
     left_out = len(split.train) + len(split.held_out) - sum(map(len, kept))

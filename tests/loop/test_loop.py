@@ -16,7 +16,6 @@ from kdloop.feedback import collect
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.student import Sampling
-from kdloop.student.prompts import prompt_ids
 from kdloop.student.serving import Serving, fingerprint
 from kdloop.student.template import Template
 from kdloop.student.transformers import TransformersEngine
@@ -61,7 +60,7 @@ def test_history_is_cut_at_message_borders(engine):
     talk.append({"role": "user", "content": "and now?"})
     cut = Template.of(engine.tokenizer).fit(talk, context_tokens=400, reserve=100)
     assert cut == talk[-len(cut) :] and cut[0]["role"] == "user"
-    assert len(prompt_ids(engine.tokenizer, cut)) <= 300
+    assert len(Template.of(engine.tokenizer).prompt_ids(cut)) <= 300
 
 
 def vote_thumbs(settings, engine, n):

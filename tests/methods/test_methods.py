@@ -29,7 +29,7 @@ from kdloop.methods.objective import completion_logits, fit, sequence, sequence_
 from kdloop.methods.self_training import self_teaching
 from kdloop.methods.self_training.self_teaching import with_critique, with_demonstration, with_system
 from kdloop.rounds import selection
-from kdloop.student.prompts import prompt_ids
+from kdloop.student.template import Template
 from storage.conversations import Completion, as_prompt
 
 
@@ -72,7 +72,7 @@ def nll(model, tokenizer, examples, **_):
 def gap(model, tokenizer, examples, teacher, divergence=losses.forward_kl, told=lambda e: e.prompt):
     "How far the student is from the teacher on the chosen completions"
     own = [sequence(tokenizer, e.prompt, e.chosen) for e in examples]
-    read = [(prompt_ids(tokenizer, told(e)), c) for e, (_, c) in zip(examples, own, strict=True)]
+    read = [(Template.of(tokenizer).prompt_ids(told(e)), c) for e, (_, c) in zip(examples, own, strict=True)]
     student, targets = completion_logits(model, own)
     p, q = (z[targets != -100].log_softmax(-1) for z in (teacher.logits(model, read), student))
     return float(divergence(p, q).mean())
@@ -257,7 +257,7 @@ def test_rows_are_trained_under_the_prompt_that_the_gate_and_the_chat_ask(name, 
     model.get_base_model().lm_head.register_forward_hook(lambda module, given, z: z + head)
     train = METHODS[name].train
     texts = seen_prompts(model, tokenizer, lambda: train(model, tokenizer, examples, plan, lambda *_: None))
-    asked = [tokenizer.decode(prompt_ids(tokenizer, as_prompt(t.prompt))) for t in tasks]
+    asked = [tokenizer.decode(Template.of(tokenizer).prompt_ids(as_prompt(t.prompt))) for t in tasks]
     assert len(texts) >= 2 and all(text.startswith(tuple(asked)) for text in texts)
 
 

@@ -21,7 +21,7 @@ from kdloop.settings import Settings
 from kdloop.student import Engine, Sample, Sampling
 from kdloop.student.base import embedded_gguf
 from kdloop.student.engines import CHATS, open_engine
-from kdloop.student.prompts import prompt_ids
+from kdloop.student.template import Template
 from storage.conversations import Message, as_prompt
 
 TOKENS = 64
@@ -98,7 +98,7 @@ def generates(dtype: torch.dtype, batch: int, turn: int, tokens: int = TOKENS) -
     tokenizer = engine().tokenizer
     tokenizer.padding_side = "left"
     begun = time.monotonic()
-    ids = [prompt_ids(tokenizer, p) for p in prompts(batch, turn)]
+    ids = [Template.of(tokenizer).prompt_ids(p) for p in prompts(batch, turn)]
     inputs = tokenizer.pad({"input_ids": ids}, return_tensors="pt")
     out = model(dtype).generate(**inputs, max_new_tokens=tokens, do_sample=False)
     new = out[:, inputs["input_ids"].size(1) :]
@@ -141,7 +141,12 @@ def first_posted(address: str, turn: int) -> float:
 
 def posted(address: str, prompt: list[Message], tokens: int) -> tuple[int, float]:
     """(tokens, seconds to the first one) of a streamed completion over HTTP."""
-    asked = {"prompt": prompt_ids(engine().tokenizer, prompt), "n_predict": tokens, "temperature": 0, "stream": True}
+    asked = {
+        "prompt": Template.of(engine().tokenizer).prompt_ids(prompt),
+        "n_predict": tokens,
+        "temperature": 0,
+        "stream": True,
+    }
     begun, first, last = time.monotonic(), 0.0, {}
     post = Request(f"{address}/completion", json.dumps(asked).encode(), {"Content-Type": "application/json"})
     with urlopen(post) as lines:

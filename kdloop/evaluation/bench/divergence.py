@@ -26,7 +26,7 @@ from kdloop.methods.objective import completion_logits, sequence, sequence_logps
 from kdloop.methods.self_training.self_teaching import with_system, write
 from kdloop.settings import Settings
 from kdloop.student.base import find_student
-from kdloop.student.prompts import prompt_ids
+from kdloop.student.template import Template
 from kdloop.student.transformers import device_and_dtype
 from storage.conversations import Completion, as_prompt
 
@@ -52,7 +52,7 @@ class HeldOut:
         """(KL(p | q), KL(q | p), NLL of the plain completions: nats a token; share that obeys, nan without a rule)."""
         apart, nll, n = [], 0.0, 0
         for e, own in zip(self.examples, self.sequences(self.prompted), strict=True):
-            told = prompt_ids(self.tokenizer, self.told(e)), own[1]
+            told = Template.of(self.tokenizer).prompt_ids(self.told(e)), own[1]
             student, _ = completion_logits(model, [own])
             p, q = (z.log_softmax(-1) for z in (divergence.Teacher().logits(model, [told]), student))
             apart.append(torch.stack([losses.forward_kl(p, q), losses.reverse_kl(p, q)])[:, 0])

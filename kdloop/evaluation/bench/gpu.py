@@ -31,7 +31,7 @@ from kdloop import packs
 from kdloop.settings import Settings
 from kdloop.student import Sampling
 from kdloop.student.base import find_student
-from kdloop.student.prompts import prompt_ids
+from kdloop.student.template import Template
 from kdloop.student.transformers import TransformersEngine
 from storage.conversations import as_prompt
 
@@ -88,7 +88,7 @@ def questions(n: int) -> list[str]:
 
 def generated(model, engine: TransformersEngine, asked: list[str], how: Sampling) -> int:
     """By transformers' `generate`, all of them in one padded batch; the tokens of the completions."""
-    heads = [prompt_ids(engine.tokenizer, as_prompt(q)) for q in asked]
+    heads = [Template.of(engine.tokenizer).prompt_ids(as_prompt(q)) for q in asked]
     inputs = engine.tokenizer.pad({"input_ids": heads}, return_tensors="pt").to(model.device)
     sampled = {"do_sample": True, "temperature": how.temperature, "top_k": how.top_k, "top_p": how.top_p}
     with torch.inference_mode():

@@ -13,7 +13,7 @@ from kdloop.knowledge.self_knowledge import SPREAD, N
 from kdloop.settings import Settings
 from kdloop.student import Sampling
 from kdloop.student.base import find_student
-from kdloop.student.prompts import prompt_ids
+from kdloop.student.template import Template
 from kdloop.student.transformers import TransformersEngine, device_and_dtype
 from storage.conversations import Message, as_prompt
 
@@ -46,7 +46,7 @@ def speed(asked: list[list[Message]], complete: Callable) -> float:
 
 def generated(engine: TransformersEngine, how: Sampling, asked: list[list[Message]]) -> list[str]:
     """As a user of transformers would: all of them in one padded batch."""
-    heads = [prompt_ids(engine.tokenizer, p) for p in asked]
+    heads = [Template.of(engine.tokenizer).prompt_ids(p) for p in asked]
     inputs = engine.tokenizer.pad({"input_ids": heads}, return_tensors="pt").to(engine.model.device)
     torch.manual_seed(1)
     sampled = {"do_sample": True, "temperature": how.temperature, "top_k": how.top_k, "top_p": how.top_p}

@@ -22,7 +22,6 @@ from kdloop.methods import losses
 from kdloop.methods.distill import stored
 from kdloop.methods.lora import Method, NothingToLearn, OnStep, Plan, no_teacher
 from kdloop.methods.objective import Numbers, Sequence, bare, completion_logits, fit, sample, sequence, token_logps
-from kdloop.student.prompts import prompt_ids
 from kdloop.student.template import Template
 from storage.conversations import Completion, Message
 
@@ -139,7 +138,10 @@ def train(
     teacher reads."""
     nothing = Completion("", "", "student", None, "")
     rows = [
-        {"sequences": [sequence(tokenizer, e.prompt, e.chosen or nothing)], "told": prompt_ids(tokenizer, told(e))}
+        {
+            "sequences": [sequence(tokenizer, e.prompt, e.chosen or nothing)],
+            "told": Template.of(tokenizer).prompt_ids(told(e)),
+        }
         for e in examples
     ]
     drawn = draw(plan, Template.of(tokenizer).ends)

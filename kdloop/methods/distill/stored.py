@@ -12,7 +12,7 @@ from kdloop.knowledge import feature
 from kdloop.methods.lora import Plan
 from kdloop.methods.objective import completion_logits, sequence
 from kdloop.student.identity import vocabulary
-from kdloop.student.prompts import completion_ids
+from kdloop.student.template import Template
 
 
 def rows(tokenizer, examples: list[Example], plan: Plan) -> list[dict]:
@@ -27,7 +27,7 @@ def rows(tokenizer, examples: list[Example], plan: Plan) -> list[dict]:
     for e in examples:
         paths = [path for id in e.rows if (path := feature.sidecar(plan.stored, id)).exists()]
         kept = feature.read(paths[0]) if paths else None
-        tokens = len(completion_ids(tokenizer, *e.chosen.said))
+        tokens = len(Template.of(tokenizer).completion_ids(*e.chosen.said))
         if kept and kept.vocabulary in known and len(kept.tail) == tokens:
             made.append({"sequences": [sequence(tokenizer, e.prompt, e.chosen)], "kept": kept})
     return made

@@ -23,7 +23,6 @@ from kdloop.methods.lora import Method, OnStep, Plan, Reward, common_arguments, 
 from kdloop.methods.objective import pad_left, sample
 from kdloop.methods.rl.reward_model import cut_is_worst, reward_of
 from kdloop.methods.self_training.self_teaching import said
-from kdloop.student.prompts import prompt_ids
 from kdloop.student.template import Template
 
 KL = 0.05  # beta of RLOO, GRPO and DAPO
@@ -38,7 +37,7 @@ class PromptsAsServed:
 
     def _tokenize_prompts(self, prompts: list):
         """TRL's: (token ids, images, other inputs)."""
-        return [prompt_ids(self.processing_class, p) for p in prompts], None, {}
+        return [Template.of(self.processing_class).prompt_ids(p) for p in prompts], None, {}
 
 
 class TokenizedRLOOTrainer(PromptsAsServed, RLOOTrainer):
@@ -71,7 +70,7 @@ def prompts(model, tokenizer, examples: list[Example], plan: Plan) -> list[dict]
     """Rows for TRL of the prompts that leave room for a completion. From now on the model ends its turns as served."""
     model.generation_config.eos_token_id = list(Template.of(tokenizer).ends)
     rows = [{"prompt": e.prompt} for e in examples]
-    return fitting(rows, plan, lambda r: len(prompt_ids(tokenizer, r["prompt"])) + plan.max_tokens)
+    return fitting(rows, plan, lambda r: len(Template.of(tokenizer).prompt_ids(r["prompt"])) + plan.max_tokens)
 
 
 def arguments(plan: Plan) -> dict:
@@ -108,7 +107,7 @@ def online_dpo(model, tokenizer, examples: list[Example], plan: Plan, on_step: O
     class TokenizedOnlineDPOTrainer(OnlineDPOTrainer):
         def _generate(self, model, prompts, images=None):
             """TRL's: two completions of each prompt, padded on the right, and their prompts, padded on the left."""
-            heads, ends = [prompt_ids(tokenizer, p) for p in prompts] * 2, Template.of(tokenizer).ends
+            heads, ends = [Template.of(tokenizer).prompt_ids(p) for p in prompts] * 2, Template.of(tokenizer).ends
             written = sample(model, heads, plan.max_tokens, ends, self.args.temperature)
             sides = [pad_left(heads, ends[0]), pad_left([[1] * len(h) for h in heads], 0)]
             sides += [pad_left([w[::-1] for w in written], ends[0]).flip(1)]

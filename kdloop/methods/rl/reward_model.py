@@ -33,7 +33,7 @@ from kdloop.methods.lora import (
     run,
 )
 from kdloop.methods.objective import sequence
-from kdloop.student.prompts import completion_ids, prompt_ids
+from kdloop.student.template import Template
 from storage.conversations import Message
 
 MICRO_BATCH = 4
@@ -106,11 +106,12 @@ def fit(model, tokenizer, pairs: list[Example], plan: Plan, on_step: OnStep) -> 
     )
     run(RewardTrainer(scorer, args=config, train_dataset=Dataset.from_list(rows), processing_class=padded), on_step)
     scorer.eval()
+    template = Template.of(tokenizer)
     scorer.config.pad_token_id = None  # one at a time, none is padded: the last token is the last
 
     @torch.no_grad()
     def reward(prompt: list[Message], text: str, finished: bool) -> float:
-        ids = prompt_ids(tokenizer, prompt) + completion_ids(tokenizer, text, finished)
+        ids = template.prompt_ids(prompt) + template.completion_ids(text, finished)
         return scorer(torch.tensor([ids], device=scorer.device)).logits[0, 0].item()
 
     return reward

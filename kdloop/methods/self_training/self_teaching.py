@@ -18,7 +18,6 @@ from kdloop.methods.distill import divergence
 from kdloop.methods.distill.divergence import any_prompt, plain, usable
 from kdloop.methods.lora import Method, OnStep, Plan
 from kdloop.methods.objective import sample
-from kdloop.student.prompts import prompt_ids
 from kdloop.student.template import Template
 from storage.conversations import Completion, Message
 
@@ -71,7 +70,7 @@ def said(tokenizer, ids: list[int]) -> Completion:
 
 def write(model, tokenizer, prompts: list[list[Message]], plan: Plan) -> list[Completion]:
     """One completion a prompt by the model as it is now."""
-    heads = [prompt_ids(tokenizer, p) for p in prompts]
+    heads = [Template.of(tokenizer).prompt_ids(p) for p in prompts]
     ends, drawn = Template.of(tokenizer).ends, {}
     order = sorted(range(len(heads)), key=lambda i: len(heads[i]))  # one long prompt would pad all of its batch
     for at in range(0, len(order), SAMPLE_BATCH):
