@@ -1,8 +1,9 @@
-"""METHODS: a method has `usable(example)` and `train(model, tokenizer, examples, plan, on_step)`.
+"""METHODS: how the student learns from examples. A method has `usable(example)` and `train(model, tokenizer, examples,
+plan, on_step)`, which changes the model's `default` adapter and returns its metrics.
 
-`train` changes the model's `default` adapter and returns its metrics. What is the same for all methods (the adapter,
-the reference, seeds, finite checks, publishing) is the loop's: see `lora.py` and `rounds/run.py`. A file holds a
-family, and ends with a dict of its methods; FAMILIES puts them behind one door.
+What is the same for all methods (the adapter, the reference, seeds, checks for finite numbers, publishing) is the
+loop's: see `lora.py` and `rounds/run.py`. A module holds a family of methods and ends with their dict; METHODS joins
+the dicts. From an entry to its loss: the entry names the train function and, where it has one of its own, the loss.
 
 In: examples and a plan. Out: a changed adapter and its metrics. May import knowledge, raters, feedback, packs, student
 and storage; never gate or rounds.
@@ -20,17 +21,17 @@ FAMILIES = (supervised, multi_turn, dpo, ranking, kto)  # people's feedback
 FAMILIES += (divergence, speculative, similarity, uld, economy)  # a teacher
 FAMILIES += (self_teaching, iterated, reinforcement)  # the student itself, a reward
 METHODS: dict[str, Method] = {name: method for family in FAMILIES for name, method in family.METHODS.items()}
-RENAMED = {"agents": "adapter_soup"}  # what old homes' settings, recipes and queued rounds may still ask for
-DISAGREEMENT = 0.2  # share of contradicted statements from where on a vote is taken with a grain of salt
+RENAMED = {"agents": "adapter_soup"}  # old name -> today's: old homes' settings, recipes and queued rounds have it
+MAX_CONTRADICTED = 0.2  # share of the votes, above which cdpo is taken: twice the noise of 0.1 that it assumes
 
 
 def choose(requested: str, examples: list[Example], contradicted: int = 0) -> tuple[str, str]:
-    """(method, why). "auto" takes pairs first: they say the most; then thumbs both ways; then liked and edited texts.
+    """(method, why). "auto" takes pairs first, which say the most, then thumbs both ways, then liked and edited texts.
 
-    People disagree where votes were outvoted, and where `contradicted` statements were dropped because as many said
-    the opposite. Raises NothingToLearn, saying what is missing.
+    Votes are contradicted where they were outvoted, and `contradicted` more were dropped because as many people said
+    the opposite. Raises NothingToLearn, saying what is missing, and ValueError for an unknown method.
     """
-    requested = known(requested)
+    requested = current_name(requested)
     count = {name: sum(map(method.usable, examples)) for name, method in METHODS.items()}
     likes = sum(e.chosen is not None and not e.is_pair for e in examples)
     dislikes = sum(e.rejected is not None and not e.is_pair for e in examples)
@@ -41,9 +42,9 @@ def choose(requested: str, examples: list[Example], contradicted: int = 0) -> tu
         why = f"{count['dpo']} pairs say which of two completions is better"
         votes = [w for e in examples if e.source == "human" for _, w in e.all_votes] or [1.0] * len(examples)
         against = contradicted + sum(w < 0 for w in votes)
-        disagreement = against / (contradicted + len(votes))
-        if disagreement >= DISAGREEMENT:
-            return "cdpo", f"{why}, but {against} ({disagreement:.0%}) were contradicted: cdpo"
+        share = against / (contradicted + len(votes))
+        if share >= MAX_CONTRADICTED:
+            return "cdpo", f"{why}, but {against} ({share:.0%}) were contradicted: cdpo"
         return "dpo", f"{why}: dpo"
     if likes >= MIN_EXAMPLES / 2 and dislikes >= MIN_EXAMPLES / 2:
         return "kto", f"{likes} likes and {dislikes} dislikes, few pairs: kto"
@@ -51,7 +52,7 @@ def choose(requested: str, examples: list[Example], contradicted: int = 0) -> tu
     return "sft", f"{count['sft']} liked or corrected completions, nothing to contrast them with: sft"
 
 
-def known(name: str) -> str:
+def current_name(name: str) -> str:
     """The method's name today. Raises ValueError for a method that does not exist, naming those that do."""
     name = RENAMED.get(name, name)
     if name not in ("auto", *METHODS):
@@ -60,12 +61,13 @@ def known(name: str) -> str:
 
 
 def require(method: str, plan: Plan) -> None:
-    """Raises NothingToLearn where the plan lacks what the method cannot do without: before anything is elicited."""
-    method = known(method)
-    if method != "auto" and (lack := METHODS[method].lacks(plan)):
-        raise NothingToLearn(f"{method} {lack}")
+    """Raises NothingToLearn where the plan lacks what the method requires: asked before anything is elicited."""
+    method = current_name(method)
+    if method != "auto" and (missing := METHODS[method].lacks(plan)):
+        raise NothingToLearn(f"{method} {missing}")
 
 
 def enough(n: int, method: str) -> None:
+    """Raises NothingToLearn for fewer than MIN_EXAMPLES usable examples."""
     if n < MIN_EXAMPLES:
         raise NothingToLearn(f"{n} usable votes for {method}, {MIN_EXAMPLES} are needed: go on chatting and rating")

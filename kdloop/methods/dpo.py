@@ -3,10 +3,10 @@
     loss = -log sigmoid(beta * [(log pi/ref)(chosen) - (log pi/ref)(rejected)]) - alpha * log pi(chosen) / |chosen|
 
 Rafailov et al. 2023, Eq. 7; the anchor is RPO's (Pang et al. 2024), TRL loss_type ["sigmoid", "sft"]. Without it both
-log-probabilities fall while their margin grows, and a small student comes out garbled. With a weight of 4 the student's
-own completions even get likelier, and the step along the found direction (step_size.py) can be longer; docs/log.md
-has the comparison. The relatives keep the anchor, whose weight is the plan's, the same for all methods that have it:
-`anchor = 0` in a recipe is the paper's loss. The reference is the adapter that training starts from.
+log-probabilities fall while their margin grows, and a small student's completions come out garbled. With a weight of 4
+the student's own completions even get likelier, so the step along the found direction (step_size.py) can be longer;
+docs/log.md has the comparison. The relatives keep the anchor, whose weight is the plan's, the same for all methods that
+have one: `anchor = 0` in a recipe is the paper's loss. The reference is the adapter that training starts from.
 """
 
 from functools import partial
@@ -22,9 +22,9 @@ from kdloop.methods.lora import Method, OnStep, Plan, bucketed, common_arguments
 from kdloop.methods.objective import reference_logps, sequence
 from kdloop.methods.shared_prompts import pairs_read_once
 
-BETA = 0.1
-ANCHORED = "the anchor a NLL(chosen) is added: a is 4, where RPO (Pang et al. 2024) has 1, and 0 gives the paper's loss"
-MICRO_BATCH = 4
+BETA = 0.1  # the paper's and TRL's default
+ANCHOR_DIFFERS = "the anchor a NLL(chosen) is added: a is 4, in RPO (Pang et al. 2024) 1, and 0 gives the paper's loss"
+MICRO_BATCH = 4  # pairs, on a CPU: 8 are no faster (docs/log.md)
 
 
 def usable(example: Example) -> bool:
@@ -32,14 +32,14 @@ def usable(example: Example) -> bool:
 
 
 class TokenizedDPOTrainer(DPOTrainer):
-    "Takes rows that are token ids already (see student/template.py: a cut completion gets no end-of-turn token)"
+    "Takes rows of token ids (see student/template.py: a completion that was cut gets no end-of-turn token)"
 
     def _prepare_dataset(self, dataset, *_):
         return dataset
 
 
 class NoReference(nn.Module):
-    "Keeps TRL from copying the adapter as the reference, whose log-probabilities are known"
+    "In place of the copy of the adapter that TRL would make: the reference's log-probabilities are in the rows"
 
     def __init__(self, config):
         super().__init__()
@@ -47,12 +47,13 @@ class NoReference(nn.Module):
 
 
 def row(tokenizer, e: Example) -> dict[str, list[int]]:
+    """Token ids, as TRL names them."""
     (prompt, chosen), (_, rejected) = (sequence(tokenizer, e.prompt, side) for side in (e.chosen, e.rejected))
     return {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}
 
 
 def tokens(row: dict[str, list[int]]) -> int:
-    """Of the longer of the two sequences."""
+    """The length of the longer of the two sequences."""
     return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
 
 
@@ -67,7 +68,7 @@ def train(
     anchored: bool = True,
     **options,
 ) -> dict[str, float]:
-    """`loss` is a loss_type of TRL's, `options` go to its DPOConfig; the anchor's weight is the plan's."""
+    """`loss` is a loss_type of TRL's DPOConfig, `options` its other options; the anchor's weight is the plan's."""
     score_label_positions_only()
     anchor = plan.anchor if anchored else 0.0
     rows = fitting([row(tokenizer, e) for e in examples], plan, tokens)
@@ -81,16 +82,17 @@ def train(
     )
     rows = bucketed(rows, size, plan.seed, lambda r: sum(map(len, r.values())))
     data = Dataset.from_list(with_references(model, rows))
-    made = {"args": config, "train_dataset": data, "processing_class": tokenizer}
-    trainer = TokenizedDPOTrainer(model, NoReference(model.config), **made)
+    arguments = {"args": config, "train_dataset": data, "processing_class": tokenizer}
+    trainer = TokenizedDPOTrainer(model, NoReference(model.config), **arguments)
     trainer.precompute_ref_logps = True  # they are in the rows
-    fast = model.device.type == "cuda"  # autocast casts the adapter's inputs to bf16, whatever they are
-    with pairs_read_once(model), disable_input_dtype_casting(model, active=fast):
+    autocast = model.device.type == "cuda"  # which casts the adapter's inputs to bf16 itself
+    with pairs_read_once(model), disable_input_dtype_casting(model, active=autocast):
         return run(trainer, on_step)
 
 
 def with_references(model, rows: list[dict]) -> list[dict]:
-    """What TRL's precompute_ref_log_probs would add: it hashes the whole model first, and scores prompts, too."""
+    """The rows with what TRL's `precompute_ref_log_probs` would add: 17 s for 48 pairs instead of 25, as TRL hashes the
+    whole model first and computes logits of the prompts, too."""
     sides = [(r["prompt_ids"], r[side]) for r in rows for side in ("chosen_ids", "rejected_ids")]
     logps = reference_logps(model, sides)
     return [
@@ -108,7 +110,7 @@ METHODS = {
         paper="Rafailov et al. 2023 (survey Eq. 14); anchor: Pang et al. 2024",
         defaults="beta 0.1, anchor a 4",
         when="Pairs, and nothing against them: what `auto` takes.",
-        differs_from_paper=ANCHORED,
+        differs_from_paper=ANCHOR_DIFFERS,
     ),
     "ipo": Method(
         usable,
@@ -118,7 +120,7 @@ METHODS = {
         paper="Azar et al. 2023, Eq. 17",
         defaults="beta 0.1, anchor a 4",
         when="Few pairs that all agree: the margin has a target, so it stops growing there.",
-        differs_from_paper=f"the log-ratios are divided by their lengths (TRL, as the authors told it); {ANCHORED}",
+        differs_from_paper=f"the log-ratios are divided by the lengths (TRL, by the authors' advice); {ANCHOR_DIFFERS}",
     ),
     "sigmoid_norm": Method(
         usable,
@@ -128,7 +130,7 @@ METHODS = {
         paper="Lambert et al. 2024 (Tulu 3)",
         defaults="beta 5, anchor a 4",
         when="Raters who take the longer completion: the length is divided out.",
-        differs_from_paper=ANCHORED,
+        differs_from_paper=ANCHOR_DIFFERS,
     ),
     "apo_zero": Method(
         usable,
@@ -138,7 +140,7 @@ METHODS = {
         paper="D'Oosterlinck et al. 2024, Eq. 7",
         defaults="beta 0.1, anchor a 4",
         when="Chosen completions that are better than the student's usual ones: corrections, a teacher's.",
-        differs_from_paper=ANCHORED,
+        differs_from_paper=ANCHOR_DIFFERS,
     ),
     "wpo": Method(
         usable,

@@ -2,8 +2,8 @@
 
     loss = w_y (1 - sigmoid(+-[beta * (log pi/ref)(y) - z0])),  z0 = the batch's KL estimate from mismatched pairs
 
-Ethayarajh et al. 2024, Eq. 8; TRL KTOTrainer. A pair counts as one liked and one disliked completion. APO-zero does
-without z0 and so without the passes that estimate it.
+Ethayarajh et al. 2024, Eq. 8; TRL's KTOTrainer. A pair counts as one liked and one disliked completion. APO-zero has no
+z0, and so needs no forward passes to estimate it.
 """
 
 import random
@@ -14,11 +14,11 @@ from trl import KTOConfig, KTOTrainer
 
 from kdloop.feedback.examples import Example
 from kdloop.methods.lm_head import score_label_positions_only
-from kdloop.methods.lora import UNRECOMPUTED, Method, OnStep, Plan, common_arguments, fitting, micro_batch, run
+from kdloop.methods.lora import RECOMPUTE_ABOVE, Method, OnStep, Plan, common_arguments, fitting, micro_batch, run
 from kdloop.student.template import Template
 
-BETA = 0.1
-MICRO_BATCH = 4
+BETA = 0.1  # the paper's and TRL's default
+MICRO_BATCH = 4  # on a CPU; z0 is estimated from as many
 
 
 def usable(example: Example) -> bool:
@@ -26,16 +26,18 @@ def usable(example: Example) -> bool:
 
 
 class TokenizedKTOTrainer(KTOTrainer):
-    "Takes rows that are token ids already (see student/template.py)"
+    "Takes rows of token ids (see student/template.py)"
 
     def _prepare_dataset(self, dataset, *_):
         return dataset
 
 
 def rows(tokenizer, examples: list[Example], plan: Plan, size: int = MICRO_BATCH) -> list[dict]:
-    """Shuffled, a whole number of micro-batches, each row beside its neighbour's completion for the KL estimate.
+    """Shuffled rows, a whole number of micro-batches of `size`: {"prompt_ids", "completion_ids", "label",
+    "KL_completion_ids"}, the last being the completion of another row of the micro-batch, for the KL estimate.
 
-    A last batch of one would pair a row with itself, so that its KL would equal its reward.
+    The first rows are repeated to fill the last micro-batch: a single row in it would be its own mismatched pair, and
+    its KL equal its reward.
     """
     rated = [(e.prompt, c, c is e.chosen) for e in examples for c in e.completions]
     random.Random(plan.seed).shuffle(rated)
@@ -60,15 +62,16 @@ def rows(tokenizer, examples: list[Example], plan: Plan, size: int = MICRO_BATCH
 def train(
     model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep, loss: str = "kto"
 ) -> dict[str, float]:
+    """`loss` is a loss_type of TRL's KTOConfig."""
     score_label_positions_only()
-    size = micro_batch(model, plan, MICRO_BATCH, [2 * UNRECOMPUTED])
+    size = micro_batch(model, plan, MICRO_BATCH, [2 * RECOMPUTE_ABOVE])
     data = rows(tokenizer, examples, plan, size)
     likes = sum(r["label"] for r in data)
     config = KTOConfig(
         **common_arguments(plan, size),
         beta=BETA,
         loss_type=loss,
-        # the smaller side weighs more, so that (weight x count) of both are equal: inside the paper's 1:1 to 4:3
+        # the rarer label weighs more, so that weight x count of both are equal: inside the paper's 1:1 to 4:3
         desirable_weight=max(1.0, (len(data) - likes) / max(likes, 1)),
         undesirable_weight=max(1.0, likes / max(len(data) - likes, 1)),
         precompute_ref_log_probs=True,
@@ -97,7 +100,7 @@ METHODS = {
         loss="w (1 - s(beta r(y))) for a liked y, w s(beta r(y)) for a disliked one",
         paper="D'Oosterlinck et al. 2024, Eq. 7, unpaired",
         defaults="beta 0.1, w balances likes and dislikes",
-        when="As kto, where time is short: no KL estimate, so two of four passes fall away.",
+        when="As kto, where time is short: without the KL estimate, two of four forward passes.",
         differs_from_paper="the paper's loss is of pairs: TRL takes its two terms apart, and w is kto's",
     ),
 }

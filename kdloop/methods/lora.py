@@ -1,4 +1,4 @@
-"""What every method here shares: what a method is, the adapter, CPU-safe trainer settings, and callbacks.
+"""What all methods share: what a method and its plan are, the adapter, the trainer's arguments, and how it is run.
 
 TRL's defaults assume a GPU: bf16 and gradient checkpointing on, NaN losses logged as 0. All three are set here.
 """
@@ -23,20 +23,22 @@ from kdloop.student.norms import fuse_norms
 from kdloop.student.transformers import device_and_dtype
 from storage.conversations import Message
 
-RANK = 16
-ANCHOR = 4.0  # with it the student's own completions get likelier, so a step can be longer (docs/log.md)
-UNRECOMPUTED = 768  # tokens of a row; of longer ones training keeps no activations but computes them again
+RANK = 16  # of the adapter, on every linear layer, 4 % of SmolLM2-135M's weights; alpha is twice the rank
+ANCHOR = 4.0  # won 0.83 at an NLL of -1.9 %; weight 1 won 0.77 at +3.9 %, none 0.66 at +4.1 % (docs/log.md)
+RECOMPUTE_ABOVE = 768  # tokens of a row: its activations fit a laptop beside the model; those of 2048 are 3 GB
 
-OnStep = Callable[[int, int, float | None], bool | None]  # (step, steps, loss) -> whether that is enough
-
-
-# (prompt, completion, whether its author ended it) -> higher is better: a rater, a judge, a verifier
-Reward = Callable[[list[Message], str, bool], float]
+OnStep = Callable[[int, int, float | None], bool | None]  # (step, steps, loss) -> whether to stop
+Reward = Callable[[list[Message], str, bool], float]  # (prompt, completion, did its author end it) -> higher is better
+REMEDIES = {  # what a method may require: a field of Plan, and how people give it
+    "teachers": "needs a teacher: KDLOOP_TEACHER_MODELS, a model directory or a Hub name",
+    "system": "needs a system prompt: KDLOOP_BAKE",
+    "reward": "needs a verifier: a pack with checks, or a proven preference model",
+}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a method is told beside its examples. Most of it only some methods ask for."""
+    """What a method is given beside its examples. Most fields are for some methods alone."""
 
     seed: int
     epochs: float = 2
@@ -44,11 +46,11 @@ class Plan:
     batch: int = 8
     max_tokens: int = 64  # of a completion that the method samples
     max_length: int = 2048  # tokens of prompt + completion: the chat's context; longer rows are left out whole
-    teachers: tuple[str, ...] = ()  # model directories or Hub names; none: the untrained student teaches
-    stored: Path | None = None  # where teachers' distributions lie (knowledge/feature.py): they do without the teacher
+    teachers: tuple[str, ...] = ()  # model directories or Hub names; none: the untrained student is the teacher
+    stored: Path | None = None  # folder of teachers' stored distributions (knowledge/feature.py), in place of a teacher
     system: str = ""  # the system prompt that `bake` turns into weights
     reward: Reward | None = None
-    right: float = 1.0  # from this reward on a completion counts as right: all checks hold (`star`)
+    right: float = 1.0  # the least reward of a right completion: 1 where all checks hold (`star`)
     anchor: float = ANCHOR  # weight of NLL(chosen) beside a loss of pairs; 0 is the paper's loss
 
 
@@ -56,7 +58,8 @@ class Plan:
 class Method:
     """One way to learn from examples. The texts are its entry in docs/methods.md.
 
-    Raises ValueError where `differs_from_paper` says nothing: what is the same as the paper says "nothing known".
+    `differs_from_paper` is required: where the code departs from the paper, or "nothing known". Raises ValueError where
+    it is empty.
     """
 
     usable: Callable[[Example], bool]
@@ -67,17 +70,17 @@ class Method:
     defaults: str
     when: str
     differs_from_paper: str
-    weighs: bool = False  # its loss counts a row by the row's weight; else a round draws rows in proportion to it
-    lacks: Callable[[Plan], str] = lambda plan: ""  # what it could learn nothing without, and how to give it
+    weighs: bool = False  # its loss weights each row by its example; else a round draws rows in proportion to it
+    requires: tuple[str, ...] = ()  # fields of Plan of which one must be set: without it there is nothing to learn
 
     def __post_init__(self):
         if not self.differs_from_paper.strip():
             raise ValueError(f"The method after {self.paper} does not say what differs from the paper")
 
-
-def no_teacher(plan: Plan) -> str:
-    """Without models, the untrained student teaches: nothing to one that starts as it, what it was to another."""
-    return "" if plan.teachers else "needs a teacher: KDLOOP_TEACHER_MODELS, a model directory or a Hub name"
+    def lacks(self, plan: Plan) -> str:
+        """What the plan is missing and how to give it, as the predicate of a sentence; "" where nothing is missing."""
+        missing = self.requires and not any(getattr(plan, field) for field in self.requires)
+        return REMEDIES[self.requires[0]] if missing else ""
 
 
 class NothingToLearn(Exception):
@@ -89,15 +92,15 @@ class Diverged(Exception):
 
 
 def trainable_student(source: str, adapter: Path | None, dtype: torch.dtype, seed: int, untrained=None) -> PeftModel:
-    """The base student with a trainable adapter named `default`, as TRL wants it: the champion's, or a fresh one.
+    """The base student with a trainable adapter named `default`, as TRL wants it: the one in `adapter`, or a fresh one.
 
-    It lies where it will be trained from the start: what is read, sampled and copied before the first step, and a
-    teacher that is put beside it, would lie elsewhere else. On a GPU the frozen weights are those of `untrained`, an
-    engine's, where that is given: they lie there once.
+    On the device where it will be trained, so that what is sampled and copied before the first step, and a teacher
+    beside it, are there too. On a GPU the frozen weights are shared with `untrained`, an engine's model, where given.
+    Raises NoStudent where the weights in `source` cannot be read.
     """
     torch.manual_seed(seed)
     device = device_and_dtype()[0]
-    attention = "eager" if device == "cpu" else "sdpa"  # PyTorch's fused backward is slow on CPUs
+    attention = "eager" if device == "cpu" else "sdpa"  # a DPO step of 8 pairs on a CPU: 4.05 s, with sdpa 4.9 s
     if untrained is not None and device == "cuda":
         base = updated(untrained, {})
     else:
@@ -140,8 +143,8 @@ def common_arguments(plan: Plan, micro_batch: int) -> dict:
 
 
 def micro_batch(model, plan: Plan, on_cpu: int, tokens: Iterable[int]) -> int:
-    """Rows that go through the model at once. A CPU is fastest with few, which fit its caches; a GPU takes the whole
-    batch where its free memory holds that. `tokens` are the rows' own, of all that is read for each."""
+    """Rows per forward pass. A CPU is fastest with few, which fit its caches; a GPU takes the largest divisor of the
+    batch that its free memory holds. `tokens` has the tokens read per row, of all its sequences."""
     device, dtype = device_and_dtype()
     if device != "cuda":
         return on_cpu
@@ -150,11 +153,13 @@ def micro_batch(model, plan: Plan, on_cpu: int, tokens: Iterable[int]) -> int:
 
 
 def longest(row: dict[str, list[int]]) -> int:
+    """Tokens of a row's longest list."""
     return max(len(ids) for ids in row.values())
 
 
 def fitting(rows: list[dict], plan: Plan, length: Callable[[dict], int] = longest) -> list[dict]:
-    """The rows within the plan's `max_length`, whole. Raises NothingToLearn where none is."""
+    """The rows of at most `plan.max_length` tokens; the others are dropped whole, never cut, and counted. Raises
+    NothingToLearn where all are longer."""
     kept = [r for r in rows if length(r) <= plan.max_length]
     if len(kept) < len(rows):
         print(f"{len(rows) - len(kept)} of {len(rows)} rows left out: over {plan.max_length} tokens", flush=True)
@@ -164,16 +169,16 @@ def fitting(rows: list[dict], plan: Plan, length: Callable[[dict], int] = longes
 
 
 def bucketed(rows: list[dict], micro_batch: int, seed: int, length: Callable[[dict], int] = longest) -> list[dict]:
-    """Rows of similar length side by side, so that little of a micro-batch is padding; the micro-batches shuffled."""
+    """Rows of similar length in the same micro-batch, so that little of it is padding; the micro-batches shuffled."""
     by_length = sorted(rows, key=length)
     batches = [by_length[at : at + micro_batch] for at in range(0, len(by_length), micro_batch)]
     random.Random(seed).shuffle(batches)
-    batches.sort(key=len, reverse=True)  # a smaller one last: an earlier one would shift the borders of all that follow
+    batches.sort(key=len, reverse=True)  # a smaller one last: before others it would shift their borders
     return [r for batch in batches for r in batch]
 
 
-class Watch(TrainerCallback):
-    """Reports each step and its loss, and stops where it is told; raises at a loss that is not finite."""
+class StepCallback(TrainerCallback):
+    """Calls `on_step` after each step and stops where that returns True. Raises Diverged where a loss is not finite."""
 
     def __init__(self, on_step: OnStep):
         self.on_step = on_step
@@ -189,8 +194,9 @@ class Watch(TrainerCallback):
 
 @contextmanager
 def long_rows_recomputed(model) -> Iterator[None]:
-    """Activation checkpointing (Chen et al. 2016) of batches whose rows are long: a row of 2048 tokens would keep some
-    3 GB of a 135M model's activations, and attention more. Shorter ones are as fast as before."""
+    """Activation checkpointing (Chen et al. 2016) of micro-batches of more than RECOMPUTE_ABOVE tokens per row alone:
+    TRL's `gradient_checkpointing` would slow down the shorter ones, too. A row of 2048 tokens would keep some 3 GB of a
+    135M model's activations, and attention more."""
     student = getattr(model, "get_base_model", lambda: model)()
     if not student.supports_gradient_checkpointing:
         yield
@@ -204,10 +210,10 @@ def long_rows_recomputed(model) -> Iterator[None]:
 
     def choose(module, args, named):
         ids = named.get("input_ids", args[0] if args else None)
-        recompute(torch.is_grad_enabled() and ids is not None and ids.size(-1) > UNRECOMPUTED)
+        recompute(torch.is_grad_enabled() and ids is not None and ids.size(-1) > RECOMPUTE_ABOVE)
 
     hook = student.base_model.register_forward_pre_hook(choose, with_kwargs=True)
-    recompute(False)  # trainers look whether any does
+    recompute(False)  # trainers ask before the first batch
     try:
         yield
     finally:
@@ -216,13 +222,13 @@ def long_rows_recomputed(model) -> Iterator[None]:
 
 
 @contextmanager
-def spared(model) -> Iterator[None]:
-    """Meanwhile the model's thousands of modules are not walked through at each step to be told again that they train,
-    nor for gradients where none can be."""
-    whole, trained = model.train, [p for p in model.parameters() if p.requires_grad]
+def without_module_walks(model) -> Iterator[None]:
+    """Within this context `model.train()` and `model.zero_grad()` do not walk through thousands of modules at each
+    step: the first returns where the mode is the same, the second knows which parameters have gradients."""
+    set_mode, trained = model.train, [p for p in model.parameters() if p.requires_grad]
 
     def train(mode: bool = True):
-        return model if model.training is mode else whole(mode)
+        return model if model.training is mode else set_mode(mode)
 
     def zero_grad(set_to_none: bool = True) -> None:
         for p in trained:
@@ -236,11 +242,12 @@ def spared(model) -> Iterator[None]:
 
 
 def run(trainer, on_step: OnStep) -> dict[str, float]:
-    """Train, and return the last logged value of every metric."""
-    trainer.remove_callback(PrinterCallback)  # prints each log as a dict; Watch writes a line
-    trainer.add_callback(Watch(on_step))
+    """Train, and return the last logged value of every metric. Raises Diverged where the loss, or the adapter in the
+    end, is not finite."""
+    trainer.remove_callback(PrinterCallback)  # prints each log as a dict; StepCallback prints a line
+    trainer.add_callback(StepCallback(on_step))
     trainer.floating_point_ops = lambda inputs: 0  # would count all parameters at each step
-    with long_rows_recomputed(trainer.model), spared(trainer.model):
+    with long_rows_recomputed(trainer.model), without_module_walks(trainer.model):
         trainer.train()
     metrics: dict[str, float] = {}
     for logs in trainer.state.log_history:

@@ -1,8 +1,9 @@
 """Whole conversations: the NLL of every message of the assistant, all else masked. Survey 1.C, multi-turn dialogue.
 
-Each message is trained as the student would say it: after what the template renders of the conversation before it, up
-to its turn's end (student/template.py). TRL finds messages by `{% generation %}` markers in a template of its own,
-which for some families has other text than is served. Messages that go on where the one before ended are one row.
+Each message is trained as the served student would write it: after its rendered prompt, to its end-of-turn token
+(student/template.py). TRL's `assistant_only_loss` finds messages by `{% generation %}` markers in its own template,
+which for some families renders other text than is served. Messages whose rendered prompt continues the row of the
+message before share that row.
 """
 
 from datasets import Dataset
@@ -14,50 +15,55 @@ from kdloop.methods.lora import Method, OnStep, Plan, common_arguments, fitting,
 from kdloop.student.template import Template
 from storage.conversations import Message
 
-MICRO_BATCH = 2
+MICRO_BATCH = 2  # on a CPU: conversations are longer than completions, of which others take 4
 
 
 def usable(example: Example) -> bool:
-    """A text that its author ended: the template ends every message."""
+    """A completion that its author ended: the template ends every message."""
     return example.chosen is not None and example.chosen.said[1]
 
 
 def conversations(examples: list[Example]) -> list[list[Message]]:
-    """The longest liked history of each conversation: the shorter ones are its beginnings."""
+    """The longest liked history of each conversation, of which the shorter ones are prefixes."""
     longest: dict[str, list[Message]] = {}
     for e in sorted(examples, key=lambda e: len(e.prompt)):
         longest[e.conversation] = [*e.prompt, {"role": "assistant", "content": e.chosen.text}]
     return list(longest.values())
 
 
-def rows(tokenizer, messages: list[Message], most: int) -> list[dict[str, list[int]]]:
-    """{"input_ids", "labels"} of a conversation's assistant messages, -100 where there is none.
+def rows(tokenizer, messages: list[Message], max_length: int) -> list[dict[str, list[int]]]:
+    """{"input_ids", "labels"} with labels at a conversation's assistant messages, -100 elsewhere.
 
-    A message begins a row of its own where the template renders what came before otherwise than it was said (thoughts
-    that are left out), or where the row would have more than `most` tokens; it then has all its history.
+    A message starts a row of its own, with all its history, where the template renders the earlier messages differently
+    from then (thoughts that are left out), or where the row would have more than `max_length` tokens.
     """
-    made: list[dict[str, list[int]]] = []
+    template = Template.of(tokenizer)
+    out: list[dict[str, list[int]]] = []
     for at, message in enumerate(messages):
         if message["role"] != "assistant" or not at:
             continue
-        head, said = (
-            Template.of(tokenizer).prompt_ids(messages[:at]),
-            Template.of(tokenizer).completion_ids(message["content"], True),
-        )
-        before = made[-1] if made else {"input_ids": [], "labels": []}
-        goes_on = head[: len(before["input_ids"])] == before["input_ids"] and len(head) + len(said) <= most
-        known = before["labels"] if goes_on else []
-        row = {"input_ids": head + said, "labels": known + [-100] * (len(head) - len(known)) + said}
-        made[-1 if made and goes_on else len(made) :] = [row]
-    return made
+        prompt, completion = template.prompt_ids(messages[:at]), template.completion_ids(message["content"], True)
+        last = out[-1] if out else {"input_ids": [], "labels": []}
+        continues = prompt[: len(last["input_ids"])] == last["input_ids"]
+        continues = continues and len(prompt) + len(completion) <= max_length
+        labels = last["labels"] if continues else []
+        row = {
+            "input_ids": prompt + completion,
+            "labels": labels + [-100] * (len(prompt) - len(labels)) + completion,
+        }
+        if out and continues:
+            out.pop()
+        out.append(row)
+    return out
 
 
 def train(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep) -> dict[str, float]:
+    """TRL's SFTTrainer on rows with labels of our own."""
     score_label_positions_only()
-    made = [row for messages in conversations(examples) for row in rows(tokenizer, messages, plan.max_length)]
-    made = fitting(made, plan)
-    config = SFTConfig(**common_arguments(plan, micro_batch(model, plan, MICRO_BATCH, map(longest, made))))
-    data = Dataset.from_list(made)
+    data = [row for messages in conversations(examples) for row in rows(tokenizer, messages, plan.max_length)]
+    data = fitting(data, plan)
+    config = SFTConfig(**common_arguments(plan, micro_batch(model, plan, MICRO_BATCH, map(longest, data))))
+    data = Dataset.from_list(data)
     return run(SFTTrainer(model, args=config, train_dataset=data, processing_class=tokenizer), on_step)
 
 
@@ -66,7 +72,7 @@ METHODS = {
         usable,
         train,
         needs="liked, chosen or written completions, best late in long conversations",
-        loss="-log pi(message), a token, over all messages of the assistant",
+        loss="-log pi(message), per token, over all messages of the assistant",
         paper="survey 1.C (Vicuna, UltraChat, Baize)",
         defaults="the longest liked history of each conversation",
         when="Conversations that went well as a whole.",

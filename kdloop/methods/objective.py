@@ -1,8 +1,8 @@
-"""A loss of our own in the plain Trainer, for what TRL does not carry: ranking, divergence, similarity, weights.
+"""A loss of our own in transformers' Trainer, for what TRL does not have: ranking, divergence, similarity, weights.
 
-An objective gets the model, a micro-batch of rows and how far the training is, and returns the micro-batch's mean loss.
-Rows are dicts with token ids under `sequences` and whatever else the method put in. Prompts are padded on the left, so
-that completions end together and `logits_to_keep` spares the language-model head their prompts.
+An objective is given the model, a micro-batch of rows and the training's progress, and returns the micro-batch's mean
+loss. A row is a dict with token ids under `sequences` and whatever else the method needs. Sequences are padded on the
+left, so that completions end at the same position and `logits_to_keep` computes logits of the completions alone.
 """
 
 from collections import defaultdict
@@ -22,12 +22,14 @@ from storage.conversations import Completion, Message
 
 Sequence = tuple[list[int], list[int]]  # ids of a prompt, ids of its completion
 Numbers = dict[str, float]  # logged beside the loss
-Objective = Callable[..., tuple[Tensor, Numbers]]  # (model, rows, progress 0..1) -> (mean loss, numbers)
-MICRO_BATCH = 4
+Objective = Callable[..., tuple[Tensor, Numbers]]  # (model, rows, progress from 0 to 1) -> (mean loss (), numbers)
+MICRO_BATCH = 4  # rows, on a CPU
 
 
 class ObjectiveTrainer(Trainer):
-    loss_is_scaled_for_ga = False  # a micro-batch's mean: Trainer divides it by their number
+    "Trains on an objective, and logs the means of its numbers"
+
+    loss_is_scaled_for_ga = False  # it is the mean of a micro-batch: Trainer divides by the number of these
 
     def __init__(self, objective: Objective, **arguments):
         super().__init__(data_collator=lambda rows: {"rows": rows}, **arguments)
@@ -40,16 +42,17 @@ class ObjectiveTrainer(Trainer):
         return (loss, None) if return_outputs else loss
 
     def log(self, logs, *arguments):
-        context = {name: sum(values) / len(values) for name, values in self.numbers.items()}
+        means = {name: sum(values) / len(values) for name, values in self.numbers.items()}
         self.numbers.clear()
-        super().log(logs | context, *arguments)
+        super().log(logs | means, *arguments)
 
     def floating_point_ops(self, inputs) -> int:
-        return 0  # Trainer would look for `input_ids`
+        return 0  # Trainer's own looks for `input_ids`
 
 
 def fit(model, rows: list[dict], objective: Objective, plan: Plan, on_step: OnStep, ordered: bool = False) -> Numbers:
-    """Train on rows, each with its `sequences`; in the order given, or with rows of a length side by side."""
+    """Train on rows, each with its `sequences`; in the order given where `ordered`, else batched by length. Returns the
+    last logged metrics; raises NothingToLearn where all rows are too long."""
     rows = fitting(rows, plan, tokens)
     size = micro_batch(model, plan, MICRO_BATCH, (len(r["sequences"]) * tokens(r) for r in rows))
     if not ordered:
@@ -59,25 +62,26 @@ def fit(model, rows: list[dict], objective: Objective, plan: Plan, on_step: OnSt
 
 
 def tokens(row: dict) -> int:
-    """Of its longest sequence, and of what a teacher reads in place of the prompt."""
-    told = len(row.get("told", ()))
-    return max(max(len(prompt), told) + len(completion) for prompt, completion in row["sequences"])
+    """The length of a row's longest sequence, after the student's prompt or the teacher's."""
+    teacher_prompt = len(row.get("teacher_prompt", ()))
+    return max(max(len(prompt), teacher_prompt) + len(completion) for prompt, completion in row["sequences"])
 
 
 def sequence(tokenizer, prompt: list[Message], completion: Completion) -> Sequence:
-    """Whole: what is too long is left out (lora.fitting), never cut."""
+    """Untruncated: rows that are too long are dropped (lora.fitting)."""
     template = Template.of(tokenizer)
     return template.prompt_ids(prompt), template.completion_ids(*completion.said)
 
 
 def completion_logits(model, sequences: list[Sequence], **arguments) -> tuple[Tensor, Tensor]:
-    """((n, k, vocabulary) logits that predict the completions, (n, k) their tokens, -100 where there is none)."""
+    """((n, k, vocabulary) logits in fp32 that predict the completions, (n, k) their tokens, -100 at padding); k is the
+    length of the longest completion, and shorter ones are padded on the left."""
     output, targets = forward(model, sequences, **arguments)
     return output.logits[:, :-1].float(), targets
 
 
 def forward(model, sequences: list[Sequence], **arguments):
-    """(the model's output, with logits of the last k + 1 positions; (n, k) targets)."""
+    """(the model's output with logits of the last k + 1 positions, (n, k) targets as above)."""
     device = next(model.parameters()).device
     ids = pad_left([p + c for p, c in sequences], 0, device)
     mask = pad_left([[1] * len(p + c) for p, c in sequences], 0, device)
@@ -91,25 +95,26 @@ def forward(model, sequences: list[Sequence], **arguments):
 
 
 def pad_left(rows: list[list[int]], value: int, device=None) -> Tensor:
+    """(n, length of the longest row)."""
     width = max(map(len, rows))
     return torch.tensor([[value] * (width - len(r)) + r for r in rows], device=device)
 
 
 def token_logps(logits: Tensor, targets: Tensor) -> Tensor:
-    """(n, k) log-probabilities of the targets, 0 where there is none."""
+    """(n, k) log-probabilities of the targets, 0 at padding."""
     return -cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view_as(targets)
 
 
 def sequence_logps(model, sequences: list[Sequence]) -> tuple[Tensor, Tensor]:
-    """((n,) log-probabilities of the completions, (n,) their tokens)."""
+    """((n,) log-probabilities of the completions, (n,) their numbers of tokens)."""
     logits, targets = completion_logits(model, sequences)
     return token_logps(logits, targets).sum(1), (targets != -100).sum(1)
 
 
 @torch.no_grad()
 def reference_logps(model, sequences: list[Sequence]) -> list[float]:
-    """Log-probabilities under the model as it is now: before training, that is the reference. In bf16 where training
-    computes in it."""
+    """Log-probabilities of the completions by the model as it is now, which before training is the reference; in bf16
+    where training is."""
     device, dtype = device_and_dtype()
     size = MICRO_BATCH
     if device == "cuda":
@@ -129,8 +134,8 @@ def bare(model):
 def sample(
     model, prompts: list[list[int]], tokens: int, ends: Collection[int], temperature: float = 1.0
 ) -> list[list[int]]:
-    """One completion a prompt from the model's own distribution, as ids; the token that ends the turn is kept. `ends`
-    are all that do (Template.ends)."""
+    """One completion per prompt as ids, sampled from the model's whole distribution, with its end-of-turn token. `ends`
+    are the tokens that end a turn (Template.ends), `tokens` the most that a completion may have."""
     device = next(model.parameters()).device
     ends = list(ends)
     ids = pad_left(prompts, ends[0], device)
@@ -149,5 +154,6 @@ def sample(
 
 
 def until(ends: Collection[int], ids: list[int]) -> list[int]:
+    """The ids up to the first that ends the turn, with it."""
     at = next((i for i, id in enumerate(ids) if id in ends), len(ids))
     return ids[: at + 1]

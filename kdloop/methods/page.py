@@ -6,7 +6,7 @@ from pathlib import Path
 from kdloop.methods import FAMILIES, METHODS
 from kdloop.methods.lora import Method
 
-COSTS = Path(__file__).parents[2] / "docs" / "costs.json"  # of `python -m kdloop bench cost`
+COSTS = Path(__file__).parents[2] / "docs" / "costs.json"  # written by `python -m kdloop bench cost`
 
 HEAD = """# Methods
 
@@ -15,35 +15,35 @@ Written by `python -m kdloop.methods.page > docs/methods.md` from the entries in
 A round takes one with `--method NAME` or `KDLOOP_METHOD=NAME`; `auto` chooses by the feedback's kind, amount and
 agreement, and says why.
 
-Common to all, and so not said again below: a LoRA adapter of rank 16 on every linear layer where the papers train all
-weights; AdamW at 3e-4; the gate; and the size of the step (`step_size.py`), which goes farther than the training
-went, or less far. That is after ExPO (Zheng et al. 2024), and differs from it: ExPO's line is one in the weights. This
-one is in the adapter's A and B, so what it adds to the weights, BA, has a part that grows with the square of the scale.
+Common to all, and so not repeated below: a LoRA adapter of rank 16 on every linear layer where the papers train all
+weights; AdamW at 3e-4; the gate; and the step size (`step_size.py`), which extrapolates the training or shortens it.
+That is after ExPO (Zheng et al. 2024), and differs from it: ExPO's line is one in the weights. This one is in the
+adapter's A and B, so what it adds to the weights, BA, has a part that grows with the square of the scale.
 
 In the losses, r(y) = log pi(y) / ref(y), with the policy pi being trained and the reference ref it started from; s is
-the logistic function; |y| a completion's tokens; NLL(y) = -log pi(y) / |y|; p is the teacher's next-token distribution
-and q the student's. The anchor a is a recipe's `anchor`, the same for all methods that have one.
+the logistic function; |y| a completion's number of tokens; NLL(y) = -log pi(y) / |y|; p is the teacher's next-token
+distribution and q the student's. The anchor a is a recipe's `anchor`, the same for all methods that have one.
 
-Where a method is rewarded, a completion that was cut at the token limit is never better than one that the student
+Where a method has a reward, a completion that was cut at the token limit is never better than one that the student
 ended. A reward model is fitted where neither checks nor a proven preference model give the reward. It must order the
-held-out pairs, one on every third prompt, better than a coin: an exact binomial test at 0.05, of at least 12.
+held-out pairs, one on every third prompt, better than chance: an exact binomial test at 0.05, of at least 12.
 
-A rater's weight (the Admin tab): where the entry says so, a row's loss counts by it; for all other methods a round
-draws its rows in proportion to it. The preference model's votes count by it too.
+A rater's weight (the Admin tab): where the entry says so, a row's loss is weighted by it; for all other methods a round
+draws its rows in proportion to it. The preference model's votes are weighted by it, too.
 
 ## Cost
 
 `python -m kdloop bench cost --json docs/costs.json` measures every method beside `sft` in the same run. Here:
 {measured}.
-What a method samples, loads and scores is in it; the teacher of the white-box methods is as large as the student, a
-reward is free. The ratio is what carries to other machines.
+What a method samples, loads and scores is included; the teacher of the white-box methods is as large as the student, a
+reward is free. The ratio is what carries over to other machines.
 
 | method | times `sft` | seconds per 100 examples |
 |---|---|---|
 """
 
 
-NO_ROW = "| what | why |\n|---|---|\n"
+ABSENT_HEAD = "| what | why |\n|---|---|\n"
 ABSENT = {
     "MiniLLM (Gu et al. 2024)": "policy gradient, teacher-mixed sampling, length normalisation; `on_policy_kl` has "
     "none of them",
@@ -59,8 +59,8 @@ ABSENT = {
     "CycleAlign": "rankings come from one judge at a time, and are not iterated with the student's own",
     "SLiC": "CONTRIBUTING.md adds it, as the example",
     "PRO's reward temperatures": "rankings have no rewards",
-    "Multiagent fine-tuning (2501.05707): own answers for each agent, critics": "the source `debate` has the agents' "
-    "answers, one student learns them; `adapter_soup` is a mean, not agents",
+    "Multiagent fine-tuning (2501.05707): own completions for each agent, critics": "the source `debate` has the "
+    "agents' completions, one student learns them; `adapter_soup` is a mean, not agents",
     "Soft labels of multiple-choice questions (2412.09807)": "no source writes such questions",
     "Clusters' names in prompts (2404.09606)": "no source does it",
     "Passages as structure (2407.16434)": "no source does it",
@@ -68,10 +68,10 @@ ABSENT = {
     "SALT's choice of texts (2410.18779)": "`salt` is its schedule alone",
     "ARTE's DPO of the teacher (2406.19227)": "the source `preferred` filters the teacher's drafts; the teacher stays",
     "Filters of annotations and summaries (AnnoLLM, ZeroGen, Impossible Distillation, Genie)": "no task of that kind "
-    "ships",
+    "comes with kdloop",
     "Relevance labels for retrieval (SAIL, Self-RAG, KARD)": "an embedding ranks the passages, nothing learns to",
-    "Packs for law, medicine, finance, science": "two packs of sums and one of general prompts ship; no competence is "
-    "claimed",
+    "Packs for law, medicine, finance, science": "two packs of sums and one of general prompts come with kdloop; no "
+    "competence is claimed",
     "Tools, planning, recommendation, images": "the student is a small model of text",
 }
 
@@ -89,25 +89,24 @@ def entry(name: str, m: Method) -> str:
 
     {m.loss}
 
-Needs {m.needs}. Defaults: {m.defaults}. Source: {m.paper}.{" A row counts by its weight." if m.weighs else ""}
+Needs {m.needs}. Defaults: {m.defaults}. Source: {m.paper}.{" A row's loss is weighted." if m.weighs else ""}
 
 Differs from the paper: {m.differs_from_paper}.
 """
 
 
 def costs(kept: dict) -> str:
-    """The table's lines; a method that is not in the file was not measured, one without a number refused the run's
-    student."""
-    found, lines = kept["costs"], []
+    """The table's lines. A method that is not in `kept` was not measured; one without numbers refused the student."""
+    measured, lines = kept["costs"], []
     for name in METHODS:
-        cost = found.get(name)
-        numbers = f"{cost['ratio']:.1f} | {cost['seconds']:.0f}" if cost else f"{'refused' if name in found else ''} | "
+        cost, refused = measured.get(name), "refused" if name in measured else ""
+        numbers = f"{cost['ratio']:.1f} | {cost['seconds']:.0f}" if cost else f"{refused} | "
         lines.append(f"| `{name}` | {numbers} |\n")
     return "".join(lines)
 
 
 def page() -> str:
-    """Markdown: what is common, the costs, then one section a family in the order of FAMILIES."""
+    """Markdown: what is common, the costs, then one section per family in the order of FAMILIES."""
     kept = json.loads(COSTS.read_text(encoding="utf-8")) if COSTS.exists() else {"costs": {}}
     measured = conditions(**kept["measured"]) if kept["costs"] else "not measured yet"
     sections = [HEAD.format(measured=measured) + costs(kept)]
@@ -115,7 +114,7 @@ def page() -> str:
         title = family.__doc__.split(":")[0].split(".")[0].strip()
         sections += [f"## {title}\n", *(entry(*item) for item in family.METHODS.items())]
     rows = "".join(f"| {what} | {why} |\n" for what, why in ABSENT.items())
-    sections += [f"## Absent\n\nWhat the survey and the papers after it have, and kdloop lacks:\n\n{NO_ROW}{rows}"]
+    sections += [f"## Absent\n\nWhat the survey and the papers after it have, and kdloop lacks:\n\n{ABSENT_HEAD}{rows}"]
     return "\n".join(sections)
 
 

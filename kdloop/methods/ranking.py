@@ -1,9 +1,10 @@
 """Completions of one prompt against each other: noisy pairs, pairs without a reference, rankings.
 
-Each row holds a prompt's completions, best first, and its loss is a function of `logps`, their log-probabilities, and
-`lengths`, their tokens: both (n,), n the row's completions. One forward pass computes all of them. TRL has SimPO, ORPO
-and TPO as experimental trainers, which score prompt and padding too; tests hold these losses to TRL's. RRHF, PRO and
-per-row weight and noise it has not.
+A row has the n completions of a prompt, best first; one forward pass computes them all. A row's loss is a function of
+`ranked_logps`, (n,) log-probabilities of the completions, `lengths`, (n,) their numbers of tokens, and the row; of a
+pair, n = 2, they are the chosen and the rejected one's. TRL has SimPO, ORPO and TPO as experimental trainers, which
+compute logits of prompt and padding, too; tests/methods/test_trl_parity.py holds these losses to theirs. It has no RRHF
+and PRO, and no weight and noise per row.
 """
 
 from collections.abc import Callable
@@ -14,12 +15,12 @@ from torch import Tensor
 
 from kdloop.feedback.examples import Example
 from kdloop.methods import losses
-from kdloop.methods.dpo import ANCHORED, BETA, usable
+from kdloop.methods.dpo import ANCHOR_DIFFERS, BETA, usable
 from kdloop.methods.lora import Method, OnStep, Plan
 from kdloop.methods.objective import fit, reference_logps, sequence, sequence_logps
 from storage.conversations import Completion
 
-NOISE = 0.1  # of a vote of which nobody knows how sure it is
+NOISE = 0.1  # probability that a vote is wrong, where its raters' agreement does not tell: assumed, not measured
 
 
 def best_first(e: Example) -> tuple[Completion, ...]:
@@ -38,42 +39,46 @@ def has_three(e: Example) -> bool:
     return len(e.ranking) > 2
 
 
-def cdpo(logps: Tensor, lengths: Tensor, row: dict) -> Tensor:
-    chosen_ratio, rejected_ratio = logps - torch.tensor(row["reference"], device=logps.device)
-    chosen, _ = logps / lengths
-    return losses.conservative(BETA * (chosen_ratio - rejected_ratio), row["noise"]) - row["anchor"] * chosen
+def cdpo(ranked_logps: Tensor, lengths: Tensor, row: dict) -> Tensor:
+    """Conservative DPO with `row`'s noise, and its anchor on the chosen completion; {"reference"} has (2,) logps."""
+    chosen_ratio, rejected_ratio = ranked_logps - torch.tensor(row["reference"], device=ranked_logps.device)
+    chosen_mean, _ = ranked_logps / lengths
+    return losses.conservative(BETA * (chosen_ratio - rejected_ratio), row["noise"]) - row["anchor"] * chosen_mean
 
 
-def simpo(logps: Tensor, lengths: Tensor, row: dict, beta: float = 2.0, gamma: float = 1.0) -> Tensor:
-    chosen, rejected = logps / lengths
-    return losses.simpo(chosen, rejected, beta, gamma) - row["anchor"] * chosen
+def simpo(ranked_logps: Tensor, lengths: Tensor, row: dict, beta: float = 2.0, gamma: float = 1.0) -> Tensor:
+    chosen_mean, rejected_mean = ranked_logps / lengths
+    return losses.simpo(chosen_mean, rejected_mean, beta, gamma) - row["anchor"] * chosen_mean
 
 
-def orpo(logps: Tensor, lengths: Tensor, row: dict, weight: float = 0.1) -> Tensor:
-    chosen, rejected = logps / lengths
-    return weight * losses.odds_ratio(chosen, rejected) - chosen
+def orpo(ranked_logps: Tensor, lengths: Tensor, row: dict, weight: float = 0.1) -> Tensor:
+    chosen_mean, rejected_mean = ranked_logps / lengths
+    return weight * losses.odds_ratio(chosen_mean, rejected_mean) - chosen_mean
 
 
-def tpo(logps: Tensor, lengths: Tensor, row: dict, beta: float = 0.01) -> Tensor:
-    best, chosen, *_, rejected = logps
-    return losses.conservative(beta * (chosen - rejected), 0.0) - best / lengths[0]
+def tpo(ranked_logps: Tensor, lengths: Tensor, row: dict, beta: float = 0.01) -> Tensor:
+    best_logp, chosen_logp, *_, rejected_logp = ranked_logps
+    return losses.conservative(beta * (chosen_logp - rejected_logp), 0.0) - best_logp / lengths[0]
 
 
-def rrhf(logps: Tensor, lengths: Tensor, row: dict) -> Tensor:
-    best, *_ = ranked = logps / lengths
-    return losses.rrhf(ranked) - best
+def rrhf(ranked_logps: Tensor, lengths: Tensor, row: dict) -> Tensor:
+    best_mean, *_ = ranked_means = ranked_logps / lengths
+    return losses.rrhf(ranked_means) - best_mean
 
 
-def pro(logps: Tensor, lengths: Tensor, row: dict) -> Tensor:
-    best, *_ = ranked = logps / lengths
-    return losses.pro(ranked) - 0.05 * (len(ranked) - 1) ** 2 * best
+def pro(ranked_logps: Tensor, lengths: Tensor, row: dict) -> Tensor:
+    best_mean, *_ = ranked_means = ranked_logps / lengths
+    return losses.pro(ranked_means) - 0.05 * (len(ranked_means) - 1) ** 2 * best_mean
 
 
-def objective(loss: Callable[[Tensor, Tensor, dict], Tensor]):
-    """The weighted mean of `loss(log-probabilities, lengths, row)` over the rows of a micro-batch."""
+RowLoss = Callable[[Tensor, Tensor, dict], Tensor]  # (ranked_logps, lengths, row) -> ()
+
+
+def objective(loss: RowLoss):
+    """The weighted mean of `loss(ranked_logps, lengths, row)` over the rows of a micro-batch."""
 
     def of_rows(model, rows: list[dict], progress: float):
-        logps, lengths = sequence_logps(model, [s for r in rows for s in r["sequences"]])
+        logps, lengths = sequence_logps(model, [s for r in rows for s in r["sequences"]])  # of all rows, one by one
         sizes = [len(r["sequences"]) for r in rows]
         each = [loss(*of_row) for of_row in zip(logps.split(sizes), lengths.split(sizes), rows, strict=True)]
         weights = torch.tensor([r["weight"] for r in rows], device=logps.device)
@@ -83,8 +88,9 @@ def objective(loss: Callable[[Tensor, Tensor, dict], Tensor]):
 
 
 def train(
-    model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep, loss=cdpo, order=pair_only
+    model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep, loss: RowLoss = cdpo, order=pair_only
 ) -> dict[str, float]:
+    """`order(example)` gives a row's completions, best first; cdpo's rows get their reference log-probabilities."""
     rows = [
         {
             "sequences": [sequence(tokenizer, e.prompt, k) for k in order(e)],
@@ -110,7 +116,7 @@ METHODS = {
         paper="Mitchell 2023; Rafailov et al. 2023, Eq. 7",
         defaults="beta 0.1, e what the raters' disagreement or the AI rater said, else 0.1, anchor a 4",
         when="Raters who contradict each other or slip: the margin that one vote can ask for is bounded.",
-        differs_from_paper=f"e is each row's own, where known, not one for all; {ANCHORED}",
+        differs_from_paper=f"e is each row's own, where known, not one for all; {ANCHOR_DIFFERS}",
         weighs=True,
     ),
     "simpo": Method(
@@ -121,7 +127,7 @@ METHODS = {
         paper="Meng et al. 2024",
         defaults="beta 2, gamma 1, anchor a 4",
         when="No memory for reference log-probabilities, or raters who take the longer completion.",
-        differs_from_paper=ANCHORED,
+        differs_from_paper=ANCHOR_DIFFERS,
         weighs=True,
     ),
     "orpo": Method(

@@ -98,7 +98,7 @@ def test_a_template_is_put_around_the_last_message_once(tiny_student):
     e = Example(FOLLOW_UP, k, k, "c", ("r",), critique="No.", rationale="So.")
     told = with_critique(e)
     assert told[:-1] == ASKED and "Peru" not in told[-1]["content"] and "And a smaller one?" in told[-1]["content"]
-    ids = supervised.target_and_reason(tokenizer, e)[1]["input_ids"]
+    ids = supervised.chosen_and_rationale_rows(tokenizer, e)[1]["input_ids"]
     assert tokenizer.decode(ids).count("Name a mountain in Peru.") == 1
 
 

@@ -55,10 +55,10 @@ def test_where_all_are_too_long_there_is_nothing_to_learn_and_it_is_said(name, t
 def test_a_page_of_text_that_the_chat_takes_is_learned_from(name, tiny_student, tiny_teacher):
     """Its activations are computed again: in the same steps."""
     examples, ends = [long(i, 850) for i in range(2)], []
-    for whole in (lora.UNRECOMPUTED, 10**6):
+    for whole in (lora.RECOMPUTE_ABOVE, 10**6):
         model, tokenizer = student(tiny_student)
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(lora, "UNRECOMPUTED", whole)
+            patched.setattr(lora, "RECOMPUTE_ABOVE", whole)
             METHODS[name].train(
                 model, tokenizer, examples, plan(tiny_teacher, max_length=2048, batch=2), lambda *_: None
             )
@@ -73,7 +73,7 @@ def test_only_long_rows_are_computed_again(tiny_student):
     model, seen = student(tiny_student)[0], {}
     with lora.long_rows_recomputed(model):
         layers = [m for m in model.modules() if type(m).__name__ == "LlamaDecoderLayer"]
-        for n in (lora.UNRECOMPUTED, lora.UNRECOMPUTED + 1):
+        for n in (lora.RECOMPUTE_ABOVE, lora.RECOMPUTE_ABOVE + 1):
             model(torch.ones(1, n, dtype=torch.long), use_cache=False)
             seen[n] = {m.gradient_checkpointing for m in layers}
         with torch.no_grad():

@@ -131,11 +131,12 @@ def test_rankings():
 
 
 def test_kd_lora_mixes_soft_and_hard_targets():
-    from kdloop.methods.distill.divergence import plain
+    from kdloop.methods.distill.divergence import distillation_loss
 
     teacher, student = torch.tensor([[2.0, 0, -1]]), torch.tensor([[1.0, 0.5, 0]])
     both = {
-        label: plain(losses.forward_kl, 2.0, label)(teacher, student, torch.tensor([0]), 0) for label in (0, 0.5, 1)
+        label: distillation_loss(losses.forward_kl, 2.0, label)(teacher, student, torch.tensor([0]), 0)
+        for label in (0, 0.5, 1)
     }
     assert [float(both[k]) for k in both] == pytest.approx([0.365228, 0.522749, 0.68027], abs=1e-6)
 
@@ -155,6 +156,22 @@ def test_features():
 def test_vocabularies_of_different_size_are_compared_by_how_sure_they_are():
     shuffled = torch.tensor([0.1, 0.7, 0.2, 0.0]).clamp(min=1e-9).log()
     assert losses.sorted_l1(shuffled, T) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_another_version_of_trl_is_refused_before_its_private_names_are_replaced(monkeypatch):
+    import trl.trainer.utils
+
+    lm_head.score_label_positions_only()
+    assert trl.trainer.utils._ChunkedLogProbFunction is lm_head.WholeLogits
+    monkeypatch.delattr(trl.trainer.utils, "_use_triton")
+    with pytest.raises(RuntimeError, match=r"replaces private names of 1\.16\.x"):
+        lm_head.score_label_positions_only()
+    assert not hasattr(trl.trainer.utils, "_use_triton"), "nothing was replaced"
+    monkeypatch.undo()
+    for version in ("1.15.3", "1.17.0", "2.0.0"):
+        monkeypatch.setattr(trl, "__version__", version)
+        with pytest.raises(RuntimeError, match=f"TRL {version} is installed"):
+            lm_head.score_label_positions_only()
 
 
 @pytest.mark.parametrize("softcap, scale, temperature", [(None, 1.0, 1.0), (30.0, 0.5, 0.7)])

@@ -69,10 +69,10 @@ def nll(model, tokenizer, examples, **_):
 
 
 @torch.no_grad()
-def gap(model, tokenizer, examples, teacher, divergence=losses.forward_kl, told=lambda e: e.prompt):
+def gap(model, tokenizer, examples, teacher, divergence=losses.forward_kl, teacher_prompt=lambda e: e.prompt):
     "How far the student is from the teacher on the chosen completions"
     own = [sequence(tokenizer, e.prompt, e.chosen) for e in examples]
-    read = [(Template.of(tokenizer).prompt_ids(told(e)), c) for e, (_, c) in zip(examples, own, strict=True)]
+    read = [(Template.of(tokenizer).prompt_ids(teacher_prompt(e)), c) for e, (_, c) in zip(examples, own, strict=True)]
     student, targets = completion_logits(model, own)
     p, q = (z[targets != -100].log_softmax(-1) for z in (teacher.logits(model, read), student))
     return float(divergence(p, q).mean())
@@ -91,8 +91,8 @@ INSTEAD = {  # of the loss, where that is of other samples or of another kind ea
     **dict.fromkeys(("dft", "wpo", "salt"), nll),
     **dict.fromkeys(("taid", "gkd", "speculative_kd"), gap),
     "on_policy_kl": partial(gap, divergence=losses.reverse_kl),
-    "sdft": partial(gap, divergence=losses.reverse_kl, told=with_demonstration),
-    "sdpo": partial(gap, told=with_critique),
+    "sdft": partial(gap, divergence=losses.reverse_kl, teacher_prompt=with_demonstration),
+    "sdpo": partial(gap, teacher_prompt=with_critique),
 }
 
 
@@ -151,7 +151,7 @@ def test_auto_takes_what_the_feedback_holds_and_says_why():
 
 def test_own_trainer_and_trls_take_the_same_steps(tiny_student, monkeypatch):
     "Rows of equal length, so that means over rows and over tokens agree"
-    monkeypatch.setattr(shared_prompts, "MASKED", ())  # pairs as two rows each: read once, they are rounded otherwise
+    monkeypatch.setattr(shared_prompts, "ANY_MASK", ())  # pairs as two rows each: read once, they are rounded otherwise
     examples = [replace(example(i), noise=0.0) for i in range(8)]
     plan = Plan(seed=1, epochs=2, learning_rate=1e-3)
     for own, trl in (("cdpo", "dpo"), ("weighted_sft", "sft")):
@@ -191,12 +191,12 @@ def test_two_teachers_teach_their_mean(tiny_student, tiny_teacher):
 
 def test_speculative_tokens_are_the_students_where_the_teacher_agrees_and_the_teachers_elsewhere():
     teacher = torch.tensor([[9.0, 5, 0, 0], [0, 0, 9, 5], [9, 0, 0, 0]])
-    assert speculative.accepted([1, 2, 3], teacher, top_k=4) == [1, 2, 3]  # K = |V|: the student's own stream
-    assert speculative.accepted([0, 2, 0], teacher, top_k=1) == [0, 2, 0]
-    assert speculative.accepted([1, 2, 3], 100 * teacher, top_k=1) == [0]  # K = 1: a greedy teacher's argmax
-    assert speculative.accepted([1, 0, 3], teacher, top_k=2)[:1] == [1]
+    assert speculative.verify([1, 2, 3], teacher, top_k=4) == [1, 2, 3]  # K = |V|: the student's own stream
+    assert speculative.verify([0, 2, 0], teacher, top_k=1) == [0, 2, 0]
+    assert speculative.verify([1, 2, 3], 100 * teacher, top_k=1) == [0]  # K = 1: a greedy teacher's argmax
+    assert speculative.verify([1, 0, 3], teacher, top_k=2)[:1] == [1]
     even = torch.zeros(1, 200).index_fill(1, torch.tensor([0, 1]), 1e-3)
-    drawn = {speculative.accepted([9], even, top_k=2)[0] for _ in range(20)}
+    drawn = {speculative.verify([9], even, top_k=2)[0] for _ in range(20)}
     assert drawn - {0, 1}, "the replacement is drawn from all of the teacher's distribution, not from its top k"
 
 
@@ -204,7 +204,7 @@ def test_a_student_that_is_its_own_teacher_writes_alone_where_all_tokens_are_amo
     model, tokenizer = student(tiny_student)
     rows = [{"sequences": [sequence(tokenizer, example(i).prompt, example(i).chosen)]} for i in range(2)]
     for r in rows:
-        r["told"] = r["sequences"][0][0]
+        r["teacher_prompt"] = r["sequences"][0][0]
     for top_k, share in ((len(tokenizer), 1.0), (1, 0.0)):
         draw = speculative.interleaved(Plan(1, max_tokens=4), [tokenizer.eos_token_id], top_k, block=3)
         written, numbers = draw(model, divergence.Teacher(), rows)
@@ -298,12 +298,12 @@ def test_a_soup_is_the_exact_mean_of_what_its_adapters_add(tiny_student, tmp_pat
         heard = METHODS["adapter_soup"].train(model, tokenizer, examples, plan, lambda *step: steps.append(step[:2]))
         assert heard["own NLL"] < heard["others' NLL"]
         apart = []
-        for i in range(economy.SHARES):
+        for i in range(economy.ADAPTERS):
             alone = trainable_student(tiny_student, adapter, torch.float32, seed=1)
-            with economy.a_stays(alone):
+            with economy.frozen_a(alone):
                 fit(
                     alone,
-                    supervised.weighed_rows(tokenizer, examples[i::3]),
+                    supervised.weighted_rows(tokenizer, examples[i::3]),
                     supervised.mean_nll,
                     plan,
                     lambda *_: None,
@@ -322,7 +322,7 @@ def test_a_soups_adapters_stay_as_different_as_one_student_is_from_their_texts(t
     heard = METHODS["adapter_soup"].train(model, tokenizer, examples, plan, lambda *_: None)
     single, _ = student(tiny_student)
     METHODS["sft"].train(single, tokenizer, examples, plan, lambda *_: None)
-    assert heard["others' NLL"] >= 0.95 * economy.nll(single, supervised.weighed_rows(tokenizer, examples))
+    assert heard["others' NLL"] >= 0.95 * economy.nll(single, supervised.weighted_rows(tokenizer, examples))
 
 
 def test_a_soups_adapters_are_trained_to_their_ends_whatever_on_step_says(tiny_student):
@@ -462,7 +462,7 @@ def test_ulds_distance_alone_makes_a_wrong_student_surer_and_the_labels_make_it_
     for labels in (0.0, 1.0):
         model, tokenizer = student(tiny_student)
         before = nll(model, tokenizer, examples)
-        uld.train(model, tokenizer, examples, plan, lambda *_: None, labels=labels)
+        uld.train(model, tokenizer, examples, plan, lambda *_: None, nll_weight=labels)
         found[labels] = nll(model, tokenizer, examples) - before
     assert found[1.0] < -0.5 and found[1.0] < found[0.0] - 0.5
 

@@ -125,7 +125,7 @@ def test_a_coin_passes_the_reward_models_gate_in_at_most_one_of_twenty_cases(pai
     """All outcomes of a coin, weighed by how likely they are."""
     _, held_out = reward_model.split(pairs(pairs_of))
     n = len(held_out)
-    passes = sum(math.comb(n, k) for k in range(n + 1) if not reward_model.by_chance(k, n)) / 2**n
+    passes = sum(math.comb(n, k) for k in range(n + 1) if not reward_model.at_chance(k, n)) / 2**n
     assert n >= reward_model.MIN_HELD_OUT and 0 < passes < 0.05
 
 
@@ -227,7 +227,7 @@ def test_grpo_is_shaos_mean_over_each_completions_own_tokens_and_dapo_is_not(tal
 
 def test_a_higher_threshold_keeps_a_part_of_what_a_lower_one_kept():
     grown, rewards = list(range(20)), [((7 * i) % 20) / 20 for i in range(20)]
-    kept = [set(iterated.improve(grown, rewards, q)) for q in (0.25, 0.5, 0.75)]
+    kept = [set(iterated.above_quantile(grown, rewards, q)) for q in (0.25, 0.5, 0.75)]
     assert kept[0] > kept[1] > kept[2] and len(kept[2]) == 5
 
 

@@ -63,8 +63,8 @@ def test_hidden_states_and_gradients_are_those_of_two_rows(attention, tiny_stude
 @pytest.mark.parametrize("name", ["dpo", "ipo", "sigmoid_norm", "apo_zero", "wpo"])
 def test_trainings_on_pairs_read_prompts_once_and_lose_the_same(name, tiny_student, monkeypatch):
     trainings = []
-    for kinds in (shared_prompts.MASKED, ()):
-        monkeypatch.setattr(shared_prompts, "MASKED", kinds)
+    for kinds in (shared_prompts.ANY_MASK, ()):
+        monkeypatch.setattr(shared_prompts, "ANY_MASK", kinds)
         model, tokenizer = student(tiny_student)
         counts, losses = counted(model), []
         on_step = lambda step, steps, loss, seen=losses: seen.append(loss)  # noqa: E731

@@ -34,7 +34,7 @@ def decided_teacher(tiny_teacher, tmp_path_factory):
 
 def loss_of(name):
     """Of a position; TAID's has a schedule, which begins anew."""
-    return divergence.scheduled(10) if name == "taid" else METHODS[name].train.keywords["loss"]
+    return divergence.taid_loss(10) if name == "taid" else METHODS[name].train.keywords["loss"]
 
 
 def adapter(model):
@@ -55,7 +55,7 @@ def test_with_all_of_the_vocabulary_it_is_the_live_teacher(name, tiny_student, t
     examples = [example(i) for i in range(3)]
     plan = Plan(1, stored=kept_beside(tmp_path, tiny_teacher, examples, k=49152))
     alone = stored.rows(tokenizer, examples, plan)
-    read = [r | {"told": r["sequences"][0][0]} for r in alone]
+    read = [r | {"teacher_prompt": r["sequences"][0][0]} for r in alone]
     live, learned = divergence.load(Plan(1, teachers=(tiny_teacher,)), model), adapter(model)
     for progress in (0.0, 0.5):
         mine, _ = stored.objective(loss_of(name))(model, alone, progress)

@@ -131,7 +131,11 @@ def test_a_stored_top_k_gives_what_trl_makes_of_k_tokens_and_a_tail_bucket(diver
 @pytest.mark.parametrize("labels", [0.0, 1.0])
 def test_uld_is_golds_where_both_tokenizers_cut_alike(labels, tmp_path):
     """The distance alone, and with the labels' NLL."""
-    said = {"uld_crossentropy_weight": labels, "uld_distillation_weight": uld.DISTANCE, "use_extended_uld": False}
+    said = {
+        "uld_crossentropy_weight": labels,
+        "uld_distillation_weight": uld.DISTANCE_WEIGHT,
+        "use_extended_uld": False,
+    }
     said |= {"uld_skip_student_eos": False, "uld_skip_teacher_eos": False, "uld_token_merge_strategy": "bayesian"}
     gold = ULDLoss(GOLDConfig(**common(tmp_path), **said))
     ids, prompt, n = torch.arange(6)[None], 2, 4
@@ -148,7 +152,11 @@ def test_uld_is_golds_where_both_tokenizers_cut_alike(labels, tmp_path):
             return CausalLMOutput(logits=self.z[None, -n - 1 :])
 
     rows = [
-        {"sequences": [([0, 1], [2, 3, 4, 5])], "theirs": ([0, 1], [2, 3, 4, 5]), "same": [(i, i) for i in range(n)]}
+        {
+            "sequences": [([0, 1], [2, 3, 4, 5])],
+            "teacher_sequence": ([0, 1], [2, 3, 4, 5]),
+            "pairs": [(i, i) for i in range(n)],
+        }
     ]
     taught = TEACHER[:, :7]  # a smaller vocabulary
     model, teacher = Reads(STUDENT), Reads(taught)

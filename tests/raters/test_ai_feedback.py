@@ -139,7 +139,7 @@ def test_a_teachers_reason_is_the_second_target_of_step_by_step_and_nobodys_crit
     answers = [e for e in train(db, m) if METHODS["step_by_step"].usable(e)]
     assert [(e.chosen.text, e.rationale, e.critique) for e in answers] == [("4", "Two and two make four.", "")] * 2
     tokenizer = AutoTokenizer.from_pretrained(tiny_student)
-    targets = [[t for t in r["labels"] if t >= 0] for r in supervised.target_and_reason(tokenizer, answers[0])]
+    targets = [[t for t in r["labels"] if t >= 0] for r in supervised.chosen_and_rationale_rows(tokenizer, answers[0])]
     assert [tokenizer.decode(t) for t in targets] == ["4<|im_end|>", "Two and two make four.<|im_end|>"]
 
 

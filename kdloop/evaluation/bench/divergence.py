@@ -82,7 +82,7 @@ def run(source: str, methods: list[str], prompts: int, held_out: list[str], plan
     before = held.measure(model)
     for name in methods:
         model, begun = trainable_student(source, None, device_and_dtype()[1], plan.seed), time.monotonic()
-        knows = {} if name == "bake" else {"told": told}
+        knows = {} if name == "bake" else {"teacher_prompt": told}
         METHODS[name].train(model, tokenizer, examples, plan, lambda *_: None, **knows)
         seconds, after = time.monotonic() - begun, held.measure(model)
         pairs = zip(before, after, strict=True)

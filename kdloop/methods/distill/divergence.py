@@ -1,38 +1,36 @@
-"""A white-box teacher with the student's vocabulary: match its next-token distribution, position by position.
+"""White-box distillation: match the next-token distribution of a teacher with the student's vocabulary.
 
     L = (1 - lambda) E_{stored y}[D(p_T, p_S)] + lambda E_{y ~ p_S}[D(p_T, p_S)]        survey Eq. 10; GKD, Eq. 1
 
-The teacher is one model or the mean of several (BabyLlama's), or the student itself as it was before any training.
-`told` is what the teacher reads in place of the prompt: knowing more, the same model can teach itself
-(self_training/self_teaching.py). D is one of losses.py. No gradient goes through sampling.
+D is one of losses.py, position by position. The teacher may read another prompt than the student: with privileged
+context in it, the same model can teach itself (self_training/self_teaching.py). No gradient goes through sampling.
+TRL has these losses in its experimental GKD and distillation trainers, which compute logits of prompt and padding, too;
+tests/methods/test_trl_parity.py holds ours to theirs.
 """
 
 import random
 from collections.abc import Callable, Collection
-from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import partial
 
-import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM
 
 from kdloop.feedback.examples import Example
 from kdloop.methods import losses
 from kdloop.methods.distill import stored
-from kdloop.methods.lora import Method, NothingToLearn, OnStep, Plan, no_teacher
-from kdloop.methods.objective import Numbers, Sequence, bare, completion_logits, fit, sample, sequence, token_logps
+from kdloop.methods.distill.teacher import Teacher, load
+from kdloop.methods.lora import REMEDIES, Method, NothingToLearn, OnStep, Plan
+from kdloop.methods.objective import Numbers, completion_logits, fit, sample, sequence, token_logps
 from kdloop.student.template import Template
 from storage.conversations import Completion, Message
 
-TEACHER = "a teacher with the student's vocabulary"
-Divergence = Callable[[Tensor, Tensor], Tensor]
+Divergence = Callable[[Tensor, Tensor], Tensor]  # of teacher and student log-probabilities (..., vocabulary) -> (...)
+# (teacher logits (n, vocabulary), student logits (n, vocabulary), targets (n,), progress from 0 to 1) -> (n,)
 PositionLoss = Callable[[Tensor, Tensor, Tensor, float], Tensor]
-Draw = Callable[..., tuple[list[list[int]], Numbers]]  # (model, teacher, rows) -> own completions, numbers to log
+Draw = Callable[..., tuple[list[list[int]], Numbers]]  # (model, teacher, rows) -> the student's samples, numbers to log
 
-
-class OtherVocabulary(NothingToLearn):
-    "The teacher's vocabulary is not the student's: take `uld`, or let the teacher write completions for `sft`"
+TEACHER = "a teacher with the student's vocabulary"
+TO_READ = f"{TEACHER}, and completions to read"
+OR_STORED = f"{TO_READ}; or what it stored beside its own (the source `features`)"
 
 
 def usable(example: Example) -> bool:
@@ -43,83 +41,57 @@ def any_prompt(example: Example) -> bool:
     return True
 
 
-@dataclass(frozen=True)
-class Teacher:
-    """No models: the student itself, its adapter switched off."""
-
-    models: tuple = ()
-
-    @torch.no_grad()
-    def logits(self, student, sequences: list[Sequence]) -> Tensor:
-        """(n, k, vocabulary): log of the mean distribution of several teachers, the logits of one."""
-        off = nullcontext() if self.models else bare(student).disable_adapter()
-        with off:
-            each = [completion_logits(m, sequences)[0] for m in self.models or (student,)]
-        if len(each) == 1:
-            return each[0]
-        return torch.stack([z.log_softmax(-1) for z in each]).logsumexp(0) - torch.tensor(float(len(each))).log()
-
-
-def load(plan: Plan, model) -> Teacher:
-    """The plan's teachers, frozen. Raises OtherVocabulary where a distribution could not be compared."""
-    p = next(model.parameters())
-    loaded = [AutoModelForCausalLM.from_pretrained(t, dtype=p.dtype).to(p.device) for t in plan.teachers]
-    for teacher in loaded:
-        if teacher.config.vocab_size != model.config.vocab_size:
-            raise OtherVocabulary(OtherVocabulary.__doc__)
-    return Teacher(tuple(t.eval().requires_grad_(False) for t in loaded))
-
-
-# What a position loses: (teacher logits, student logits, targets, progress from 0 to 1) -> (n,).
-
-
-def plain(divergence: Divergence, temperature: float = 1.0, label: float = 0.0) -> PositionLoss:
-    """T^2 D(p_T, p_S) at temperature T, mixed with the label's NLL: (1 - label) and label are their weights."""
+def distillation_loss(divergence: Divergence, temperature: float = 1.0, nll_weight: float = 0.0) -> PositionLoss:
+    """(1 - w) T^2 D(p_T, p_S) at temperature T + w NLL(target), w = nll_weight. Hinton et al. 2015."""
 
     def loss(teacher: Tensor, student: Tensor, targets: Tensor, progress: float) -> Tensor:
         p, q = ((z / temperature).log_softmax(-1) for z in (teacher, student))
-        apart = temperature**2 * divergence(p, q)
-        return (1 - label) * apart - label * token_logps(student[None], targets[None])[0] if label else apart
+        distance = temperature**2 * divergence(p, q)
+        if not nll_weight:
+            return distance
+        return (1 - nll_weight) * distance - nll_weight * token_logps(student[None], targets[None])[0]
 
     return loss
 
 
-def scheduled(steps: int) -> PositionLoss:
-    """TAID: toward a target between student and teacher that moves to the teacher. In a round of tens of steps the
-    paper's rate never outruns the straight line, so it is at least 2 / steps."""
-    state = losses.Taid()
+def taid_loss(steps: int) -> PositionLoss:
+    """TAID (losses.Taid): towards a target between student and teacher that moves to the teacher within `steps`. In a
+    round of tens of steps the paper's rate of 5e-4 never outruns the straight line, so it is at least 2 / steps."""
+    schedule = losses.Taid()
 
     def loss(teacher: Tensor, student: Tensor, targets: Tensor, progress: float) -> Tensor:
-        nonlocal state
-        each = losses.cross_entropy(state.target(teacher, student), student.log_softmax(-1))
-        state = state.after(each.mean().item(), round(progress * steps) + 1, steps, max(5e-4, 2 / steps))
+        nonlocal schedule
+        each = losses.cross_entropy(schedule.target(teacher, student), student.log_softmax(-1))
+        schedule = schedule.after(each.mean().item(), round(progress * steps) + 1, steps, max(5e-4, 2 / steps))
         return each
 
     return loss
 
 
 def objective(teacher: Teacher, loss: PositionLoss, on_policy: float, draw: Draw, seed: int):
-    """The mean of `loss` over the positions of the completions."""
+    """The mean of `loss` over the positions of a micro-batch's completions; with probability `on_policy` these are
+    samples that `draw` gives in place of the stored ones."""
     coin = random.Random(seed)
 
     def of_rows(model, rows: list[dict], progress: float):
         sequences = [r["sequences"][0] for r in rows]
-        own = coin.random() < on_policy
-        numbers = {"on_policy": float(own)}
-        if own:
+        use_samples = coin.random() < on_policy
+        numbers = {"on_policy": float(use_samples)}
+        if use_samples:
             drawn, of_draw = draw(model, teacher, rows)
             sequences = [(prompt, c) for (prompt, _), c in zip(sequences, drawn, strict=True)]
             numbers |= of_draw
-        told = [(r["told"], c) for r, (_, c) in zip(rows, sequences, strict=True)]
+        teacher_reads = [(r["teacher_prompt"], c) for r, (_, c) in zip(rows, sequences, strict=True)]
         student, targets = completion_logits(model, sequences)
         at = targets != -100
-        each = loss(teacher.logits(model, told)[at], student[at], targets[at], progress)
+        each = loss(teacher.logits(model, teacher_reads)[at], student[at], targets[at], progress)
         return each.mean(), numbers
 
     return of_rows
 
 
 def own_samples(plan: Plan, ends: Collection[int]) -> Draw:
+    """The student's own, of at most `plan.max_tokens`."""
     return lambda model, teacher, rows: (sample(model, [r["sequences"][0][0] for r in rows], plan.max_tokens, ends), {})
 
 
@@ -131,117 +103,134 @@ def train(
     on_step: OnStep,
     loss: PositionLoss,
     on_policy: float = 0.0,
-    draw=own_samples,
-    told: Callable[[Example], list[Message]] = lambda e: e.prompt,
-) -> dict[str, float]:
-    """The teacher reads along. `on_policy` is lambda, `draw` how own samples come about, `told(example)` what the
-    teacher reads."""
+    draw: Callable[[Plan, Collection[int]], Draw] = own_samples,
+    teacher_prompt: Callable[[Example], list[Message]] = lambda e: e.prompt,
+) -> Numbers:
+    """The teacher reads each completion along, after `teacher_prompt(example)`; `on_policy` is lambda of Eq. 10. Raises
+    OtherVocabulary for a teacher with another one."""
     nothing = Completion("", "", "student", None, "")
+    template = Template.of(tokenizer)
     rows = [
         {
             "sequences": [sequence(tokenizer, e.prompt, e.chosen or nothing)],
-            "told": Template.of(tokenizer).prompt_ids(told(e)),
+            "teacher_prompt": template.prompt_ids(teacher_prompt(e)),
         }
         for e in examples
     ]
-    drawn = draw(plan, Template.of(tokenizer).ends)
+    drawn = draw(plan, template.ends)
     return fit(model, rows, objective(load(plan, model), loss, on_policy, drawn, plan.seed), plan, on_step)
 
 
-def on_text(
+def train_on_text(
     model,
     tokenizer,
     examples: list[Example],
     plan: Plan,
     on_step: OnStep,
     loss: PositionLoss,
-    needs_teacher: bool = True,
-    **how,
+    teacher_needed: bool = True,
+    **options,
 ) -> Numbers:
-    """As `train`, whose `how` is, where the teacher reads along; else what it stored beside its texts stands in for it.
+    """`train`, with its `options`, on stored completions. Where the plan names no teacher that reads along, the target
+    is what teachers stored beside them (stored.py), and without that the untrained student.
 
-    Raises NothingToLearn where it stored nothing for these texts and the method `needs_teacher`.
+    Raises NothingToLearn where none of these texts has a stored distribution and `teacher_needed`.
     """
     rows = [] if plan.teachers else stored.rows(tokenizer, examples, plan)
     if rows:
         return fit(model, rows, stored.objective(loss), plan, on_step)
-    if plan.stored and needs_teacher and (lack := no_teacher(plan)):
+    if plan.stored and teacher_needed and not plan.teachers:
         raise NothingToLearn(
-            f"None of {len(examples)} texts has its teacher's distribution beside it; the method {lack}"
+            f"None of {len(examples)} texts has its teacher's distribution beside it; the method {REMEDIES['teachers']}"
         )
-    return train(model, tokenizer, examples, plan, on_step, loss, **how)
+    return train(model, tokenizer, examples, plan, on_step, loss, **options)
 
 
-def taid(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep, **how) -> Numbers:
+def taid(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep, **options) -> Numbers:
+    """`train_on_text` with a loss whose schedule knows the number of steps."""
     steps = max(1, round(len(examples) / plan.batch * plan.epochs))
-    return on_text(model, tokenizer, examples, plan, on_step, scheduled(steps), **how)
-
-
-def no_teacher_nor_stored(plan: Plan) -> str:
-    return "" if plan.stored else no_teacher(plan)
-
-
-TO_READ = f"{TEACHER}, and completions to read"
-OR_STORED = f"{TO_READ}; or what it stored beside its own (the source `features`)"
-
-
-def on_stored_text(divergence, loss: str, paper: str, when: str, differs: str, defaults="stored text") -> Method:
-    words = {"loss": loss, "paper": paper, "defaults": defaults, "when": when, "differs_from_paper": differs}
-    return Method(usable, partial(on_text, loss=plain(divergence)), OR_STORED, **words, lacks=no_teacher_nor_stored)
+    return train_on_text(model, tokenizer, examples, plan, on_step, taid_loss(steps), **options)
 
 
 METHODS = {
-    "forward_kl": on_stored_text(
-        losses.forward_kl,
-        "sum p log(p / q)",
-        "survey Table 1",
-        "A teacher whose whole range is wanted: translation, rewriting.",
-        "nothing known",
+    "forward_kl": Method(
+        usable,
+        partial(train_on_text, loss=distillation_loss(losses.forward_kl)),
+        OR_STORED,
+        loss="sum p log(p / q)",
+        paper="survey Table 1",
+        defaults="stored text",
+        when="A teacher whose whole range is wanted: translation, rewriting.",
+        differs_from_paper="nothing known",
+        requires=("teachers", "stored"),
     ),
-    "reverse_kl": on_stored_text(
-        losses.reverse_kl,
-        "sum q log(q / p)",
-        "survey Table 1",
-        "A student too small for all that the teacher can say: it takes what the teacher finds likely.",
-        "nothing known of Table 1; MiniLLM, the survey's system for it, is absent: no policy gradient",
+    "reverse_kl": Method(
+        usable,
+        partial(train_on_text, loss=distillation_loss(losses.reverse_kl)),
+        OR_STORED,
+        loss="sum q log(q / p)",
+        paper="survey Table 1",
+        defaults="stored text",
+        when="A student too small for all that the teacher can say: it takes what the teacher finds likely.",
+        differs_from_paper="nothing known of Table 1; MiniLLM, the survey's system for it, is absent: no policy "
+        "gradient",
+        requires=("teachers", "stored"),
     ),
-    "jsd": on_stored_text(
-        losses.gjsd,
-        "1/2 KL(p | m) + 1/2 KL(q | m), m = (p + q) / 2",
-        "survey Table 1",
-        "Between the two above, and bounded.",
-        "nothing known",
+    "jsd": Method(
+        usable,
+        partial(train_on_text, loss=distillation_loss(losses.gjsd)),
+        OR_STORED,
+        loss="1/2 KL(p | m) + 1/2 KL(q | m), m = (p + q) / 2",
+        paper="survey Table 1",
+        defaults="stored text",
+        when="Between the two above, and bounded.",
+        differs_from_paper="nothing known",
+        requires=("teachers", "stored"),
     ),
-    "total_variation": on_stored_text(
-        losses.total_variation,
-        "1/2 sum |p - q|",
-        "Wen et al. 2023 (f-Distill)",
-        "A teacher with a noisy tail: unlikely tokens count by their mass alone.",
-        "of tokens, on stored text; the paper's is of sequences, sampled from teacher and student",
+    "total_variation": Method(
+        usable,
+        partial(train_on_text, loss=distillation_loss(losses.total_variation)),
+        OR_STORED,
+        loss="1/2 sum |p - q|",
+        paper="Wen et al. 2023 (f-Distill)",
+        defaults="stored text",
+        when="A teacher with a noisy tail: unlikely tokens count by their mass alone.",
+        differs_from_paper="of tokens, on stored text; the paper's is of sequences, sampled from teacher and student",
+        requires=("teachers", "stored"),
     ),
-    "skew_kl": on_stored_text(
-        losses.skew_kl,
-        "KL(p | a p + (1 - a) q)",
-        "Ko et al. 2024 (DistiLLM)",
-        "Forward KL whose gradient stays small where the student gives almost nothing.",
-        "the loss alone: its adaptive share of own samples and its replay buffer are absent",
-        "a 0.1, stored text",
+    "skew_kl": Method(
+        usable,
+        partial(train_on_text, loss=distillation_loss(losses.skew_kl)),
+        OR_STORED,
+        loss="KL(p | a p + (1 - a) q)",
+        paper="Ko et al. 2024 (DistiLLM)",
+        defaults="a 0.1, stored text",
+        when="Forward KL whose gradient stays small where the student gives almost nothing.",
+        differs_from_paper="the loss alone: its adaptive share of own samples and its replay buffer are absent",
+        requires=("teachers", "stored"),
     ),
-    "skew_reverse_kl": on_stored_text(
-        losses.skew_reverse_kl,
-        "KL(q | (1 - a) p + a q)",
-        "Ko et al. 2024 (DistiLLM)",
-        "Reverse KL whose gradient stays small where the teacher gives almost nothing.",
-        "the loss alone: its adaptive share of own samples and its replay buffer are absent",
-        "a 0.1, stored text",
+    "skew_reverse_kl": Method(
+        usable,
+        partial(train_on_text, loss=distillation_loss(losses.skew_reverse_kl)),
+        OR_STORED,
+        loss="KL(q | (1 - a) p + a q)",
+        paper="Ko et al. 2024 (DistiLLM)",
+        defaults="a 0.1, stored text",
+        when="Reverse KL whose gradient stays small where the teacher gives almost nothing.",
+        differs_from_paper="the loss alone: its adaptive share of own samples and its replay buffer are absent",
+        requires=("teachers", "stored"),
     ),
-    "adaptive_kl": on_stored_text(
-        losses.adaptive_kl,
-        "w KL(p | q) + (1 - w) KL(q | p), w = the head's share of sum |p - q|",
-        "Wu et al. 2024 (AKL)",
-        "Few steps: head and tail are fitted at once.",
-        "the head as in the authors' code: without the token that crosses 0.5, unless it is the first",
-        "head 0.5, stored text",
+    "adaptive_kl": Method(
+        usable,
+        partial(train_on_text, loss=distillation_loss(losses.adaptive_kl)),
+        OR_STORED,
+        loss="w KL(p | q) + (1 - w) KL(q | p), w = the head's share of sum |p - q|",
+        paper="Wu et al. 2024 (AKL)",
+        defaults="head 0.5, stored text",
+        when="Few steps: head and tail are fitted at once.",
+        differs_from_paper="the head as in the authors' code: without the token that crosses 0.5, unless it is the "
+        "first",
+        requires=("teachers", "stored"),
     ),
     "taid": Method(
         usable,
@@ -252,11 +241,11 @@ METHODS = {
         defaults="t from 0.4 to 1, rate max(5e-4, 2 / steps), stored text",
         when="A teacher far from the student: the target starts near the student.",
         differs_from_paper="the rate: the paper's 5e-4 would leave a straight line in a training of tens of steps",
-        lacks=no_teacher_nor_stored,
+        requires=("teachers", "stored"),
     ),
     "gkd": Method(
         usable,
-        partial(train, loss=plain(losses.gjsd), on_policy=0.5),
+        partial(train, loss=distillation_loss(losses.gjsd), on_policy=0.5),
         TO_READ,
         loss="(1 - l) E_stored[JSD] + l E_own[JSD]",
         paper="Agarwal et al. 2024, Eq. 1 and Algorithm 1",
@@ -264,17 +253,17 @@ METHODS = {
         when="The student's own mistakes are what the teacher should correct.",
         differs_from_paper="own or stored text is drawn for each micro-batch, not for a whole step; no "
         "supervised training before",
-        lacks=no_teacher,
+        requires=("teachers",),
     ),
     "on_policy_kl": Method(
         any_prompt,
-        partial(train, loss=plain(losses.reverse_kl), on_policy=1),
+        partial(train, loss=distillation_loss(losses.reverse_kl), on_policy=1),
         f"{TEACHER}, and prompts alone",
         loss="E_own[KL(q | p)]",
         paper="Agarwal et al. 2024; TRL DistillationTrainer",
         defaults="l 1",
         when="Prompts without any completion, and a teacher that is much better.",
         differs_from_paper="no supervised training before; not MiniLLM: no policy gradient",
-        lacks=no_teacher,
+        requires=("teachers",),
     ),
 }

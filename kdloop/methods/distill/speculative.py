@@ -1,7 +1,7 @@
-"""Speculative knowledge distillation: the student writes, and the teacher replaces what it would never have said.
+"""Speculative knowledge distillation: the student samples, and the teacher replaces tokens that it finds unlikely.
 
-For each position y ~ pi; where y is outside the teacher's top k, y ~ the teacher instead; then D(p_T, p_S) on the
-result. k = the vocabulary is on-policy distillation, k = 1 nearly the teacher's own text.
+At each position y ~ p_S; where y is outside the teacher's top k, y ~ p_T instead; then D(p_T, p_S) on the result (Xu et
+al. 2024, 2410.11325, Algorithm 1). k = the vocabulary is on-policy distillation, k = 1 nearly the teacher's own text.
 """
 
 from collections.abc import Collection
@@ -11,40 +11,42 @@ import torch
 from torch import Tensor
 
 from kdloop.methods import losses
-from kdloop.methods.distill.divergence import TEACHER, Draw, Teacher, any_prompt, plain, train
-from kdloop.methods.lora import Method, Plan, no_teacher
+from kdloop.methods.distill.divergence import TEACHER, Draw, any_prompt, distillation_loss, train
+from kdloop.methods.distill.teacher import Teacher
+from kdloop.methods.lora import Method, Plan
 from kdloop.methods.objective import Numbers, sample
 
 
 def interleaved(plan: Plan, ends: Collection[int], top_k: int = 25, block: int = 8) -> Draw:
-    """Speculative KD: the student writes; the first token outside the teacher's top k is the teacher's instead.
+    """Samples of student and teacher, and {"accepted": share of the tokens that are the student's}.
 
-    A block at a time, which draws the same as token by token: the teacher reads a block at once, and what the student
-    wrote after a replaced token is thrown away. Xu et al. 2024 (2410.11325), Algorithm 1.
+    `block` tokens at a time, which has the same distribution as token by token: the teacher reads a block at once, and
+    what the student sampled after a replaced token is thrown away. `top_k` 25 is the paper's.
     """
 
     def draw(model, teacher: Teacher, rows: list[dict]) -> tuple[list[list[int]], Numbers]:
-        written, replaced, tokens = [[] for _ in rows], 0, 0
-        while open_ := [i for i, w in enumerate(written) if len(w) < plan.max_tokens and not {*w[-1:]} & {*ends}]:
-            heads = [rows[i]["sequences"][0][0] + written[i] for i in open_]
+        samples, replaced, tokens = [[] for _ in rows], 0, 0
+        while open_ := [i for i, s in enumerate(samples) if len(s) < plan.max_tokens and not {*s[-1:]} & {*ends}]:
+            heads = [rows[i]["sequences"][0][0] + samples[i] for i in open_]
             drafts = sample(model, heads, block, ends)
-            read = [(rows[i]["told"] + written[i], draft) for i, draft in zip(open_, drafts, strict=True)]
+            read = [(rows[i]["teacher_prompt"] + samples[i], draft) for i, draft in zip(open_, drafts, strict=True)]
             for i, draft, z in zip(open_, drafts, teacher.logits(model, read), strict=True):
-                taken = accepted(draft, z[-len(draft) :], top_k)
-                written[i] = (written[i] + taken)[: plan.max_tokens]
-                replaced, tokens = replaced + (taken != draft), tokens + len(taken)
-        return written, {"accepted": 1 - replaced / tokens}
+                verified = verify(draft, z[-len(draft) :], top_k)
+                samples[i] = (samples[i] + verified)[: plan.max_tokens]
+                replaced, tokens = replaced + (verified != draft), tokens + len(verified)
+        return samples, {"accepted": 1 - replaced / tokens}
 
     return draw
 
 
-def accepted(draft: list[int], teacher: Tensor, top_k: int) -> list[int]:
-    """The draft up to its first token outside the teacher's top k, which a draw from the teacher replaces."""
+def verify(draft: list[int], teacher: Tensor, top_k: int) -> list[int]:
+    """The draft of n tokens up to the first one outside the top k of the teacher's (n, vocabulary) logits, which a
+    sample from the teacher replaces."""
     likely = teacher.topk(min(top_k, teacher.size(-1))).indices
-    fits = (likely == torch.tensor(draft, device=likely.device)[:, None]).any(-1).tolist()
-    if all(fits):
+    in_top_k = (likely == torch.tensor(draft, device=likely.device)[:, None]).any(-1).tolist()
+    if all(in_top_k):
         return draft
-    first = fits.index(False)
+    first = in_top_k.index(False)
     drawn = torch.multinomial(teacher[first].softmax(-1), 1)
     return [*draft[:first], drawn.item()]
 
@@ -52,13 +54,13 @@ def accepted(draft: list[int], teacher: Tensor, top_k: int) -> list[int]:
 METHODS = {
     "speculative_kd": Method(
         any_prompt,
-        partial(train, loss=plain(losses.forward_kl), on_policy=1, draw=interleaved),
+        partial(train, loss=distillation_loss(losses.forward_kl), on_policy=1, draw=interleaved),
         f"{TEACHER}, and prompts alone",
         loss="E_y[KL(p | q)], y by the student, tokens outside the teacher's top k by the teacher",
         paper="Xu et al. 2024 (2410.11325)",
         defaults="k 25",
         when="As on_policy_kl, with a student whose own samples are too poor to learn from.",
         differs_from_paper="forward KL is one of the paper's choices; no supervised training before",
-        lacks=no_teacher,
+        requires=("teachers",),
     ),
 }

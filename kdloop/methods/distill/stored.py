@@ -1,8 +1,8 @@
-"""A teacher that is not there: its distribution lies beside the text that it wrote (knowledge/feature.py).
+"""Distillation without loading the teacher: its top-k distribution is stored beside its text (knowledge/feature.py).
 
-    L = E_{stored y}[D(p_k, p_S)],  p_k = the top k, and the tail's mass spread as the student spreads its own
+    L = E_{stored y}[D(p_k, p_S)],  p_k = the teacher's top k; the mass of the tail is distributed as the student's is
 
-The divergences and their relatives take it where the plan names no teacher that reads along (divergence.py).
+Divergences and their relatives use it where the plan names no teacher that reads along (divergence.py).
 """
 
 import torch
@@ -16,25 +16,26 @@ from kdloop.student.template import Template
 
 
 def rows(tokenizer, examples: list[Example], plan: Plan) -> list[dict]:
-    """A row of each example whose chosen completion has its distribution beside it; none where the plan has no folder.
+    """{"sequences", "kept": a feature.Features} of each example whose chosen completion has a stored distribution; none
+    where the plan has no folder.
 
-    What was written with other tokens than the student's is left out: neither its positions nor its ids are the
-    student's.
+    One of another vocabulary, or of another number of tokens (the text was edited), is left out: its positions and ids
+    are not the student's.
     """
     if plan.stored is None:
         return []
-    made, known = [], ("", vocabulary(tokenizer))
+    found, vocabularies = [], ("", vocabulary(tokenizer))  # "": written before vocabularies were recorded
     for e in examples:
         paths = [path for id in e.rows if (path := feature.sidecar(plan.stored, id)).exists()]
         kept = feature.read(paths[0]) if paths else None
         tokens = len(Template.of(tokenizer).completion_ids(*e.chosen.said))
-        if kept and kept.vocabulary in known and len(kept.tail) == tokens:
-            made.append({"sequences": [sequence(tokenizer, e.prompt, e.chosen)], "kept": kept})
-    return made
+        if kept and kept.vocabulary in vocabularies and len(kept.tail) == tokens:
+            found.append({"sequences": [sequence(tokenizer, e.prompt, e.chosen)], "kept": kept})
+    return found
 
 
 def objective(loss):
-    """The mean of `loss(teacher logits, student logits, targets, progress)`, (n,), over the completions' positions."""
+    """The mean of a divergence.PositionLoss over the positions of the completions."""
 
     def of_rows(model, rows: list[dict], progress: float):
         logits, targets = completion_logits(model, [r["sequences"][0] for r in rows])
