@@ -11,8 +11,7 @@ from threading import Event
 
 import numpy as np
 
-from kdloop.chat import confidence
-from kdloop.chat import turn as chat
+from kdloop.chat import confidence, turn
 from kdloop.chat.confidence import Confidence
 from kdloop.chat.turn import Reply
 from kdloop.raters import teacher
@@ -29,9 +28,9 @@ ENDED = ("finished", "cut")
 def say(
     settings: Settings, serving: Serving, conversation_id: str | None, person: str, text: str, stop: Event
 ) -> Iterator[Reply]:
-    """As chat.say; then, where the student is not sure enough, a teacher's completion in place of its own."""
+    """As turn.say; then, where the student is not sure enough, a teacher's completion in place of its own."""
     engine, _ = serving.current()
-    for reply in chat.say(settings, serving, conversation_id, person, text, stop):
+    for reply in turn.say(settings, serving, conversation_id, person, text, stop):
         yield reply
     teachers = asked_for(settings)
     if teachers and reply.status in ENDED and reply.text:
@@ -46,21 +45,21 @@ def asked_for(settings: Settings) -> Teachers | None:
     return Teachers(settings.db, allowed) if allowed else None
 
 
-def instead(settings: Settings, teachers: Teachers, engine: Engine, turn: Turn, reply: Reply) -> Iterator[Reply]:
+def instead(settings: Settings, teachers: Teachers, engine: Engine, asked: Turn, reply: Reply) -> Iterator[Reply]:
     """The teacher's reply, where one is due and comes: a failed call leaves the student's. One feedback row each."""
-    (logprobs,) = engine.logprobs([turn.prompt], [(reply.text, reply.status == "finished")])
+    (logprobs,) = engine.logprobs([asked.prompt], [(reply.text, reply.status == "finished")])
     sure = float(np.mean(logprobs))
     conversations.finish_completion(settings.db, reply.completion_id, logprob=sure)
     known = calibrated(settings.db)
     if not known.proven or known.probability(sure) >= current(settings).delegate_below:
         return
-    (answer,) = teachers.ask([turn.prompt], Sampling(current(settings).max_tokens), [0])
+    (answer,) = teachers.ask([asked.prompt], Sampling(current(settings).max_tokens), [0])
     if not answer.ok:
         return
     said = by_teacher(answer, confidence=known.probability(sure))
-    id = conversations.add_draft(settings.db, turn.id, said)
+    id = conversations.add_draft(settings.db, asked.id, said)
     feedback.add_feedback(
-        settings.db, turn.id, rater=answer.teacher.name, channel="ranking", source="teacher", chosen_id=id
+        settings.db, asked.id, rater=answer.teacher.name, channel="ranking", source="teacher", chosen_id=id
     )
     yield replace(reply, completion_id=id, text=answer.text, status=answer.status)
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kdloop.feedback import examples as pairs
+from kdloop.feedback.examples import echoes
 from kdloop.knowledge.rows import Refused, SourceContext, with_how
 from kdloop.packs import Task
 from kdloop.raters import verifiers
@@ -83,7 +83,7 @@ def rank(
     questions = [q for q in asked for _ in range(n)]
     scores = rater.scores(questions, sides).reshape(-1, n)
     near = (np.repeat(embed_prompts(prompts), n, axis=0) * read(questions, sides)[1]).sum(1).reshape(-1, n)
-    echo = np.array([[pairs.echoes(q, s.text) for s in group] for q, group in zip(last, groups, strict=True)])
+    echo = np.array([[echoes(q, s.text) for s in group] for q, group in zip(last, groups, strict=True)])
     scores = np.where(echo, -ECHO, scores)
     apart = scores[:, :, None] - scores[:, None, :]  # of each as the best, each as the worst
     strays = near[:, :, None] < near[:, None, :] - astray  # an echo is nearest, and no reason to say nothing
@@ -93,7 +93,7 @@ def rank(
     p = np.where(echo.any(1), 1.0, p)
     found = zip(prompts, groups, best.tolist(), worst.tolist(), p.tolist(), strict=True)
     ranked = [(q, group[b], group[w], p) for q, group, b, w, p in found if p >= sure and b != w]
-    return [r for r in ranked if r[1].text and r[2].text and not pairs.echoes(r[0][-1]["content"], r[1].text)]
+    return [r for r in ranked if r[1].text and r[2].text and not echoes(r[0][-1]["content"], r[1].text)]
 
 
 def verified(context: SourceContext, tasks: Sequence[Task], n: int = 2 * N, temperature: float = SPREAD) -> int:
