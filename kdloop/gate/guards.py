@@ -72,7 +72,7 @@ def displacement_guard(candidate: Engine, champion: Engine, pairs: list[Example]
         return []
     prompts, texts = [e.prompt for e in pairs], [e.chosen.said for e in pairs]
     change = mean_nll(champion, prompts, texts) - mean_nll(candidate, prompts, texts)
-    return [Guard("log-probability of chosen a token", change, f">= {DISPLACEMENT}", change >= DISPLACEMENT)]
+    return [Guard("log-probability of chosen per token", change, f">= {DISPLACEMENT}", change >= DISPLACEMENT)]
 
 
 def mean_words(texts) -> float:

@@ -20,7 +20,7 @@ from kdloop.knowledge.labeling import alone, ask, unusable
 from kdloop.knowledge.rows import Refused, SourceContext
 from kdloop.knowledge.self_play import as_draft
 from kdloop.packs import Task
-from kdloop.raters import shown
+from kdloop.raters import rendering
 from kdloop.raters.features import embed
 from kdloop.raters.teacher import Teachers
 from kdloop.student import Engine
@@ -170,8 +170,8 @@ def by_difference(examples: Sequence[Example], n: int, student: Engine, teachers
 
 
 def grade(engine: Engine, e: Example, what: str, part: str) -> float:
-    asked = shown.conversation(e.prompt)
-    prompt = as_prompt(GRADES.format(question=asked, completion=shown.quoted(e.chosen.text), what=what, part=part))
+    asked = rendering.conversation(e.prompt)
+    prompt = as_prompt(GRADES.format(question=asked, completion=rendering.escape(e.chosen.text), what=what, part=part))
     return expected_grade([engine.logprobs([prompt], [(str(k), False)])[0][0] for k in range(1, 7)])
 
 

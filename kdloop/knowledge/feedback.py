@@ -81,15 +81,13 @@ def verdicts(context: SourceContext, tasks: Sequence[Task]) -> int:
     groups = [
         g for g in zip(tasks, context.ask(tasks, 2, "verdicts", temperature=SPREAD), strict=True) if distinct(g[1])
     ]
-    asked = [p for t, (a, b) in groups for p in judge.prompts(t.messages, a.text, b.text)]
-    answers = judge.ask(asked, judging.PAIR_SCHEMA, 1)
-    for i in range(0, len(asked), 2):
-        verdict = judging.judged(*answers[i : i + 2], asked[i : i + 2])
-        if verdict and verdict.side != "tie":
-            for prompt, answer in zip(asked[i : i + 2], answers[i : i + 2], strict=True):
-                side, why = judging.parse_pair(answer.text, prompt[-1]["content"])
-                text = json.dumps({"rationale": why, "verdict": side}, ensure_ascii=False)  # without fence or prose
-                context.write(prompt, replace(by_teacher(answer, origin="verdicts"), text=text), **by(judge))
+    for both in judge.ask_pairs([(t.messages, a.text, b.text) for t, (a, b) in groups]):
+        if both.judged and both.judged.side != "tie":
+            for call in (both.forward, both.backward):
+                letter = "A" if call.verdict.side == "first" else "B"
+                verdict = {"rationale": call.verdict.rationale, "verdict": letter}
+                text = json.dumps(verdict, ensure_ascii=False)  # without fence or prose
+                context.write(call.prompt, replace(by_teacher(call.answer, origin="verdicts"), text=text), **by(judge))
                 rows += 1
     return rows
 
