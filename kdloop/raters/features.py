@@ -30,7 +30,7 @@ WORD_LISTS = {
     "articles": "a an the",
 }
 WORD_CLASSES = {name: frozenset(words.split()) for name, words in WORD_LISTS.items()}
-LENGTH_KNOTS = (6, 15, 35, 80)  # words, evenly spaced in log: from a phrase to a long paragraph
+LENGTH_KNOTS = (6, 15, 35, 80)  # words, about evenly spaced in log: from a phrase to a long paragraph
 
 
 def length_basis(words: int) -> list[float]:

@@ -22,9 +22,7 @@ from kdloop.student import Sampling
 from storage import teachers as store
 from storage.conversations import Message, as_prompt
 
-SAMPLING = Sampling(
-    max_tokens=300, temperature=0.0
-)  # per rationale: 400 characters of JSON at two to a token, and its verdict
+SAMPLING = Sampling(max_tokens=300, temperature=0.0)  # per rationale: at most 400 characters, and the JSON
 ASPECTS = {  # UltraFeedback (Cui et al. 2023), in our words
     "instruction following": "Does it do what was asked, in the form that was asked for, and nothing else?",
     "truthfulness": "Is everything it states true, as far as you know, and consistent with the prompt?",

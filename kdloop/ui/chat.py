@@ -91,7 +91,7 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, who: gr.
         max_length=turn.MAX_CHARACTERS,
     )
     panel = rating.panel()
-    if teachers := delegation.asked_for(settings):
+    if teachers := delegation.allowed_teachers(settings):
         gr.Markdown(f"{t(ELSEWHERE)} {', '.join(x.name for x in teachers.all)}", elem_classes="kd-head")
 
     pending = gr.State("")

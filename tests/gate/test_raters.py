@@ -10,7 +10,7 @@ from kdloop.feedback.examples import Example, Split, echoes
 from kdloop.gate import guards
 from kdloop.gate.guards import Guard
 from kdloop.gate.outcomes import Outcomes
-from kdloop.gate.verdict import EXAMPLES, CannotDecide, decide, require_a_judge, verdict
+from kdloop.gate.verdict import MAX_EXAMPLES, CannotDecide, decide, require_a_judge, verdict
 from kdloop.raters import preference_model
 from kdloop.rounds.run import gate_prompts
 from kdloop.student import Sample, Sampling
@@ -60,7 +60,7 @@ def test_votes_at_random_prove_no_skill():
 
 def test_a_verdict_shows_nobody_what_people_asked():
     engine = Spoken(lambda messages, seed: f"An answer of {seed}")
-    for n, shown in ((6, 3), (2, 1), (64, EXAMPLES)):
+    for n, shown in ((6, 3), (2, 1), (64, MAX_EXAMPLES)):
         split = Split(votes(10, lambda i: False), votes(10, lambda i: False))
         asked = gate_prompts(split, n)
         decided = decide(engine, engine, engine, split, asked, None, Sampling(8), 1)

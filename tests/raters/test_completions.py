@@ -324,7 +324,7 @@ def test_a_broken_exchange_is_a_failed_call_that_costs_nothing_and_is_forgotten(
 
 
 def test_a_passing_error_is_asked_again_within_the_bound_and_what_then_comes_is_kept(db, monkeypatch):
-    monkeypatch.setattr(teaching, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(teaching, "MIN_BACKOFF", 0.01)
     busy = http(b'{"error": {"message": "overloaded", "code": 503}}')
     gone = http(b'{"error": {"message": "no such model", "code": 404}}')
     with raw(busy, http(b"<html>"), http(FINE)) as (url, seen):
