@@ -71,10 +71,8 @@ def grounded(context: SourceContext, tasks: Sequence[Task], directory: str = "",
     found, index, draw = generate_questions(context, passages), Index(passages), random.Random(context.round.seed)
     terms, without = prompts_restricted(context), draw.sample(range(len(found)), round(absent * len(found)))
     for i, (question, answer, name) in enumerate(found):
-        names = [n for n in index.nearest(question, PASSAGES_PER_PROMPT + 1) if n != name][
-            : PASSAGES_PER_PROMPT - (i not in without)
-        ]
-        names += [] if i in without else [name]
+        names = [n for n in index.nearest(question, PASSAGES_PER_PROMPT + 1) if n != name]
+        names = names[:PASSAGES_PER_PROMPT] if i in without else [*names[: PASSAGES_PER_PROMPT - 1], name]
         draw.shuffle(names)
         text = NOT_THERE if i in without else f"{answer.text.rstrip()} [{names.index(name) + 1}]"
         draft = replace(by_teacher(answer, terms, origin="grounded", passage=name, shown=names), text=text)

@@ -44,9 +44,8 @@ def scored(context: SourceContext, tasks: Sequence[Task], probes: int) -> tuple[
     drafts, asked = drafted(context, checkable(tasks)), {t.prompt for t in tasks}
     if not drafts:
         return [], np.zeros(0)
-    others = [t for t in packs.tasks(context.pack.name, "train") if t.prompt not in asked][
-        : round(PROBE_FACTOR * probes)
-    ]
+    others = [t for t in packs.tasks(context.pack.name, "train") if t.prompt not in asked]
+    others = others[: round(PROBE_FACTOR * probes)]
     passed = responses(context, drafts, others)
     return drafts, passed[:, np.argsort(-discrimination(passed))[:probes]].mean(1)
 
