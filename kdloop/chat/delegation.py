@@ -41,28 +41,28 @@ def say(
 def allowed_teachers(settings: Settings) -> Teachers | None:
     """The teachers who may answer; None without a threshold. The student is trained on their answers, so their terms
     must allow it."""
-    if not current(settings).delegate_below or not (known := teacher.load(settings.teachers, settings.db)):
+    if not current(settings).delegate_below or not (teachers := teacher.load(settings.teachers, settings.db)):
         return None
-    allowed = [t for t in known.all if t.may_teach]
+    allowed = [t for t in teachers.all if t.may_teach]
     return Teachers(settings.db, allowed) if allowed else None
 
 
-def replacement(settings: Settings, teachers: Teachers, engine: Engine, asked: Turn, reply: Reply) -> Iterator[Reply]:
+def replacement(settings: Settings, teachers: Teachers, engine: Engine, stored: Turn, reply: Reply) -> Iterator[Reply]:
     """A teacher's reply, liked in one feedback row, if the confidence is too low; a failed call leaves the
     student's."""
-    (token_logprobs,) = engine.logprobs([asked.prompt], [(reply.text, reply.status == "finished")])
+    (token_logprobs,) = engine.logprobs([stored.prompt], [(reply.text, reply.status == "finished")])
     logprob = float(np.mean(token_logprobs))
     conversations.finish_completion(settings.db, reply.completion_id, logprob=logprob)
     calibration = calibrate(settings.db)
     if not calibration.proven or calibration.probability(logprob) >= current(settings).delegate_below:
         return
-    (answer,) = teachers.ask([asked.prompt], Sampling(current(settings).max_tokens), [0])
+    (answer,) = teachers.ask([stored.prompt], Sampling(current(settings).max_tokens), [0])
     if not answer.ok:
         return
     draft = by_teacher(answer, confidence=calibration.probability(logprob))
-    id = conversations.add_draft(settings.db, asked.id, draft)
+    id = conversations.add_draft(settings.db, stored.id, draft)
     feedback.add_feedback(
-        settings.db, asked.id, rater=answer.teacher.name, channel="ranking", source="teacher", chosen_id=id
+        settings.db, stored.id, rater=answer.teacher.name, channel="ranking", source="teacher", chosen_id=id
     )
     yield replace(reply, completion_id=id, text=answer.text, status=answer.status)
 

@@ -55,7 +55,7 @@ class Report:
         """Calibration of the champion's confidence, and its error rate without the least confident completions."""
         fitted = confidence.fit(self.logprobs, self.right(2))
         errors = {f"{share:.0%}": error for share, error in confidence.risk(self.logprobs, self.right(2))}
-        return {"auroc": fitted.auroc, "p_value": fitted.p_value, "error where so many are left out": errors}
+        return {"auroc": fitted.auroc, "p_value": fitted.p_value, "error by share left out": errors}
 
     def as_dict(self) -> dict:
         accuracy = [sum(self.right(side)) / len(self.rows) for side in (1, 2)]
@@ -118,7 +118,7 @@ def complete(engine: Engine, tasks: list[Task], sampling: Sampling) -> list[Samp
 
 def table(report: Report) -> str:
     r = report.as_dict()
-    errors = ", ".join(f"{k} {v:.2f}" for k, v in r["confidence"]["error where so many are left out"].items())
+    errors = ", ".join(f"{k} {v:.2f}" for k, v in r["confidence"]["error by share left out"].items())
     best = ", ".join(f"{k}: {share:.3f}" for k, share in report.several.get("best of", {}).items())
     several = f"\nBest of k samples, by the checks: {best}; majority {report.several['majority']:.3f}" if best else ""
     return (

@@ -81,10 +81,10 @@ def simulate(
         print(f"round {i + 1}: {decided} votes, {abstained} abstentions; training", flush=True)
         supervisor.start(settings.method, started_by="simulate", seed=seed * 100 + i, recipe=recipe)
         ended = supervisor.wait()
-        report["rounds"].append(entry(i + 1, ended, measure.against_base(*serving.current())))
+        outcomes = measure.against_base(*serving.current())
+        report["rounds"].append(entry(i + 1, ended, outcomes))
         print(line(report["rounds"][-1]), flush=True)
-        report["final"] = measure.against_base(*serving.current()).as_dict()
-        report["transcripts"] = measure.transcripts()
+        report |= {"final": outcomes.as_dict(), "transcripts": measure.transcripts()}
         if out:
             write(report, out)
     return report

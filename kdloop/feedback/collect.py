@@ -59,9 +59,9 @@ def edit(db: Path, person: str, completion_id: str, text: str) -> str:
     completion, text = rateable(db, person, completion_id), correction_text(text)
     if text == completion.text:
         raise ValueError("The correction is the same as what the student wrote")
-    known = feedback.edits(db, person, completion_id)
-    if text in known:
-        return known[text]
+    corrections = feedback.edits(db, person, completion_id)
+    if text in corrections:
+        return corrections[text]
     better = conversations.add_completion(db, completion.turn_id, "human", text=text, name=person)
     return feedback.add_feedback(
         db, completion.turn_id, rater=person, channel="edit", chosen_id=better, rejected_id=completion_id

@@ -103,12 +103,12 @@ def from_feedback(
     dropped += Counter({"older votes": feedback_rows.count_votes(db)[0] - read})
     examples = with_rankings(merged([*examples, *star_pairs(rows, completions, prompts)], dropped))
     held_out = [e for e in examples if e.held_out and e.source == "human"]
-    asked, packed = {key(e.prompt) for e in held_out}, packs.held_out(*{"general", pack})
+    held_out_prompts, pack_prompts = {key(e.prompt) for e in held_out}, packs.held_out(*{"general", pack})
     train = []
     for e in examples:
         if e.held_out:
             continue
-        if any(key(q) in asked for q in questions(e.prompt)) or asks_any_of(e.prompt, packed):
+        if any(key(q) in held_out_prompts for q in questions(e.prompt)) or asks_any_of(e.prompt, pack_prompts):
             dropped["same prompt as a held-out one"] += 1
         else:
             train.append(e)
@@ -270,10 +270,11 @@ def near_duplicates(a: str, b: str) -> bool:
 def echoes(prompt: str, completion: str) -> bool:
     """Does the completion only repeat the prompt? Echoes are short, on topic and complete, which raters of style
     like."""
-    written, asked = re.findall(r"\w+", completion.lower()), re.findall(r"\w+", prompt.lower())
-    new, covered = set(written) - set(asked), set(written) & set(asked)
-    repeats = len(new) <= ECHO_MAX_NEW_WORDS * len(set(written)) and len(covered) >= ECHO_MIN_COVERAGE * len(set(asked))
-    return len(written) > 1 and len(written) <= ECHO_MAX_LENGTH * len(asked) and repeats
+    written, prompted = re.findall(r"\w+", completion.lower()), re.findall(r"\w+", prompt.lower())
+    new, covered = set(written) - set(prompted), set(written) & set(prompted)
+    if len(written) < 2 or len(written) > ECHO_MAX_LENGTH * len(prompted):
+        return False
+    return len(new) <= ECHO_MAX_NEW_WORDS * len(set(written)) and len(covered) >= ECHO_MIN_COVERAGE * len(set(prompted))
 
 
 def questions(prompt: list[Message]) -> list[list[Message]]:
@@ -281,9 +282,9 @@ def questions(prompt: list[Message]) -> list[list[Message]]:
     return [prompt[: at + 1] for at, m in enumerate(prompt) if m["role"] == "user"]
 
 
-def asks_any_of(prompt: list[Message], known: frozenset[str]) -> bool:
+def asks_any_of(prompt: list[Message], normalised: frozenset[str]) -> bool:
     """Is any user message of the conversation one of these (normalised) prompts?"""
-    return any(packs.normal(q[-1]["content"]) in known for q in questions(prompt))
+    return any(packs.normal(q[-1]["content"]) in normalised for q in questions(prompt))
 
 
 def key(prompt: list[Message]) -> str:

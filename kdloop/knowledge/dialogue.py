@@ -54,8 +54,8 @@ def self_chat(context: SourceContext, tasks: Sequence[Task], turns: int = 3, nea
 def continued(context: SourceContext, talks: dict, novelty: NoveltyFilter, near: float) -> dict[int, list[Message]]:
     """The conversations with an acceptable next user message, which is their last one."""
     so_far = {i: [*m, {"role": "assistant", "content": a.text}] for i, (m, a) in talks.items()}
-    asked = [as_prompt(NEXT.format(dialogue=render(m))) for m in so_far.values()]
-    new = [request_in(a) for a in ask(context, asked, temperature=0.7)]
+    requests = [as_prompt(NEXT.format(dialogue=render(m))) for m in so_far.values()]
+    new = [request_in(a) for a in ask(context, requests, temperature=0.7)]
     cosines = (embed([m[0]["content"] for m in so_far.values()]) * embed(new)).sum(1)
     return {
         i: [*messages, *as_prompt(message)]

@@ -92,8 +92,8 @@ def evolve(context: SourceContext, tasks: Sequence[Task], rounds: int = 1) -> in
     living, rows = [t.prompt for t in tasks], 0
     for depth in range(min(rounds, 4)):
         how = [draw.choice(list(OPERATORS)) for _ in living]
-        asked = [as_prompt(EVOLVE.format(how=OPERATORS[o], prompt=p)) for o, p in zip(how, living, strict=True)]
-        new = [request_in(a) for a in ask(context, asked, temperature=0.7)]
+        requests = [as_prompt(EVOLVE.format(how=OPERATORS[o], prompt=p)) for o, p in zip(how, living, strict=True)]
+        new = [request_in(a) for a in ask(context, requests, temperature=0.7)]
         evolved = [(a, b, o) for a, b, o in zip(living, new, how, strict=True) if not eliminated(a, b)]
         checks = [as_prompt(SAME_GAIN.format(a=a, b=b)) for a, b, _ in evolved]
         same = [yes_or_no(a.text) for a in ask(context, checks, temperature=0.0)] if checks else []

@@ -118,5 +118,5 @@ def save(path: Path, f: Features) -> None:
 
 def read(path: Path) -> Features:
     with np.load(path) as kept:
-        known = str(kept["vocabulary"]) if "vocabulary" in kept else ""
-        return Features(kept["ids"], kept["logprobs"], kept["tail"], known)
+        words = str(kept["vocabulary"]) if "vocabulary" in kept else ""
+        return Features(kept["ids"], kept["logprobs"], kept["tail"], words)

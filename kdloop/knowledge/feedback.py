@@ -126,11 +126,11 @@ def revise(context: SourceContext, tasks: Sequence[Task], principles: Sequence[s
         raise Refused(f"The pack {context.pack.name} has no principles to criticise by")
     drafts = [g[0] for g in context.ask(tasks, 1, "drafts")]
     assigned = [principles[(context.round.seed + i) % len(principles)] for i in range(len(tasks))]
-    asked = [
+    requests = [
         in_template(t.messages, CRITIQUE, completion=d.text, principle=p)
         for t, d, p in zip(tasks, drafts, assigned, strict=True)
     ]
-    answers = [a.text for a in ask(context, asked, temperature=0.0)]
+    answers = [a.text for a in ask(context, requests, temperature=0.0)]
     critiques = ["" if REFUSALS.match(text) else text for text in answers]
     return improved(context, tasks, drafts, critiques, REVISE, assigned)
 
@@ -156,9 +156,11 @@ def improved(
     """A pair for each draft that the teacher improved: revision over draft, with critique and principle; rows
     written."""
     kept = [i for i, (d, c) in enumerate(zip(drafts, critiques, strict=True)) if d.text and c]
-    asked = [in_template(tasks[i].messages, template, completion=drafts[i].text, critique=critiques[i]) for i in kept]
+    requests = [
+        in_template(tasks[i].messages, template, completion=drafts[i].text, critique=critiques[i]) for i in kept
+    ]
     rows = 0
-    for i, answer in zip(kept, ask(context, asked, temperature=0.0), strict=True):
+    for i, answer in zip(kept, ask(context, requests, temperature=0.0), strict=True):
         if not answer.ok or unusable(answer.text) or answer.text == drafts[i].text:
             continue
         if tasks[i].verifiable and not verifiers.passed(tasks[i], answer.text):

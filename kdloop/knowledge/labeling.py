@@ -76,8 +76,8 @@ def labels(
             continue
         reasons = [part.text for _, part in parts[1:]]
         for (prefix, part), why in zip(parts, [*reasons, ""], strict=True):
-            asked = [*task.before, *as_prompt(prefix + task.prompt)]
-            context.write(asked, part, source="teacher", rater=answer.teacher.name, critique=why)
+            target_prompt = [*task.before, *as_prompt(prefix + task.prompt)]
+            context.write(target_prompt, part, source="teacher", rater=answer.teacher.name, critique=why)
             rows += 1
     return rows
 
@@ -85,8 +85,8 @@ def labels(
 def harmless(context: SourceContext, tasks: Sequence[Task], most: float) -> list[Task]:
     """The tasks whose p(harmful) is known and at most `most`."""
     weights = harm.weights_of(context.pack.harm)
-    known = zip(tasks, harm.trees(allowed_teachers(context), [t.messages for t in tasks]), strict=True)
-    return [t for t, tree in known if tree is not None and weights.harmful(tree) <= most]
+    judged = zip(tasks, harm.trees(allowed_teachers(context), [t.messages for t in tasks]), strict=True)
+    return [t for t, tree in judged if tree is not None and weights.harmful(tree) <= most]
 
 
 def second_target(draft: Draft) -> list[tuple[str, Draft]]:

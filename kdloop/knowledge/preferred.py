@@ -41,10 +41,10 @@ def preferred(context: SourceContext, tasks: Sequence[Task], probes: int = 40, k
 
 def scored(context: SourceContext, tasks: Sequence[Task], probes: int) -> tuple[list, np.ndarray]:
     """(correct drafts, as by `drafted`; their scores from 0 to 1): mean success on the most discriminating probes."""
-    drafts, asked = drafted(context, checkable(tasks)), {t.prompt for t in tasks}
+    drafts, own = drafted(context, checkable(tasks)), {t.prompt for t in tasks}
     if not drafts:
         return [], np.zeros(0)
-    others = [t for t in packs.tasks(context.pack.name, "train") if t.prompt not in asked]
+    others = [t for t in packs.tasks(context.pack.name, "train") if t.prompt not in own]
     others = others[: round(PROBE_FACTOR * probes)]
     passed = responses(context, drafts, others)
     return drafts, passed[:, np.argsort(-discrimination(passed))[:probes]].mean(1)

@@ -30,9 +30,9 @@ def reflect(context: SourceContext, tasks: Sequence[Task]) -> int:
     """
     first = ask(context, [t.messages for t in tasks])
     fit = [i for i, a in enumerate(first) if a.ok and not unusable(a.text)]
-    asked = [in_template(tasks[i].messages, REFLECT, completion=first[i].text) for i in fit]
+    requests = [in_template(tasks[i].messages, REFLECT, completion=first[i].text) for i in fit]
     student, rows = context.writers[0][0], 0
-    for i, second in zip(fit, ask(context, asked) if asked else [], strict=True):
+    for i, second in zip(fit, ask(context, requests) if requests else [], strict=True):
         if not second.ok or unusable(second.text) or second.text == first[i].text:
             continue
         terms = first[i].teacher.restricted  # the second version is derived from the first

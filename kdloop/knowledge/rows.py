@@ -83,9 +83,9 @@ class SourceContext:
         """Store completions of a prompt: the ids of (turn, completions). Raises Refused for a held-out prompt."""
         prompt = as_prompt(prompt) if isinstance(prompt, str) else prompt
         question = prompt[-1]["content"]
-        for asked in questions(prompt):
-            if packs.normal(asked[-1]["content"]) in packs.held_out(*{"general", self.pack.name}):
-                raise Refused(f"The prompt {asked[-1]['content'][:60]!r} is held out from training")
+        for earlier in questions(prompt):
+            if packs.normal(earlier[-1]["content"]) in packs.held_out(*{"general", self.pack.name}):
+                raise Refused(f"The prompt {earlier[-1]['content'][:60]!r} is held out from training")
         conversation = conversations.start_conversation(self.db, f"round {self.round.id}", question, id=training_id())
         turn = conversations.add_turn(self.db, conversation, prompt)
         return turn.id, [conversations.add_draft(self.db, turn.id, d) for d in drafts]

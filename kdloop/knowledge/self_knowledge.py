@@ -108,9 +108,9 @@ def best_and_worst(
     if echo.any():
         return None if echo.all() else (int(np.where(echo, -np.inf, scores).argmax()), int(echo.argmax()))
     allowed = similarity[:, None] >= similarity[None, :] - astray
-    apart = np.where(allowed, scores[:, None] - scores[None, :], 0.0)
-    best, worst = divmod(int(apart.argmax()), len(scores))
-    return (best, worst) if apart[best, worst] > 0 else None
+    difference = np.where(allowed, scores[:, None] - scores[None, :], 0.0)
+    best, worst = divmod(int(difference.argmax()), len(scores))
+    return (best, worst) if difference[best, worst] > 0 else None
 
 
 def verified(context: SourceContext, tasks: Sequence[Task], n: int = 2 * N, temperature: float = SPREAD) -> int:

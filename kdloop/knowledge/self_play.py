@@ -57,8 +57,8 @@ def spin(context: SourceContext, tasks: Sequence[Task], temperature: float = SPR
     if not targets:
         raise Refused("spin needs completions that people liked, chose or wrote")
     rows = 0
-    drawn = context.draw([e.prompt for e in targets], len(context.writers), "spin", temperature=temperature)
-    for target, group in zip(targets, drawn, strict=True):
+    groups = context.draw([e.prompt for e in targets], len(context.writers), "spin", temperature=temperature)
+    for target, group in zip(targets, groups, strict=True):
         for own in group:
             if own.text and own.text != target.chosen.text:
                 context.write(target.prompt, as_draft(target.chosen), own, **by("self-play"))
@@ -73,12 +73,12 @@ def self_rewarding(context: SourceContext, tasks: Sequence[Task], n: int = 4) ->
     Raises Refused if too few of its verdicts can be parsed, as is usual for a very small student.
     """
     groups = context.ask(tasks, n, "self-rewarding", temperature=SPREAD)
-    asked = [
+    requests = [
         as_prompt(POINTS.format(question=t.prompt, completion=s.text))
         for t, g in zip(tasks, groups, strict=True)
         for s in g
     ]
-    scores = [points(s.text) for (s,) in context.draw(asked, 1, "points", temperature=0.0)]
+    scores = [points(s.text) for (s,) in context.draw(requests, 1, "points", temperature=0.0)]
     read = sum(p is not None for p in scores)
     if read < MIN_READABLE * len(scores):
         raise Refused(f"The student cannot judge itself: {read} of {len(scores)} of its verdicts could be read")

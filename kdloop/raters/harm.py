@@ -89,10 +89,10 @@ def trees(teachers: Teachers, prompts: Sequence[str | list[Message]]) -> list[li
     return [read(a.text, p[-1]["content"]) if a.ok else None for a, p in zip(answers, harm_prompts, strict=True)]
 
 
-def read(text: str, asked: str = "") -> list[Effect] | None:
-    """The tree in a teacher's answer to the prompt `asked`; None if it cannot be parsed."""
+def read(text: str, prompt: str = "") -> list[Effect] | None:
+    """The tree in a teacher's answer to `prompt`; None if it cannot be parsed."""
     try:
-        tree = parse(text, {"harms", "benefits"}, asked)
+        tree = parse(text, {"harms", "benefits"}, prompt)
         return [effect(row, bool(harm)) for harm in (1, 0) for row in tree["harms" if harm else "benefits"]]
     except (ValueError, TypeError):  # not JSON, not lists, not objects in them
         return None

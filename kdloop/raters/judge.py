@@ -101,19 +101,19 @@ class Judged:
 
 @dataclass(frozen=True)
 class Call:
-    """One order of a question to the judge: what it was asked, and its answer."""
+    """One order of a comparison or rating: the judge's prompt and its answer."""
 
     prompt: list[Message]
     answer: Answer
 
     @property
     def verdict(self) -> Verdict:
-        """As of the order that was asked. Raises UnparseableVerdict, also for a failed call: it has no text."""
+        """With the sides of this order. Raises UnparseableVerdict, also for a failed call, which has no text."""
         letter, rationale = parse_pair(self.answer.text, self.prompt[-1]["content"])
         return Verdict({"A": "first", "B": "second"}.get(letter, letter), rationale)
 
     def ratings(self, n: int) -> list[tuple[int, str]]:
-        """(score, rationale) of each of `n` completions, in the order that was asked. Raises UnparseableVerdict."""
+        """(score, rationale) of each of `n` completions, in this order. Raises UnparseableVerdict."""
         return parse_ratings(self.answer.text, n, self.prompt[-1]["content"])
 
 
@@ -222,7 +222,7 @@ class Judge:
     def ask(
         self, orders: Sequence[tuple[list[Message], list[Message]]], schema: dict, rationales: int
     ) -> list[BothOrders]:
-        """The judge's answers to (forward, backward) prompts, each as JSON of this schema with so many rationales."""
+        """The judge's answers to (forward, backward) prompts, each JSON of this schema with this many rationales."""
         sampling = replace(SAMPLING, max_tokens=rationales * SAMPLING.max_tokens)  # truncated JSON cannot be parsed
         prompts = [p for both in orders for p in both]
         extra = {"response_format": {"type": "json_schema", "json_schema": {"name": "verdict", "schema": schema}}}

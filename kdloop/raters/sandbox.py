@@ -141,8 +141,8 @@ def isolate(seconds: int, megabytes: int) -> list[str]:
         resource.setrlimit(limit, (value, value))
     own, library = os.path.realpath("."), os.path.dirname(os.path.realpath(os.__file__))
     libc = ctypes.CDLL(None)
-    taken = unshare(libc), landlock(libc, own, library)
-    granted = [name for name, took in zip(LAYERS, taken, strict=True) if took]
+    results = unshare(libc), landlock(libc, own, library)
+    granted = [name for name, success in zip(LAYERS, results, strict=True) if success]
     for module, names in UNAUDITED.items():
         for name in names:
             setattr(importlib.import_module(module), name, None)
@@ -194,9 +194,9 @@ def hook(own: str, library: str) -> Callable[[str, tuple], None]:
         if event.startswith(FORBIDDEN) or (event == "import" and args[0] in NATIVE):
             raise PermissionError(f"{event} is not allowed here")
         paths, descriptors = TOUCHES_FILES.get(event, (0, 0))
-        beside = any(d != -1 for d in args[len(args) - descriptors :])
+        relative = any(d != -1 for d in args[len(args) - descriptors :])
         for path in args[:paths]:
-            if isinstance(path, (str, bytes)) and (beside or not allowed(event, args, path)):
+            if isinstance(path, (str, bytes)) and (relative or not allowed(event, args, path)):
                 raise PermissionError(f"{event} of {path!r} is not allowed here")
 
     return refuse

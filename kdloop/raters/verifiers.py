@@ -81,23 +81,23 @@ def number_in(text: str) -> Fraction | None:
 
 
 def number(completion: str, answer: str, tolerance: float = 0.0):
-    found, wanted = number_in(completion), number_in(answer)
-    if wanted is None:
+    found, expected = number_in(completion), number_in(answer)
+    if expected is None:
         raise ValueError(f"The answer {answer!r} holds no number to compare with")
-    right = found is not None and abs(found - wanted) <= Fraction(str(tolerance)) * max(1, abs(wanted))
+    right = found is not None and abs(found - expected) <= Fraction(str(tolerance)) * max(1, abs(expected))
     return right, f"the last number is {found}, it should be {answer}"
 
 
 def exact(completion: str, answer: str, ignore_case: bool = True):
     """The whole completion equals the answer, apart from spaces, quotes and a full stop at the ends."""
-    found, wanted = (t.strip(" \n\t\"'`.*").casefold() if ignore_case else t.strip() for t in (completion, answer))
-    return found == wanted, f"it should be {answer!r}"
+    found, expected = (t.strip(" \n\t\"'`.*").casefold() if ignore_case else t.strip() for t in (completion, answer))
+    return found == expected, f"it should be {answer!r}"
 
 
 def ends_with_answer(completion: str, answer: str):
     """The completion's last words are the answer's words."""
-    found, wanted = (re.findall(r"\w+", t.lower()) for t in (completion, answer))
-    return bool(wanted) and found[-len(wanted) :] == wanted, f"it should end with {answer!r}"
+    found, expected = (re.findall(r"\w+", t.lower()) for t in (completion, answer))
+    return bool(expected) and found[-len(expected) :] == expected, f"it should end with {answer!r}"
 
 
 def regex(completion: str, answer: str, pattern: str, absent: bool = False):
@@ -168,7 +168,7 @@ def language_of(text: str) -> str | None:
         if len(re.findall(f"[{SCRIPTS[code]}]", text)) > 0.2 * max(1, len(re.findall(r"\w", text))):
             return code
     found = re.findall(r"[^\W\d_]+", text.lower())
-    share = {code: sum(w in known.split() for w in found) for code, known in FUNCTION_WORDS.items()}
+    share = {code: sum(w in listed.split() for w in found) for code, listed in FUNCTION_WORDS.items()}
     best, second = sorted(share, key=share.get, reverse=True)[:2]
     return best if share[best] >= 2 and share[best] > share[second] else None
 

@@ -122,11 +122,11 @@ def crowd(student: Engine, load: Load, turn: int) -> tuple[float, float, float]:
         draw, replies = random.Random(1000 * turn + number), []
         while True:
             time.sleep(draw.expovariate(1 / load.pause))
-            asked = time.monotonic()
-            if asked - start > SECONDS:
+            sent = time.monotonic()
+            if sent - start > SECONDS:
                 return replies
             answer = reply(student, *prompts(1, draw.randrange(10_000)), int(load.tokens))
-            replies.append((answer.completion_tokens, time.monotonic() - asked))
+            replies.append((answer.completion_tokens, time.monotonic() - sent))
 
     with ThreadPoolExecutor(load.people) as pool:
         everybody = [r for replies in pool.map(person, range(load.people)) for r in replies]

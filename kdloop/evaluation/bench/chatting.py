@@ -73,11 +73,11 @@ def during_a_round() -> Iterator[Figure]:
         supervisor = Supervisor(settings, open_serving(settings))
         idle = chat(supervisor)
         with training(supervisor):
-            beside = chat(supervisor)
-    before, during = (p([s.first_token_seconds for s in replies], 95) for replies in (idle, beside))
+            training_replies = chat(supervisor)
+    before, during = (p([s.first_token_seconds for s in replies], 95) for replies in (idle, training_replies))
     name = f"first token during a round ÷ idle, p95 of {REPLIES}"
     yield Figure(name, 1000 * during, 1000 * before, "ms", during / before, "<= 1.5", REPLIES)
-    before, during = (statistics.median(map(speed, replies)) for replies in (idle, beside))
+    before, during = (statistics.median(map(speed, replies)) for replies in (idle, training_replies))
     yield Figure("decode during a round ÷ idle", during, before, "tok/s", during / before, ">= 0.8", REPLIES)
 
 

@@ -137,9 +137,9 @@ def first_posted(address: str, turn: int) -> float:
 
 def posted(address: str, prompt: list[Message], tokens: int) -> tuple[int, float]:
     """(tokens, seconds to the first one) of a streamed completion over HTTP."""
-    asked = {"prompt": prompt_ids(engine().tokenizer, prompt), "n_predict": tokens, "temperature": 0, "stream": True}
+    request = {"prompt": prompt_ids(engine().tokenizer, prompt), "n_predict": tokens, "temperature": 0, "stream": True}
     start, first, last = time.monotonic(), 0.0, {}
-    post = Request(f"{address}/completion", json.dumps(asked).encode(), {"Content-Type": "application/json"})
+    post = Request(f"{address}/completion", json.dumps(request).encode(), {"Content-Type": "application/json"})
     with urlopen(post) as lines:
         for line in lines:
             if line.startswith(b"data: "):

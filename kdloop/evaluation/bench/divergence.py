@@ -109,8 +109,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args(argv)
     settings = Settings.from_environment()
-    known = {"epochs": args.epochs, "learning_rate": args.learning_rate, "max_tokens": args.max_tokens}
-    plan = Plan(args.seed, system=args.system, **known)
+    options = {"epochs": args.epochs, "learning_rate": args.learning_rate, "max_tokens": args.max_tokens}
+    plan = Plan(args.seed, system=args.system, **options)
     print(
         "| method | KL(p, q) | KL(q, p) | NLL of own completions | obey | seconds |",
         "|---" * 6 + "|",

@@ -39,18 +39,19 @@ SHARE = 0.25  # of the drafts, in each arm
 def run(source: str, writer: str, pack: str, prompts: int, probes: int, held_out: int, plan: Plan) -> list[dict]:
     """One row of the table per arm. `writer` is the teacher's model directory. Raises ValueError for too few correct
     drafts, and Refused for a pack without checks."""
-    asked, held_out_tasks = packs.tasks(pack, "train")[:prompts], packs.tasks(pack, "gate")[:held_out]
+    train_tasks, held_out_tasks = packs.tasks(pack, "train")[:prompts], packs.tasks(pack, "gate")[:held_out]
     with tempfile.TemporaryDirectory() as directory:
         context = source_context(open_database(Path(directory) / "drafts.db"), source, writer, pack, plan)
-        drafts, scores = preferred.scored(context, asked, probes)
+        drafts, scores = preferred.scored(context, train_tasks, probes)
     each = round(SHARE * len(drafts))
     if not each:
-        raise ValueError(f"{len(drafts)} of {len(preferred.WAYS) * len(asked)} drafts are right: ask more --prompts")
-    quarters_of, examples = quarters(scores, each, plan.seed), [liked(*d) for d in drafts]
-    for name, rows in quarters_of.items():
+        written = len(preferred.DRAFT_TEMPLATES) * len(train_tasks)
+        raise ValueError(f"{len(drafts)} of {written} drafts are right: give more --prompts")
+    rows_of, examples = quarters(scores, each, plan.seed), [liked(*d) for d in drafts]
+    for name, rows in rows_of.items():
         print(f"{name}: {each} of {len(drafts)} right drafts, mean score {scores[rows].mean():.3f}", flush=True)
-    arms = {name: partial(on, [examples[i] for i in rows]) for name, rows in quarters_of.items()}
-    plan = replace(plan, reward=by_checks([*asked, *held_out_tasks]))
+    arms = {name: partial(on, [examples[i] for i in rows]) for name, rows in rows_of.items()}
+    plan = replace(plan, reward=by_checks([*train_tasks, *held_out_tasks]))
     return compare(source, arms, [], [t.prompt for t in held_out_tasks], plan)
 
 

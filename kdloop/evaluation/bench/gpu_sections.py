@@ -7,7 +7,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
 from itertools import cycle, islice, takewhile
@@ -67,23 +68,23 @@ def questions(n: int) -> list[str]:
     return list(islice(cycle(q for part in packs.PARTS for q in packs.prompts("general", part)), n))
 
 
-def generated(model, engine: TransformersEngine, asked: list[str], how: Sampling) -> int:
+def generated(model, engine: TransformersEngine, batch: list[str], how: Sampling) -> int:
     """By transformers' `generate`, all texts decoded; the number of tokens before the ends of turns."""
-    rows = generate(model, engine.tokenizer, [as_prompt(q) for q in asked], how).tolist()
+    rows = generate(model, engine.tokenizer, [as_prompt(q) for q in batch], how).tolist()
     texts = engine.tokenizer.batch_decode(rows, skip_special_tokens=True)
-    assert len(texts) == len(asked)
+    assert len(texts) == len(batch)
     return sum(next((at for at, token in enumerate(row) if token in engine.template.ends), len(row)) for row in rows)
 
 
-def completed(engine: TransformersEngine, asked: list[str], how: Sampling) -> int:
-    samples = engine.complete([as_prompt(q) for q in asked], how, list(range(len(asked))))
+def completed(engine: TransformersEngine, batch: list[str], how: Sampling) -> int:
+    samples = engine.complete([as_prompt(q) for q in batch], how, list(range(len(batch))))
     return sum(s.completion_tokens for s in samples)
 
 
-def against_generate(engine: TransformersEngine, plain, asked: list[str], how: Sampling, turns: int) -> dict:
+def against_generate(engine: TransformersEngine, plain, batch: list[str], how: Sampling, turns: int) -> dict:
     contenders = {
-        "kdloop": lambda: timed(lambda: completed(engine, asked, how)),
-        "generate": lambda: timed(lambda: generated(plain, engine, asked, how)),
+        "kdloop": lambda: timed(lambda: completed(engine, batch, how)),
+        "generate": lambda: timed(lambda: generated(plain, engine, batch, how)),
     }
     found = medians(contenders, turns)
     ratio = found["kdloop"]["tokens_per_second"] / found["generate"]["tokens_per_second"]
@@ -105,11 +106,11 @@ def plain_model(engine: TransformersEngine):
 def agreement(engine: TransformersEngine, n: int = 32) -> dict[str, float]:
     """temperature -> mean common prefix of the completions by the recorded steps and by a growing cache, as a share of
     their length: in bf16 near ties fall either way."""
-    asked, found = [as_prompt(q) for q in questions(n)], {}
+    prompts, found = [as_prompt(q) for q in questions(n)], {}
     for temperature in (0.0, 0.8):
         how, texts = replace(HOW, max_tokens=48, temperature=temperature), []
         for engine.static in (False, True):
-            texts.append([s.text for s in engine.complete(asked, how, list(range(n)))])
+            texts.append([s.text for s in engine.complete(prompts, how, list(range(n)))])
         found[str(temperature)] = statistics.mean(common_prefix(a, b) for a, b in zip(*texts, strict=True))
     return found
 
@@ -194,6 +195,29 @@ def round_phases(turns: int) -> dict:
 
 def simulated(turns: int) -> dict:
     """The whole loop, once: 36 votes of the rater `concise`, one round, in kdloop's own processes."""
+    with tempfile.TemporaryDirectory() as home, peak_memory() as peak:
+        report_file, output = Path(home) / "report.json", Path(home) / "round.log"
+        how = f"--votes 36 --rounds 1 --seed 1 --home {home} --json {report_file} --rater".split()
+        start = time.monotonic()
+        with output.open("w") as file:
+            run = [sys.executable, "-m", "kdloop", "simulate", *how, RATER]
+            ended = subprocess.run(run, stdout=file, stderr=subprocess.STDOUT, check=False)
+        seconds = time.monotonic() - start
+        printed, logs = output.read_text(), sorted(Path(home).rglob("*.log"))
+        inside = "\n".join(p.read_text(errors="replace")[-3000:] for p in logs if p != output)
+        if not report_file.exists():
+            return {"failed": f"exit code {ended.returncode}", "log": printed[-6000:] + inside}
+        report = json.loads(report_file.read_text())
+    [one] = report["rounds"]
+    seconds = {"all_seconds": seconds, "round_seconds": sum(one["seconds"].values())}
+    kept = {k: one[k] for k in ("status", "reason", "seconds", "heldout", "pairs")}
+    gib = {"peak_gib_of_all_processes": peak[0] / 2**30}
+    return kept | seconds | gib | {"bar": "promoted, <= 90 s of round", "log": (printed + inside)[-4000:]}
+
+
+@contextmanager
+def peak_memory() -> Iterator[list[int]]:
+    """A list whose one entry is, after the context, the most bytes that all processes have added, sampled."""
     before, peak, done = used(), [0], Event()
 
     def watch() -> None:
@@ -202,37 +226,10 @@ def simulated(turns: int) -> dict:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    with tempfile.TemporaryDirectory() as home:
-        report_file, output = Path(home) / "report.json", Path(home) / "round.log"
-        how = [
-            "--rater",
-            RATER,
-            "--votes",
-            "36",
-            "--rounds",
-            "1",
-            "--seed",
-            "1",
-            "--home",
-            home,
-            "--json",
-            str(report_file),
-        ]
-        start = time.monotonic()
-        with output.open("w") as file:
-            run = [sys.executable, "-m", "kdloop", "simulate", *how]
-            ended = subprocess.run(run, stdout=file, stderr=subprocess.STDOUT, check=False)
+    try:
+        yield peak
+    finally:
         done.set(), watcher.join()
-        printed, logs = output.read_text(), sorted(Path(home).rglob("*.log"))
-        inside = "\n".join(p.read_text(errors="replace")[-3000:] for p in logs if p != output)
-        if not report_file.exists():
-            return {"failed": f"exit code {ended.returncode}", "log": printed[-6000:] + inside}
-        report = json.loads(report_file.read_text())
-    [one] = report["rounds"]
-    seconds = {"all_seconds": time.monotonic() - start, "round_seconds": sum(one["seconds"].values())}
-    kept = {k: one[k] for k in ("status", "reason", "seconds", "heldout", "pairs")}
-    gib = {"peak_gib_of_all_processes": peak[0] / 2**30}
-    return kept | seconds | gib | {"bar": "promoted, <= 90 s of round", "log": (printed + inside)[-4000:]}
 
 
 def used() -> int:

@@ -73,12 +73,12 @@ def run(base: Engine, methods: list[str], raters: list[str], seeds: list[int], b
     for rater in raters:
         rate = load_rater(rater)
         for seed in seeds:
-            wanted = [m for m in methods if (m, rater, seed) not in done]
-            if not wanted:
+            missing = [m for m in methods if (m, rater, seed) not in done]
+            if not missing:
                 continue
             votes = voted(base, rate, budget, seed)
             before = completions(base, budget, seed)
-            for method in wanted:
+            for method in missing:
                 cell = {"method": method, "rater": rater, "seed": seed, "votes": len(votes)} | trained
                 cell |= measured(base, before, method, votes, rate, budget, seed)
                 cells.append(cell)
@@ -94,10 +94,10 @@ def voted(base: Engine, rate: Rate, budget: Budget, seed: int) -> list[Example]:
     random.Random(seed).shuffle(questions)
     sampling, votes, noise = Sampling(budget.max_tokens, temperature=SPREAD), [], random.Random(f"flips {seed}")
     while questions and len(votes) < budget.votes:
-        asked = [questions.pop() for _ in range(min(CHUNK, len(questions)))]
-        seeds = [seed * 100_000 + len(questions) * 2 + i for i in range(2 * len(asked))]
-        both = base.complete([as_prompt(q) for q in asked for _ in range(2)], sampling, seeds)
-        for i, question in enumerate(asked):
+        batch = [questions.pop() for _ in range(min(CHUNK, len(questions)))]
+        seeds = [seed * 100_000 + len(questions) * 2 + i for i in range(2 * len(batch))]
+        both = base.complete([as_prompt(q) for q in batch for _ in range(2)], sampling, seeds)
+        for i, question in enumerate(batch):
             better, worse = sorted(both[2 * i : 2 * i + 2], key=lambda s: -rate(question, s.text))
             if better.text and worse.text and rate(question, better.text) > rate(question, worse.text):
                 order = (worse, better) if noise.random() < budget.flips else (better, worse)

@@ -20,13 +20,13 @@ def refit() -> Iterator[Figure]:
     questions = packs.prompts("general", "train")
     words = sorted({w for question in questions for w in question.split()})
     for raters in RATERS:
-        known = [vote(i, questions, words, raters) for i in range(VOTES)]
-        preference_model.fit(known)  # computes all features
+        votes = [vote(i, questions, words, raters) for i in range(VOTES)]
+        preference_model.fit(votes)  # computes all features
 
-        def once_more(i: int, known=known, raters=raters) -> float:
-            votes, begun = [*known, vote(VOTES + i, questions, words, raters)], time.perf_counter()
-            preference_model.fit(votes)
-            return time.perf_counter() - begun
+        def once_more(i: int, votes=votes, raters=raters) -> float:
+            more, start = [*votes, vote(VOTES + i, questions, words, raters)], time.perf_counter()
+            preference_model.fit(more)
+            return time.perf_counter() - start
 
         seconds = statistics.median([once_more(i) for i in range(N + 1)][1:])  # the first one is a warm-up
         name = f"refit after one more of {VOTES} votes, {raters} rater{'s' * (raters > 1)}"

@@ -40,8 +40,8 @@ def best_of_n(model, tokenizer, examples: list[Example], plan: Plan, on_step: On
 
     Prompts whose samples all get the same reward are skipped; their advantages are zero in reinforcement, too.
     """
-    asked = [e for e in examples for _ in range(GROUP)]
-    written = write(model, tokenizer, [e.prompt for e in asked], plan)
+    repeated = [e for e in examples for _ in range(GROUP)]
+    written = write(model, tokenizer, [e.prompt for e in repeated], plan)
     kept = []
     for i, e in enumerate(examples):
         group = written[i * GROUP :][:GROUP]
@@ -121,7 +121,7 @@ def main(argv: list[str] | None = None) -> None:
     reward = by_checks([t for part in tasks.values() for t in part])
     if reward is None:
         parser.error(f"The pack {args.pack} has prompts without checks")
-    known = {"max_tokens": tokens or settings.round_max_tokens, "reward": reward, "epochs": args.epochs}
-    plan = Plan(args.seed, learning_rate=args.learning_rate, **known)
-    asked = {part: [t.prompt for t in mine] for part, mine in tasks.items()}
-    run(find_student(settings.student, settings.home), args.methods, asked["train"], asked["gate"], plan)
+    options = {"max_tokens": tokens or settings.round_max_tokens, "reward": reward, "epochs": args.epochs}
+    plan = Plan(args.seed, learning_rate=args.learning_rate, **options)
+    questions = {part: [t.prompt for t in mine] for part, mine in tasks.items()}
+    run(find_student(settings.student, settings.home), args.methods, questions["train"], questions["gate"], plan)

@@ -59,8 +59,8 @@ def measured(module: str, path: Path, **environment: str) -> dict:
 def own_pairs(source: str, limit: int, n: int = PAIRS) -> list[dict]:
     """Pairs of the student's own finished completions, the shorter one chosen."""
     questions = packs.prompts("general", "train")[PROMPTS:][: 4 * n]
-    asked = [as_prompt(q) for q in questions for _ in range(2)]
-    samples = TransformersEngine(source).complete(asked, Sampling(2 * limit), list(range(len(asked))))
+    prompts = [as_prompt(q) for q in questions for _ in range(2)]
+    samples = TransformersEngine(source).complete(prompts, Sampling(2 * limit), list(range(len(prompts))))
     return [
         {"prompt": q, "chosen": short.text, "rejected": long.text}
         for q, a, b in zip(questions, samples[::2], samples[1::2], strict=True)
@@ -99,8 +99,8 @@ def carry_out(job: dict) -> dict[str, float]:
     base = TransformersEngine(job["model"], dtype=device_and_dtype()[1])
     seeds, held_out = range(len(job["prompts"]) * job["n"]), [as_prompt(q) for q in job["held_out"]]
     judged, laps = (held_out, Sampling(job["max_tokens"], SPREAD), list(range(len(held_out)))), [time.monotonic()]
-    asked = [as_prompt(q) for q in job["prompts"] for _ in range(job["n"])]
-    base.complete(asked, Sampling(job["max_tokens"], SPREAD), list(seeds))
+    prompts = [as_prompt(q) for q in job["prompts"] for _ in range(job["n"])]
+    base.complete(prompts, Sampling(job["max_tokens"], SPREAD), list(seeds))
     laps.append(time.monotonic())
     base.complete(*judged)
     laps.append(time.monotonic())

@@ -25,12 +25,12 @@ def sampling() -> Iterator[Figure]:
     engine = TransformersEngine(find_student(settings.student, settings.home), dtype=device_and_dtype()[1])
     how = Sampling(settings.round_max_tokens, temperature=SPREAD)
 
-    def ours(asked: list[list[Message]]):
-        engine.complete(asked, how, list(range(len(asked))))
+    def ours(batch: list[list[Message]]):
+        engine.complete(batch, how, list(range(len(batch))))
 
-    def batched(asked: list[list[Message]]):
+    def batched(batch: list[list[Message]]):
         torch.manual_seed(1)
-        engine.tokenizer.batch_decode(generate(engine.model, engine.tokenizer, asked, how), skip_special_tokens=True)
+        engine.tokenizer.batch_decode(generate(engine.model, engine.tokenizer, batch, how), skip_special_tokens=True)
 
     found = in_turns(lambda i: speed(prompts(i), ours), lambda i: speed(prompts(i), batched))
     name = f"sampling {PROMPTS} prompts x {N} ÷ transformers batched"
@@ -41,7 +41,7 @@ def prompts(turn: int) -> list[list[Message]]:
     return [as_prompt(q) for q in packs.prompts("general", "train")[turn * PROMPTS :][:PROMPTS] for _ in range(N)]
 
 
-def speed(asked: list[list[Message]], complete: Callable) -> float:
+def speed(batch: list[list[Message]], complete: Callable) -> float:
     start = time.monotonic()
-    complete(asked)
-    return len(asked) / (time.monotonic() - start)
+    complete(batch)
+    return len(batch) / (time.monotonic() - start)
