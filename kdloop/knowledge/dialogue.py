@@ -28,17 +28,14 @@ def self_chat(context: SourceContext, tasks: Sequence[Task], turns: int = 3, nea
 
     A conversation ends before a message that names a role, changes the subject (cosine below `near`), repeats an
     earlier message, or is close to a held-out prompt. It becomes one row, whose prompt is all but its last answer; one
-    with a single answer is dropped."""
-    novelty, latest, living = (
-        NoveltyFilter(held_out(context)),
-        {},
-        {i: as_prompt(t.prompt) for i, t in enumerate(tasks)},
-    )
+    with a single answer is dropped.
+    """
+    novelty, latest = NoveltyFilter(held_out(context)), {}
+    living = {i: as_prompt(t.prompt) for i, t in enumerate(tasks)}
     for turn in range(turns):
         answers = ask(context, list(living.values()))
-        answered = {
-            i: (m, a) for (i, m), a in zip(living.items(), answers, strict=True) if a.ok and is_one_message(a.text)
-        }
+        pairs = zip(living.items(), answers, strict=True)
+        answered = {i: (m, a) for (i, m), a in pairs if a.ok and is_one_message(a.text)}
         latest |= answered
         living = continued(context, answered, novelty, near) if answered and turn + 1 < turns else {}
         if not living:

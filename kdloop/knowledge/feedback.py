@@ -82,7 +82,7 @@ def verdicts(context: SourceContext, tasks: Sequence[Task]) -> int:
         g for g in zip(tasks, context.ask(tasks, 2, "verdicts", temperature=SPREAD), strict=True) if distinct(g[1])
     ]
     for both in judge.ask_pairs([(t.messages, a.text, b.text) for t, (a, b) in groups]):
-        if both.judged and both.judged.side != "tie":
+        if both.comparison and both.comparison.side != "tie":
             for call in (both.forward, both.backward):
                 letter = "A" if call.verdict.side == "first" else "B"
                 verdict = {"rationale": call.verdict.rationale, "verdict": letter}

@@ -151,7 +151,8 @@ def rest(
     """ReST (Gulcehre et al. 2023): each Improve step keeps the completions above its threshold, and thresholds rise.
 
     A completion's score is the mean of the task's checks. A recipe takes the next threshold after each promotion.
-    Raises ValueError for thresholds that do not rise."""
+    Raises ValueError for thresholds that do not rise.
+    """
     if list(thresholds) != sorted(thresholds):
         raise ValueError(f"ReST's thresholds must rise, {list(thresholds)} do not")
     threshold, rows = thresholds[min(context.nth, len(thresholds) - 1)], 0

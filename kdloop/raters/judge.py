@@ -78,7 +78,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Judged:
+class Comparison:
     """Both verdicts on one pair, each with the pair's own sides."""
 
     forward: Verdict
@@ -125,10 +125,10 @@ class BothOrders:
     backward: Call
 
     @property
-    def judged(self) -> Judged | None:
+    def comparison(self) -> Comparison | None:
         """None where a call failed or a verdict could not be read."""
         try:
-            return Judged(self.forward.verdict, self.backward.verdict.swap())
+            return Comparison(self.forward.verdict, self.backward.verdict.swap())
         except UnparseableVerdict:
             return None
 
@@ -197,9 +197,9 @@ class Judge:
         rubric = hashlib.sha256(f"{PAIR}{RATE}{self.rubric}".encode()).hexdigest()[:8]
         return f"{self.name} ({self.teacher.model or self.teacher.directory}, rubric {rubric})"
 
-    def compare(self, pairs: list[tuple[str | list[Message], str, str]]) -> list[Judged | None]:
+    def compare(self, pairs: list[tuple[str | list[Message], str, str]]) -> list[Comparison | None]:
         """The outcome of each (prompt, first, second); None where a call failed or a verdict could not be read."""
-        return [both.judged for both in self.ask_pairs(pairs)]
+        return [both.comparison for both in self.ask_pairs(pairs)]
 
     def ask_pairs(self, pairs: list[tuple[str | list[Message], str, str]]) -> list[BothOrders]:
         """The calls about each (prompt, first, second), in both orders."""

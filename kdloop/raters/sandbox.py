@@ -183,9 +183,7 @@ def hook(own: str, library: str) -> Callable[[str, tuple], None]:
         if path == own or path.startswith(own + os.sep):
             return True
         lists = event in ("os.listdir", "os.scandir")
-        reads = (
-            event == "open" and not args[2] & WRITE_FLAGS and not os.path.isdir(path)
-        )  # no directory descriptor for openat
+        reads = event == "open" and not args[2] & WRITE_FLAGS and not os.path.isdir(path)  # no descriptor for openat
         return (lists or reads) and (path == library or path.startswith(library + os.sep))
 
     def refuse(event: str, args: tuple) -> None:

@@ -245,9 +245,8 @@ def as_answer(teacher: Teacher, found: Completion, how: dict, seconds: float, ma
     """Token counts that the body lacks are estimated: from the text's length if it is finished, else as the maximum;
     none for a transient error."""
     reported = found.prompt_tokens, found.completion_tokens
-    completion_tokens = (
-        min(max_tokens[1], tokens_of(found.thought + found.text) + 1) if found.status == "finished" else max_tokens[1]
-    )
+    written = min(max_tokens[1], tokens_of(found.thought + found.text) + 1)
+    completion_tokens = written if found.status == "finished" else max_tokens[1]
     estimate = (0, 0) if found.transient else (max_tokens[0], completion_tokens)
     tokens = [e if n is None else n for n, e in zip(reported, estimate, strict=True)]
     values = {"error": found.error, "logprobs": found.logprobs, "thought": found.thought}

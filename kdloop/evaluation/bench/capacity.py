@@ -55,9 +55,7 @@ def expected(load: Load, speeds: Speeds) -> Expected:
     Pauses are exponential; how reply lengths are distributed does not matter, as replies share the machine.
     """
     n = np.arange(1, load.people + 1)
-    ends = (
-        np.interp(n, *zip(*sorted(speeds.items()), strict=True)) / load.tokens
-    )  # per second; constant beyond the last level
+    ends = np.interp(n, *zip(*sorted(speeds.items()), strict=True)) / load.tokens  # per second
     asks = (load.people - n + 1) / load.pause
     logs = np.concatenate([[0.0], np.cumsum(np.log(asks / ends))])
     shares = np.exp(logs - logs.max())
