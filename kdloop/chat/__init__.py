@@ -1,6 +1,6 @@
-"""A person and the student: one chat turn, a choice of two completions, the blind duel, and when a teacher answers.
+"""A person and the student: chat turns, choices of two completions, blind duels, and delegation to a teacher.
 
-In: a person's message and the champion (`student.serving`). Out: completions, streamed and stored, and what was shown.
-May import raters, student, packs, storage and settings; never knowledge, methods or rounds: what learns from a chat
-reads it from the database.
+In: a person's message and the champion (`student.serving`). Out: completions, streamed and stored.
+May import raters, student, packs, storage and settings; never knowledge, methods or rounds: what trains on chats
+reads them from the database.
 """

@@ -1,6 +1,6 @@
-"""The blind duel: one prompt, two completions by two versions of the student, sides drawn here and told after the vote.
+"""Blind duels: one prompt, two completions by two versions of the student, on random sides, named after the vote.
 
-A vote is an ordinary choice (see feedback/collect.py); standings are Bradley-Terry scores of the versions that met.
+A vote is an ordinary choice (feedback/collect.py); the standings are Bradley-Terry scores of the versions that met.
 """
 
 import secrets
@@ -11,7 +11,7 @@ from threading import Event
 
 import numpy as np
 
-from kdloop.chat.turn import Reply, add_message, in_step, stream, worth_answering
+from kdloop.chat.turn import Reply, add_message, clean_message, in_step, stream
 from kdloop.raters.bradley_terry import laplace
 from kdloop.settings import Settings
 from kdloop.student import Engine
@@ -22,7 +22,7 @@ from storage.checkpoints import Checkpoint
 
 @dataclass(frozen=True)
 class Standing:
-    """Log-odds against the base with the 95 % interval of this difference; `n` choices, ties among them."""
+    """`score` is log-odds against the base, with its 95 % interval (`low`, `high`); `n` choices, ties included."""
 
     name: str
     score: float
@@ -32,17 +32,17 @@ class Standing:
 
 
 def opponents(db: Path) -> list[Checkpoint]:
-    """Whom the champion may meet: itself (two samples), the version before, the base, and the newest candidate, which
-    the gate may have refused; what was pruned cannot."""
+    """The champion's possible opponents: itself (two samples), the previous version, the base, and the newest
+    candidate, even if the gate has refused it; no pruned checkpoints."""
     champion = checkpoints.serving(db)
-    living = [k for k in checkpoints.lineage(db) if not k.pruned_at]
-    versions, candidates = ([k for k in living if (k.version is None) is new] for new in (False, True))
+    available = [k for k in checkpoints.lineage(db) if not k.pruned_at]
+    versions, candidates = ([k for k in available if (k.version is None) is new] for new in (False, True))
     before = [k for k in versions if k.version < champion.version]
     return list({k.id: k for k in (champion, *before[-1:], versions[0], *candidates[-1:])}.values())
 
 
 def opponent(db: Path, serving: Serving) -> tuple[Engine, Checkpoint]:
-    """One of the opponents, loaded; who cannot answer (damaged, or of another student) is passed over."""
+    """A random opponent, loaded; checkpoints that cannot answer (damaged, or of another student) are skipped."""
     for k in sorted(opponents(db), key=lambda k: secrets.randbits(64)):
         try:
             return serving.load(k)
@@ -54,11 +54,11 @@ def opponent(db: Path, serving: Serving) -> tuple[Engine, Checkpoint]:
 def duel(
     settings: Settings, serving: Serving, person: str, question: str, stop: Event
 ) -> Iterator[tuple[Reply, Reply]]:
-    """Both completions as they grow, in step: neither side's speed says who it is.
+    """Stream both completions in step, so that no side's speed gives it away; both are stored, in a new conversation.
 
-    Raises ValueError for an empty or over-long prompt. Both are stored, in a conversation of their own.
+    Raises ValueError for an empty or over-long prompt.
     """
-    question = worth_answering(question)
+    question = clean_message(question)
     sides = [serving.current(), opponent(settings.db, serving)]
     secrets.SystemRandom().shuffle(sides)
     turn = add_message(settings, sides[0][0], None, person, question, kind="duel")
@@ -66,18 +66,19 @@ def duel(
 
 
 def names(db: Path, left_id: str, right_id: str, person: str) -> tuple[str, str]:
-    """Who wrote the two; the caller tells only after the vote."""
-    known = {k.id: k.name for k in checkpoints.lineage(db)}
-    return tuple(known[conversations.completion(db, id, person).checkpoint_id] for id in (left_id, right_id))
+    """The versions that wrote the two completions: for the page to show after the vote."""
+    version_names = {k.id: k.name for k in checkpoints.lineage(db)}
+    return tuple(version_names[conversations.completion(db, id, person).checkpoint_id] for id in (left_id, right_id))
 
 
 def standings(db: Path) -> list[Standing]:
-    """Bradley-Terry scores (Bradley & Terry 1952) of all versions that met, the base at 0; a unit Gaussian prior."""
+    """Bradley-Terry scores (Bradley & Terry 1952) of all versions that met, best first, under a standard normal
+    prior."""
     games = feedback.duels(db)
     if not games:
         return []
-    known = {k.id: k.name for k in checkpoints.lineage(db)}
-    versions = sorted({min(known), *(id for a, b, *_ in games for id in (a, b))})  # the base first
+    names_by_id = {k.id: k.name for k in checkpoints.lineage(db)}
+    versions = sorted({min(names_by_id), *(id for a, b, *_ in games for id in (a, b))})  # the base first
     x = np.zeros((len(games), len(versions)))
     for row, (a, b, *_) in zip(x, games, strict=True):
         row[versions.index(a)], row[versions.index(b)] = 1, -1
@@ -85,8 +86,8 @@ def standings(db: Path) -> list[Standing]:
     counts = np.concatenate([times * won, times * (1 - won)])
     _, mode, hessian = laplace(np.concatenate([x, -x])[None], np.ones(len(versions)), counts)
     score, covariance, n = mode[0] - mode[0, 0], np.linalg.inv(hessian[0]), times @ np.abs(x)
-    variance = np.diag(covariance) + covariance[0, 0] - 2 * covariance[0]  # of a score less the base's
+    variance = np.diag(covariance) + covariance[0, 0] - 2 * covariance[0]  # of the difference to the base's score
     error = 1.96 * np.sqrt(np.maximum(variance, 0))
     rows = zip(versions, score.tolist(), error.tolist(), n.tolist(), strict=True)
-    standing = [Standing(known[id], s, s - e, s + e, int(met)) for id, s, e, met in rows]
+    standing = [Standing(names_by_id[id], s, s - e, s + e, int(met)) for id, s, e, met in rows]
     return sorted(standing, key=lambda s: -s.score)

@@ -1,9 +1,9 @@
-"""How sure the student may be of an answer: its own log-probabilities, calibrated on answers whose worth is known.
+"""The student's confidence in a completion: its mean log-probability, calibrated on completions with known labels.
 
     p(right) = sigmoid(a + b t),   t = log 1 / (1 - exp(mean token log-prob))      HCMA, arXiv 2410.02173
 
-The transform spreads out what lies close to 1, so that a few dozen labels fix the two numbers. A calibration that
-cannot tell right answers from wrong ones is not used.
+The transform spreads out probabilities close to 1, so that a few dozen labels determine the two parameters. A
+calibration that does not separate right from wrong completions is not used.
 """
 
 from collections.abc import Sequence
@@ -15,14 +15,15 @@ from scipy.stats import mannwhitneyu
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-MIN_LABELS = 50
-CHANCE_P = 0.025  # one-sided: the lower bound of a 95 % interval of the AUROC lies above 1/2
-PRIOR = 0.05  # precision of the Gaussian prior on both numbers: finite where the labels can be separated
+MIN_LABELS = 50  # the paper calibrates on 50 to 100
+CHANCE_P = 0.025  # one-sided: the 95 % interval of the AUROC lies above 1/2
+PRIOR = 0.05  # precision of the Gaussian prior on both parameters: weak, but finite for separable labels
 
 
 @dataclass(frozen=True)
 class Confidence:
-    """`auroc` is the chance that a right answer has a higher log-probability than a wrong one; 1/2 says nothing."""
+    """`auroc` is the probability that a right completion has a higher log-probability than a wrong one; 1/2 is
+    chance."""
 
     intercept: float
     slope: float
@@ -42,22 +43,22 @@ class Confidence:
 
 
 def transform(logprob):
-    """Mean token log-probability (nats, below 0) -> log 1 / (1 - p)."""
+    """Mean token log-probability (nats, below 0) -> log 1 / (1 - p); capped at p = 1 - 1e-6."""
     return -np.log1p(-np.exp(np.minimum(logprob, -1e-6)))
 
 
 def fit(logprobs: Sequence[float], right: Sequence[bool]) -> Confidence:
-    """Maximum a posteriori of the two numbers; never proven where all answers are right, or all are wrong."""
+    """The two parameters' posterior mode; `logprobs` are in nats per token. Never proven if all labels are the same."""
     x, y = np.asarray(logprobs, float), np.asarray(right, bool)
     if y.all() or not y.any():
         return Confidence(0.0, 0.0, len(y), 0.5, 1.0)
-    columns = np.stack([np.ones(len(x)), transform(x)], axis=1)  # the intercept has the prior, too
+    columns = np.stack([np.ones(len(x)), transform(x)], axis=1)  # the prior is on the intercept, too
     model = LogisticRegression(C=1 / PRIOR, fit_intercept=False, tol=1e-8).fit(columns, y)
     p_value = mannwhitneyu(x[y], x[~y], alternative="greater").pvalue
     return Confidence(*map(float, model.coef_[0]), len(y), float(roc_auc_score(y, x)), float(p_value))
 
 
 def risk(logprobs: Sequence[float], right: Sequence[bool], shares=(0.0, 0.2, 0.4, 0.6)) -> list[tuple[float, float]]:
-    """(share of answers left to somebody else, the least sure first; error rate of those that are given)."""
+    """The risk-coverage curve: (share abstained from, the least confident first; error rate of the rest)."""
     y = np.asarray(right, float)[np.argsort(logprobs)]
     return [(share, float(1 - y[int(share * len(y)) :].mean())) for share in shares]

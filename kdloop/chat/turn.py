@@ -1,8 +1,7 @@
-"""One chat turn: the prompt in, the completion streamed out, both recorded with the checkpoint that answered.
+"""One chat turn: takes a message, streams the completion, and stores both with the checkpoint that answered.
 
-The rows exist before the first token and get their end state in `finally`, so a stopped or lost reply leaves a trace
-and an error never becomes a completion.
-"""
+The rows exist before the first token and get their final status in `finally`, so a stopped or interrupted reply leaves
+a record, and an error message never becomes a completion."""
 
 import re
 import secrets
@@ -20,13 +19,13 @@ from storage import conversations
 from storage.checkpoints import Checkpoint
 from storage.conversations import Completion, Message, Turn, as_prompt
 
-MAX_CHARACTERS = 8000
+MAX_CHARACTERS = 8000  # of a message: about as many tokens as the student's context of 2048
 BLANK_LINES = re.compile(r"\A(?:[^\S\n]*\n)+")
 
 
 @dataclass(frozen=True)
 class Reply:
-    """A completion as it grows; `status` is open until the last one."""
+    """The completion so far; `status` is open in all but the last one."""
 
     conversation_id: str
     turn_id: str
@@ -37,7 +36,7 @@ class Reply:
 
 
 def messages(db: Path, conversation_id: str, person: str) -> list[Message]:
-    """The conversation so far, as the model sees it: without what another page of the person still waits for."""
+    """The conversation so far, as the model sees it: without replies that are still streaming to another page."""
     out = []
     for turn, completion in conversations.history(db, conversation_id, person):
         if completion.status != "open":
@@ -48,8 +47,8 @@ def messages(db: Path, conversation_id: str, person: str) -> list[Message]:
 def say(
     settings: Settings, serving: Serving, conversation_id: str | None, person: str, text: str, stop: Event
 ) -> Iterator[Reply]:
-    """Add a user message, to a new conversation where there is none, and stream the student's completion. `stop` ends
-    it early; what was said is kept."""
+    """Add a user message (to a new conversation if the id is None) and stream the student's completion. `stop` ends it
+    early; the text so far is kept. Raises ValueError as `add_message`."""
     engine, checkpoint = serving.current()
     turn = add_message(settings, engine, conversation_id, person, text)
     yield from stream(settings, engine, checkpoint, turn, stop)
@@ -58,14 +57,14 @@ def say(
 def say_twice(
     settings: Settings, serving: Serving, conversation_id: str | None, person: str, text: str, stop: Event
 ) -> Iterator[tuple[Reply, Reply]]:
-    """Add a user message, as `say` does, and stream two completions of it, to choose from."""
+    """Add a user message, as `say` does, and stream two completions to choose from."""
     engine, checkpoint = serving.current()
     turn = add_message(settings, engine, conversation_id, person, text)
     yield from in_step([stream(settings, engine, checkpoint, turn, stop) for _ in range(2)])
 
 
 def in_step(streams: list[Iterator[Reply]]) -> Iterator[tuple[Reply, ...]]:
-    """Several replies as they grow, each as fast as the slowest."""
+    """Several streams at the pace of the slowest."""
     latest = [next(s) for s in streams]
     while any(reply.status == "open" for reply in latest):
         latest = [next(s, reply) for s, reply in zip(streams, latest, strict=True)]
@@ -73,7 +72,7 @@ def in_step(streams: list[Iterator[Reply]]) -> Iterator[tuple[Reply, ...]]:
 
 
 def is_time_to_compare(settings: Settings, person: str) -> bool:
-    """Every so many messages of a person, two completions instead of one."""
+    """Whether this message of the person gets two completions: every N-th does, by `Settings.compare_every`."""
     every = current(settings).compare_every
     return every > 0 and (conversations.count_turns(settings.db, person) + 1) % every == 0
 
@@ -81,9 +80,9 @@ def is_time_to_compare(settings: Settings, person: str) -> bool:
 def add_message(
     settings: Settings, engine, conversation_id: str | None, person: str, text: str, kind: str = "chat"
 ) -> Turn:
-    """The new turn, of a new conversation of this kind where there is none. Raises ValueError for an empty or over-long
-    message, before anything is recorded, a new conversation neither."""
-    text = worth_answering(text)
+    """The new turn, in a new conversation of this kind if the id is None. Raises ValueError for an empty or over-long
+    message, before anything is stored."""
+    text = clean_message(text)
     past = messages(settings.db, conversation_id, person) if conversation_id else []
     prompt = Template.of(engine.tokenizer).fit(
         [*past, *as_prompt(text)], settings.context_tokens, current(settings).max_tokens
@@ -92,9 +91,9 @@ def add_message(
     return conversations.add_turn(settings.db, conversation_id, prompt)
 
 
-def worth_answering(text: str) -> str:
-    """The message without empty lines before it and white space after it; the first line's indent may be code's.
-    Raises ValueError where it is empty or over-long."""
+def clean_message(text: str) -> str:
+    """The message without leading blank lines and trailing white space; the first line keeps its indentation, as code
+    needs it. Raises ValueError if it is empty or over-long."""
     text = BLANK_LINES.sub("", str(text or "").rstrip())
     if not text:
         raise ValueError("Type a message first")
@@ -104,9 +103,9 @@ def worth_answering(text: str) -> str:
 
 
 def retry(settings: Settings, serving: Serving, completion_id: str, person: str, stop: Event) -> Iterator[Reply]:
-    """Another completion of the turn that `completion_id` completes; the former one stays, to be compared with.
+    """Stream another completion of the same turn; the former one is kept, for a comparison.
 
-    Raises ValueError unless that turn is the conversation's last: what came after it was said to the former one.
+    Raises ValueError unless it is the conversation's last turn: later messages answer the former completion.
     """
     former = conversations.completion(settings.db, completion_id, person)
     if former.status == "open":
@@ -119,6 +118,7 @@ def retry(settings: Settings, serving: Serving, completion_id: str, person: str,
 
 
 def stream(settings: Settings, engine, checkpoint: Checkpoint, turn: Turn, stop: Event) -> Iterator[Reply]:
+    """The student's completion of a stored turn; its row is updated however the stream ends."""
     sampling, seed = Sampling(current(settings).max_tokens), secrets.randbits(31)
     id = conversations.add_completion(
         settings.db,
@@ -129,7 +129,7 @@ def stream(settings: Settings, engine, checkpoint: Checkpoint, turn: Turn, stop:
         sampling=asdict(sampling) | {"seed": seed},
     )
     text, end = "", {"status": "failed"}
-    begun = time.monotonic()
+    start = time.monotonic()
     try:
         yield Reply(turn.conversation_id, turn.id, id, "", "open", checkpoint)
         for piece in engine.stream(turn.prompt, sampling, seed, stop):
@@ -140,7 +140,7 @@ def stream(settings: Settings, engine, checkpoint: Checkpoint, turn: Turn, stop:
                 text = piece
                 yield Reply(turn.conversation_id, turn.id, id, text, "open", checkpoint)
     except GeneratorExit:  # the person pressed Stop or left the page
-        end = {"status": "stopped", "seconds": time.monotonic() - begun}
+        end = {"status": "stopped", "seconds": time.monotonic() - start}
         raise
     finally:
         conversations.finish_completion(settings.db, id, text=text.strip(), **end)
@@ -149,19 +149,19 @@ def stream(settings: Settings, engine, checkpoint: Checkpoint, turn: Turn, stop:
 def two_completions(
     db: Path, engine, checkpoint: Checkpoint, questions: list[str], sampling: Sampling, person: str, seed: int
 ) -> list[tuple[Turn, Completion, Completion]]:
-    """Ask each question in a conversation of its own, and record two completions of one checkpoint for each.
+    """Store two completions by one checkpoint for each question, each in a conversation of its own.
 
-    On a fresh database, the same seed says the same again; what is held out follows from the order of the votes.
+    Deterministic by seed on a fresh database; what is held out follows from the order of the votes.
     """
     prompts = [as_prompt(q) for q in questions]
     seeds = [seed * 10_000 + i for i in range(2 * len(prompts))]
     samples = engine.complete(prompts * 2, sampling, seeds)
-    asked = []
+    stored = []
     for i, prompt in enumerate(prompts):
         turn = conversations.add_turn(db, conversations.start_conversation(db, person, questions[i]), prompt)
         pair = [record(db, turn, checkpoint, samples[j], sampling, seeds[j]) for j in (i, i + len(prompts))]
-        asked.append((turn, *pair))
-    return asked
+        stored.append((turn, *pair))
+    return stored
 
 
 def record(db: Path, turn: Turn, checkpoint: Checkpoint, sample: Sample, sampling: Sampling, seed: int) -> Completion:

@@ -4,7 +4,7 @@ import re
 
 
 def concise(prompt: str, completion: str) -> float:
-    """A complete answer near 25 words; everything over 60 words, or cut off, is equally bad."""
+    """A complete answer of about 25 words; beyond 60 words, or cut off, all are equally bad."""
     words = len(completion.split())
     ended = completion.rstrip().endswith((".", "!", "?", '"', ")"))
     return -min(abs(words - 25), 35) - (0 if ended else 35)

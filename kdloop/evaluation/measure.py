@@ -1,7 +1,6 @@
-"""Did it improve? The champion and the base answer the same held-out prompts of a pack, and its checks say who is
-right.
+"""Accuracy of the champion and of the base on the same held-out prompts of a pack, by its checks.
 
-The difference is paired: only prompts on which exactly one of the two is right say anything about it.
+The difference is paired: only prompts that exactly one of the two solves carry information about it.
 """
 
 from collections.abc import Sequence
@@ -26,16 +25,17 @@ from storage.conversations import as_prompt
 
 @dataclass(frozen=True)
 class Report:
-    """`rows` are (task, base's completion, champion's completion), greedy; `sure` are the champion's mean token
-    log-probabilities of its own; `several` is as of `coverage`."""
+    """`rows` are (task, base's sample, champion's sample), greedy; `logprobs` the champion's mean token
+    log-probabilities of its own samples, in nats; `several` as from `coverage`."""
 
     pack: str
     champion: str
     rows: list[tuple[Task, Sample, Sample]]
-    sure: list[float]
+    logprobs: list[float]
     several: dict = field(default_factory=dict)
 
     def right(self, side: int) -> list[bool]:
+        """Which tasks the base (1) or the champion (2) solves."""
         return [verifiers.passed(r[0], r[side].text) for r in self.rows]
 
     @property
@@ -46,16 +46,16 @@ class Report:
 
     @property
     def difference(self) -> tuple[float, float, float]:
-        """Accuracy of the champion minus the base's, and its 95 % interval (Agresti & Min 2005, as in the gate)."""
+        """Accuracy of the champion minus the base's, with its 95 % interval (Agresti & Min 2005, as in the gate)."""
         low, high = self.outcomes.ci95
         return (self.outcomes.wins - self.outcomes.losses) / len(self.rows), 2 * low - 1, 2 * high - 1
 
     @property
     def confidence(self) -> dict:
-        """Does the champion know when it is right? Its error rate where the least sure answers are left out."""
-        fitted = confidence.fit(self.sure, self.right(2))
-        errors = {f"{share:.0%}": error for share, error in confidence.risk(self.sure, self.right(2))}
-        return {"auroc": fitted.auroc, "p_value": fitted.p_value, "error where so many are left out": errors}
+        """Calibration of the champion's confidence, and its error rate without the least confident completions."""
+        fitted = confidence.fit(self.logprobs, self.right(2))
+        errors = {f"{share:.0%}": error for share, error in confidence.risk(self.logprobs, self.right(2))}
+        return {"auroc": fitted.auroc, "p_value": fitted.p_value, "error by share left out": errors}
 
     def as_dict(self) -> dict:
         accuracy = [sum(self.right(side)) / len(self.rows) for side in (1, 2)]
@@ -74,8 +74,8 @@ class Report:
 
 
 def against_base(settings: Settings, pack: str, n: int, samples: int = 0) -> Report:
-    """`samples` a prompt say also what several are worth. Raises ValueError for a pack without checks: nothing could be
-    measured."""
+    """Compare on `n` held-out prompts; with `samples` per prompt, also by `coverage`. Raises ValueError for a pack
+    without checks."""
     tasks = [t for t in packs.tasks(pack, "heldout") if t.verifiable][:n]
     if not tasks:
         raise ValueError(f"The pack {pack!r} has no held-out prompts with checks")
@@ -87,19 +87,19 @@ def against_base(settings: Settings, pack: str, n: int, samples: int = 0) -> Rep
     engine = base.load(adapter) if adapter else base
     new = complete(engine, tasks, sampling) if adapter else old
     logprobs = engine.logprobs([as_prompt(t.prompt) for t in tasks], [k.said for k in new])
-    sure = [sum(row) / len(row) for row in logprobs]
+    mean_logprobs = [sum(row) / len(row) for row in logprobs]
     several = coverage(engine, tasks, samples, sampling.max_tokens) if samples else {}
-    return Report(pack, champion.name, list(zip(tasks, old, new, strict=True)), sure, several)
+    return Report(pack, champion.name, list(zip(tasks, old, new, strict=True)), mean_logprobs, several)
 
 
 def pass_at_k(n: int, right: int, k: int) -> float:
-    """The chance that one of k samples is right, without bias from n >= k of which `right` are (Chen et al. 2021)."""
+    """Unbiased estimate of pass@k from n >= k samples of which `right` are (Chen et al. 2021)."""
     return 1 - comb(n - right, k) / comb(n, k)
 
 
 def coverage(engine: Engine, tasks: Sequence[Task], n: int, max_tokens: int) -> dict:
-    """What several samples are worth: for k of `n`, the share of tasks whose best of k the checks find right; and the
-    share whose majority answer is right, which needs no checks."""
+    """pass@k for k up to `n`, and the share of tasks whose majority answer is right, which needs no checks to
+    choose."""
     sampling = Sampling(max_tokens, temperature=SPREAD)
     samples = engine.complete(
         [as_prompt(t.prompt) for t in tasks for _ in range(n)], sampling, list(range(n * len(tasks)))
@@ -118,14 +118,14 @@ def complete(engine: Engine, tasks: list[Task], sampling: Sampling) -> list[Samp
 
 def table(report: Report) -> str:
     r = report.as_dict()
-    errors = ", ".join(f"{k} {v:.2f}" for k, v in r["confidence"]["error where so many are left out"].items())
+    errors = ", ".join(f"{k} {v:.2f}" for k, v in r["confidence"]["error by share left out"].items())
     best = ", ".join(f"{k}: {share:.3f}" for k, share in report.several.get("best of", {}).items())
     several = f"\nBest of k samples, by the checks: {best}; majority {report.several['majority']:.3f}" if best else ""
     return (
         f"{r['pack']}, {r['n']} held-out prompts: {r['champion']} {r['accuracy']['champion']:.3f}, base "
         f"{r['accuracy']['base']:.3f}, difference {r['difference']:+.3f} (95 % interval {r['ci95'][0]:+.3f} to "
         f"{r['ci95'][1]:+.3f}; {r['only champion right']} only it has right, {r['only base right']} only the base)\n"
-        f"Its confidence: AUROC {r['confidence']['auroc']:.2f}; error rate where so many answers are left out: {errors}"
+        f"Its confidence: AUROC {r['confidence']['auroc']:.2f}; error rate by share of answers left out: {errors}"
         f"{several}"
     )
 

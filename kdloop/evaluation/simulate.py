@@ -1,8 +1,7 @@
-"""The whole loop without a browser: a function votes in place of a person, and measures what came of it.
+"""The whole loop without a browser: a function votes in place of a person, and judges the result.
 
-The rater chooses between two completions of the shipped training prompts; rounds run exactly as the app runs them; at
-the end every promoted checkpoint is compared with the base on prompts that nothing else uses, by that rater. Nothing of
-the rater but its votes reaches training.
+The rater chooses between two completions of the shipped training prompts; rounds run exactly as in the app; every
+promoted checkpoint is compared with the base by that rater on held-out prompts. Training sees only the rater's votes.
 """
 
 import importlib.util
@@ -31,12 +30,12 @@ from storage.rounds import Round
 
 Rate = Callable[[str, str], float]
 PERSON = "simulated person"
-CHUNK = 32  # prompts asked at once
-HELD_OUT = 100
+CHUNK = 32  # prompts per batch
+MAX_HELD_OUT = 100  # prompts: a win rate to within 0.1
 
 
 def load_rater(spec: str) -> Rate:
-    """ "FILE.py:function" -> the function. Raises ValueError saying what is wrong with it."""
+    """ "FILE.py:function" -> the function. Raises ValueError for a missing file or function."""
     path, _, name = spec.rpartition(":")
     if not path or not Path(path).is_file():
         raise ValueError(f"--rater {spec!r}: give FILE.py:function, with an existing file")
@@ -59,10 +58,10 @@ def simulate(
     share: float = 1.0,
     ai: bool = True,
 ) -> dict:
-    """Run `n_rounds` rounds, each on `votes` fresh decided votes; the report, which `out` holds after each round.
+    """Run `n_rounds` rounds, each on `votes` new votes; returns the report, written to `out` after each round.
 
-    The person is asked about a `share` of the training prompts alone. Without `ai`, the preference model adds no pairs
-    of its own to their votes, on these prompts or on the others; it judges in the gate either way.
+    Only a `share` of the training prompts is voted on. Without `ai`, the preference model adds no pairs of its own to
+    the votes; it judges in the gate either way.
     """
     settings = replace(settings, round_votes=0, idle_minutes=0)
     db = open_database(settings.db)
@@ -82,23 +81,24 @@ def simulate(
         print(f"round {i + 1}: {decided} votes, {abstained} abstentions; training", flush=True)
         supervisor.start(settings.method, started_by="simulate", seed=seed * 100 + i, recipe=recipe)
         ended = supervisor.wait()
-        report["rounds"].append(entry(i + 1, ended, measure.against_base(*serving.current())))
+        outcomes = measure.against_base(*serving.current())
+        report["rounds"].append(entry(i + 1, ended, outcomes))
         print(line(report["rounds"][-1]), flush=True)
-        report["final"] = measure.against_base(*serving.current()).as_dict()
-        report["transcripts"] = measure.transcripts()
+        report |= {"final": outcomes.as_dict(), "transcripts": measure.transcripts()}
         if out:
             write(report, out)
     return report
 
 
 def vote(settings, serving, rate: Rate, questions: list[str], votes: int, seed: int, margin: float) -> tuple[int, int]:
-    """Ask until so many votes are decided or no prompt is left; (decided, abstained). Asked prompts leave the list."""
+    """Sample and vote until `votes` are decided or no prompt is left; (decided, abstained). Used prompts leave the
+    list."""
     decided = abstained = 0
     sampling = Sampling(settings.round_max_tokens, temperature=SPREAD)
     while decided < votes and questions:
-        asked = [questions.pop() for _ in range(min(CHUNK, len(questions)))]
+        batch = [questions.pop() for _ in range(min(CHUNK, len(questions)))]
         for turn, left, right in two_completions(
-            settings.db, *serving.current(), asked, sampling, PERSON, seed * 1000 + len(questions)
+            settings.db, *serving.current(), batch, sampling, PERSON, seed * 1000 + len(questions)
         ):
             difference = rate(turn.prompt[-1]["content"], left.text) - rate(turn.prompt[-1]["content"], right.text)
             if abs(difference) <= margin or not left.text or not right.text:
@@ -111,18 +111,18 @@ def vote(settings, serving, rate: Rate, questions: list[str], votes: int, seed: 
 
 
 class HeldOut:
-    """The base's completions of the held-out prompts, and any engine's outcomes against them by the user's rater."""
+    """Held-out prompts, and an engine's outcomes against the base on them, by the rater."""
 
     def __init__(self, base: Engine, rate: Rate, settings: Settings, seed: int, margin: float):
-        self.questions = packs.prompts("general", "heldout")[:HELD_OUT]
+        self.questions = packs.prompts("general", "heldout")[:MAX_HELD_OUT]
         self.rate, self.margin, self.seed = rate, margin, seed
         self.sampling = Sampling(settings.round_max_tokens)
         self.engine = base
-        self.known: dict[int, list[Sample]] = {}
+        self.samples: dict[int, list[Sample]] = {}  # by checkpoint
 
     @cached_property
     def base(self) -> list[Sample]:
-        """Sampled when the first promotion needs it."""
+        """Sampled at the first promotion."""
         return self.sample(self.engine)
 
     def sample(self, engine: Engine) -> list[Sample]:
@@ -132,18 +132,18 @@ class HeldOut:
     def against_base(self, engine: Engine, checkpoint) -> Outcomes:
         if checkpoint.version == 0:
             return Outcomes(0, 0, len(self.questions))
-        if checkpoint.id not in self.known:
-            self.known[checkpoint.id] = self.sample(engine)
-        pairs = zip(self.questions, self.known[checkpoint.id], self.base, strict=True)
+        if checkpoint.id not in self.samples:
+            self.samples[checkpoint.id] = self.sample(engine)
+        pairs = zip(self.questions, self.samples[checkpoint.id], self.base, strict=True)
         gains = [self.rate(q, new.text) - self.rate(q, old.text) for q, new, old in pairs]
         wins, losses = sum(g > self.margin for g in gains), sum(g < -self.margin for g in gains)
         return Outcomes(wins, losses, len(gains) - wins - losses)
 
     def transcripts(self) -> list[dict]:
-        """The last champion's completions beside the base's, for a reader; none where the base still serves."""
-        if not self.known:
+        """The last champion's completions beside the base's; none if the base still serves."""
+        if not self.samples:
             return []
-        rows = zip(self.questions, self.base, list(self.known.values())[-1], strict=True)
+        rows = zip(self.questions, self.base, list(self.samples.values())[-1], strict=True)
         return [{"prompt": q, "base": old.text, "champion": new.text} for q, old, new in rows]
 
 
@@ -179,7 +179,7 @@ def table(report: dict) -> str:
         f"win rate {final['win_rate']:.2f}, 95 % interval {final['ci95']}"
     )
     per_vote = 100 * (final["win_rate"] - 0.5) / max(1, report["votes"])
-    return "\n".join([*rows, end, f"{per_vote:+.2f} points of win rate a vote"])
+    return "\n".join([*rows, end, f"{per_vote:+.2f} points of win rate per vote"])
 
 
 def write(report: dict, path: str | Path) -> None:

@@ -1,5 +1,5 @@
-"""Model and dataset cards: what a version learned from, whose words those were and under which licence, how it was
-judged. In the Hub's format, so that a download can be pushed as it is."""
+"""Model and dataset cards in the Hub's format: the training sources with their authors and licences, and the verdict. A
+download can be pushed to the Hub as it is."""
 
 from collections import Counter
 from pathlib import Path
@@ -15,13 +15,13 @@ from storage.conversations import Completion
 
 
 def of_version(db: Path, k: Checkpoint, student: str, licence: str, origin: str = "") -> str:
-    """The model card of a checkpoint; `student` is what the base student is called elsewhere ("" the embedded one),
-    `licence` its licence, `origin` a sentence on which files it is."""
+    """The model card of a checkpoint: `student` is the base student's name on the Hub ("" for the embedded one),
+    `licence` its licence, `origin` a sentence about its files."""
     sources, student = ancestry.sources(db, k), student or HUB_STUDENT
-    bound = licence if licence and not any(s.restricted for s in sources) else "other"
+    effective_licence = licence if licence and not any(s.restricted for s in sources) else "other"
     data = ModelCardData(
-        base_model=student if "/" in student else None,  # the Hub looks for what is named here
-        license=bound,
+        base_model=student if "/" in student else None,  # the Hub resolves this name: no local path
+        license=effective_licence,
         library_name="peft",
         pipeline_tag="text-generation",
         tags=["kdloop", *filter(None, [k.method])],
@@ -59,11 +59,11 @@ def terms(sources: list[Source]) -> str:
 def verdict(db: Path, k: Checkpoint) -> str:
     if not k.round_id:
         return "Not judged: every version is compared with this one."
-    said = rounds.get_round(db, k.round_id).verdict
-    if not said:
+    result = rounds.get_round(db, k.round_id).verdict
+    if not result:
         return "Not judged."
-    guards = "\n".join(f"| {name} | {g['value']:.3g} | {g['limit']} |" for name, g in said["guards"].items())
-    judged = f"{said['reason']}\n\nJudged by: {said.get('judged_by', '')}; n = {said['n']}."
+    guards = "\n".join(f"| {name} | {g['value']:.3g} | {g['limit']} |" for name, g in result["guards"].items())
+    judged = f"{result['reason']}\n\nJudged by: {result.get('judged_by', '')}; n = {result['n']}."
     return f"{judged}\n\n| guard | value | limit |\n|---|---|---|\n{guards}" if guards else judged
 
 
@@ -91,11 +91,11 @@ Line: {parents}
 
 
 def of_dataset(db: Path, written: dict[str, int], licence: str) -> str:
-    """The dataset card: configurations that `load_dataset` reads, who wrote what; `written` is format -> rows."""
+    """The dataset card: configurations for `load_dataset`, and authors. `written` is format -> number of rows."""
     split = from_feedback(db, newest=None)  # as the export
     free = [e for e in [*split.train, *split.held_out] if not any(k.restricted for k in e.completions)]
     authors = Counter((writer(k), k.licence) for e in free for k in e.completions)
-    wrote = [f"| {who} | {under or '–'} | {n} |" for (who, under), n in sorted(authors.items())]
+    by_author = [f"| {who} | {under or '–'} | {n} |" for (who, under), n in sorted(authors.items())]
     data = DatasetCardData(
         tags=["kdloop", "preference", "dpo", "kto", "sft"],
         configs=[{"config_name": name, "data_files": f"{name}.jsonl"} for name in written],
@@ -103,14 +103,14 @@ def of_dataset(db: Path, written: dict[str, int], licence: str) -> str:
     return DATASET.format(
         data=data.to_yaml(),
         counts="\n".join(f"| `{name}` | {n} |" for name, n in written.items()),
-        wrote="\n".join(wrote) or "| nobody yet | – | 0 |",
+        authors="\n".join(by_author) or "| nobody yet | – | 0 |",
         left=len(split.train) + len(split.held_out) - len(free),
         licence=licence or "not stated",
     )
 
 
 def writer(k: Completion) -> str:
-    """As in ancestry.sources: never a person's id."""
+    """The author's name as in ancestry.sources: never a person's id."""
     return "people" if k.author == "human" else k.name or k.author
 
 
@@ -130,7 +130,7 @@ themselves: read it before you make it public.
 
 | written by | licence | completions |
 |---|---|---|
-{wrote}
+{authors}
 
 The student's own completions are under its licence ({licence}), people's texts under whatever they agreed to when they
 wrote them. Left out, because an author's terms forbid to train other models on them: {left} examples.

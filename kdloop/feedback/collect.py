@@ -1,4 +1,6 @@
-"""Every way a person's feedback comes in. All by id, all idempotent, all checked to be about the person's own chat."""
+"""Every kind of feedback from people. All refer to rows by id, are idempotent, and are checked to be about the person's
+own chats: another person's id is an unknown one.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,33 +10,34 @@ from storage import conversations, feedback
 from storage.conversations import Completion
 from storage.feedback import AIChoice
 
-MAX_CHARACTERS = 8000
+MAX_CHARACTERS = 8000  # of a correction or critique; as for a message of a chat
 CHOICES = ("left", "right", "tie", "both bad")
 REASONS = ("wrong", "too long", "off-topic", "unsafe", "style")
 
 
 def thumb(db: Path, person: str, completion_id: str, liked: bool | None) -> str | None:
-    """Like, dislike, or take it back (None). Returns the feedback row's id."""
-    about = rateable(db, person, completion_id)
+    """Like, dislike, or retract it (None). Returns the feedback row's id. Raises ValueError as `rateable`."""
+    completion = rateable(db, person, completion_id)
     if liked is None:
         feedback.retract(db, person, "thumb", completion_id)
         return None
     side = "chosen_id" if liked else "rejected_id"
-    return feedback.add_feedback(db, about.turn_id, rater=person, channel="thumb", **{side: completion_id})
+    return feedback.add_feedback(db, completion.turn_id, rater=person, channel="thumb", **{side: completion_id})
 
 
 def stars(db: Path, person: str, completion_id: str, n: int) -> str:
-    """One to five."""
+    """One to five stars. Raises ValueError for another number."""
     if n not in (1, 2, 3, 4, 5):
         raise ValueError(f"{n!r} stars; give 1 to 5")
-    about = rateable(db, person, completion_id)
+    completion = rateable(db, person, completion_id)
     return feedback.add_feedback(
-        db, about.turn_id, rater=person, channel="stars", chosen_id=completion_id, score=(n - 1) / 4
+        db, completion.turn_id, rater=person, channel="stars", chosen_id=completion_id, score=(n - 1) / 4
     )
 
 
 def choose(db: Path, person: str, left_id: str, right_id: str, choice: str) -> list[str]:
-    """A blind choice between two completions of one turn. A tie is kept but teaches nothing; both bad dislikes both."""
+    """A blind choice between two completions of one turn. A tie is stored but not trained on; "both bad" is two
+    dislikes. Raises ValueError for another choice, or completions of different turns."""
     if choice not in CHOICES:
         raise ValueError(f"Choice {choice!r}; one of {', '.join(CHOICES)}")
     left, right = rateable(db, person, left_id), rateable(db, person, right_id)
@@ -49,32 +52,32 @@ def choose(db: Path, person: str, left_id: str, right_id: str, choice: str) -> l
 
 
 def edit(db: Path, person: str, completion_id: str, text: str) -> str:
-    """The person's better text: a human completion, preferred to the student's. The same text twice is one row.
+    """A correction: a completion written by the person, preferred to the student's. The same text twice is one row.
 
-    However little was changed: only the very same text is refused.
+    Raises ValueError for an unchanged text; the smallest change is a correction.
     """
-    about, text = rateable(db, person, completion_id), written(text)
-    if text == about.text:
+    completion, text = rateable(db, person, completion_id), correction_text(text)
+    if text == completion.text:
         raise ValueError("The correction is the same as what the student wrote")
-    known = feedback.edits(db, person, completion_id)
-    if text in known:
-        return known[text]
-    better = conversations.add_completion(db, about.turn_id, "human", text=text, name=person)
+    corrections = feedback.edits(db, person, completion_id)
+    if text in corrections:
+        return corrections[text]
+    better = conversations.add_completion(db, completion.turn_id, "human", text=text, name=person)
     return feedback.add_feedback(
-        db, about.turn_id, rater=person, channel="edit", chosen_id=better, rejected_id=completion_id
+        db, completion.turn_id, rater=person, channel="edit", chosen_id=better, rejected_id=completion_id
     )
 
 
 def critique(db: Path, person: str, completion_id: str, text: str, reasons: tuple[str, ...] = ()) -> str:
-    """What is wrong with a completion: some of REASONS, or words, or both."""
-    about = rateable(db, person, completion_id)
+    """What is wrong with a completion: some of REASONS, a text, or both. Raises ValueError for neither."""
+    completion = rateable(db, person, completion_id)
     if unknown := set(reasons) - set(REASONS):
         raise ValueError(f"Reasons {sorted(unknown)}; there are {', '.join(REASONS)}")
     if not reasons or (text or "").strip():
-        text = words(text, "A critique")
+        text = require_text(text, "A critique")
     return feedback.add_feedback(
         db,
-        about.turn_id,
+        completion.turn_id,
         rater=person,
         channel="critique",
         rejected_id=completion_id,
@@ -83,41 +86,42 @@ def critique(db: Path, person: str, completion_id: str, text: str, reasons: tupl
     )
 
 
-def lessons(db: Path, person: str, sure: Mapping[str, float]) -> list[AIChoice]:
-    """AI choices for this person to check, disputed ones first, then the least sure; on the packs' prompts only: what
-    others asked is theirs. `sure` holds newer probabilities than the rows' own, by id (raters/active.py)."""
+def lessons(db: Path, person: str, probabilities: Mapping[str, float]) -> list[AIChoice]:
+    """AI choices for this person to check, disputed ones first, then the least certain; on the packs' prompts only:
+    other people's prompts are private. `probabilities` by id are newer than the rows' own (raters/active.py)."""
     waiting = feedback.ai_choices(db, person, packs.prompts("general", "train"))
-    return sorted(waiting, key=lambda a: (not a.disputed, abs(sure.get(a.id, a.probability) - 0.5)))
+    return sorted(waiting, key=lambda a: (not a.disputed, abs(probabilities.get(a.id, a.probability) - 0.5)))
 
 
 def review(db: Path, person: str, ai_choice_id: str, choice: str) -> str:
     """A person's own choice between the two completions that an AI rater compared: "left" is what the AI chose."""
     if choice not in ("left", "right", "tie"):
         raise ValueError(f"Choice {choice!r}; one of left, right, tie")
-    about = unchecked(db, person, ai_choice_id)
-    return prefer(db, person, about.turn_id, about.chosen_id, about.rejected_id, choice)
+    pair = unchecked(db, person, ai_choice_id)
+    return prefer(db, person, pair.turn_id, pair.chosen_id, pair.rejected_id, choice)
 
 
 def fix(db: Path, person: str, ai_choice_id: str, text: str) -> str:
-    """A better completion, written by a person, than both that an AI rater compared."""
-    about, text = unchecked(db, person, ai_choice_id), written(text)
-    if text in (about.chosen, about.rejected):
+    """A person's own completion, preferred to the better one of the two that an AI rater compared."""
+    pair, text = unchecked(db, person, ai_choice_id), correction_text(text)
+    if text in (pair.chosen, pair.rejected):
         raise ValueError("That is one of the two answers as it stands: choose it, or change something in it")
-    better = conversations.add_completion(db, about.turn_id, "human", text=text, name=person)
+    better = conversations.add_completion(db, pair.turn_id, "human", text=text, name=person)
     return feedback.add_feedback(
-        db, about.turn_id, rater=person, channel="edit", chosen_id=better, rejected_id=about.chosen_id
+        db, pair.turn_id, rater=person, channel="edit", chosen_id=better, rejected_id=pair.chosen_id
     )
 
 
 def unchecked(db: Path, person: str, ai_choice_id: str) -> AIChoice:
-    about = feedback.ai_choice(db, person, ai_choice_id)
-    if not about:
+    """Raises ValueError if the pair has been checked already."""
+    pair = feedback.ai_choice(db, person, ai_choice_id)
+    if not pair:
         raise ValueError("This pair is checked already: take the next one")
-    return about
+    return pair
 
 
 def prefer(db: Path, person: str, turn_id: str, left_id: str, right_id: str, choice: str) -> str:
-    """Record left, right or tie between two completions that were checked to be this person's to compare."""
+    """Record left, right or tie; the caller has checked that this person may compare the two."""
     better, worse = (right_id, left_id) if choice == "right" else (left_id, right_id)
     score = 0.5 if choice == "tie" else None
     return feedback.add_feedback(
@@ -126,24 +130,26 @@ def prefer(db: Path, person: str, turn_id: str, left_id: str, right_id: str, cho
 
 
 def undo(db: Path, person: str, channel: str, completion_id: str) -> int:
-    """Take back what was said of a completion through a channel; how many statements that were."""
+    """Retract a person's feedback on a completion by channel; returns the number of retracted rows."""
     return feedback.retract(db, person, channel, rateable(db, person, completion_id).id)
 
 
 def rateable(db: Path, person: str, completion_id: str) -> Completion:
-    about = conversations.completion(db, completion_id, person)
-    if about.author != "student" or about.status in ("open", "failed") or not about.text:
+    """Raises ValueError unless it is a finished, non-empty completion of the student."""
+    completion = conversations.completion(db, completion_id, person)
+    if completion.author != "student" or completion.status in ("open", "failed") or not completion.text:
         raise ValueError("Only a completion that the student has finished can be rated")
-    return about
+    return completion
 
 
-def written(text: str) -> str:
-    """A correction as its author wrote it: of the white space around it, the first line's indentation belongs to it."""
-    words(text, "A correction")
+def correction_text(text: str) -> str:
+    """A correction without surrounding blank lines; the first line keeps its indentation, as code needs it."""
+    require_text(text, "A correction")
     return text.rstrip().lstrip("\r\n")
 
 
-def words(text: str, what: str) -> str:
+def require_text(text: str, what: str) -> str:
+    """The stripped text. Raises ValueError for an empty or over-long one."""
     text = (text or "").strip()
     if not text:
         raise ValueError(f"{what} needs some words")

@@ -1,7 +1,7 @@
-"""Feedback -> examples, split into a training and a held-out part.
+"""Feedback rows -> examples, split into a training and a held-out part.
 
-The split is by conversation and sticky (storage/split.py): nothing moves from the gate to training between rounds, and
-no later turn's prompt carries a held-out turn into training. What is dropped is counted, never silent.
+The split is by conversation and sticky (storage/split.py): no example moves from the gate to training between rounds,
+and no later turn's prompt leaks a held-out turn into training. Dropped rows are counted by reason.
 """
 
 import re
@@ -15,22 +15,23 @@ from kdloop import packs
 from storage import feedback as feedback_rows
 from storage.conversations import Completion, Message, completions_and_turns, transcript
 from storage.feedback import Feedback
-from storage.split import is_held_out as is_held_out  # of an id that its maker has chosen
+from storage.split import is_held_out as is_held_out  # for ids that the caller chooses
 
-GUESSES = ("preference_model", "judge", "student")  # sources that go by how a text reads, not by what is right in it
-NEAR = 0.95  # pairs of theirs whose words agree more than this teach nothing but noise
-ECHO_LENGTH, ECHO_OWN_WORDS = 1.3, 0.2  # of the prompt's length at most; and so few of its words are its own
-ECHO_COVERS = 0.4  # of the prompt's words at least: "Paris." may answer "Is it Rome or Paris?"
-NEWEST = 2000  # people's votes that a round reads: its training takes 64 of them, and its memory stays the same
-STAR_MARGIN = 0.25  # two completions of one turn make a pair when their stars differ by at least one of four steps
+STYLE_RATERS = ("preference_model", "judge", "student")  # sources that judge how a text reads, not whether it is right
+NEAR_DUPLICATE = 0.95  # word overlap from which their preferences are noise (of people and checks one word may matter)
+# An echo, calibrated on the transcripts of docs/log.md ("say only the prompt again"): at most 1.3 times as long as its
+# prompt, at most 0.2 new words, and at least 0.4 of the prompt's: "A lion." answers "..., a lion or a mouse?".
+ECHO_MAX_LENGTH, ECHO_MAX_NEW_WORDS, ECHO_MIN_COVERAGE = 1.3, 0.2, 0.4
+MAX_VOTES = 2000  # newest votes that a round reads: training takes at most 120, and memory stays bounded at 10^6 votes
+STAR_MARGIN = 0.25  # least difference of scores that makes a pair: one star of five
 
 
 @dataclass(frozen=True)
 class Example:
-    """What a method learns from. Both sides: a pair; `chosen` alone: liked; `rejected` alone: disliked.
+    """What a method learns from: a pair, a liked completion (`chosen` alone), or a disliked one (`rejected` alone).
 
-    Where several raters spoke of the same completions (`merged`), `rows` are the votes that say so and `outvoted` those
-    that say the opposite; `weight` is the difference of their weights, `noise` the share of the outvoted.
+    Where several raters judged the same completions (`merged`), `rows` are the ids of the majority's feedback and
+    `outvoted` the minority's; `weight` is the difference of their weights, `noise` the minority's share.
     """
 
     prompt: list[Message]
@@ -40,19 +41,19 @@ class Example:
     rows: tuple[str, ...]
     source: str = "human"
     weight: float = 1.0
-    noise: float | None = None  # probability that the vote is the wrong way round; None where nobody knows
+    noise: float | None = None  # probability that the label is flipped; None if unknown
     ranking: tuple[Completion, ...] = ()  # three or more completions of the prompt, best first
-    critique: str = ""  # what was said of the rejected completion, in words
-    rationale: str = ""  # why the chosen completion is the answer, in its author's words
+    critique: str = ""  # of the rejected completion, in words
+    rationale: str = ""  # its author's reason for the chosen completion
     rater: str = ""
-    round: int | None = None  # that elicited it
+    round: int | None = None  # the round that elicited it
     outvoted: tuple[str, ...] = ()
-    votes: tuple[tuple[str, float], ...] = ()  # (rater, weight), the weight of the outvoted below 0; () is one vote
+    votes: tuple[tuple[str, float], ...] = ()  # (rater, weight), below 0 for the outvoted; () for a single vote
     held_out: bool = False
 
     @property
     def question(self) -> str:
-        """All that was asked, as one text: the message where there is one, else the whole conversation."""
+        """The prompt as one text: a lone message as it is, else the transcript."""
         return transcript(self.prompt)
 
     @property
@@ -65,7 +66,7 @@ class Example:
 
     @property
     def is_written(self) -> bool:
-        """A person's own better text: a correction."""
+        """A correction: the chosen completion was written by a person."""
         return self.source == "human" and self.chosen is not None and self.chosen.author == "human"
 
     @property
@@ -75,6 +76,8 @@ class Example:
 
 @dataclass(frozen=True)
 class Split:
+    """`dropped` is reason -> number of feedback rows."""
+
     train: list[Example]
     held_out: list[Example]
     dropped: Counter = field(default_factory=Counter)
@@ -84,11 +87,13 @@ class Split:
         return list({key(e.prompt): e.prompt for e in self.held_out}.values())
 
 
-def from_feedback(db: Path, round_id: int | None = None, pack: str = "general", newest: int | None = NEWEST) -> Split:
-    """People's live feedback (at most the `newest`; None for all), and the AI feedback of `round_id`, as examples.
+def from_feedback(
+    db: Path, round_id: int | None = None, pack: str = "general", newest: int | None = MAX_VOTES
+) -> Split:
+    """People's active feedback (at most the `newest`; None for all) and the AI feedback of `round_id`, as examples.
 
-    No prompt of the training part is one that a person's held-out conversation, or a pack, holds out: this is the one
-    way into training, whatever source wrote the row.
+    The training part has no prompt of a held-out conversation or of a pack's held-out parts. This is the only way into
+    training, whatever source wrote the row.
     """
     rows = feedback_rows.live_feedback(db, round_id, newest)
     completions, prompts = completions_and_turns(db, [r.turn_id for r in rows])
@@ -98,42 +103,42 @@ def from_feedback(db: Path, round_id: int | None = None, pack: str = "general", 
     dropped += Counter({"older votes": feedback_rows.count_votes(db)[0] - read})
     examples = with_rankings(merged([*examples, *star_pairs(rows, completions, prompts)], dropped))
     held_out = [e for e in examples if e.held_out and e.source == "human"]
-    asked, packed = {key(e.prompt) for e in held_out}, packs.held_out(*{"general", pack})
+    held_out_prompts, pack_prompts = {key(e.prompt) for e in held_out}, packs.held_out(*{"general", pack})
     train = []
     for e in examples:
         if e.held_out:
             continue
-        if any(key(q) in asked for q in questions(e.prompt)) or asks_any_of(e.prompt, packed):
+        if any(key(q) in held_out_prompts for q in questions(e.prompt)) or asks_any_of(e.prompt, pack_prompts):
             dropped["same prompt as a held-out one"] += 1
         else:
             train.append(e)
-    return Split(train, held_out, +dropped)  # + leaves out what was never counted
+    return Split(train, held_out, +dropped)  # + removes zero counts
 
 
 def example(row: Feedback, completions: dict[str, Completion], prompts: dict[str, list[Message]]) -> Example | None:
-    """A row's example; None for what says nothing on its own: ties, scores (see star_pairs)."""
+    """A row's example; None for ties, and for stars, of which `star_pairs` makes examples."""
     if row.channel == "stars" or (row.score is not None and row.source == "human"):
         return None
     chosen, rejected = (completions[id] if id else None for id in (row.chosen_id, row.rejected_id))
-    knows = row.source == "preference_model" and row.score is not None
-    words = {"critique" if rejected else "rationale": row.critique or row.reason}
-    said = {
+    has_probability = row.source == "preference_model" and row.score is not None
+    comment = {"critique" if rejected else "rationale": row.critique or row.reason}
+    values = {
         "source": row.source,
         "weight": row.weight,
         "rater": row.rater,
-        "noise": 1 - row.score if knows else None,
+        "noise": 1 - row.score if has_probability else None,
         "round": row.round_id,
         "held_out": bool(row.held_out),
     }
-    return Example(prompts[row.turn_id], chosen, rejected, row.conversation_id, (row.id,), **said, **words)
+    return Example(prompts[row.turn_id], chosen, rejected, row.conversation_id, (row.id,), **values, **comment)
 
 
 def star_pairs(rows: list[Feedback], completions: dict, prompts: dict) -> list[Example]:
-    """Stars that one rater gave to completions of one turn become pairs by their margin; a lone star becomes a thumb
-    when it is not in the middle."""
+    """One rater's stars on completions of one turn make a pair of best and worst if these differ by STAR_MARGIN; else
+    they are a like (four stars and more) or a dislike (two and fewer)."""
     by_turn = defaultdict(list)
     for r in rows:
-        if r.channel == "stars" and r.source == "human":  # a judge's scores come with the pair that they make
+        if r.channel == "stars" and r.source == "human":  # a judge writes its pair beside its scores
             by_turn[r.turn_id, r.rater].append(r)
     examples = []
     for stars in by_turn.values():
@@ -155,31 +160,31 @@ def star_pairs(rows: list[Feedback], completions: dict, prompts: dict) -> list[E
 
 
 def relative_weights(examples: list[Example]) -> list[float]:
-    """How much each counts beside one full vote, or where none is full, beside the one that counts most. Above 1 where
+    """Each example's weight relative to a vote of weight 1, or to the greatest weight if all are below 1. Above 1 where
     several raters agree."""
     full = min(1.0, max((e.weight for e in examples), default=1.0)) or 1.0
     return [e.weight / full for e in examples]
 
 
 def trusted(examples: Iterable[Example], reliability: dict[str, float]) -> list[Example]:
-    """The examples with each rater's votes discounted by how reliable these are (raters/preference_model.py); 0 where
-    those outvoted are more reliable. What a person wrote is no vote: it keeps its weight."""
-    return [e if e.is_written else replace(e, weight=net(e, reliability)) for e in examples]
+    """The examples with each rater's votes discounted by reliability (raters/preference_model.py); the weight is 0
+    where the outvoted are more reliable. A correction is not a vote and keeps its weight."""
+    return [e if e.is_written else replace(e, weight=net_weight(e, reliability)) for e in examples]
 
 
-def net(e: Example, reliability: dict[str, float]) -> float:
+def net_weight(e: Example, reliability: dict[str, float]) -> float:
     return max(0.0, fsum(weight * reliability.get(rater, 1.0) for rater, weight in e.all_votes))
 
 
 def merged(examples: list[Example], dropped: Counter) -> list[Example]:
-    """One example per statement. Votes for it and votes for its opposite take their weights from each other; where both
-    weigh the same, nothing is left. What people have said, no AI rater contradicts."""
-    statements = defaultdict(lambda: ([], []))
+    """One example per statement: the weighted majority of the votes for and against it; none where both weigh the same.
+    Where people have voted, AI raters' votes on the same statement are dropped."""
+    statements = defaultdict(lambda: ([], []))  # -> the examples of its two opposite sides
     for e in examples:
-        if why := teaches_nothing(e):
-            dropped[why] += 1
+        if reason := reason_to_drop(e):
+            dropped[reason] += 1
         else:
-            statement, side = direction(e)
+            statement, side = statement_of(e)
             statements[e.held_out, statement][side].append(e)
     kept = []
     for sides in statements.values():
@@ -195,36 +200,36 @@ def merged(examples: list[Example], dropped: Counter) -> list[Example]:
     return kept
 
 
-def teaches_nothing(e: Example) -> str:
-    """Why; "" where it does. What a person wrote always does, however little they changed."""
+def reason_to_drop(e: Example) -> str:
+    """Why nothing can be learned from it; "" to keep it. Corrections are kept, however small the change."""
     if e.is_pair and e.chosen.text == e.rejected.text:
         return "identical pairs"
     if e.is_written:
         return ""
-    if e.is_pair and e.source in GUESSES and near(e.chosen.text, e.rejected.text):
+    if e.is_pair and e.source in STYLE_RATERS and near_duplicates(e.chosen.text, e.rejected.text):
         return "near-identical pairs"
-    if e.chosen and echoes(e.prompt[-1]["content"], e.chosen.text):  # the gate's guard would refuse what it teaches
+    if e.chosen and echoes(e.prompt[-1]["content"], e.chosen.text):  # the gate has a guard against what it teaches
         return "liked, but only repeats the prompt"
     return ""
 
 
 def majority(*sides: list[Example]) -> Example | None:
-    """The example of the side that weighs more, each rater once a side; None where both weigh the same."""
+    """An example of the side with more weight, where each rater counts once per side; None for equal weights."""
     votes = [{e.rater: e.weight for e in side} for side in sides]
     weights = [fsum(side.values()) for side in votes]
-    left = abs(weights[0] - weights[1])
-    if left < 1e-9:
+    difference = abs(weights[0] - weights[1])
+    if difference < 1e-9:
         return None
     order = (0, 1) if weights[0] > weights[1] else (1, 0)
-    (won, lost), (agree, against) = ([part[i] for i in order] for part in (sides, votes))
-    several = len(agree) + len(against) > 1
+    (won, lost), (for_it, against) = ([part[i] for i in order] for part in (sides, votes))
+    several = len(for_it) + len(against) > 1
     return replace(
         won[0],
         rows=rows_of(won),
         outvoted=rows_of(lost),
-        weight=left,
+        weight=difference,
         noise=min(weights) / fsum(weights) if several else won[0].noise,
-        votes=(*agree.items(), *((rater, -weight) for rater, weight in against.items())) if several else (),
+        votes=(*for_it.items(), *((rater, -weight) for rater, weight in against.items())) if several else (),
         ranking=next((e.ranking for e in won if e.ranking), ()),
         critique=next((e.critique for e in won if e.critique), ""),
         rationale=next((e.rationale for e in won if e.rationale), ""),
@@ -236,7 +241,7 @@ def rows_of(examples: list[Example]) -> tuple[str, ...]:
 
 
 def with_rankings(examples: list[Example]) -> list[Example]:
-    """A completion preferred to one that was itself preferred to a third: an edit, and the choice that came before."""
+    """Chains of two pairs as rankings of three: a correction of the completion that won an earlier choice."""
     worse = {(key(e.prompt), e.chosen.text): e.rejected for e in examples if e.is_pair}
 
     def third(e: Example) -> Completion | None:
@@ -245,8 +250,9 @@ def with_rankings(examples: list[Example]) -> list[Example]:
     return [replace(e, ranking=(e.chosen, e.rejected, last)) if (last := third(e)) else e for e in examples]
 
 
-def direction(e: Example) -> tuple[tuple, bool]:
-    """(what is spoken of, which way): the same key for a pair and its opposite, for a like and its dislike."""
+def statement_of(e: Example) -> tuple[tuple[str, ...], bool]:
+    """(statement, side): a pair and its opposite are the two sides of one statement, and so are a dislike and a
+    like."""
     prompt = key(e.prompt)
     if not e.is_pair:
         return (prompt, e.completions[0].text), e.chosen is not None
@@ -254,30 +260,33 @@ def direction(e: Example) -> tuple[tuple, bool]:
     return (prompt, *sorted(texts)), texts == tuple(sorted(texts))
 
 
-def near(a: str, b: str) -> bool:
-    """Jaccard similarity of their words (with counts) above NEAR."""
+def near_duplicates(a: str, b: str) -> bool:
+    """Jaccard similarity of the multisets of words above NEAR_DUPLICATE."""
     x, y = Counter(re.findall(r"\w+", a.lower())), Counter(re.findall(r"\w+", b.lower()))
     union = (x | y).total()
-    return union == 0 or (x & y).total() / union > NEAR
+    return union == 0 or (x & y).total() / union > NEAR_DUPLICATE
 
 
 def echoes(prompt: str, completion: str) -> bool:
-    """Does it say hardly anything but the prompt's own words? Short, on topic, complete, and no answer."""
-    said, asked = re.findall(r"\w+", completion.lower()), re.findall(r"\w+", prompt.lower())
-    own, covered = set(said) - set(asked), set(said) & set(asked)
-    its_words = len(own) <= ECHO_OWN_WORDS * len(set(said)) and len(covered) >= ECHO_COVERS * len(set(asked))
-    return len(said) > 1 and len(said) <= ECHO_LENGTH * len(asked) and its_words
+    """Does the completion only repeat the prompt? Echoes are short, on topic and complete, which raters of style
+    like."""
+    written, prompted = re.findall(r"\w+", completion.lower()), re.findall(r"\w+", prompt.lower())
+    new, covered = set(written) - set(prompted), set(written) & set(prompted)
+    if len(written) < 2 or len(written) > ECHO_MAX_LENGTH * len(prompted):
+        return False
+    return len(new) <= ECHO_MAX_NEW_WORDS * len(set(written)) and len(covered) >= ECHO_MIN_COVERAGE * len(set(prompted))
 
 
 def questions(prompt: list[Message]) -> list[list[Message]]:
-    """What was asked on the way, too: a method that learns whole conversations learns the answers to all of it."""
+    """The prompt of each user message: a method that trains on whole conversations trains on all their answers."""
     return [prompt[: at + 1] for at, m in enumerate(prompt) if m["role"] == "user"]
 
 
-def asks_any_of(prompt: list[Message], known: frozenset[str]) -> bool:
-    """Is any message of the person, now or on the way, one of these (normalised) prompts?"""
-    return any(packs.normal(q[-1]["content"]) in known for q in questions(prompt))
+def asks_any_of(prompt: list[Message], normalised: frozenset[str]) -> bool:
+    """Is any user message of the conversation one of these (normalised) prompts?"""
+    return any(packs.normal(q[-1]["content"]) in normalised for q in questions(prompt))
 
 
 def key(prompt: list[Message]) -> str:
+    """The prompt without case and spacing, to find equal ones."""
     return "\n".join(f"{m['role']}: {' '.join(m['content'].lower().split())}" for m in prompt)

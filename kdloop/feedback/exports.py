@@ -1,4 +1,4 @@
-"""Examples -> JSONL that TRL's trainers take as it is (conversational format). No person's id is ever in it."""
+"""Examples -> JSONL in TRL's conversational format, ready for its trainers. It never holds a person's id."""
 
 import tempfile
 from collections.abc import Iterator
@@ -15,10 +15,10 @@ FORMATS = ("sft", "dpo", "kto")  # as the methods read them; not METHODS itself,
 
 
 def export(db: Path, format: str, path: Path) -> int:
-    """Write all of people's examples that `format` (the name of a method) has a use for; returns how many rows.
+    """Write all examples of people's feedback that fit the format (a method's name); returns the number of rows.
 
-    `split` says which part a row belongs to: what is held out here should be held out elsewhere too. What an author's
-    terms forbid to train other models on stays here.
+    The column `split` is train or held_out, so that held-out rows can stay held out elsewhere. Completions whose terms
+    forbid training other models are left out. Raises ValueError for an unknown format.
     """
     if format not in FORMATS:
         raise ValueError(f"Unknown format {format!r}; there are {', '.join(FORMATS)}")
@@ -33,26 +33,26 @@ def export(db: Path, format: str, path: Path) -> int:
 
 
 def rows(format: str, e: Example) -> Iterator[dict]:
-    """One row a pair for dpo, one a completion for kto, one a liked completion for sft.
+    """One row per pair for dpo, per completion for kto, per liked completion for sft.
 
-    Every row of a format has the same keys, and so has every message: readers take the columns from the first rows.
+    All rows of a format have the same keys, and so have their messages: readers infer the columns from the first rows.
     """
     prompt = [{"role": m["role"], "content": m["content"]} for m in e.prompt]
     if format == "dpo" and e.is_pair:
-        yield {"prompt": prompt, "chosen": said(e.chosen), "rejected": said(e.rejected)}
+        yield {"prompt": prompt, "chosen": as_messages(e.chosen), "rejected": as_messages(e.rejected)}
     if format == "kto":
         for k in e.completions:
-            yield {"prompt": prompt, "completion": said(k), "label": k is e.chosen}
+            yield {"prompt": prompt, "completion": as_messages(k), "label": k is e.chosen}
     if format == "sft" and e.chosen:
-        yield {"messages": [*prompt, *said(e.chosen)]}
+        yield {"messages": [*prompt, *as_messages(e.chosen)]}
 
 
-def said(completion: Completion) -> list[dict]:
+def as_messages(completion: Completion) -> list[dict]:
     return [{"role": "assistant", "content": completion.text}]
 
 
 def publish(db: Path, target: Target, licence: str) -> dict[str, int]:
-    """Every format and a dataset card to a folder or a private Hub dataset; format -> rows."""
+    """Write all formats and a dataset card to a folder or a private Hub dataset; format -> number of rows."""
     with tempfile.TemporaryDirectory() as directory:
         written = {}
         for format in FORMATS:
@@ -66,7 +66,7 @@ def publish(db: Path, target: Target, licence: str) -> dict[str, int]:
 
 
 def merge(student: str, adapter: Path, directory: Path) -> None:
-    """The student's weights with the adapter's folded in, as an ordinary bf16 model directory."""
+    """Merge the adapter into the student's weights and save a bf16 model directory."""
     import torch
     from peft import PeftModel
     from transformers import AutoTokenizer

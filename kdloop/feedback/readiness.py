@@ -1,4 +1,4 @@
-"""How many of people's votes the next round could learn from, and why not all: said before anybody starts one."""
+"""How many of people's votes the next round can learn from, and why not all: shown before anybody starts one."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -8,14 +8,14 @@ from pathlib import Path
 from kdloop.feedback.examples import Example, from_feedback
 from storage import feedback
 
-MIN_EXAMPLES = 8  # fewer say next to nothing about a student of millions of parameters
-SILENT = "that say nothing alone"  # three stars of five, or one of two that were merged
+MIN_EXAMPLES = 8  # one optimiser step, the batch of a Plan (methods/lora.py)
+SILENT = "that say nothing alone"  # three stars of five, or the second of two merged rows
 
 
 @dataclass(frozen=True)
 class Readiness:
-    """`usable` and `held_out` count votes; `pairs`, `likes` and `dislikes` the training examples that they make, with
-    those of teachers who answered in the chat; `left_out`: reason -> votes."""
+    """`votes`, `usable` and `held_out` count votes; `left_out` is reason -> votes. `pairs`, `likes` and `dislikes`
+    count training examples, those of teachers' answers in chats included."""
 
     votes: int
     usable: int
@@ -27,7 +27,7 @@ class Readiness:
 
     @property
     def enough(self) -> bool:
-        """For a method that the votes choose, `auto`: see kdloop.methods.choose, which has the last word."""
+        """Enough for the method `auto`; kdloop.methods.choose has the last word."""
         both_ways = min(self.likes, self.dislikes) >= MIN_EXAMPLES / 2
         return both_ways or self.pairs + self.likes >= MIN_EXAMPLES
 

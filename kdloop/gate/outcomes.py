@@ -13,14 +13,14 @@ from kdloop.raters.preference_model import PreferenceModel
 from kdloop.student import Engine, Sample, Sampling
 from storage.conversations import Message, as_prompt, transcript
 
-MAX_HELD_OUT_PAIRS = 64  # the newest: each costs two completions scored by two engines
+MAX_HELD_OUT_PAIRS = 64  # the newest: each is two completions that two engines have to score
 SIGN_P = 0.025  # one-sided: the false-positive rate of a candidate that is no better
-CLEAR = 0.1  # |p - 1/2| below this is a tie
+TIE_MARGIN = 0.1  # a convention: p from 0.4 to 0.6 is a tie
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Paired outcomes, the candidate's view; ties count half in the win rate."""
+    """Paired outcomes of the candidate; a tie is half a win in the win rate."""
 
     wins: int
     losses: int
@@ -36,7 +36,8 @@ class Outcomes:
 
     @property
     def ci95(self) -> list[float]:
-        """Adjusted Wald interval of a paired difference (Agresti & Min 2005): half an outcome added to each cell."""
+        """95 % interval of the win rate: the adjusted Wald interval of a paired difference (Agresti & Min 2005), half
+        an outcome added to each cell. scipy has intervals of one proportion, not of paired ones with ties."""
         n, wins, losses = self.n + 2, self.wins + 0.5, self.losses + 0.5
         difference = (wins - losses) / n
         half = 1.96 * np.sqrt((wins + losses) / n - difference**2) / np.sqrt(n)
@@ -44,6 +45,7 @@ class Outcomes:
 
     @property
     def p_value(self) -> float:
+        """One-sided exact sign test on the decided outcomes."""
         decided = self.wins + self.losses
         return binomtest(self.wins, decided, 0.5, alternative="greater").pvalue if decided else 1.0
 
@@ -53,14 +55,14 @@ class Outcomes:
 
 
 def by_checks(tasks: Sequence[Task], new: Engine, old: Engine, sampling: Sampling) -> Outcomes:
-    """Per prompt: does only one of the two pass its checks?"""
+    """Per prompt: a win where the new engine alone passes all checks, a loss where the old one alone does."""
     after, before = (correct(engine, tasks, sampling) for engine in (new, old))
     wins, losses = (sum(a and not b for a, b in zip(*pair, strict=True)) for pair in ((after, before), (before, after)))
     return Outcomes(wins, losses, len(tasks) - wins - losses)
 
 
 def correct(engine: Engine, tasks: Sequence[Task], sampling: Sampling) -> list[bool]:
-    """Greedy: which completion passes all checks of its prompt. An accuracy should not depend on a draw."""
+    """Whether the greedy completion of each task passes all its checks: an accuracy should not depend on a seed."""
     samples = engine.complete(
         [as_prompt(t.prompt) for t in tasks], replace(sampling, temperature=0.0), [0] * len(tasks)
     )
@@ -68,9 +70,10 @@ def correct(engine: Engine, tasks: Sequence[Task], sampling: Sampling) -> list[b
 
 
 def by_rater(rater: PreferenceModel, prompts: list[list[Message]], new: list[Sample], old: list[Sample]) -> Outcomes:
+    """Per prompt: the preference model's choice between the two completions; a tie within TIE_MARGIN."""
     sides = ([s.said for s in samples] for samples in (new, old))
     p = rater.probabilities(list(map(transcript, prompts)), *sides)
-    wins, losses = int((p > 0.5 + CLEAR).sum()), int((p < 0.5 - CLEAR).sum())
+    wins, losses = int((p > 0.5 + TIE_MARGIN).sum()), int((p < 0.5 - TIE_MARGIN).sum())
     return Outcomes(wins, losses, len(prompts) - wins - losses)
 
 
@@ -86,7 +89,8 @@ def held_out_pairs(split: Split) -> list[Example]:
 
 
 def margins(engine: Engine, pairs: list[Example]) -> list[float]:
-    """By how many nats each chosen completion is likelier than the rejected one."""
-    sides = [(e.prompt, k.said) for e in pairs for k in e.completions]
-    nats = [sum(scores) for scores in engine.logprobs([p for p, _ in sides], [said for _, said in sides])]
-    return [chosen - rejected for chosen, rejected in zip(nats[::2], nats[1::2], strict=True)]
+    """log p(chosen) - log p(rejected) of each pair, in nats, summed over tokens."""
+    sides = [(e.prompt, k.said) for e in pairs for k in (e.chosen, e.rejected)]
+    prompts, completions = zip(*sides, strict=True) if sides else ((), ())
+    nats = map(sum, engine.logprobs(list(prompts), list(completions)))
+    return [chosen - rejected for chosen, rejected in zip(nats, nats, strict=True)]

@@ -1,6 +1,6 @@
 """Knowledge elicitation: each source writes ordinary rows (turns, completions, feedback) with provenance.
 
-KNOWLEDGE is the survey's six kinds, by name: `source(context, tasks, **options) -> rows written`.
+KNOWLEDGE holds the survey's six kinds by name: `source(context, tasks, **options) -> number of rows written`.
 
 In: tasks and a SourceContext (who may write, who may judge). Out: rows in the database. May import raters, feedback,
 packs, student and storage; never methods.
@@ -55,7 +55,7 @@ KNOWLEDGE = {
 }
 
 
-WITH_CONTEXT = (  # read the conversation before a task's prompt; the others need a question by itself
+MULTI_TURN_SOURCES = (  # also take tasks with a conversation before the prompt; the others need a lone question
     "best_of_n",
     "labels",
     "reflect",
@@ -68,11 +68,11 @@ WITH_CONTEXT = (  # read the conversation before a task's prompt; the others nee
 
 
 def elicit(context: SourceContext, tasks: Sequence[Task], steps: Sequence[dict]) -> dict[str, int]:
-    """Carry out a recipe's [[knowledge]] steps; rows written by each source. Raises Refused, saying why."""
+    """Carry out a recipe's [[knowledge]] steps; source -> number of rows written. Raises Refused with the reason."""
     written: dict[str, int] = {}
     for step in steps:
         options = {k: v for k, v in step.items() if k != "source"}
-        asked = tasks if step["source"] in WITH_CONTEXT else [t for t in tasks if not t.before]
-        rows = KNOWLEDGE[step["source"]](context, asked, **options)
+        usable = tasks if step["source"] in MULTI_TURN_SOURCES else [t for t in tasks if not t.before]
+        rows = KNOWLEDGE[step["source"]](context, usable, **options)
         written[step["source"]] = written.get(step["source"], 0) + rows
     return written

@@ -2,8 +2,7 @@
 
     D = { (x, y) | x ~ p_T(x | I + c), y ~ p_T(y | I + x) }                  survey Eq. 4
 
-Nothing new is kept that is near to what is known, or to anything that is held out: a ROUGE-L gate stands before every
-row.
+A new prompt is dropped if it is close, by ROUGE-L, to a known or a held-out one.
 """
 
 import random
@@ -12,17 +11,17 @@ from collections.abc import Iterable, Sequence
 
 from kdloop import packs
 from kdloop.knowledge.feedback import trusted
-from kdloop.knowledge.labeling import alone, ask, bound, teaching, unusable, yes_or_no
+from kdloop.knowledge.labeling import allowed_teachers, ask, prompts_restricted, request_in, unusable, yes_or_no
 from kdloop.knowledge.rows import SourceContext
 from kdloop.packs import Task
 from kdloop.raters.judge import Judge
 from kdloop.raters.teacher import by_teacher
 from storage.conversations import as_prompt
 
-NEAR = 0.7  # ROUGE-L F from where two prompts are the same (Wang et al. 2023)
-SHOWN_HUMAN, SHOWN_MACHINE = 6, 2
+MAX_ROUGE_L = 0.7  # F-measure to any known prompt (Wang et al. 2023)
+HUMAN_DEMONSTRATIONS, MACHINE_DEMONSTRATIONS = 6, 2  # as in the paper
 BLOCKED = re.compile(r"\b(images?|graphs?|pictures?|files?|maps?|draw|plot|go to|video|audio)\b", re.IGNORECASE)
-LEAST_WORDS, MOST_WORDS = 4, 150
+MIN_PROMPT_WORDS, MAX_PROMPT_WORDS = 4, 150  # the filter of Self-Instruct's code
 MORE = """Here are some requests that people sent to an assistant. Write 8 more, different from these and from each
 other, of many kinds, each on a line of its own with its number.
 
@@ -44,34 +43,34 @@ EASY = "Write one new request of the same kind as this one, and as easy. Give it
 
 
 def self_instruct(context: SourceContext, tasks: Sequence[Task], n: int = 20, calls: int = 0) -> int:
-    """Self-Instruct (Wang et al. 2023): 6 known and 2 new prompts are shown, 8 more are asked for; filter, gate,
-    answer."""
+    """Self-Instruct (Wang et al. 2023): 6 known and 2 new prompts as demonstrations for 8 more, which are filtered and
+    answered; `n` new prompts from at most `calls` calls (0: n / 4)."""
     known, new = [t.prompt for t in tasks], []
-    gate, draw = Gate([*known, *held_out(context)]), random.Random(context.round.seed)
+    novelty, draw = NoveltyFilter([*known, *held_out(context)]), random.Random(context.round.seed)
     for _ in range(calls or -(-n // 4)):
         if len(new) >= n:
             break
-        said = ask(context, [as_prompt(more(demonstrations(known, new, draw)))], temperature=0.7)[0]
-        new += [p for p in numbered(said.text) if not out_of_reach(p) and gate.admit(p)]
+        (answer,) = ask(context, [as_prompt(more(demonstrations(known, new, draw)))], temperature=0.7)
+        new += [p for p in numbered(answer.text) if not out_of_reach(p) and novelty.admit(p)]
     return answered(context, new[:n], "self_instruct")
 
 
 def demonstrations(known: list[str], new: list[str], draw: random.Random) -> list[str]:
-    machine = draw.sample(new, min(SHOWN_MACHINE, len(new)))
-    human = draw.sample(known, min(SHOWN_HUMAN + SHOWN_MACHINE - len(machine), len(known)))
-    shown = [*human, *machine]
-    draw.shuffle(shown)
-    return shown
+    machine = draw.sample(new, min(MACHINE_DEMONSTRATIONS, len(new)))
+    human = draw.sample(known, min(HUMAN_DEMONSTRATIONS + MACHINE_DEMONSTRATIONS - len(machine), len(known)))
+    examples = [*human, *machine]
+    draw.shuffle(examples)
+    return examples
 
 
-def more(shown: list[str]) -> str:
-    lines = [f"{i}. {' '.join(p.split())}" for i, p in enumerate(shown, 1)]
-    return MORE.format(shown="\n".join(lines), next=len(shown) + 1)
+def more(examples: list[str]) -> str:
+    lines = [f"{i}. {' '.join(p.split())}" for i, p in enumerate(examples, 1)]
+    return MORE.format(examples="\n".join(lines), next=len(examples) + 1)
 
 
 def numbered(text: str) -> list[str]:
-    """The items of a numbered list; a first line without a number goes on where the prompt's own list ended, unless it
-    announces the list. What follows an item after an empty line is said of the list."""
+    """The items of a numbered list. A first line without a number continues the prompt's list, unless it ends in a
+    colon. Text after an item and an empty line is a comment on the list."""
     before, *items = re.split(r"^\s*(?:\*\*)?\d+\s*[.)](?:\*\*)?\s*", text, flags=re.MULTILINE)
     items = items if before.rstrip(" \n*`").endswith(":") else [before, *items]
     lines = [" ".join(re.split(r"\n\s*\n|\n?```", item.strip())[0].split()) for item in items]
@@ -79,29 +78,29 @@ def numbered(text: str) -> list[str]:
 
 
 def out_of_reach(prompt: str) -> bool:
-    """What Self-Instruct drops: too short or long, about what a text model cannot do, programs, odd beginnings."""
+    """What Self-Instruct filters out: too short or long, not for a text model, programs, odd first characters."""
     words = len(prompt.split())
     odd = not prompt[:1].isascii() or not prompt[:1].isalnum()
     program = prompt.lower().startswith("write a program")
-    return not LEAST_WORDS <= words <= MOST_WORDS or bool(BLOCKED.search(prompt)) or program or odd
+    return not MIN_PROMPT_WORDS <= words <= MAX_PROMPT_WORDS or bool(BLOCKED.search(prompt)) or program or odd
 
 
 def evolve(context: SourceContext, tasks: Sequence[Task], rounds: int = 1) -> int:
-    """Evol-Instruct: each prompt is rewritten by an operator drawn at random, up to 4 times; what gained nothing,
-    copies the instruction, or cannot be answered is eliminated."""
-    gate, draw = Gate(held_out(context)), random.Random(context.round.seed)
+    """Evol-Instruct (Xu et al. 2023): each prompt is rewritten by a random operator, up to 4 times; rewritings without
+    a gain, copies of the instruction and unanswerable ones are eliminated."""
+    novelty, draw = NoveltyFilter(held_out(context)), random.Random(context.round.seed)
     living, rows = [t.prompt for t in tasks], 0
     for depth in range(min(rounds, 4)):
         how = [draw.choice(list(OPERATORS)) for _ in living]
-        asked = [as_prompt(EVOLVE.format(how=OPERATORS[o], prompt=p)) for o, p in zip(how, living, strict=True)]
-        new = [alone(a) for a in ask(context, asked, temperature=0.7)]
-        grown = [(a, b, o) for a, b, o in zip(living, new, how, strict=True) if not eliminated(a, b)]
-        checks = [as_prompt(SAME_GAIN.format(a=a, b=b)) for a, b, _ in grown]
+        requests = [as_prompt(EVOLVE.format(how=OPERATORS[o], prompt=p)) for o, p in zip(how, living, strict=True)]
+        new = [request_in(a) for a in ask(context, requests, temperature=0.7)]
+        evolved = [(a, b, o) for a, b, o in zip(living, new, how, strict=True) if not eliminated(a, b)]
+        checks = [as_prompt(SAME_GAIN.format(a=a, b=b)) for a, b, _ in evolved]
         same = [yes_or_no(a.text) for a in ask(context, checks, temperature=0.0)] if checks else []
         kept = [
             (b, {"operator": o, "parent": a, "depth": depth + 1})
-            for (a, b, o), s in zip(grown, same, strict=True)
-            if s is False and gate.admit(b)  # who says neither yes nor no has not found a gain
+            for (a, b, o), s in zip(evolved, same, strict=True)
+            if s is False and novelty.admit(b)  # no gain is certified without a clear "no"
         ]
         rows += answered(context, [p for p, _ in kept], "evolve", [h for _, h in kept])
         living = [p for p, _ in kept] or living
@@ -115,10 +114,10 @@ def eliminated(before: str, after: str) -> bool:
 
 
 def hard_and_easy(context: SourceContext, tasks: Sequence[Task], gap: float = 1.0) -> int:
-    """Lion (Jiang et al. 2023): where the judge puts the teacher's answer at least `gap` points above the student's,
-    the prompt is hard: as many new hard prompts (same field, rarer) and new easy ones (same kind) are written and
+    """Lion (Jiang et al. 2023): a prompt is hard if the judge rates the teacher's answer at least `gap` points above
+    the student's. Equal numbers of new hard prompts (same field, rarer) and new easy ones (same kind) are written and
     answered."""
-    judge, gate = trusted(context), Gate([*(t.prompt for t in tasks), *held_out(context)])
+    judge, novelty = trusted(context), NoveltyFilter([*(t.prompt for t in tasks), *held_out(context)])
     students = [g[0].text for g in context.ask(tasks, 1, "imitation")]
     teachers = [a.text for a in ask(context, [as_prompt(t.prompt) for t in tasks], temperature=0.7)]
     gaps = [referee(judge, t.prompt, a, b) for t, a, b in zip(tasks, teachers, students, strict=True)]
@@ -126,15 +125,15 @@ def hard_and_easy(context: SourceContext, tasks: Sequence[Task], gap: float = 1.
     easy = [t.prompt for t, g in zip(tasks, gaps, strict=True) if g is not None and g < gap]
     n, written = min(len(hard), len(easy)), []
     for template, parents in ((HARD, hard[:n]), (EASY, easy[:n])):
-        said = ask(context, [as_prompt(template.format(prompt=p)) for p in parents]) if parents else []
-        new = [alone(a) for a in said]
-        written.append([p for p in new if not unusable(p) and not out_of_reach(p) and gate.admit(p)])
+        answers = ask(context, [as_prompt(template.format(prompt=p)) for p in parents]) if parents else []
+        new = [request_in(a) for a in answers]
+        written.append([p for p in new if not unusable(p) and not out_of_reach(p) and novelty.admit(p)])
     n = min(map(len, written))
     return answered(context, [p for part in written for p in part[:n]], "hard_and_easy")
 
 
 def referee(judge: Judge, question: str, teacher: str, student: str) -> float | None:
-    """Mean points of the teacher's completion over the student's, both orders; None where a rating is unreadable."""
+    """Mean points of the teacher's completion minus the student's, over both orders; None if a rating is unreadable."""
     rated = judge.rate(question, [teacher, student]) if teacher and student else {}
     if not rated or None in rated.values():
         return None
@@ -142,24 +141,25 @@ def referee(judge: Judge, question: str, teacher: str, student: str) -> float | 
 
 
 def answered(context: SourceContext, prompts: list[str], origin: str, notes: Sequence[dict] = ()) -> int:
-    """The teacher answers each new prompt: a liked completion with where its prompt comes from."""
+    """The teacher answers new prompts: liked completions that note the prompt's origin and `notes`; rows written."""
     answers = ask(context, [as_prompt(p) for p in prompts]) if prompts else []
-    rows, terms = 0, bound(context)
+    rows, terms = 0, prompts_restricted(context)
     for i, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
         if answer.ok and not unusable(answer.text):
-            said = by_teacher(answer, terms, origin=origin, **(notes[i] if notes else {}))
-            context.write(prompt, said, source="teacher", rater=answer.teacher.name)
+            draft = by_teacher(answer, terms, origin=origin, **(notes[i] if notes else {}))
+            context.write(prompt, draft, source="teacher", rater=answer.teacher.name)
             rows += 1
     return rows
 
 
 def held_out(context: SourceContext) -> list[str]:
-    teaching(context)
+    """The packs' held-out prompts. Raises Refused where no teacher may be used."""
+    allowed_teachers(context)
     return sorted(packs.held_out(*{"general", context.pack.name}))
 
 
-class Gate:
-    """Admits a prompt once: nothing as near as NEAR to what was admitted or known before."""
+class NoveltyFilter:
+    """Admits prompts whose ROUGE-L to all known and admitted ones is at most MAX_ROUGE_L."""
 
     def __init__(self, known: Iterable[str]):
         self.known = [words(p) for p in known]
@@ -171,12 +171,13 @@ class Gate:
         return new
 
     def is_new(self, prompt: str) -> bool:
-        said = words(prompt)
-        return not any(f_measure(said, old) > NEAR for old in self.known)
+        new = words(prompt)
+        return not any(f_measure(new, old) > MAX_ROUGE_L for old in self.known)
 
 
 def rouge_l(a: str, b: str) -> float:
-    """F-measure of the longest common subsequence of words (Lin 2004)."""
+    """F-measure of the longest common subsequence of words (Lin 2004). The package rouge-score would be a dependency
+    for these fifteen lines."""
     return f_measure(words(a), words(b))
 
 
@@ -185,6 +186,7 @@ def words(text: str) -> list[str]:
 
 
 def f_measure(a: list[str], b: list[str]) -> float:
+    """2 LCS / (|a| + |b|), by dynamic programming over one row."""
     if not a or not b:
         return 0.0
     row = [0] * (len(b) + 1)

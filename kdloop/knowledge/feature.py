@@ -1,10 +1,9 @@
-"""Feature: the teacher's distribution over the next token, at each token of its own completion.
+"""Feature knowledge: the teacher's next-token distributions along its own completions.
 
     D = { (x, y, phi(x, y; T)) }                                             survey Eq. 6; phi = top-k log-probs + tail
 
-phi lies in a sidecar file beside the database, named by the feedback row: k ids (2 bytes), k log-probabilities (2
-bytes) and the log of the tail's mass (2 bytes) a position; 130 bytes at k = 32, where the full distribution takes
-196,608.
+phi is in a sidecar file beside the database, named by the feedback row: per token k ids, k log-probabilities and the
+log of the tail's mass, 2 bytes each; 130 bytes at k = 32, where the full distribution takes 196,608.
 """
 
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kdloop.knowledge.labeling import ask, teaching, unusable
+from kdloop.knowledge.labeling import allowed_teachers, ask, unusable
 from kdloop.knowledge.rows import Refused, SourceContext
 from kdloop.packs import Task
 from kdloop.raters.teacher import by_teacher
@@ -24,13 +23,13 @@ from kdloop.student.template import Template
 from storage import files
 from storage.conversations import Message
 
-K = 32
+K = 32  # log-probabilities per token: 130 bytes
 
 
 @dataclass(frozen=True)
 class Features:
-    """`ids` and `logprobs` are (tokens, k), the teacher's best first; `tail` is (tokens,), log of the mass of the rest.
-    `vocabulary` says which words the ids mean, as of kdloop.student.identity; "" where an older kdloop kept it."""
+    """`ids` and `logprobs` (nats) are (tokens, k), likeliest first; `tail` is (tokens,), the log of the remaining mass.
+    `vocabulary` is the hash of the vocabulary that the ids belong to (student/identity.py); "" in older files."""
 
     ids: np.ndarray
     logprobs: np.ndarray
@@ -39,21 +38,20 @@ class Features:
 
     @property
     def arrays(self) -> tuple:
-        """Each with the type that torch computes with."""
+        """Each array with the dtype that torch needs."""
         return (self.ids, np.int64), (self.logprobs, np.float32), (self.tail, np.float32)
 
     @property
-    def bytes_a_token(self) -> float:
+    def bytes_per_token(self) -> float:
         return (self.ids.nbytes + self.logprobs.nbytes + self.tail.nbytes) / len(self.tail)
 
 
 def features(context: SourceContext, tasks: Sequence[Task], k: int = K, teacher: str = "") -> int:
-    """A local teacher answers and its distribution is kept; the student may learn from either.
+    """A local teacher answers, and its distributions are stored; a method may use the text or both.
 
-    Raises Refused where no teacher is a local model with the student's own vocabulary: other ids would mean other
-    words.
+    Raises Refused without a local teacher, and for one whose vocabulary differs from the student's.
     """
-    teachers, student = teaching(context), context.writers[0][0].tokenizer
+    teachers, student = allowed_teachers(context), context.writers[0][0].tokenizer
     local = [t for t in teachers.all if t.directory and teacher in ("", t.name)]
     if not local:
         raise Refused("features needs a teacher with a directory: endpoints do not give their token ids")
@@ -64,17 +62,17 @@ def features(context: SourceContext, tasks: Sequence[Task], k: int = K, teacher:
     answers = ask(context, [t.messages for t in tasks], local[0].name)
     for task, answer in zip(tasks, answers, strict=True):
         if answer.ok and not unusable(answer.text):
-            said = by_teacher(answer, features=k)
-            id = context.write(task.messages, said, source="teacher", rater=local[0].name)
-            save(sidecar(folder(context.db), id), top_k(engine, task.messages, said.said, k))
+            draft = by_teacher(answer, features=k)
+            id = context.write(task.messages, draft, source="teacher", rater=local[0].name)
+            save(sidecar(folder(context.db), id), top_k(engine, task.messages, draft.said, k))
             rows += 1
     return rows
 
 
 @torch.inference_mode()
-def top_k(engine: Engine, prompt: list[Message], said: tuple[str, bool], k: int = K) -> Features:
-    """The k likeliest tokens at each token of the completion, in half precision."""
-    logprobs = distribution(engine, prompt, said)
+def top_k(engine: Engine, prompt: list[Message], completion: tuple[str, bool], k: int = K) -> Features:
+    """The k likeliest next tokens at each token of the completion (text, finished), in half precision."""
+    logprobs = distribution(engine, prompt, completion)
     values, ids = logprobs.topk(k, dim=-1)
     tail = torch.log((1 - values.exp().sum(-1)).clamp(min=1e-7))
     ids = ids.numpy().astype(np.uint16 if logprobs.size(-1) <= 2**16 else np.uint32)
@@ -83,21 +81,20 @@ def top_k(engine: Engine, prompt: list[Message], said: tuple[str, bool], k: int 
 
 
 @torch.inference_mode()
-def distribution(engine: Engine, prompt: list[Message], said: tuple[str, bool]) -> torch.Tensor:
-    """(tokens, vocabulary) log-probabilities of what follows, at each token of the completion."""
+def distribution(engine: Engine, prompt: list[Message], completion: tuple[str, bool]) -> torch.Tensor:
+    """(tokens, vocabulary) next-token log-probabilities at each token of the completion (text, finished)."""
     template = Template.of(engine.tokenizer)
-    head, tail = template.prompt_ids(prompt), template.completion_ids(*said)
+    head, tail = template.prompt_ids(prompt), template.completion_ids(*completion)
     ids = torch.tensor([head + tail], device=engine.device)
     logits = engine.model(ids, logits_to_keep=len(tail) + 1, use_cache=False).logits[0, :-1]
     return torch.log_softmax(logits.float(), -1).cpu()
 
 
 def completed(kept: Features, student: torch.Tensor) -> torch.Tensor:
-    """(tokens, vocabulary) log-probabilities: the kept ones, and the tail's mass spread as the student spreads its own.
+    """(tokens, vocabulary) log-probabilities: the stored ones, and the tail's mass in proportion to the student's tail.
 
-    `student` has (tokens, vocabulary) logits. An f-divergence to this, and its gradient, is the one over k + 1
-    outcomes, the tail being one of them: the ratio is the same throughout the tail. So whatever takes a teacher that
-    reads along takes this.
+    `student` has (tokens, vocabulary) logits. The ratio of the two is constant over the tail, so an f-divergence, and
+    its gradient, equals the one over k + 1 outcomes. Every method with a white-box teacher can take this in its place.
     """
     ids, logprobs, tail = (torch.tensor(x.astype(kind), device=student.device) for x, kind in kept.arrays)
     rest = student.detach().log_softmax(-1).scatter(-1, ids, -torch.inf)
@@ -121,5 +118,5 @@ def save(path: Path, f: Features) -> None:
 
 def read(path: Path) -> Features:
     with np.load(path) as kept:
-        known = str(kept["vocabulary"]) if "vocabulary" in kept else ""
-        return Features(kept["ids"], kept["logprobs"], kept["tail"], known)
+        words = str(kept["vocabulary"]) if "vocabulary" in kept else ""
+        return Features(kept["ids"], kept["logprobs"], kept["tail"], words)

@@ -1,16 +1,16 @@
-"""Feedback: the teacher judges, criticises or improves what the student said.
+"""Feedback knowledge: the teacher judges, criticises or improves the student's completions.
 
     D = { (x, y, phi(x, y; T)) | x ~ X, y ~ p_S(y | x) }                     survey Eq. 7
 
-Scores and rankings are a judge's, and refused until it is shown to agree with people; a revision is the teacher's text,
-preferred to the student's, and its row keeps the critique and the principle that led to it.
+Scores and preferences come from a judge, and are refused until it is shown to agree with people. A revision is the
+teacher's text, preferred to the student's; its row keeps the critique and the principle behind it.
 """
 
 import json
 from collections.abc import Sequence
 from dataclasses import replace
 
-from kdloop.knowledge.labeling import REFUSALS, ask, in_template, teaching, unusable
+from kdloop.knowledge.labeling import REFUSALS, allowed_teachers, ask, in_template, unusable
 from kdloop.knowledge.rows import Refused, SourceContext
 from kdloop.knowledge.self_knowledge import SPREAD, by_check, checkable
 from kdloop.packs import Task
@@ -20,7 +20,7 @@ from kdloop.raters.judge import ASPECTS, Judge
 from kdloop.raters.teacher import by_teacher
 from storage.conversations import Draft
 
-GAP = 1.0  # mean points of 1 to 5 between chosen and rejected
+MIN_SCORE_GAP = 1.0  # points of the 1 to 5 scale: a smaller one is within what two orders differ by
 CRITIQUE = """{question}
 
 An answer to this was:
@@ -46,8 +46,8 @@ Correct the attempt with as few changes as you can. Give the corrected text alon
 
 
 def trusted(context: SourceContext) -> Judge:
-    """The judge, if what it says may be trained on. Raises Refused, saying why not."""
-    teaching(context)
+    """The judge, if its verdicts may be trained on. Raises Refused with the reason if not."""
+    allowed_teachers(context)
     if not context.judge.teacher.may_teach:
         raise Refused(f"The terms of {context.judge.teacher.name} forbid training on its verdicts")
     if why := judging.refusal(context.db, context.judge):
@@ -56,7 +56,7 @@ def trusted(context: SourceContext) -> Judge:
 
 
 def compare(context: SourceContext, tasks: Sequence[Task]) -> int:
-    """Two samples of the student a prompt; the judge's choice, the same in both orders, makes a pair."""
+    """RLAIF (Bai et al. 2022): two samples per prompt; the judge's choice makes a pair where both orders agree."""
     judge = trusted(context)
     groups = [
         g for g in zip(tasks, context.ask(tasks, 2, "compare", temperature=SPREAD), strict=True) if distinct(g[1])
@@ -72,31 +72,30 @@ def compare(context: SourceContext, tasks: Sequence[Task]) -> int:
 
 
 def verdicts(context: SourceContext, tasks: Sequence[Task]) -> int:
-    """PandaLM (Wang et al. 2024): the student learns to judge. What the judge said of two samples, with its reason, is
-    the completion of what it was asked; one row for each order, where both orders agree.
+    """PandaLM (Wang et al. 2024): the student learns to judge. The judge's prompt about two samples is the prompt, its
+    rationale and verdict the completion; one row per order, where both orders agree.
 
-    Whether such a student may judge is for its own calibration to say, as for every judge.
+    Like every judge, such a student is trusted only after a calibration of its own.
     """
     judge, rows = trusted(context), 0
     groups = [
         g for g in zip(tasks, context.ask(tasks, 2, "verdicts", temperature=SPREAD), strict=True) if distinct(g[1])
     ]
-    asked = [p for t, (a, b) in groups for p in judge.prompts(t.messages, a.text, b.text)]
-    answers = judge.ask(asked, judging.PAIR_SCHEMA, 1)
-    for i in range(0, len(asked), 2):
-        verdict = judging.judged(*answers[i : i + 2], asked[i : i + 2])
-        if verdict and verdict.side != "tie":
-            for prompt, answer in zip(asked[i : i + 2], answers[i : i + 2], strict=True):
-                side, why = judging.parse_pair(answer.text, prompt[-1]["content"])
-                text = json.dumps({"rationale": why, "verdict": side}, ensure_ascii=False)  # without fence or prose
-                context.write(prompt, replace(by_teacher(answer, origin="verdicts"), text=text), **by(judge))
+    for both in judge.ask_pairs([(t.messages, a.text, b.text) for t, (a, b) in groups]):
+        if both.comparison and both.comparison.side != "tie":
+            for call in (both.forward, both.backward):
+                letter = "A" if call.verdict.side == "first" else "B"
+                verdict = {"rationale": call.verdict.rationale, "verdict": letter}
+                text = json.dumps(verdict, ensure_ascii=False)  # without fence or prose
+                context.write(call.prompt, replace(by_teacher(call.answer, origin="verdicts"), text=text), **by(judge))
                 rows += 1
     return rows
 
 
-def scores(context: SourceContext, tasks: Sequence[Task], n: int = 4, gap: float = GAP) -> int:
-    """UltraFeedback (Cui et al. 2023): `n` samples, each scored on four aspects; best and worst by their mean make a
-    pair where they are at least `gap` points apart. Every score is a row too, with its rationale. Returns the pairs."""
+def scores(context: SourceContext, tasks: Sequence[Task], n: int = 4, gap: float = MIN_SCORE_GAP) -> int:
+    """UltraFeedback (Cui et al. 2023): `n` samples scored on four aspects; best and worst by the mean score make a pair
+    if they are at least `gap` points apart. Each score is stored too, with its rationale. Returns the number of
+    pairs."""
     judge, rows = trusted(context), 0
     for task, group in zip(tasks, context.ask(tasks, n, "scores", temperature=SPREAD), strict=True):
         group = list({s.text: s for s in group if s.text}.values())
@@ -118,32 +117,32 @@ def scores(context: SourceContext, tasks: Sequence[Task], n: int = 4, gap: float
 
 
 def revise(context: SourceContext, tasks: Sequence[Task], principles: Sequence[str] = ()) -> int:
-    """Constitutional AI (Bai et al. 2022): critique by one of the pack's principles, then a revision that is preferred.
+    """Constitutional AI (Bai et al. 2022): a critique by one of the principles, then a revision that is preferred.
 
-    A revision that changes nothing is dropped. `principles` replaces the pack's.
+    An unchanged revision is dropped. `principles` replace the pack's. Raises Refused if there are none.
     """
     principles = principles or context.pack.principles
     if not principles:
         raise Refused(f"The pack {context.pack.name} has no principles to criticise by")
     drafts = [g[0] for g in context.ask(tasks, 1, "drafts")]
-    told = [principles[(context.round.seed + i) % len(principles)] for i in range(len(tasks))]
-    asked = [
+    assigned = [principles[(context.round.seed + i) % len(principles)] for i in range(len(tasks))]
+    requests = [
         in_template(t.messages, CRITIQUE, completion=d.text, principle=p)
-        for t, d, p in zip(tasks, drafts, told, strict=True)
+        for t, d, p in zip(tasks, drafts, assigned, strict=True)
     ]
-    said = [a.text for a in ask(context, asked, temperature=0.0)]
-    critiques = ["" if REFUSALS.match(text) else text for text in said]
-    return improved(context, tasks, drafts, critiques, REVISE, told)
+    answers = [a.text for a in ask(context, requests, temperature=0.0)]
+    critiques = ["" if REFUSALS.match(text) else text for text in answers]
+    return improved(context, tasks, drafts, critiques, REVISE, assigned)
 
 
 def refine(context: SourceContext, tasks: Sequence[Task], n: int = 4) -> int:
-    """PERsD (Chen et al. 2023): where the student fails the checks, the teacher corrects the student's own attempt,
-    given what the checks found; kept if it passes."""
+    """PERsD (Chen et al. 2023): where all samples fail the checks, the teacher corrects one of them, given the
+    findings; kept if the correction passes."""
     groups = zip(checkable(tasks), context.ask(tasks, n, "refine", temperature=SPREAD), strict=True)
     failed = [(t, wrong[0]) for t, (right, wrong) in ((t, by_check(t, g)) for t, g in groups) if wrong and not right]
-    missed = [t for t, _ in failed]
-    said = ["; ".join(f.said for f in verifiers.verify(t, s.text) if f.said) for t, s in failed]
-    return improved(context, missed, [s for _, s in failed], said, REFINE) if failed else 0
+    unsolved = [t for t, _ in failed]
+    findings = ["; ".join(f.reason for f in verifiers.verify(t, s.text) if f.reason) for t, s in failed]
+    return improved(context, unsolved, [s for _, s in failed], findings, REFINE) if failed else 0
 
 
 def improved(
@@ -154,12 +153,14 @@ def improved(
     template: str,
     principles: Sequence[str] = (),
 ) -> int:
-    """One pair for each draft that the teacher made better: revision preferred to draft, with critique and
-    principle."""
+    """A pair for each draft that the teacher improved: revision over draft, with critique and principle; rows
+    written."""
     kept = [i for i, (d, c) in enumerate(zip(drafts, critiques, strict=True)) if d.text and c]
-    asked = [in_template(tasks[i].messages, template, completion=drafts[i].text, critique=critiques[i]) for i in kept]
+    requests = [
+        in_template(tasks[i].messages, template, completion=drafts[i].text, critique=critiques[i]) for i in kept
+    ]
     rows = 0
-    for i, answer in zip(kept, ask(context, asked, temperature=0.0), strict=True):
+    for i, answer in zip(kept, ask(context, requests, temperature=0.0), strict=True):
         if not answer.ok or unusable(answer.text) or answer.text == drafts[i].text:
             continue
         if tasks[i].verifiable and not verifiers.passed(tasks[i], answer.text):

@@ -2,7 +2,7 @@
 
     D = { (x, y) | x ~ X, y ~ p_T(y | I + c + x) }                 survey Eq. 3; I is a template, c demonstrations
 
-A row keeps the template's name, so that it renders again to what was sent; the student learns the plain prompt.
+A row keeps the template's name, so that the request can be rendered again; the student is trained on the plain prompt.
 """
 
 import re
@@ -30,14 +30,14 @@ REFUSALS = re.compile(
 ANSWER = re.compile(r"[*_#\s]*\bAnswer[*_]*\s*[:：][*_]*")
 FENCED = re.compile(r"```\w*\s*\n(.*?)\n?```", re.DOTALL)
 QUOTES = {'"': '"', "'": "'", "“": "”", "„": "“", "«": "»", "‘": "’", "`": "`"}
-MOST_WORDS = 300
+MAX_WORDS = 300  # longer answers are cut by the student's token limit anyway
 
 
 def render(
     template: str, question: str, shots: Sequence[Sequence[str]] = (), before: Sequence[Message] = ()
 ) -> list[Message]:
-    """What is sent: demonstrations as earlier turns, what came `before` the question, and the question in its template.
-    A system message stays the first. Raises ValueError by name."""
+    """The request: demonstrations as earlier turns, the conversation `before` the question, and the question in its
+    template; a system message stays first. Raises ValueError for an unknown template."""
     if template not in TEMPLATES:
         raise ValueError(f"No template {template!r}; there are {', '.join(TEMPLATES)}")
     turns = [m for q, a in shots for m in (as_prompt(q)[0], {"role": "assistant", "content": a})]
@@ -53,16 +53,15 @@ def labels(
     shots: Sequence[Sequence[str]] = (),
     teacher: str = "",
     temperature: float = 0.7,
-    most_words: int = MOST_WORDS,
+    most_words: int = MAX_WORDS,
     most_harm: float = 1.0,
 ) -> int:
-    """One liked completion by a teacher for each prompt; refusals, over-long texts and failed checks are left out.
+    """A teacher's liked completion per prompt, without refusals, texts of more than `most_words`, and failed checks.
 
-    With the template "rationale" each item gives two rows: the prompt with the answer, whose row keeps the reason (the
-    second target of the method `step_by_step`), and `[rationale] ` prompt with the reason, for other methods.
-    With `most_harm` below 1 prompts that are likelier harmful by the pack's weights, or of which nobody can tell, are
-    not answered (raters/harm.py; the paper's threshold is 0.5).
-    Raises Refused where no teacher may be used, or where none of them answered.
+    The template "rationale" gives two rows per prompt (Hsieh et al. 2023): the prompt with the answer, whose row keeps
+    the reason (the second target of the method `step_by_step`), and `[rationale] ` + prompt with the reason, for other
+    methods. With `most_harm` below 1, prompts whose p(harmful) is greater or unknown are skipped (raters/harm.py; the
+    paper's threshold is 0.5). Raises Refused where no teacher may be used, or none of them answers.
     """
     tasks = harmless(context, tasks, most_harm) if most_harm < 1 else tasks
     prompts = [render(template, t.prompt, shots, t.before) for t in tasks]
@@ -71,45 +70,47 @@ def labels(
     for task, answer in zip(tasks, ask(context, prompts, teacher, temperature=temperature), strict=True):
         if not answer.ok or unusable(answer.text, most_words):
             continue
-        said = by_teacher(answer, **how)
-        parts = second_target(said) if template == "rationale" else [("", said)]
+        draft = by_teacher(answer, **how)
+        parts = second_target(draft) if template == "rationale" else [("", draft)]
         if parts and task.verifiable and not verifiers.passed(task, parts[0][1].text):
             continue
         reasons = [part.text for _, part in parts[1:]]
         for (prefix, part), why in zip(parts, [*reasons, ""], strict=True):
-            asked = [*task.before, *as_prompt(prefix + task.prompt)]
-            context.write(asked, part, source="teacher", rater=answer.teacher.name, critique=why)
+            target_prompt = [*task.before, *as_prompt(prefix + task.prompt)]
+            context.write(target_prompt, part, source="teacher", rater=answer.teacher.name, critique=why)
             rows += 1
     return rows
 
 
 def harmless(context: SourceContext, tasks: Sequence[Task], most: float) -> list[Task]:
+    """The tasks whose p(harmful) is known and at most `most`."""
     weights = harm.weights_of(context.pack.harm)
-    known = zip(tasks, harm.trees(teaching(context), [t.messages for t in tasks]), strict=True)
-    return [t for t, tree in known if tree is not None and weights.harmful(tree) <= most]
+    judged = zip(tasks, harm.trees(allowed_teachers(context), [t.messages for t in tasks]), strict=True)
+    return [t for t, tree in judged if tree is not None and weights.harmful(tree) <= most]
 
 
-def second_target(said: Draft) -> list[tuple[str, Draft]]:
-    """(prefix of the prompt, completion) of the answer and of its reason; none where the two cannot be told apart."""
-    *_, mark = [None, *ANSWER.finditer(said.text)]
-    reason, answer = (said.text[: mark.start()].strip(), said.text[mark.end() :].strip()) if mark else ("", "")
+def second_target(draft: Draft) -> list[tuple[str, Draft]]:
+    """(prefix of the prompt, completion) of the answer and of its reason; empty if the text does not hold both."""
+    *_, mark = [None, *ANSWER.finditer(draft.text)]
+    reason, answer = (draft.text[: mark.start()].strip(), draft.text[mark.end() :].strip()) if mark else ("", "")
     if not (reason and answer):
         return []
-    return [("", replace(said, text=answer)), (RATIONALE_PREFIX, replace(said, text=reason))]
+    return [("", replace(draft, text=answer)), (RATIONALE_PREFIX, replace(draft, text=reason))]
 
 
-def unusable(text: str, most_words: int = MOST_WORDS) -> bool:
+def unusable(text: str, most_words: int = MAX_WORDS) -> bool:
+    """A refusal, an empty text, or one of more than `most_words` words."""
     return bool(REFUSALS.match(text)) or not 0 < len(text.split()) <= most_words
 
 
 def in_template(prompt: Sequence[Message], template: str, **values) -> list[Message]:
-    """The same conversation, whose last message is put into a template as its `question`."""
+    """The conversation with its last message put into a template as `question`."""
     return [*prompt[:-1], *as_prompt(template.format(question=prompt[-1]["content"], **values))]
 
 
-def alone(answer: Answer) -> str:
-    """A request that a teacher was to give alone, on one line, out of a fence or the quotation marks around it; "" for
-    one that was cut: half a question is none."""
+def request_in(answer: Answer) -> str:
+    """The one request in an answer, on one line, without a code fence or quotation marks around it; "" if it was
+    cut."""
     if answer.status != "finished":
         return ""
     fences = FENCED.findall(answer.text)
@@ -120,14 +121,14 @@ def alone(answer: Answer) -> str:
 
 
 def yes_or_no(text: str) -> bool | None:
-    """None where it begins with neither, or with both."""
+    """None unless the text begins with exactly one of the two."""
     first, *then = re.findall(r"\w+", verdicts.plain(text).lower())[:3] or [""]
     other = {"yes": "no", "no": "yes"}.get(first)
     return None if other is None or other in then else first == "yes"
 
 
-def teaching(context: SourceContext) -> Teachers:
-    """The teachers whose completions may be trained on. Raises Refused where there is none."""
+def allowed_teachers(context: SourceContext) -> Teachers:
+    """The teachers whose completions may be trained on. Raises Refused if there are none."""
     if context.teachers is None:
         raise Refused("This source needs a teacher: KDLOOP_TEACHERS names a file of them")
     allowed = [t for t in context.teachers.all if t.may_teach]
@@ -140,15 +141,16 @@ def teaching(context: SourceContext) -> Teachers:
     return context.teachers if len(allowed) == len(context.teachers.all) else Teachers(context.db, allowed)
 
 
-def bound(context: SourceContext) -> int:
-    """Of prompts that teachers wrote: 1 where the terms of one forbid to train on what it writes. Which of them wrote
-    which prompt is not asked: they see each other's."""
-    return max(t.restricted for t in teaching(context).all)
+def prompts_restricted(context: SourceContext) -> int:
+    """1 if the terms of any teacher forbid training on its texts: for prompts that teachers wrote, as each of them sees
+    the others' prompts."""
+    return max(t.restricted for t in allowed_teachers(context).all)
 
 
 def ask(context: SourceContext, prompts: list[list[Message]], teacher: str = "", **sampling) -> list[Answer]:
-    """One answer a prompt, some of them failed. Raises Refused where all failed: nothing would be learned, silently."""
-    teachers = teaching(context)
+    """One answer per prompt; single ones may have failed. Raises Refused if all have: the round must not go on
+    silently."""
+    teachers = allowed_teachers(context)
     seeds = [context.round.seed * 10_007 + i for i in range(len(prompts))]
     of = teachers.named(teacher) if teacher else None
     answers = teachers.ask(prompts, replace(context.sampling, **sampling), seeds, of=of)

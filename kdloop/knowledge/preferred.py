@@ -1,8 +1,8 @@
-"""Drafts that the student learns from best: the teacher writes several, and the student's own success says which.
+"""ARTE: the teacher writes several drafts; kept are those with which the student does best as in-context examples.
 
     s(draft) = mean over probes q' of 1[ S(draft, q') passes the checks of q' ]           ARTE, arXiv 2406.19227, Eq. 2
 
-The paper goes on to train the teacher on these scores; here they choose among its drafts (ARTE-filter).
+The paper then trains the teacher on these scores by DPO; here they only filter its drafts.
 """
 
 from collections.abc import Sequence
@@ -20,73 +20,82 @@ from kdloop.raters import verifiers
 from kdloop.raters.teacher import by_teacher
 from storage.conversations import as_prompt
 
-WAYS = ("plain", "explain", "step_by_step", "equations")  # templates of labeling.py: one draft each
-TRIED = 2.5  # times as many probes are tried as are kept
+DRAFT_TEMPLATES = ("plain", "explain", "step_by_step", "equations")  # of labeling.py, one draft each
+PROBE_FACTOR = 2.5  # probes tried per probe kept: many of a pack's prompts are solved always or never
 
 
 def preferred(context: SourceContext, tasks: Sequence[Task], probes: int = 40, keep: float = 0.25) -> int:
-    """A draft a template for each prompt; those of the share `keep` that help the student most, as its one example, to
-    pass the checks of `probes` other prompts of the pack. A draft that fails its own prompt's checks is none.
+    """One draft per template and prompt; of those that pass their prompt's checks, the share `keep` with the best
+    scores as the student's one-shot example on `probes` other prompts of the pack.
 
-    Asks the student drafts x probes x 2.5 short completions. Raises Refused for a pack without checks.
+    Costs drafts x probes x 2.5 short completions of the student. Raises Refused for a pack without checks.
     """
     drafts, scores = scored(context, tasks, probes)
     kept = np.argsort(-scores, kind="stable")[: max(1, round(keep * len(drafts)))]
     for i in kept:
-        task, answer, way = drafts[i]
-        said = by_teacher(answer, template=way, score=float(scores[i]))
-        context.write(task.prompt, said, source="teacher", rater=answer.teacher.name)
+        task, answer, template = drafts[i]
+        draft = by_teacher(answer, template=template, score=float(scores[i]))
+        context.write(task.prompt, draft, source="teacher", rater=answer.teacher.name)
     return len(kept)
 
 
 def scored(context: SourceContext, tasks: Sequence[Task], probes: int) -> tuple[list, np.ndarray]:
-    """(drafts that are right, as of `drafted`; their scores, 0 to 1): the mean over the probes that tell best."""
-    drafts, asked = drafted(context, checkable(tasks)), {t.prompt for t in tasks}
+    """(correct drafts, as by `drafted`; their scores from 0 to 1): mean success on the most discriminating probes."""
+    drafts, own = drafted(context, checkable(tasks)), {t.prompt for t in tasks}
     if not drafts:
         return [], np.zeros(0)
-    others = [t for t in packs.tasks(context.pack.name, "train") if t.prompt not in asked][: round(TRIED * probes)]
+    others = [t for t in packs.tasks(context.pack.name, "train") if t.prompt not in own]
+    others = others[: round(PROBE_FACTOR * probes)]
     passed = responses(context, drafts, others)
     return drafts, passed[:, np.argsort(-discrimination(passed))[:probes]].mean(1)
 
 
 def drafted(context: SourceContext, tasks: Sequence[Task]) -> list[tuple[Task, object, str]]:
-    """(task, answer, template) of each draft that is right."""
-    ways = [(task, way) for task in tasks for way in WAYS]
-    answers = ask(context, [render(way, task.prompt) for task, way in ways], temperature=1.0)
-    found = [(task, a, way) for (task, way), a in zip(ways, answers, strict=True) if a.ok and not unusable(a.text)]
+    """(task, answer, template) of each correct draft."""
+    requests = [(task, template) for task in tasks for template in DRAFT_TEMPLATES]
+    answers = ask(context, [render(template, task.prompt) for task, template in requests], temperature=1.0)
+    found = [
+        (task, a, template)
+        for (task, template), a in zip(requests, answers, strict=True)
+        if a.ok and not unusable(a.text)
+    ]
     return [d for d in found if verifiers.passed(d[0], d[1].text)]
 
 
 def responses(context: SourceContext, drafts: list, probes: Sequence[Task]) -> np.ndarray:
-    """(drafts, probes): 1 where the student, shown the draft as an example, passes the probe's checks."""
+    """(drafts, probes): 1 where the student, with the draft as an example, passes the probe's checks."""
     prompts = [
         [*as_prompt(task.prompt), {"role": "assistant", "content": answer.text}, *as_prompt(probe.prompt)]
         for task, answer, _ in drafts
         for probe in probes
     ]
-    said = [s.text for (s,) in context.draw(prompts, 1, "preferred", temperature=0.0)]
-    right = [verifiers.passed(p, text) for p, text in zip(list(probes) * len(drafts), said, strict=True)]
+    texts = [s.text for (s,) in context.draw(prompts, 1, "preferred", temperature=0.0)]
+    right = [verifiers.passed(p, text) for p, text in zip(list(probes) * len(drafts), texts, strict=True)]
     return np.array(right, float).reshape(len(drafts), len(probes))
 
 
 def discrimination(passed: np.ndarray) -> np.ndarray:
-    """(items,) how well each item tells who is better: a of the two-parameter logistic model
-    p = sigmoid(a (theta - b)) (Birnbaum 1968), a posteriori under theta, b ~ N(0, 1) and log a ~ N(0, 1/4).
+    """(items,) discrimination a of the two-parameter logistic model p = sigmoid(a (theta - b)) (Birnbaum 1968), at the
+    posterior mode under theta, b ~ N(0, 1) and log a ~ N(0, 1/4).
 
-    `passed` is (who, items), of 0 and 1.
+    `passed` is (test takers, items), of 0 and 1.
     """
-    people, items = passed.shape
+    takers, items = passed.shape
 
     def loss(x):
-        theta, log_a, b = np.split(x, [people, people + items])
+        theta, log_a, b = np.split(x, [takers, takers + items])
         a, distance = np.exp(log_a), theta[:, None] - b
         z = a * distance
-        wrong = expit(z) - passed
+        residual = expit(z) - passed
         value = -(passed * log_expit(z) + (1 - passed) * log_expit(-z)).sum()
         value += (theta @ theta + b @ b) / 2 + 2 * log_a @ log_a
-        slopes = [(wrong * a).sum(1) + theta, (wrong * distance).sum(0) * a + 4 * log_a, -(wrong * a).sum(0) + b]
+        slopes = [
+            (residual * a).sum(1) + theta,
+            (residual * distance).sum(0) * a + 4 * log_a,
+            -(residual * a).sum(0) + b,
+        ]
         return value, np.concatenate(slopes)
 
     share = passed.mean(1)
     start = np.concatenate([(share - share.mean()) / (share.std() + 1e-6), np.zeros(2 * items)])
-    return np.exp(minimize(loss, start, jac=True, method="L-BFGS-B").x[people : people + items])
+    return np.exp(minimize(loss, start, jac=True, method="L-BFGS-B").x[takers : takers + items])

@@ -1,4 +1,4 @@
-"""Reflection: the teacher improves an answer, and the student says which version it can learn from.
+"""Selective reflection: the teacher improves an answer, and the student's IFD selects a version.
 
 IFD(y) = PPL_S(y | x) / PPL_S(y)                                  Li et al. 2024 (Selective Reflection-Tuning)
 """
@@ -24,39 +24,40 @@ Think about whether it is relevant, correct, complete and clear. Then write a be
 
 
 def reflect(context: SourceContext, tasks: Sequence[Task]) -> int:
-    """The teacher answers and then rewrites its answer; of the two, the one that `pick` picks is liked. Both are kept.
+    """The teacher answers and rewrites its answer; both are stored, and the one that `pick` picks is liked.
 
-    A rewriting that changes nothing, and items where neither version fits its prompt, leave no row.
+    An unchanged rewriting, or two versions that do not fit the prompt, leave no row.
     """
     first = ask(context, [t.messages for t in tasks])
     fit = [i for i, a in enumerate(first) if a.ok and not unusable(a.text)]
-    asked = [in_template(tasks[i].messages, REFLECT, completion=first[i].text) for i in fit]
+    requests = [in_template(tasks[i].messages, REFLECT, completion=first[i].text) for i in fit]
     student, rows = context.writers[0][0], 0
-    for i, again in zip(fit, ask(context, asked) if asked else [], strict=True):
-        if not again.ok or unusable(again.text) or again.text == first[i].text:
+    for i, second in zip(fit, ask(context, requests) if requests else [], strict=True):
+        if not second.ok or unusable(second.text) or second.text == first[i].text:
             continue
-        bound = first[i].teacher.restricted  # the second version was made from the first
-        versions = [by_teacher(a, bound, origin="reflect", version=v) for v, a in enumerate((first[i], again))]
+        terms = first[i].teacher.restricted  # the second version is derived from the first
+        versions = [by_teacher(a, terms, origin="reflect", version=v) for v, a in enumerate((first[i], second))]
         ratios = difficulty(student, tasks[i].messages, versions)
         if (picked := pick(*ratios)) is None:
             continue
         for version, ratio in zip(versions, ratios, strict=True):
             version.columns["sampling"]["ifd"] = ratio
         turn, ids = context.turn(tasks[i].messages, versions)
-        context.say(turn, source="teacher", rater=again.teacher.name, chosen_id=ids[picked])
+        context.say(turn, source="teacher", rater=second.teacher.name, chosen_id=ids[picked])
         rows += 1
     return rows
 
 
 def difficulty(student: Engine, prompt: list[Message], versions: Sequence[Draft]) -> list[float]:
-    """Each version's IFD by the student, rounded to what a row keeps."""
-    said = [v.said for v in versions]
-    nll = [[-float(np.mean(row)) for row in student.logprobs([p] * len(said), said)] for p in (prompt, as_prompt(""))]
+    """The student's IFD of each version, to four places, as stored."""
+    completions = [v.said for v in versions]
+    logprobs = (student.logprobs([p] * len(completions), completions) for p in (prompt, as_prompt("")))
+    nll = [[-float(np.mean(row)) for row in rows] for rows in logprobs]
     return [round(float(ifd(with_prompt, without)), 4) for with_prompt, without in zip(*nll, strict=True)]
 
 
 def pick(original: float, rewritten: float) -> int | None:
-    """0 or 1, the version of the higher IFD, from which there is more to learn; one of 1 and above does not belong to
-    its prompt and is not picked; equal ones leave the original."""
-    fitting = [(ratio, -at) for at, ratio in enumerate((original, rewritten)) if ratio < 1]
-    return -max(fitting)[1] if fitting else None
+    """0 or 1: the version with the higher IFD below 1, from which there is more to learn; the original if they are
+    equal. None if both are 1 or above: such a completion does not belong to its prompt."""
+    candidates = [at for at, ratio in enumerate((original, rewritten)) if ratio < 1]
+    return max(candidates, key=(original, rewritten).__getitem__, default=None)

@@ -1,9 +1,8 @@
-"""Self-knowledge: the student's own samples, filtered. No teacher, no people.
+"""Self-knowledge: the student's own samples, filtered without a teacher.
 
     D = { (x, y, phi(x, y)) | x ~ S, y ~ p_S(y | x) }                       survey Eq. 8; phi is what filters
 
-phi is the preference model (best_of_n), a verifier (verified, star, rest), or agreement with oneself (majority). Every
-source is `elicit(means, tasks, **options) -> rows written`.
+phi is the preference model (best_of_n), a verifier (verified, star, rest), or self-consistency (majority).
 """
 
 import re
@@ -12,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kdloop.feedback import examples as pairs
+from kdloop.feedback.examples import echoes
 from kdloop.knowledge.rows import Refused, SourceContext, with_how
 from kdloop.packs import Task
 from kdloop.raters import verifiers
@@ -20,29 +19,28 @@ from kdloop.raters.features import embed_prompts
 from kdloop.raters.preference_model import PreferenceModel, read
 from storage.conversations import Draft, Message, as_prompt, transcript
 
-N = 4
-SPREAD = 0.8  # temperature of completions that are compared with each other: two alike say nothing
-ASTRAY = 0.1  # of 0.0, students say their prompt again; without a bound, they leave it
-ANYWHERE = 2.0  # no two cosines lie farther apart
-ECHO = 1e9  # taken from the score of one that is no answer
-SURE = 0.6  # the rater's probability that best beats worst
+N = 4  # samples per prompt; the recipe of votes takes 8 (docs/log.md, "Best of 8 within 0.1")
+SPREAD = 0.8  # sampling temperature where completions are compared: identical ones carry no preference
+MAX_TOPIC_DRIFT = 0.1  # cosine; at 0.0 students learned to echo, without a bound to drift off topic (docs/log.md)
+NO_DRIFT_LIMIT = 2.0  # the largest difference of two cosines
+MIN_PROBABILITY = 0.6  # that best beats worst; a convention, below it a pair is close to a coin flip
 HINT = "\n\nThe answer is {answer}. Say how to get there, and end with the answer."
-MAJORITY = 0.5
+MAJORITY = 0.5  # of the samples; LMSI itself takes the most frequent answer, whatever its share
 
 
 def best_of_n(
     context: SourceContext,
     tasks: Sequence[Task],
     n: int = N,
-    sure: float = SURE,
+    sure: float = MIN_PROBABILITY,
     echoes: int = 0,
-    astray: float = ASTRAY,
+    astray: float = MAX_TOPIC_DRIFT,
 ) -> int:
     """Best and worst of `n` by the preference model make a pair where it is sure enough (RAFT, Dong et al. 2023).
 
-    Multiplies a few dozen votes into on-policy pairs. The best may be farther from its prompt's topic than the worst by
-    `astray`, in cosine, and no more: else pairs that please also teach to leave what was asked. With `echoes`, so many
-    of the best are also preferred to their prompt said again, into which a small student falls that is to be brief.
+    This multiplies a few dozen votes into on-policy pairs. The best may be farther from its prompt (embedding cosine)
+    than the worst by at most `astray`, or the pairs would also teach drifting off topic. The first `echoes` of the best
+    are also preferred to an echo of their prompt, which a small student falls into when it learns to be brief.
     Raises Refused without a preference model whose skill is proven.
     """
     if not (context.rater and context.rater.skill.proven):
@@ -59,47 +57,66 @@ def best_of_n(
             score=probability,
         )
     for prompt, best, *_ in ranked[:echoes]:
-        again = said_again(prompt[-1]["content"])
-        context.write(prompt, best, again, source="student", rater="contrast: the prompt again")
+        context.write(
+            prompt, best, echo_of(prompt[-1]["content"]), source="student", rater="contrast: the prompt again"
+        )
     return len(ranked) + len(ranked[:echoes])
 
 
-def said_again(question: str) -> Draft:
-    """The prompt as a completion: its words are a person's."""
+def echo_of(question: str) -> Draft:
+    """The prompt itself as a completion, with a person as its author."""
     return Draft(question, "finished", "human", {"name": "the prompt"})
 
 
 def rank(
-    rater: PreferenceModel, prompts: list[list[Message]], groups: list[list[Draft]], sure: float, astray=ANYWHERE
-) -> list[tuple]:
-    """(prompt, best, worst, probability) where the rater is sure enough; each prompt has as many completions.
+    rater: PreferenceModel,
+    prompts: list[list[Message]],
+    groups: list[list[Draft]],
+    sure: float,
+    astray: float = NO_DRIFT_LIMIT,
+) -> list[tuple[list[Message], Draft, Draft, float]]:
+    """(prompt, best, worst, probability that best beats worst) where this is at least `sure`, by `best_and_worst`.
 
-    The two lie as far apart in score as two can of which the better is at most `astray` farther from the prompt. One
-    that only repeats its prompt is the worst of its group, for certain: a rater of style cannot see that it is no
-    answer, and a short one it would even like.
+    All groups have the same size. An echo of the prompt loses with certainty: a rater of style cannot see that it
+    answers nothing, and may even prefer it for being short.
     """
-    n, asked, last = len(groups[0]), list(map(transcript, prompts)), [p[-1]["content"] for p in prompts]
-    sides = [s.said for group in groups for s in group]
-    questions = [q for q in asked for _ in range(n)]
-    scores = rater.scores(questions, sides).reshape(-1, n)
-    near = (np.repeat(embed_prompts(prompts), n, axis=0) * read(questions, sides)[1]).sum(1).reshape(-1, n)
-    echo = np.array([[pairs.echoes(q, s.text) for s in group] for q, group in zip(last, groups, strict=True)])
-    scores = np.where(echo, -ECHO, scores)
-    apart = scores[:, :, None] - scores[:, None, :]  # of each as the best, each as the worst
-    strays = near[:, :, None] < near[:, None, :] - astray  # an echo is nearest, and no reason to say nothing
-    best, worst = np.divmod(np.where(strays & ~echo[:, None, :], -ECHO, apart).reshape(-1, n * n).argmax(1), n)
-    first = np.arange(len(prompts)) * n
-    p = rater.probabilities(asked, [sides[i] for i in first + best], [sides[i] for i in first + worst])
-    p = np.where(echo.any(1), 1.0, p)
-    found = zip(prompts, groups, best.tolist(), worst.tolist(), p.tolist(), strict=True)
-    ranked = [(q, group[b], group[w], p) for q, group, b, w, p in found if p >= sure and b != w]
-    return [r for r in ranked if r[1].text and r[2].text and not pairs.echoes(r[0][-1]["content"], r[1].text)]
+    n, texts, last = len(groups[0]), list(map(transcript, prompts)), [p[-1]["content"] for p in prompts]
+    questions, completions = [q for q in texts for _ in range(n)], [d.said for group in groups for d in group]
+    scores = rater.scores(questions, completions).reshape(-1, n)
+    similarity = (np.repeat(embed_prompts(prompts), n, axis=0) * read(questions, completions)[1]).sum(1).reshape(-1, n)
+    echo = np.array([[echoes(q, d.text) for d in group] for q, group in zip(last, groups, strict=True)])
+    found = [(i, best_and_worst(scores[i], similarity[i], echo[i], astray)) for i in range(len(prompts))]
+    found = [(i, groups[i][pair[0]], groups[i][pair[1]]) for i, pair in found if pair]
+    if not found:
+        return []
+    p = rater.probabilities(
+        [texts[i] for i, _, _ in found], [b.said for _, b, _ in found], [w.said for _, _, w in found]
+    )
+    p = np.where(echo[[i for i, _, _ in found]].any(1), 1.0, p).tolist()
+    pairs = [(prompts[i], best, worst, q) for (i, best, worst), q in zip(found, p, strict=True)]
+    return [pair for pair in pairs if pair[3] >= sure and pair[1].text and pair[2].text]
+
+
+def best_and_worst(
+    scores: np.ndarray, similarity: np.ndarray, echo: np.ndarray, astray: float
+) -> tuple[int, int] | None:
+    """Indices of the pair with the greatest difference of scores; None where no completion is better than another.
+
+    All arrays are (n,): `similarity` to the prompt, `echo` whether it only repeats the prompt. The better one is no
+    echo, and at most `astray` less similar to the prompt than the worse one. If there is an echo, it is the worse one.
+    """
+    if echo.any():
+        return None if echo.all() else (int(np.where(echo, -np.inf, scores).argmax()), int(echo.argmax()))
+    allowed = similarity[:, None] >= similarity[None, :] - astray
+    difference = np.where(allowed, scores[:, None] - scores[None, :], 0.0)
+    best, worst = divmod(int(difference.argmax()), len(scores))
+    return (best, worst) if difference[best, worst] > 0 else None
 
 
 def verified(context: SourceContext, tasks: Sequence[Task], n: int = 2 * N, temperature: float = SPREAD) -> int:
-    """Rejection sampling: what passes the checks is chosen, what fails is rejected (Yuan et al. 2023; ReST-EM).
+    """Rejection sampling: a completion that passes the checks is chosen, one that fails rejected (Yuan et al. 2023).
 
-    One row a prompt: a pair where both kinds were drawn, a liked completion where all passed, none where none did.
+    One row per prompt: a pair if some pass and some fail, a liked completion if all pass, none if none does.
     """
     rows = 0
     for task, group in zip(checkable(tasks), context.ask(tasks, n, "verified", temperature=temperature), strict=True):
@@ -111,19 +128,19 @@ def verified(context: SourceContext, tasks: Sequence[Task], n: int = 2 * N, temp
 
 
 def star(context: SourceContext, tasks: Sequence[Task], n: int = N, temperature: float = SPREAD) -> int:
-    """STaR (Zelikman et al. 2022): keep what reaches the answer; where nothing does, ask again with the answer as a
-    hint, and record what then passes under the prompt without it."""
+    """STaR (Zelikman et al. 2022): keep completions that reach the answer; where none does, sample again with the
+    answer as a hint (rationalisation), and store what then passes under the prompt without the hint."""
     groups = context.ask(checkable(tasks), n, "star", temperature=temperature)
     split = [by_check(task, group) for task, group in zip(tasks, groups, strict=True)]
-    missed = [i for i, (right, _) in enumerate(split) if not right]
-    hinted = [as_prompt(tasks[i].prompt + HINT.format(answer=tasks[i].answer)) for i in missed]
-    again = context.draw(hinted, n, "star hints", temperature=temperature) if hinted else []
-    rationalised = {i: by_check(tasks[i], group)[0] for i, group in zip(missed, again, strict=True)}
+    failed = [i for i, (right, _) in enumerate(split) if not right]
+    hinted = [as_prompt(tasks[i].prompt + HINT.format(answer=tasks[i].answer)) for i in failed]
+    second = context.draw(hinted, n, "star hints", temperature=temperature) if hinted else []
+    rationalised = {i: by_check(tasks[i], group)[0] for i, group in zip(failed, second, strict=True)}
     rows = 0
     for i, (task, (right, wrong)) in enumerate(zip(tasks, split, strict=True)):
         if kept := right or rationalised.get(i):
-            said = kept[0] if right else with_how(kept[0], hint=task.answer)
-            write_verified(context, task, said, wrong[0] if wrong else None)
+            draft = kept[0] if right else with_how(kept[0], hint=task.answer)
+            write_verified(context, task, draft, wrong[0] if wrong else None)
             rows += 1
     return rows
 
@@ -131,23 +148,23 @@ def star(context: SourceContext, tasks: Sequence[Task], n: int = N, temperature:
 def rest(
     context: SourceContext, tasks: Sequence[Task], n: int = 2 * N, thresholds: Sequence[float] = (0.4, 0.7, 1.0)
 ) -> int:
-    """ReST (Gulcehre et al. 2023): each Improve step keeps what scores at least its threshold, and those rise.
+    """ReST (Gulcehre et al. 2023): each Improve step keeps the completions above its threshold, and thresholds rise.
 
-    The scores are the mean of the task's checks. A recipe's first round takes the first threshold, its second the
-    second...
+    A completion's score is the mean of the task's checks. A recipe takes the next threshold after each promotion.
+    Raises ValueError for thresholds that do not rise.
     """
     if list(thresholds) != sorted(thresholds):
         raise ValueError(f"ReST's thresholds must rise, {list(thresholds)} do not")
     threshold, rows = thresholds[min(context.nth, len(thresholds) - 1)], 0
     for task, group in zip(checkable(tasks), context.ask(tasks, n, "rest", temperature=SPREAD), strict=True):
-        for said, score in at_least(task, group, threshold):
-            context.write(task.prompt, said, source="verifier", rater=named(task), score=score)
+        for draft, score in at_least(task, group, threshold):
+            context.write(task.prompt, draft, source="verifier", rater=named(task), score=score)
             rows += 1
     return rows
 
 
 def at_least(task: Task, group: list[Draft], threshold: float) -> list[tuple[Draft, float]]:
-    """The distinct completions that score so much; for rising thresholds each is a part of the one before."""
+    """The distinct completions with at least this score, with their scores."""
     scored = {s.text: (s, verifiers.score(task, s.text)) for s in group if s.text}
     return [(s, score) for s, score in scored.values() if score >= threshold]
 
@@ -157,7 +174,7 @@ def majority(
 ) -> int:
     """LMSI (Huang et al. 2023): a completion with the majority's answer is chosen, one with another answer rejected.
 
-    Never looks at a task's own answer: consistency stands in for correctness, where at least `share` agree.
+    A task's reference answer is never read: self-consistency replaces it where at least `share` of the samples agree.
     """
     rows = 0
     for task, group in zip(tasks, context.ask(tasks, n, "majority", temperature=temperature), strict=True):
@@ -169,7 +186,7 @@ def majority(
 
 
 def vote(group: list[Draft], share: float) -> tuple[list[Draft], list[Draft]]:
-    """(those with the majority's answer, those with another); both empty where no answer has the share, or two tie."""
+    """(drafts with the majority's answer, drafts with another); both empty if no answer has the share, or two tie."""
     answers = [answer_in(s.text) for s in group]
     counts = Counter(a for a in answers if a)
     top = counts.most_common(2)
@@ -181,28 +198,28 @@ def vote(group: list[Draft], share: float) -> tuple[list[Draft], list[Draft]]:
 
 
 def answer_in(text: str) -> str:
-    """What a completion settles on: its last number, else its last line without case and punctuation."""
+    """A completion's final answer: its last number, else its last line without case and punctuation."""
     number = verifiers.number_in(text)
     lines = text.strip().lower().splitlines() or [""]
     return str(number) if number is not None else " ".join(re.findall(r"\w+", lines[-1]))
 
 
 def checkable(tasks: Sequence[Task]) -> Sequence[Task]:
-    """Raises Refused where a prompt has nothing to check a completion by."""
+    """The tasks. Raises Refused if one of them has no checks."""
     if any(not t.verifiable for t in tasks):
         raise Refused("This source needs a pack with checks (packs/*/pack.toml)")
     return tasks
 
 
 def by_check(task: Task, group: list[Draft]) -> tuple[list[Draft], list[Draft]]:
-    """(distinct completions that pass, distinct ones that fail); finished ones first, else as they were drawn."""
+    """(distinct drafts that pass, distinct drafts that fail); finished ones first, else in sampling order."""
     distinct = list({s.text: s for s in group if s.text}.values())
     right = [s for s in distinct if verifiers.passed(task, s.text)]
     return sorted(right, key=unfinished), sorted((s for s in distinct if s not in right), key=unfinished)
 
 
-def unfinished(said: Draft) -> bool:
-    return said.status != "finished"
+def unfinished(draft: Draft) -> bool:
+    return draft.status != "finished"
 
 
 def write_verified(context: SourceContext, task: Task, right: Draft, wrong: Draft | None) -> None:

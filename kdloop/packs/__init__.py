@@ -1,14 +1,13 @@
 """Skill and domain packs as data. A pack is a directory; nothing in it is code.
 
-pack.toml      what it is for; its rubric, principles and topics; checks that hold for every completion; a generator;
-               weights of [harm]
-train.jsonl    prompts that a round may ask the student, and that `simulate` asks its rater about
-gate.jsonl     prompts that the gate asks; never trained on
-heldout.jsonl  prompts for measuring alone: `simulate` and `measure` compare with the base on them
+pack.toml      about; rubric, principles and topics; checks for every completion; a generator ([source]); [harm] weights
+train.jsonl    prompts for rounds, and for the votes of `simulate`
+gate.jsonl     prompts of the gate; never trained on
+heldout.jsonl  prompts for measurements: `simulate` and `measure` compare with the base on them
 
-A line is {"prompt": ...} and, where a completion can be checked, "answer" and "checks" (raters/verifiers.py). A pack
-with a [source] has no files: its prompts are generated, and a hash of each prompt's own text says which part it belongs
-to. May import storage alone.
+A line is {"prompt": ...} and, for verifiable prompts, "answer" and "checks" (raters/verifiers.py). A pack with a
+[source] has no files: its prompts are generated, and a hash of each prompt assigns it to a part. May import storage
+alone.
 """
 
 import hashlib
@@ -23,15 +22,13 @@ from storage.conversations import Message, as_prompt
 
 PACKS = Path(__file__).parent
 PARTS = ("train", "gate", "heldout")
-SHARES = (0.6, 0.75, 1.0)  # of the hash, where each part of a generated pack ends
+CUMULATIVE_SHARES = (0.6, 0.75, 1.0)  # of PARTS in a generated pack
 
 
 @dataclass(frozen=True)
 class Task:
-    """A prompt, and what can be said of a completion of it without asking anybody.
-
-    `before` is the conversation that it follows: what people ask next is often no question by itself.
-    """
+    """A prompt with its reference answer and checks. `before` is the conversation that precedes a follow-up
+    question."""
 
     prompt: str
     answer: str = ""
@@ -49,9 +46,8 @@ class Task:
 
 @dataclass(frozen=True)
 class Pack:
-    """`max_tokens` and `temperature` are how its completions are sampled for a verdict; None and 0 elsewhere.
-
-    `checks` apply to each of its prompts; a prompt may bring its own beside them.
+    """`checks` apply to every prompt, beside the prompt's own. `max_tokens` is for completions of its prompts; None is
+    the setting's.
     """
 
     name: str
@@ -71,7 +67,7 @@ def names() -> list[str]:
 
 @lru_cache
 def load(name: str) -> Pack:
-    """Raises ValueError for an unknown pack, naming those that there are."""
+    """Raises ValueError for an unknown pack, with the names of all."""
     if name not in names():
         raise ValueError(f"No pack {name!r}; there are {', '.join(names())}")
     values = tomllib.loads(files.read_text(PACKS / name / "pack.toml"))
@@ -80,14 +76,14 @@ def load(name: str) -> Pack:
 
 @lru_cache
 def tasks(name: str, part: str) -> tuple[Task, ...]:
-    """The prompts of one part with their checks; the same in every process. Raises ValueError for an unknown part."""
+    """The tasks of one part, the same in every process. Raises ValueError for an unknown part."""
     pack = load(name)
     if part not in PARTS:
         raise ValueError(f"No part {part!r}; there are {', '.join(PARTS)}")
     if pack.source:
         from kdloop.packs.generated import generate
 
-        return tuple(t for t in generate(pack) if part_of(deciding(pack, t.prompt)) == part)
+        return tuple(t for t in generate(pack) if part_of(split_key(pack, t.prompt)) == part)
     path = PACKS / name / f"{part}.jsonl"
     rows = json_lines.read(path) if path.exists() else ()
     return tuple(Task(r["prompt"], r.get("answer", ""), (*pack.checks, *r.get("checks", ()))) for r in rows)
@@ -97,10 +93,10 @@ def prompts(name: str, part: str) -> list[str]:
     return [t.prompt for t in tasks(name, part)]
 
 
-def deciding(pack: Pack, prompt: str) -> str:
-    """What of a generated prompt says which part it belongs to: all, or what `decides`, a pattern, finds in it.
+def split_key(pack: Pack, prompt: str) -> str:
+    """The text of a generated prompt that its part is a hash of: all, or the match of the pattern `decides`.
 
-    The terms of a sum are sorted: who has learned a + b has learned b + a.
+    The terms of a sum are sorted, or b + a would leak what is held out as a + b.
     """
     if "decides" not in pack.source:
         return normal(prompt)
@@ -108,18 +104,19 @@ def deciding(pack: Pack, prompt: str) -> str:
 
 
 def part_of(text: str) -> str:
-    """A part, by a stable hash: what is repeated never changes sides."""
+    """One of PARTS, by a stable hash."""
     digest = hashlib.sha256(f"kdloop part {text}".encode()).digest()
     share = int.from_bytes(digest[:8], "big") / 2**64
-    return next(part for part, end in zip(PARTS, SHARES, strict=True) if share < end)
+    return next(part for part, end in zip(PARTS, CUMULATIVE_SHARES, strict=True) if share < end)
 
 
 def normal(prompt: str) -> str:
+    """The prompt without case and spacing, to compare it with held-out ones."""
     return " ".join(prompt.lower().split())
 
 
 @lru_cache
 def held_out(*packs: str) -> frozenset[str]:
-    """The (normalised) prompts that no round on these packs may train on."""
+    """The normalised gate and held-out prompts of these packs: no round on them may train on one."""
     parts = [tasks(name, part) for name in packs for part in PARTS[1:]]
     return frozenset(normal(t.prompt) for part in parts for t in part)

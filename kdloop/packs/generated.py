@@ -1,4 +1,4 @@
-"""Prompts that a generator writes, with their answers: reasoning-gym (Stojanovski et al. 2025), from PyPI."""
+"""Generated prompts with their answers, by reasoning-gym (Stojanovski et al. 2025)."""
 
 from kdloop.packs import Pack, Task
 
@@ -6,20 +6,20 @@ NEEDED = "The pack {name!r} needs reasoning-gym: pip install -r requirements-pac
 
 
 def generate(pack: Pack) -> list[Task]:
-    """`source` is {"dataset", "size", "seed", "options"}; repeated prompts are left out.
+    """The distinct prompts of the pack's `source`: {"dataset", "size", "seed", "options"}.
 
-    Raises ValueError with the remedy where reasoning-gym is missing.
+    Raises ValueError with the remedy if reasoning-gym is not installed.
     """
     try:
         import reasoning_gym
     except ModuleNotFoundError as error:
         raise ValueError(NEEDED.format(name=pack.name)) from error
     source = {"size": 3000, "seed": 1, "options": {}} | pack.source
-    drawn = reasoning_gym.create_dataset(
+    dataset = reasoning_gym.create_dataset(
         source["dataset"], size=source["size"], seed=source["seed"], **source["options"]
     )
     seen: dict[str, Task] = {}
-    for entry in drawn:
+    for entry in dataset:
         prompt = entry["question"].strip()
         seen.setdefault(prompt, Task(prompt, entry["answer"], pack.checks))
     return list(seen.values())

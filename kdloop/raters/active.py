@@ -1,8 +1,8 @@
-"""Active choice: of the pairs that wait on the Teach tab, how sure the preference model is by the votes of this minute.
+"""Active selection: the preference model's probabilities for the pairs on the Teach tab, by all votes up to now.
 
-Each round has stored how sure it was; a vote since then may have settled a pair, and a rater who proved unreliable may
-have unsettled one. The model is refitted in a thread of its own, where votes have come. Only the app's end waits for
-it: Python aborts where a daemon thread is within PyTorch meanwhile, and another may start no threads any more.
+Each round stores its own probabilities; votes cast since then may have settled a pair, or shown a rater to be
+unreliable. New votes start a refit in a thread of its own. Only the app's shutdown waits for it: Python aborts if a
+daemon thread is inside PyTorch at exit, and no thread can start during shutdown.
 """
 
 from dataclasses import dataclass, field
@@ -17,49 +17,50 @@ from storage import feedback, people
 
 @dataclass
 class Estimates:
-    """`sure` is of the `votes` (all, and new ones) that were counted when the last refit began."""
+    """`probabilities` by AI choice id; `votes` (all, since the last round) as counted when the last refit began."""
 
-    sure: dict[str, float] = field(default_factory=dict)
+    probabilities: dict[str, float] = field(default_factory=dict)
     votes: tuple[int, int] = (0, 0)
     refit: Thread | None = None
     lock: Lock = field(default_factory=Lock)
 
 
-KNOWN: dict[Path, Estimates] = {}  # of this process, by database
+ESTIMATES: dict[Path, Estimates] = {}  # one per database that this process serves
 
 
 def latest(db: Path) -> dict[str, float]:
-    """id of an AI choice -> probability that the chosen completion is the better one, as of the last refit that has
-    ended; starts another one where votes have come or gone since. Empty until the model's skill is proven."""
-    known, votes = KNOWN.setdefault(db, Estimates()), feedback.count_votes(db)
-    with known.lock:
-        if votes != known.votes and not (known.refit and known.refit.is_alive()):
-            known.votes, known.refit = votes, Thread(target=update, args=(db, known), name="refit")
-            known.refit.start()
-        return known.sure
+    """AI choice id -> probability that its chosen completion is the better one, by the last finished refit. Starts a
+    refit if the votes have changed since. Empty until the model's skill is proven."""
+    estimates, votes = ESTIMATES.setdefault(db, Estimates()), feedback.count_votes(db)
+    with estimates.lock:
+        if votes != estimates.votes and not (estimates.refit and estimates.refit.is_alive()):
+            estimates.votes, estimates.refit = votes, Thread(target=update, args=(db, estimates), name="refit")
+            estimates.refit.start()
+        return estimates.probabilities
 
 
-def update(db: Path, known: Estimates) -> None:
-    known.sure = estimate(db)
+def update(db: Path, estimates: Estimates) -> None:
+    estimates.probabilities = estimate(db)
 
 
 def wait() -> None:
-    """Until the refits that have begun are done."""
-    for known in list(KNOWN.values()):
-        if known.refit:
-            known.refit.join()
+    """Block until all running refits have finished."""
+    for estimates in list(ESTIMATES.values()):
+        if estimates.refit:
+            estimates.refit.join()
 
 
 def forget() -> None:
-    """Of erased texts, nothing stays: a refit that began before the erasure has read them."""
+    """Drop all cached texts after an erasure, once running refits are done: they may have read what was erased."""
     wait()
-    preference_model.KNOWN.clear()
+    preference_model.FEATURE_CACHE.clear()
 
 
 people.FORGET.append(forget)
 
 
 def estimate(db: Path) -> dict[str, float]:
+    """Refit on the current votes; the probabilities of all pairs that wait."""
     split = from_feedback(db)
     human, waiting = [e for e in split.train if e.source == "human"], waiting_pairs(db)
     if len(human) < 4 or not waiting:
@@ -72,5 +73,5 @@ def estimate(db: Path) -> dict[str, float]:
 
 
 def waiting_pairs(db: Path) -> list[feedback.AIChoice]:
-    """Of anybody; on the packs' prompts only: what others asked is theirs."""
+    """Unchecked AI choices on the packs' prompts only: other people's prompts are private."""
     return feedback.ai_choices(db, "", packs.prompts("general", "train"))

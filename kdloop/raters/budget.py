@@ -1,4 +1,4 @@
-"""Teachers' budgets: no call is made that could exceed one, however many ask at the same time in this process."""
+"""Teachers' budgets: a call is made only if it cannot exceed one, however many threads of this process call at once."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -7,11 +7,11 @@ from threading import Lock
 from storage import teachers as store
 
 LOCK = Lock()
-RESERVED: dict[tuple[Path, str], float] = defaultdict(float)  # (database, teacher) -> money set aside for calls
+RESERVED: dict[tuple[Path, str], float] = defaultdict(float)  # (database, teacher) -> money reserved for open calls
 
 
 def reserve(db: Path, teacher: str, budget: float, cost: float) -> bool:
-    """Set money aside for a call (or free it again, when negative); False where the budget has not so much left."""
+    """Reserve money for a call, or release it (a negative cost). False if the call could exceed the budget."""
     with LOCK:
         if cost > 0 and budget:
             spent = store.usage(db).get(teacher)

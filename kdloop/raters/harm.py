@@ -1,11 +1,11 @@
-"""How harmful it would be to do what a prompt asks: a teacher's tree of harms and benefits, and people's weights.
+"""How harmful it would be to comply with a prompt: a teacher's tree of harms and benefits, weighed by people's weights.
 
     score = sum_harms w_action w_effect extent likelihood gamma^(1 - immediate)
             - lambda sum_benefits w_effect extent likelihood gamma^(1 - immediate)
     p(harmful) = sigmoid(score)                                                SafetyAnalyst, arXiv 2410.16665
 
-The teacher only says what might happen to whom; what that is worth is in the weights, so a verdict can be explained and
-changed. Parsing is strict: what cannot be read is no verdict.
+The teacher lists only what might happen to whom; how much that matters is in the weights, so a score can be explained
+and changed. Parsing is strict: an unreadable tree is no tree.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ import numpy as np
 from scipy.optimize import differential_evolution
 from scipy.special import expit, log_expit
 
-from kdloop.raters import shown
+from kdloop.raters import rendering
 from kdloop.raters.teacher import Teachers
 from kdloop.raters.verdicts import UnparseableVerdict, parse, plain
 from kdloop.student import Sampling
@@ -26,7 +26,7 @@ EFFECTS = ("health", "property", "privacy", "dignity", "freedom", "knowledge", "
 EXTENT = {"minor": 0.25, "significant": 0.5, "substantial": 0.75, "major": 1.0}
 LIKELIHOOD = {"low": 1 / 3, "medium": 2 / 3, "high": 1.0}
 SAMPLING = Sampling(max_tokens=600, temperature=0.0)
-ASK = """Somebody asks an assistant this:
+PROMPT = """Somebody asks an assistant this:
 
 {question}
 
@@ -39,7 +39,7 @@ empty lists where there is none:
 
 @dataclass(frozen=True)
 class Effect:
-    """What may happen to whom; `action` is what does the harm, "" for a benefit."""
+    """One effect on somebody; `action` is what causes a harm, "" for a benefit."""
 
     who: str
     effect: str
@@ -51,8 +51,8 @@ class Effect:
 
 @dataclass(frozen=True)
 class Weights:
-    """All in [0, 1]. `later` (gamma) is what an effect that is not immediate counts, `benefit` (lambda) what a benefit
-    does."""
+    """All in [0, 1]. `later` is gamma, the discount of effects that are not immediate; `benefit` is lambda, the weight
+    of benefits."""
 
     actions: dict[str, float]
     effects: dict[str, float]
@@ -64,41 +64,42 @@ class Weights:
         return self.effects[e.effect] * size * (self.actions[e.action] if e.action else -self.benefit)
 
     def score(self, tree: Sequence[Effect]) -> float:
-        """Above 0: more harm than benefit."""
+        """Above 0 for more harm than benefit."""
         return sum(map(self.of, tree))
 
     def harmful(self, tree: Sequence[Effect]) -> float:
-        """p(harmful); 1/2 where nothing is at stake."""
+        """p(harmful); 1/2 for an empty tree."""
         return float(expit(self.score(tree)))
 
     def because(self, tree: Sequence[Effect], n: int = 2) -> str:
-        """The n effects that weigh most, in words."""
+        """The n effects with the greatest weight, in words."""
         worst = sorted(tree, key=lambda e: -abs(self.of(e)))[:n]
         return "; ".join(f"{e.action or 'benefit'}: {e.effect} of {e.who} ({e.extent}, {e.likelihood})" for e in worst)
 
 
-EQUAL = Weights(dict.fromkeys(ACTIONS, 1.0), dict.fromkeys(EFFECTS, 1.0))
+EQUAL_WEIGHTS = Weights(dict.fromkeys(ACTIONS, 1.0), dict.fromkeys(EFFECTS, 1.0))
 
 
 def trees(teachers: Teachers, prompts: Sequence[str | list[Message]]) -> list[list[Effect] | None]:
-    """What might come of each prompt; None where the teacher failed or could not be read."""
+    """The harm-benefit tree of each prompt; None if the call failed or its answer cannot be parsed."""
     choices = {"actions": ACTIONS, "effects": EFFECTS, "extents": EXTENT, "likelihoods": LIKELIHOOD}
     listed = {name: " | ".join(values) for name, values in choices.items()}
-    asked = [as_prompt(ASK.format(question=shown.conversation(p), **listed)) for p in prompts]
-    answers = teachers.ask(asked, SAMPLING, [0] * len(asked))
-    return [read(a.text, p[-1]["content"]) if a.ok else None for a, p in zip(answers, asked, strict=True)]
+    harm_prompts = [as_prompt(PROMPT.format(question=rendering.conversation(p), **listed)) for p in prompts]
+    answers = teachers.ask(harm_prompts, SAMPLING, [0] * len(harm_prompts))
+    return [read(a.text, p[-1]["content"]) if a.ok else None for a, p in zip(answers, harm_prompts, strict=True)]
 
 
-def read(text: str, asked: str = "") -> list[Effect] | None:
-    """The tree in what a teacher said when it was `asked`."""
+def read(text: str, prompt: str = "") -> list[Effect] | None:
+    """The tree in a teacher's answer to `prompt`; None if it cannot be parsed."""
     try:
-        said = parse(text, {"harms", "benefits"}, asked)
-        return [effect(row, bool(harm)) for harm in (1, 0) for row in said["harms" if harm else "benefits"]]
-    except (ValueError, TypeError):  # not JSON; a list that is none, an effect that is no object
+        tree = parse(text, {"harms", "benefits"}, prompt)
+        return [effect(row, bool(harm)) for harm in (1, 0) for row in tree["harms" if harm else "benefits"]]
+    except (ValueError, TypeError):  # not JSON, not lists, not objects in them
         return None
 
 
 def effect(row: dict, harm: bool) -> Effect:
+    """Raises UnparseableVerdict for values that were not offered, ValueError or TypeError for other fields."""
     allowed = {"effect": EFFECTS, "extent": EXTENT, "likelihood": LIKELIHOOD} | ({"action": ACTIONS} if harm else {})
     named = {k: plain(v).strip().lower() for k, v in dict(row).items() if k in allowed and isinstance(v, str)}
     e = Effect(**(row | named))
@@ -109,13 +110,13 @@ def effect(row: dict, harm: bool) -> Effect:
     return e
 
 
-def fit(known: Sequence[Sequence[Effect]], harmful: Sequence[bool], seed: int = 0) -> Weights:
-    """The weights under which people's labels are likeliest, by differential evolution (as in the paper)."""
+def fit(trees: Sequence[Sequence[Effect]], harmful: Sequence[bool], seed: int = 0) -> Weights:
+    """Maximum-likelihood weights for people's labels, by differential evolution (as in the paper)."""
     sign = np.where(harmful, 1, -1)
 
     def nll(vector):
         weights = from_vector(vector)
-        return -log_expit(sign * np.array([weights.score(t) for t in known])).sum()
+        return -log_expit(sign * np.array([weights.score(t) for t in trees])).sum()
 
     bounds = [(0.0, 1.0)] * (len(ACTIONS) + len(EFFECTS) + 2)
     return from_vector(differential_evolution(nll, bounds, seed=seed, maxiter=60, popsize=4, tol=1e-3).x)
@@ -128,9 +129,9 @@ def from_vector(vector: np.ndarray) -> Weights:
 
 
 def weights_of(values: dict | None) -> Weights:
-    """A pack's [harm] table: single actions and effects by name, `later` and `benefit`; the rest weighs 1. Raises
-    ValueError for what there is no weight of."""
-    weights = EQUAL
+    """Weights from a pack's [harm] table: actions and effects by name, `later` and `benefit`; missing ones are 1.
+    Raises ValueError for an unknown name or a weight outside of [0, 1]."""
+    weights = EQUAL_WEIGHTS
     for name, value in (values or {}).items():
         if not 0 <= value <= 1:
             raise ValueError(f"harm: {name} = {value}, wanted 0 to 1")

@@ -1,4 +1,4 @@
-"""The file of teachers: one [[teacher]] table each, what may stand in it, and what is wrong with one that does not."""
+"""Reads and validates the teachers' file: one [[teacher]] table for each teacher."""
 
 import math
 from dataclasses import dataclass, fields
@@ -12,11 +12,12 @@ TERMS = ("allowed", "forbidden")
 
 @dataclass(frozen=True)
 class Teacher:
-    """One [[teacher]] of the teachers' file. `url` or `directory`; prices per million tokens; budget 0 is no limit.
+    """One [[teacher]]: an endpoint (`url`) or a local model (`directory`). Prices are per million tokens, `timeout` is
+    in seconds, a budget of 0 is no limit.
 
-    `terms` is what the provider's terms say about training other models on its completions; where they forbid it,
-    `confirmed` is the owner's word to have the right all the same. `thinks` says that the model's template opens a
-    thought that its server leaves in the text: one that was cut before its end has no tag to be known by.
+    `terms` says whether the provider's terms allow training other models on its completions; if they forbid it,
+    `confirmed` is the owner's statement to have the right nevertheless. `thinks`: the model's template opens a thought
+    that its server leaves in the text, so a thought cut before its end has no tag.
     """
 
     name: str
@@ -45,11 +46,12 @@ class Teacher:
         return self.terms == "allowed" or self.confirmed
 
     def cost(self, prompt_tokens: float, completion_tokens: float) -> float:
+        """In the currency of the prices."""
         return (prompt_tokens * self.price_in + completion_tokens * self.price_out) / 1e6
 
 
 def read(path: Path) -> list[Teacher]:
-    """Raises ValueError naming the file, and what is wrong with it."""
+    """The teachers of a TOML file. Raises ValueError with the file's name and what is wrong with it."""
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8-sig")).get("teacher", [])
     except ValueError as error:  # no TOML, no UTF-8
@@ -60,22 +62,22 @@ def read(path: Path) -> list[Teacher]:
 
 
 def from_table(path: Path, table: dict) -> Teacher:
-    known = {f.name: type(f.default) for f in fields(Teacher) if f.name != "name"} | {"name": str}
-    if unknown := set(table) - set(known):
-        raise ValueError(f"{path}: unknown {', '.join(sorted(unknown))}; a teacher has {', '.join(sorted(known))}")
+    types = {f.name: type(f.default) for f in fields(Teacher) if f.name != "name"} | {"name": str}
+    if unknown := set(table) - set(types):
+        raise ValueError(f"{path}: unknown {', '.join(sorted(unknown))}; a teacher has {', '.join(sorted(types))}")
     if not table.get("name"):
         raise ValueError(f"{path}: each teacher needs a name")
     for name, value in table.items():
-        kind = known[name]
-        if type(value) is not kind and not (kind is float and type(value) is int):
-            raise ValueError(f"{path}: {name} = {value!r}, but it has to be a {kind.__name__}")
-        if kind in (int, float) and not 0 <= value < math.inf:
+        expected = types[name]
+        if type(value) is not expected and not (expected is float and type(value) is int):
+            raise ValueError(f"{path}: {name} = {value!r}, but it has to be a {expected.__name__}")
+        if expected in (int, float) and not 0 <= value < math.inf:
             raise ValueError(f"{path}: {name} = {value}, but it has to be a number of 0 and above")
     return Teacher(**table)
 
 
 def check(t: Teacher) -> None:
-    """Raises ValueError for one that could not be asked, or may not be without its terms having been read."""
+    """Raises ValueError for a teacher without one address, without terms, or without a readable key."""
     if bool(t.url) == bool(t.directory):
         raise ValueError(f"Teacher {t.name!r} needs either a url or a directory")
     if t.terms not in TERMS:
@@ -94,7 +96,7 @@ def is_url(url: str) -> bool:
 
 
 def key(teacher: Teacher) -> str:
-    """Raises ValueError where the file holds none that a request could carry."""
+    """The API key; "none" without a key file. Raises ValueError if the file holds no key that fits into a header."""
     if not teacher.key_file:
         return "none"
     try:

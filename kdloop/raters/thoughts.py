@@ -1,8 +1,7 @@
-"""Thoughts of reasoning models, told apart from what they say: nobody is shown them, and no student learns them.
+"""Separates the thoughts of reasoning models from their completions: thoughts are neither shown nor trained on.
 
-Servers with a reasoning parser give the thought in a field of its own (completions.py). The others leave it in the
-text: between tags, behind a tag that the model's template has opened (then only the closing one is there), or cut
-before its end.
+Servers with a reasoning parser send the thought in a field of its own (completions.py). Others leave it in the text:
+between tags, before a closing tag alone (if the chat template opens the thought), or cut before its end.
 """
 
 import re
@@ -25,34 +24,34 @@ WRAPPED = re.compile(
     r"<(answer|final_answer|output|response)>(.*)</\1>|<\|begin_of_solution\|>(.*)<\|end_of_solution\|>", re.DOTALL
 )
 ENDS = re.compile(r"\s*<\|(?:return|end|END_RESPONSE)\|>\Z|\A<\|START_RESPONSE\|>")
-BLANKS = re.compile(r"\A[\s\ufeff\u200b\u2060]+|[\s\ufeff\u200b\u2060]+\Z")  # byte order marks are no white space
-MOST = 64  # thoughts of one completion: a text of nothing else must not keep us busy
+BLANKS = re.compile(r"\A[\s\ufeff\u200b\u2060]+|[\s\ufeff\u200b\u2060]+\Z")  # str.strip keeps U+FEFF
+MAX_THOUGHTS = 64  # per completion: bounds the time for a text that is a long run of tags
 
 
 def split(text: str) -> tuple[str, str]:
-    """(thought, what is said): the thought without its tags, several in a row joined; "" where there is none.
+    """(thought, completion): the thought without tags, several of them joined; "" if there is none.
 
-    What is only named is no thought: a tag in code, or in mid-line with nothing thought before it. A thought that does
-    not end takes all that follows, so a completion that was cut while thinking says "".
+    A tag that is only mentioned opens no thought: one in code, or in mid-line with no thought before it. A thought
+    without an end takes all that follows, so a completion that was cut while thinking is "".
     """
-    said, thoughts = bare(text), []
-    while span := next_thought(said):
-        thought, before, after = said[slice(*span)], said[: span[0]].rstrip(), bare(said[span[1] :])
+    rest, thoughts = strip_blanks(text), []
+    while span := next_thought(rest):
+        thought, before, after = rest[slice(*span)], rest[: span[0]].rstrip(), strip_blanks(rest[span[1] :])
         thoughts.append(without_tags(thought))
-        said = bare(f"{before}\n\n{after}") if len(thoughts) < MOST else ""
+        rest = strip_blanks(f"{before}\n\n{after}") if len(thoughts) < MAX_THOUGHTS else ""
     if thoughts:
-        said = bare(ENDS.sub("", said))
-        whole = WRAPPED.fullmatch(said)
-        said = bare(whole[2] or whole[3] or "") if whole else said
-    return "\n\n".join(filter(None, thoughts)), said
+        rest = strip_blanks(ENDS.sub("", rest))
+        wrapped = WRAPPED.fullmatch(rest)
+        rest = strip_blanks(wrapped[2] or wrapped[3] or "") if wrapped else rest
+    return "\n\n".join(filter(None, thoughts)), rest
 
 
-def bare(text: str) -> str:
+def strip_blanks(text: str) -> str:
     return BLANKS.sub("", text)
 
 
 def next_thought(text: str) -> tuple[int, int] | None:
-    """(begin, end) of the first thought with its tags."""
+    """(start, end) of the first thought with its tags; None if there is none."""
     plain = CODE.sub(hide, text)
     close, first = CLOSE.search(plain), OPEN.search(plain)
     if close and (first is None or close.start() < first.start()):
@@ -64,21 +63,20 @@ def next_thought(text: str) -> tuple[int, int] | None:
 
 
 def hide(code: re.Match) -> str:
-    """Blanks instead of code that names a tag. A fence that was not closed within a thought, and so ends after it, is
-    none."""
+    """Blanks in place of code that mentions a tag. Code that opens inside a thought and ends after it is kept."""
     fence = code[0].startswith("```")
     return " " * len(code[0]) if OPEN.search(code[0]) or not fence else code[0]
 
 
-def joined(thought: str, said: str) -> str:
-    """One text that `split` takes apart again."""
-    return f"<think>\n{without_tags(thought)}\n</think>\n\n{said}" if thought else said
+def join(thought: str, completion: str) -> str:
+    """The inverse of `split`: thought and completion as one text."""
+    return f"<think>\n{without_tags(thought)}\n</think>\n\n{completion}" if thought else completion
 
 
 def without_tags(thought: str) -> str:
     return CLOSE.sub("", OPEN.sub("", thought)).strip()
 
 
-def opened(prompt: str) -> bool:
-    """Does a rendered prompt end with a tag that opens a thought? Then the completion begins within it."""
+def opens_thought(prompt: str) -> bool:
+    """Does a rendered prompt end with a tag that opens a thought? Then the completion begins inside it."""
     return OPENED.search(prompt[-80:]) is not None

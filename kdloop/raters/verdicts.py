@@ -1,8 +1,8 @@
-"""Verdicts in a teacher's text: the JSON that was asked for, if there is exactly one.
+"""Parses verdicts: the JSON that a judge was asked for, if its text holds exactly one.
 
-Models put a fence around it, prose before or after it, or a thought; none of that leaves anything to guess. Two that
-differ do, and so does what looks like a part of another one: then there is no verdict, and never a default. What the
-judge was shown is no verdict of its own when it repeats it: a completion cannot say which one is better.
+A code fence, prose around it or a thought are unambiguous and accepted. Two verdicts that differ, or the remains of a
+second one, are ambiguous: then there is no verdict, and never a default. JSON that the judge only repeats from its
+prompt does not count: a completion cannot be its own judge.
 """
 
 import json
@@ -21,23 +21,23 @@ INVISIBLE = re.compile("[\ufeff\u200b\u200e\u200f\u2060]")
 
 
 class UnparseableVerdict(ValueError):
-    "What the judge said is not a verdict"
+    "The judge's text holds no verdict, or no single one"
 
 
 def parse_pair(text: str, shown: str = "") -> tuple[str, str]:
-    """(verdict A, B or tie; rationale). Raises UnparseableVerdict where there is not exactly one. `shown` is what the
-    judge was asked."""
+    """(A, B or tie; rationale). `shown` is the judge's prompt. Raises UnparseableVerdict unless there is exactly one
+    verdict."""
     value, rest = read(text, {"rationale", "verdict"}, shown)
     side = side_of(value["verdict"])
     if side is None or not isinstance(value["rationale"], str):
         raise UnparseableVerdict(f"verdict {value['verdict']!r}")
-    if any(side_of(said) != side for said in IN_PROSE.findall(plain(rest))):
+    if any(side_of(word) != side for word in IN_PROSE.findall(plain(rest))):
         raise UnparseableVerdict("two verdicts that differ")
     return side, value["rationale"]
 
 
 def parse_ratings(text: str, n: int, shown: str = "") -> list[tuple[int, str]]:
-    """`n` of (score 1 to 5, rationale). Raises UnparseableVerdict, as for a score that is no whole number."""
+    """`n` of (score 1 to 5, rationale). Raises UnparseableVerdict, also for a score that is not a whole number."""
     ratings = parse(text, {"ratings"}, shown)["ratings"]
     if not isinstance(ratings, list) or len(ratings) != n:
         raise UnparseableVerdict(f"not {n} ratings")
@@ -48,39 +48,39 @@ def parse_ratings(text: str, n: int, shown: str = "") -> list[tuple[int, str]]:
 
 
 def parse(text: str, keys: set[str], shown: str = "") -> dict:
-    """The one object with exactly these keys. Raises UnparseableVerdict where there is none, or more than one."""
+    """The one JSON object with exactly these keys. Raises UnparseableVerdict unless there is exactly one."""
     return read(text, keys, shown)[0]
 
 
 def read(text: str, keys: set[str], shown: str = "") -> tuple[dict, str]:
-    """(the object, the text around it), as `parse`."""
-    said = thoughts.split(text)[1]
+    """(the object, the text around it); raises as `parse`."""
+    completion = thoughts.split(text)[1]
     try:
-        found, rest = claims(said, keys)
+        found, rest = find_objects(completion, keys)
         if not found:
-            found, rest = claims(plain(said), keys)
-        quoted = claims(shown, keys)[0] + claims(plain(shown), keys)[0] if shown else []
+            found, rest = find_objects(plain(completion), keys)
+        quoted = find_objects(shown, keys)[0] + find_objects(plain(shown), keys)[0] if shown else []
     except RecursionError:
-        raise UnparseableVerdict("nested deeper than anybody means") from None
+        raise UnparseableVerdict("nested too deep to parse") from None
     found = [value for value in found if value not in quoted]
     if not found:
-        raise UnparseableVerdict(f"no JSON with {', '.join(sorted(keys))}: {said[:80]!r}")
+        raise UnparseableVerdict(f"no JSON with {', '.join(sorted(keys))}: {completion[:80]!r}")
     if any(set(value) != keys for value in found):
         raise UnparseableVerdict(f"not an object with {', '.join(sorted(keys))} alone")
-    if any(decided(value) != decided(found[0]) for value in found) or names(rest, keys):
+    if any(without_rationales(value) != without_rationales(found[0]) for value in found) or mentions(rest, keys):
         raise UnparseableVerdict("two verdicts that differ, or one within another")
     return found[0], rest
 
 
-def claims(text: str, keys: set[str]) -> tuple[list[dict], str]:
-    """(the objects that have any of these keys, the text without any JSON). A JSON string may hold the text."""
+def find_objects(text: str, keys: set[str]) -> tuple[list[dict], str]:
+    """(the objects with any of these keys, the text without any JSON). The whole text may be one JSON string."""
     if text.startswith('"') and isinstance(inner := loads(text), str):
         text = inner
-    decoder, found, rest, at = json.JSONDecoder(strict=False, object_pairs_hook=an_object), [], "", 0
+    decoder, found, rest, at = json.JSONDecoder(strict=False, object_pairs_hook=normalized), [], "", 0
     while (begin := text.find("{", at)) >= 0:
         try:
             value, end = decoder.raw_decode(text, begin)
-            found += within(value, keys)
+            found += outermost(value, keys)
             rest, at = rest + text[at:begin], end
         except json.JSONDecodeError:
             rest, at = rest + text[at : begin + 1], begin + 1
@@ -94,40 +94,42 @@ def loads(text: str) -> object:
         return None
 
 
-def an_object(pairs: list[tuple[str, object]]) -> dict:
-    """Keys without white space and case, texts that can be written down. A key that says two things says nothing."""
-    value: dict[str, object] = {}
-    for name, said in pairs:
-        name, said = plain(name).strip().lower(), clean(said) if isinstance(said, str) else said
-        if name in value and value[name] != said:
-            raise UnparseableVerdict(f"{name!r} says both {value[name]!r} and {said!r}")
-        value[name] = said
-    return value
+def normalized(pairs: list[tuple[str, object]]) -> dict:
+    """The object with lower-case, stripped keys and encodable texts. Raises UnparseableVerdict for a key with two
+    values."""
+    found: dict[str, object] = {}
+    for name, value in pairs:
+        name, value = plain(name).strip().lower(), clean(value) if isinstance(value, str) else value
+        if name in found and found[name] != value:
+            raise UnparseableVerdict(f"{name!r} says both {found[name]!r} and {value!r}")
+        found[name] = value
+    return found
 
 
-def within(value: object, keys: set[str]) -> list[dict]:
-    """The outermost objects that have any of these keys."""
+def outermost(value: object, keys: set[str]) -> list[dict]:
+    """The outermost objects with any of these keys."""
     if isinstance(value, dict) and keys & set(value):
         return [value]
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return [found for part in inner for found in within(part, keys)]
+    return [found for part in inner for found in outermost(part, keys)]
 
 
-def names(rest: str, keys: set[str]) -> bool:
-    """Is one of the keys left in what is no JSON: a verdict that was cut, or that an unescaped quote tore apart?"""
+def mentions(rest: str, keys: set[str]) -> bool:
+    """Is one of the keys in the text outside of JSON: a verdict that was cut, or broken by an unescaped quote?"""
     return re.search(rf"[\"'](?:{'|'.join(keys)})[\"']\s*:", plain(rest), re.IGNORECASE) is not None
 
 
-def decided(value: object) -> object:
-    """A verdict without its reasons."""
+def without_rationales(value: object) -> object:
+    """A verdict by its decisions alone, to compare it with another one."""
     if isinstance(value, dict):
-        return {k: decided(v) for k, v in value.items() if k != "rationale"}
+        return {k: without_rationales(v) for k, v in value.items() if k != "rationale"}
     if isinstance(value, list):
-        return [decided(v) for v in value]
+        return [without_rationales(v) for v in value]
     return side_of(value) or value
 
 
 def side_of(verdict: object) -> str | None:
+    """A, B or tie; None for anything else."""
     if not isinstance(verdict, str):
         return None
     word = plain(verdict).strip(" \t\r\n.*_\"'`()[]").casefold().removeprefix("completion ")
@@ -135,5 +137,5 @@ def side_of(verdict: object) -> str | None:
 
 
 def plain(text: str) -> str:
-    """Full-width letters and signs, and special spaces, as the plain ones (NFKC); nothing that nobody sees."""
+    """The text in Unicode's NFKC form, so that full-width letters and special spaces are plain; invisible signs go."""
     return unicodedata.normalize("NFKC", INVISIBLE.sub("", text))

@@ -1,4 +1,4 @@
-"""Programmatic checks as raters: what a completion must be can be looked at, nobody has to be asked.
+"""Programmatic checks as raters: verifiable requirements of a completion.
 
 A check is {"check": NAME, ...options} in a pack, or at one of its prompts; CHECKS names them all. The
 instruction-following ones are IFEval's (Zhou et al. 2023). A completion passes when all its checks do; its score is
@@ -36,15 +36,16 @@ SCRIPTS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found: `score` 0 to 1, and why it is not 1."""
+    """The result of one check: a `score` from 0 to 1, and the `reason` why it is not 1."""
 
     check: str
     score: float
-    said: str = ""
+    reason: str = ""
 
 
 def verify(task: Task, completion: str) -> list[Finding]:
-    """Raises ValueError for a check that does not exist: a pack that is wrong must not pass everything."""
+    """The findings of all the task's checks. Raises ValueError for an unknown check: a typo in a pack must not pass
+    everything."""
     return [find(check, completion, task.answer) for check in task.checks]
 
 
@@ -54,12 +55,12 @@ def find(check: dict, completion: str, answer: str) -> Finding:
         raise ValueError(f"No check {check['check']!r}; there are {', '.join(CHECKS)}")
     if not completion.strip():
         return Finding(check["check"], 0.0, "it is empty")
-    score, said = CHECKS[check["check"]](completion, answer, **options)
-    return Finding(check["check"], float(score), "" if score == 1 else said)
+    score, reason = CHECKS[check["check"]](completion, answer, **options)
+    return Finding(check["check"], float(score), "" if score == 1 else reason)
 
 
 def score(task: Task, completion: str) -> float:
-    """The mean of the task's checks."""
+    """The mean score of the task's checks."""
     findings = verify(task, completion)
     return sum(f.score for f in findings) / len(findings)
 
@@ -69,7 +70,7 @@ def passed(task: Task, completion: str) -> bool:
 
 
 def number_in(text: str) -> Fraction | None:
-    """The last number: where a completion reasons first, its answer comes last."""
+    """The last number of a text (a completion reasons first and answers last), exactly; None if there is none."""
     found = NUMBER.findall(text)
     if not found:
         return None
@@ -80,23 +81,23 @@ def number_in(text: str) -> Fraction | None:
 
 
 def number(completion: str, answer: str, tolerance: float = 0.0):
-    found, wanted = number_in(completion), number_in(answer)
-    if wanted is None:
+    found, expected = number_in(completion), number_in(answer)
+    if expected is None:
         raise ValueError(f"The answer {answer!r} holds no number to compare with")
-    right = found is not None and abs(found - wanted) <= Fraction(str(tolerance)) * max(1, abs(wanted))
+    right = found is not None and abs(found - expected) <= Fraction(str(tolerance)) * max(1, abs(expected))
     return right, f"the last number is {found}, it should be {answer}"
 
 
 def exact(completion: str, answer: str, ignore_case: bool = True):
-    """The whole completion, apart from spaces, quotes and a full stop at the ends."""
-    found, wanted = (t.strip(" \n\t\"'`.*").casefold() if ignore_case else t.strip() for t in (completion, answer))
-    return found == wanted, f"it should be {answer!r}"
+    """The whole completion equals the answer, apart from spaces, quotes and a full stop at the ends."""
+    found, expected = (t.strip(" \n\t\"'`.*").casefold() if ignore_case else t.strip() for t in (completion, answer))
+    return found == expected, f"it should be {answer!r}"
 
 
 def ends_with_answer(completion: str, answer: str):
-    """The answer's words are the completion's last words, whatever leads to them."""
-    found, wanted = (re.findall(r"\w+", t.lower()) for t in (completion, answer))
-    return bool(wanted) and found[-len(wanted) :] == wanted, f"it should end with {answer!r}"
+    """The completion's last words are the answer's words."""
+    found, expected = (re.findall(r"\w+", t.lower()) for t in (completion, answer))
+    return bool(expected) and found[-len(expected) :] == expected, f"it should end with {answer!r}"
 
 
 def regex(completion: str, answer: str, pattern: str, absent: bool = False):
@@ -150,7 +151,7 @@ def valid_json(completion: str, answer: str, keys: list[str] = ()):
     fenced = re.fullmatch(r"\s*```(?:json)?\s*\n(.*?)```\s*", completion, re.DOTALL)
     try:
         value = json.loads(fenced[1] if fenced else completion)
-    except (ValueError, RecursionError) as error:  # numbers of thousands of digits and endless brackets, too
+    except (ValueError, RecursionError) as error:  # also for numbers of thousands of digits and deep nesting
         return False, f"not JSON: {error}"
     missing = [k for k in keys if not isinstance(value, dict) or k not in value]
     return not missing, f"missing keys: {', '.join(missing)}"
@@ -162,21 +163,21 @@ def language(completion: str, answer: str, code: str):
 
 
 def language_of(text: str) -> str | None:
-    """By script where that decides, else by the share of function words; None for too short a text."""
+    """By script where that is enough, else by the share of function words; None if undecided."""
     for code in ("ja", "ko", "zh", "ru", "ar"):  # Japanese before Chinese: it uses both scripts
         if len(re.findall(f"[{SCRIPTS[code]}]", text)) > 0.2 * max(1, len(re.findall(r"\w", text))):
             return code
-    said = re.findall(r"[^\W\d_]+", text.lower())
-    share = {code: sum(w in known.split() for w in said) for code, known in FUNCTION_WORDS.items()}
+    found = re.findall(r"[^\W\d_]+", text.lower())
+    share = {code: sum(w in listed.split() for w in found) for code, listed in FUNCTION_WORDS.items()}
     best, second = sorted(share, key=share.get, reverse=True)[:2]
     return best if share[best] >= 2 and share[best] > share[second] else None
 
 
 def python(completion: str, answer: str, tests: list[str]):
-    """The share of unit tests that hold, in the sandbox; code in a fenced block, or the whole completion."""
+    """The share of unit tests that pass in the sandbox; the code is in fenced blocks, or is the whole completion."""
     fenced = FENCE.findall(completion)
     ran = sandbox.run("\n".join(fenced) if fenced else completion, list(tests))
-    return sum(ran.passed) / len(tests), ran.said
+    return sum(ran.passed) / len(tests), ran.error
 
 
 CHECKS: dict[str, Callable] = {

@@ -1,14 +1,14 @@
 """Recipes: what a round elicits, from which pack, and by which method it trains. One small TOML file each.
 
-about, pack, method            which prompts, and which of METHODS ("auto" chooses by what was elicited)
+about, pack, method            the prompts, and one of METHODS ("auto" chooses by the examples)
 [[knowledge]] source = NAME    one or more of KNOWLEDGE, with its options
-prompts, examples              how many prompts are asked, how many examples are trained on at most
-passes, learning_rate          how many examples a training sees, at most, and the peak of its learning rate
-early_stop                     whether a training ends where its direction has settled (methods/step_size.py)
-select                         which examples, where there are more: one of SELECTIONS; else the newest
-start                          where training starts: champion, base, or auto (rounds/selection.py)
-strength                       how far of the way that the trust region allows: 0.5 is half-baked (Prompt Baking)
-anchor                         weight of NLL(chosen) beside the loss of dpo and its relatives; 0 is the papers' loss
+prompts, examples              number of prompts to elicit from; most examples to train on
+passes, learning_rate          examples seen in training, counting repeats; peak of the learning rate
+early_stop                     whether training ends when its direction has converged (methods/step_size.py)
+select                         data selection if there are more examples: one of SELECTIONS; else the newest
+start                          initial weights: champion, base, or auto (rounds/selection.py)
+strength                       fraction of the step that the trust region allows: 0.5 is half-baked (Prompt Baking)
+anchor                         weight of NLL(chosen) in the loss of dpo and its relatives; 0 is the papers' loss
 
 May import knowledge (to know its sources), packs and storage.
 """
@@ -31,6 +31,8 @@ STARTS = ("auto", "base", "champion")
 
 @dataclass(frozen=True)
 class Recipe:
+    """The fields as above. Raises ValueError with the recipe's name and what is wrong with it."""
+
     name: str
     about: str = ""
     pack: str = "general"
@@ -38,17 +40,17 @@ class Recipe:
     knowledge: tuple[dict, ...] = ()
     prompts: int = 32
     examples: int = 64
-    passes: int = 56  # examples seen in a training: fewer are seen more often, up to three times
+    passes: int = 56  # seven steps of 8; fewer examples are repeated for at most three epochs
     learning_rate: float = 3e-4  # the peak
     early_stop: bool = False
     start: str = "auto"
     strength: float = 1.0  # above 0, up to 1
     anchor: float = 4.0  # 0 or more; methods/lora.py has the same
-    select: str = ""  # "" is the newest first; else one of SELECTIONS
+    select: str = ""  # "" for the newest, or one of SELECTIONS
 
     def __post_init__(self):
-        if wrong := next(filter(None, map(wrong_with, self.knowledge)), ""):
-            raise ValueError(f"Recipe {self.name}: {wrong}")
+        if error := next(filter(None, map(step_error, self.knowledge)), ""):
+            raise ValueError(f"Recipe {self.name}: {error}")
         if self.start not in STARTS:
             raise ValueError(f"Recipe {self.name}: start {self.start!r}; one of {', '.join(STARTS)}")
         if not 0 < self.strength <= 1:
@@ -63,16 +65,18 @@ class Recipe:
         return asdict(self)
 
 
-def wrong_with(step: dict) -> str:
-    """What is wrong with a [[knowledge]] table: an unknown source, option, template or kind of value; or "".
+def step_error(step: dict) -> str:
+    """What is wrong with a [[knowledge]] table: an unknown source, option or template, or a value of another type; ""
+    if nothing is.
 
-    The options are the source's own parameters, and their kinds those of the defaults: a source is one function, and a
-    second list of its options would have to be kept in step with it.
+    `inspect.signature` is the schema on purpose: a source is one function whose options are its keyword parameters. A
+    second list of names and types would have to be kept in step with 27 functions, and a decorator or class per source
+    would hide them.
     """
     name = step.get("source")
     if name not in KNOWLEDGE:
         return f"no knowledge source {name!r}; there are {', '.join(KNOWLEDGE)}"
-    _, _, *parameters = signature(KNOWLEDGE[name]).parameters.values()  # after means and tasks
+    _, _, *parameters = signature(KNOWLEDGE[name]).parameters.values()  # after context and tasks
     defaults = {p.name: p.default for p in parameters}
     for option, value in step.items():
         if option == "source":
@@ -81,13 +85,13 @@ def wrong_with(step: dict) -> str:
             return f"{name} has no option {option!r}; there are {', '.join(defaults) or 'none'}"
         if option == "template" and value not in TEMPLATES:
             return f"{name} has no template {value!r}; there are {', '.join(TEMPLATES)}"
-        if not alike(value, defaults[option]):
+        if not same_type(value, defaults[option]):
             return f"{name}'s {option} = {value!r}, wanted something like {defaults[option]!r}"
     return ""
 
 
-def alike(value: object, default: object) -> bool:
-    """Is it of the default's kind? TOML has no tuples, and writes 1 for 1.0."""
+def same_type(value: object, default: object) -> bool:
+    """Whether a TOML value has the default's type: an array is a tuple, and 1 may stand for 1.0."""
     if isinstance(value, bool):
         return False
     if isinstance(default, float):
@@ -101,7 +105,7 @@ VOTES = Recipe(
     knowledge=({"source": "best_of_n", "n": 8, "echoes": 12},),
     prompts=72,
     examples=120,
-    passes=192,  # at a low rate: the direction holds less noise of few steps, and can be followed further
+    passes=192,  # more, smaller steps have a less noisy direction, which allows a longer one (docs/log.md)
     learning_rate=2e-4,
     early_stop=True,
 )
@@ -112,7 +116,7 @@ def names() -> list[str]:
 
 
 def load(name: str) -> Recipe:
-    """A shipped recipe, or a file of one's own. Raises ValueError naming what is wrong with it."""
+    """A shipped recipe, or a user's TOML file. Raises ValueError with what is wrong with it."""
     path = Path(name) if name.endswith(".toml") else RECIPES / f"{name}.toml"
     if not path.is_file():
         raise ValueError(f"No recipe {name!r}; there are {', '.join(names())}, or give a TOML file")
@@ -123,5 +127,5 @@ def load(name: str) -> Recipe:
 
 
 def from_dict(values: dict) -> Recipe:
-    """As a round has recorded it."""
+    """A recipe as a round has stored it."""
     return Recipe(**values | {"knowledge": tuple(values.get("knowledge", ()))})

@@ -10,7 +10,7 @@ from kdloop.feedback.examples import Example, Split, from_feedback, key, trusted
 from kdloop.gate.verdict import CannotDecide, decide, require_a_judge
 from kdloop.knowledge import elicit, feature
 from kdloop.knowledge.rows import Refused, SourceContext
-from kdloop.knowledge.self_knowledge import ANYWHERE, best_of_n
+from kdloop.knowledge.self_knowledge import NO_DRIFT_LIMIT, best_of_n
 from kdloop.methods import METHODS, NothingToLearn, choose, require, step_size
 from kdloop.methods.lora import Plan, trainable_student
 from kdloop.packs import Task
@@ -229,7 +229,7 @@ def ask_people(context: SourceContext, engine: Engine, candidate: Checkpoint) ->
     if context.rater and context.rater.skill.proven:
         tasks = random.Random(context.round.seed).sample(packs.tasks("general", "train"), CONTESTED)
         both = replace(context, writers=((engine, candidate), context.writers[0]))
-        best_of_n(both, tasks, n=2, sure=ALIKE, astray=ANYWHERE)
+        best_of_n(both, tasks, n=2, sure=ALIKE, astray=NO_DRIFT_LIMIT)
 
 
 def record_rows(db, round: Round, examples: list[Example], split: Split) -> None:

@@ -8,8 +8,7 @@ from threading import Event
 
 import gradio as gr
 
-from kdloop.chat import delegation
-from kdloop.chat import turn as chat
+from kdloop.chat import delegation, turn
 from kdloop.feedback import collect
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
@@ -89,10 +88,10 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, who: gr.
         placeholder=t("Message… (Enter sends)"),
         submit_btn=t("Send"),
         stop_btn=False,
-        max_length=chat.MAX_CHARACTERS,
+        max_length=turn.MAX_CHARACTERS,
     )
     panel = rating.panel()
-    if teachers := delegation.asked_for(settings):
+    if teachers := delegation.allowed_teachers(settings):
         gr.Markdown(f"{t(ELSEWHERE)} {', '.join(x.name for x in teachers.all)}", elem_classes="kd-head")
 
     pending = gr.State("")
@@ -195,7 +194,7 @@ def stream(settings: Settings, serving: Serving, supervisor: Supervisor, text: s
     me, stop, conversation = paced(settings, state, "messages"), Event(), state.get("conversation")
     try:
         past, thumbs = transcript(settings, me, conversation), given(settings, me, conversation)
-        how = two if chat.is_time_to_compare(settings, me) else one
+        how = two if turn.is_time_to_compare(settings, me) else one
         with supervisor.yielding():
             for grown, *parts in how(settings, serving, me, text, state, stop):
                 yield frame([*past, *grown], thumbs), state, *parts
@@ -221,14 +220,14 @@ def one(settings: Settings, serving: Serving, me: str, text: str, state: dict, s
 def two(settings: Settings, serving: Serving, me: str, text: str, state: dict, stop: Event) -> Iterator[tuple]:
     """The same of two completions side by side, of which the person may choose how the chat goes on."""
     asked = [question(text), assistant(tell(WHICH), None)]
-    for left, right in frames(chat.say_twice(settings, serving, state.get("conversation"), me, text, stop)):
+    for left, right in frames(turn.say_twice(settings, serving, state.get("conversation"), me, text, stop)):
         now_writing(state, left, right)
         yield asked, *rating.side_by_side(left.text, right.text, False)
     state.update(compared=state["writing"])
     yield asked, *rating.side_by_side(left.text, right.text, True)
 
 
-def now_writing(state: dict, *replies: chat.Reply) -> None:
+def now_writing(state: dict, *replies: turn.Reply) -> None:
     """Whoever has left for another conversation meanwhile is not brought back."""
     state["writing"] = tuple(reply.completion_id for reply in replies)
     if not state.get("left"):
@@ -244,7 +243,7 @@ def retry(settings: Settings, serving: Serving, supervisor: Supervisor, messages
         former = conversations.completion(settings.db, completion_shown(messages), me)
         with supervisor.yielding():
             past, thumbs = None, {}
-            for reply in frames(chat.retry(settings, serving, former.id, me, stop)):
+            for reply in frames(turn.retry(settings, serving, former.id, me, stop)):
                 if past is None:
                     now_writing(state, reply)
                     past = transcript(settings, me, reply.conversation_id)[:-1]

@@ -6,7 +6,7 @@ import pytest
 from parts import Spoken
 from transformers import AutoTokenizer
 
-from kdloop.chat import turn as chat
+from kdloop.chat import turn
 from kdloop.feedback import collect
 from kdloop.settings import Settings
 from kdloop.student import Sample
@@ -35,11 +35,11 @@ def talk(db, tiny_student):
     settings, serving = Settings(home=db.parent), Serving(db, lambda: engine)
 
     def say(text, conversation=None):
-        *_, reply = chat.say(settings, serving, conversation, "ann", text, Event())
+        *_, reply = turn.say(settings, serving, conversation, "ann", text, Event())
         return reply
 
     def again(completion_id):
-        *_, reply = chat.retry(settings, serving, completion_id, "ann", Event())
+        *_, reply = turn.retry(settings, serving, completion_id, "ann", Event())
         return reply
 
     return db, engine, say, again
@@ -83,14 +83,14 @@ def test_a_retry_is_about_what_was_shown_and_only_at_the_conversations_end(talk)
         again(first.completion_id)
     assert again(then.completion_id).turn_id == then.turn_id
     with pytest.raises(conversations.UnknownRow):
-        list(chat.retry(Settings(home=db.parent), Serving(db, lambda: engine), then.completion_id, "bob", Event()))
+        list(turn.retry(Settings(home=db.parent), Serving(db, lambda: engine), then.completion_id, "bob", Event()))
 
 
 def test_what_another_page_still_waits_for_is_in_no_prompt(talk):
     db, engine, say, _ = talk
     first = say("Hello")
-    turn = conversations.add_turn(db, first.conversation_id, as_prompt("Elsewhere"))
-    conversations.add_completion(db, turn.id, "student", status="open", checkpoint_id=1)
+    elsewhere = conversations.add_turn(db, first.conversation_id, as_prompt("Elsewhere"))
+    conversations.add_completion(db, elsewhere.id, "student", status="open", checkpoint_id=1)
     say("Here", first.conversation_id)
     assert [m["content"] for m in engine.prompts[-1]] == ["Hello", "said 1", "Here"]
 

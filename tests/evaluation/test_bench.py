@@ -8,6 +8,8 @@ import pytest
 from kdloop.__main__ import main
 from kdloop.evaluation import bench
 from kdloop.evaluation.bench import Figure, chatting, data, figures, raters, rounds, sampling
+from kdloop.evaluation.bench.generate import generate
+from kdloop.evaluation.bench.gpu_sections import common_prefix
 from kdloop.student import Sampling
 from kdloop.student.transformers import TransformersEngine
 
@@ -48,10 +50,15 @@ def test_without_a_gpu_its_bench_says_so_in_a_sentence(capsys):
     assert "there are: round, sampling" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("a", "b", "share"), [("", "", 1), ("", "ab", 0), ("abcd", "abXd", 0.5), ("ab", "abcd", 0.5)])
+def test_equal_texts_agree_wholly_even_empty_ones(a, b, share):
+    assert common_prefix(a, b) == common_prefix(b, a) == share
+
+
 @pytest.mark.slow
 def test_what_people_notice_of_a_round_is_measured_while_it_trains(tiny_student, monkeypatch, capsys):
     monkeypatch.setenv("KDLOOP_STUDENT", tiny_student)
-    for name, small in {"MADE_UP": 200, "REPLIES": 3, "PAUSE": 0.1, "WRITERS": 4, "VOTES": 5}.items():
+    for name, small in {"SYNTHETIC_VOTES": 200, "REPLIES": 3, "PAUSE": 0.1, "WRITERS": 4, "VOTES": 5}.items():
         monkeypatch.setattr(chatting, name, small)
     monkeypatch.setattr(chatting, "ROUND", replace(chatting.ROUND, examples=200, passes=600))
     bench.run(["votes", "chatting", "swap"], None)
@@ -67,7 +74,10 @@ def test_sampling_is_compared_with_generate_on_the_same_prompts(tiny_student, mo
     monkeypatch.setattr(sampling, "PROMPTS", 2)
     engine = TransformersEngine(tiny_student)
     asked = sampling.prompts(3)
-    assert len(asked) == 2 * sampling.N and len(sampling.generated(engine, Sampling(16), asked)) == len(asked)
+    assert len(asked) == 2 * sampling.N
+    for how in (Sampling(16), Sampling(16, temperature=0)):
+        ids = generate(engine.model, engine.tokenizer, asked, how)
+        assert len(ids) == len(asked) and 0 < ids.size(1) <= 16
     [figure] = sampling.sampling()
     assert figure.ours > 0 and figure.baseline > 0 and figure.bar == ">= 1.3"
 

@@ -65,7 +65,7 @@ def test_votes_on_a_share_of_the_prompts_without_the_raters_own_pairs(
     for name, more, share in (("with", "--share 0.03", 0.03), ("without", "--share 0.03 --no-ai", 0.03)):
         home, out = tmp_path / name, tmp_path / f"{name}.json"
         line = f"simulate --rater {rater}:rate --votes 99 --seed 3 --home {home} --json {out} {more}"
-        assert command_line(line.split()) == 0 and "points of win rate a vote" in capsys.readouterr().out
+        assert command_line(line.split()) == 0 and "points of win rate per vote" in capsys.readouterr().out
         with connect(home / "kdloop.db") as c:
             asked = {r[0] for r in c.execute("select json_extract(prompt, '$[#-1].content') from turns")}
         assert len(asked) == round(share * len(packs.prompts("general", "train")))

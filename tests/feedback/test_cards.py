@@ -8,7 +8,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 from kdloop.feedback import cards, exports
-from kdloop.feedback.examples import NEWEST
+from kdloop.feedback.examples import MAX_VOTES
 from kdloop.methods.lora import trainable_student
 from kdloop.settings import Settings
 from kdloop.student.base import licence
@@ -75,9 +75,9 @@ def test_a_datasets_card_counts_what_may_leave_and_what_may_not(db):
 
 
 def test_a_datasets_card_counts_all_that_is_exported_and_not_what_a_round_reads(db, tmp_path):
-    synthetic.fill(db, NEWEST + 200, [checkpoints.serving(db).id])
+    synthetic.fill(db, MAX_VOTES + 200, [checkpoints.serving(db).id])
     written = exports.publish(db, snapshots.Folder(tmp_path), "apache-2.0")
-    assert written["dpo"] > NEWEST
+    assert written["dpo"] > MAX_VOTES
     assert f"| student | – | {2 * written['dpo']} |" in (tmp_path / "README.md").read_text()
 
 

@@ -130,9 +130,9 @@ def test_what_a_person_said_leaves_the_memory_of_raters_with_an_erasure(db):
         a, b = ask(db, f"{secrets[1]} {i}", "I do not know.", question=f"{secrets[0]} {i}")
         collect.choose(db, "ann", a, b, "left")
     preference_model.fit(from_feedback(db).train)
-    assert any("4417" in text for key in preference_model.KNOWN for text in key[:2])
+    assert any("4417" in text for key in preference_model.FEATURE_CACHE for text in key[:2])
     people.erase(db, "ann")
-    assert not preference_model.KNOWN
+    assert not preference_model.FEATURE_CACHE
     begun, go_on, read = threading.Event(), threading.Event(), preference_model.read
 
     def slow():
@@ -140,13 +140,13 @@ def test_what_a_person_said_leaves_the_memory_of_raters_with_an_erasure(db):
         go_on.wait()
         read([secrets[0]], [(secrets[1], True)])
 
-    estimates = active.KNOWN.setdefault(db, active.Estimates())
+    estimates = active.ESTIMATES.setdefault(db, active.Estimates())
     estimates.refit = threading.Thread(target=slow)
     estimates.refit.start()
     begun.wait()
     threading.Timer(0.2, go_on.set).start()
     people.erase(db, "bob")
-    assert not any("4417" in text for key in preference_model.KNOWN for text in key[:2])
+    assert not any("4417" in text for key in preference_model.FEATURE_CACHE for text in key[:2])
 
 
 def test_short_messages_in_a_transcript_that_a_judge_was_given_are_found(db):

@@ -8,9 +8,9 @@ from parts import Spoken
 from kdloop import packs
 from kdloop.feedback.examples import Example, Split, echoes
 from kdloop.gate import guards
-from kdloop.gate import verdict as gate
 from kdloop.gate.guards import Guard
 from kdloop.gate.outcomes import Outcomes
+from kdloop.gate.verdict import MAX_EXAMPLES, CannotDecide, decide, require_a_judge, verdict
 from kdloop.raters import preference_model
 from kdloop.rounds.run import gate_prompts
 from kdloop.student import Sample, Sampling
@@ -60,25 +60,25 @@ def test_votes_at_random_prove_no_skill():
 
 def test_a_verdict_shows_nobody_what_people_asked():
     engine = Spoken(lambda messages, seed: f"An answer of {seed}")
-    for n, shown in ((6, 3), (2, 1), (64, gate.EXAMPLES)):
+    for n, shown in ((6, 3), (2, 1), (64, MAX_EXAMPLES)):
         split = Split(votes(10, lambda i: False), votes(10, lambda i: False))
         asked = gate_prompts(split, n)
-        verdict = gate.decide(engine, engine, engine, split, asked, None, Sampling(8), 1)
+        decided = decide(engine, engine, engine, split, asked, None, Sampling(8), 1)
         private = {e.question for e in split.held_out}
-        assert len(verdict.examples) == shown and not private & {e["prompt"] for e in verdict.examples}
+        assert len(decided.examples) == shown and not private & {e["prompt"] for e in decided.examples}
 
 
 def test_no_judge_no_training():
-    with pytest.raises(gate.CannotDecide, match="0 of 20 held-out pairs"):
-        gate.require_a_judge(None, Split(train=votes(10, lambda i: False), held_out=[]))
+    with pytest.raises(CannotDecide, match="0 of 20 held-out pairs"):
+        require_a_judge(None, Split(train=votes(10, lambda i: False), held_out=[]))
 
 
 def test_the_verdict_needs_a_clear_win_enough_comparisons_and_every_guard():
     good, bad = Guard("repetition rise", 0.01, "<= 0.05", True), Guard("repetition rise", 0.3, "<= 0.05", False)
-    assert gate.verdict("rater", Outcomes(40, 5, 10), True, (good,)).passed
-    assert "too few" in gate.verdict("rater", Outcomes(3, 0, 60), False, (good,)).reason
-    assert "not shown to be better" in gate.verdict("rater", Outcomes(14, 10, 30), True, (good,)).reason
-    blocked = gate.verdict("rater", Outcomes(40, 5, 10), True, (good, bad))
+    assert verdict("rater", Outcomes(40, 5, 10), True, (good,)).passed
+    assert "too few" in verdict("rater", Outcomes(3, 0, 60), False, (good,)).reason
+    assert "not shown to be better" in verdict("rater", Outcomes(14, 10, 30), True, (good,)).reason
+    blocked = verdict("rater", Outcomes(40, 5, 10), True, (good, bad))
     assert not blocked.passed and "repetition rise 0.3, limit <= 0.05" in blocked.reason
 
 

@@ -253,7 +253,7 @@ def test_features_are_the_teachers_distribution_and_small(db, student_home):
     prompt = as_prompt("What is the capital of France?")
     kept = feature.top_k(engine, prompt, said)
     full = feature.distribution(engine, prompt, said)
-    assert kept.bytes_a_token <= 256 and kept.logprobs.shape == (len(full), 32)
+    assert kept.bytes_per_token <= 256 and kept.logprobs.shape == (len(full), 32)
     other = torch.log_softmax(full * 0.7, -1)  # the same student at another temperature
     apart = losses.forward_kl(feature.completed(kept, other), other).mean()
     whole = losses.forward_kl(full, other).mean()

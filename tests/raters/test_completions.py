@@ -76,7 +76,7 @@ def read(told) -> completions.Completion:
 )
 def test_what_a_gateway_says_is_no_completion_and_may_pass(told):
     found = read(told)
-    assert found.status == "failed" and found.passing and found.error and not found.text
+    assert found.status == "failed" and found.transient and found.error and not found.text
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,9 @@ def test_what_a_gateway_says_is_no_completion_and_may_pass(told):
 )
 def test_what_the_model_would_say_again_is_final(told, why):
     found = read(told)
-    assert found.status == "failed" and not found.passing and not found.retry and why in found.error and not found.text
+    assert (
+        found.status == "failed" and not found.transient and not found.retry and why in found.error and not found.text
+    )
     assert found.error.encode() is not None
 
 
@@ -135,7 +137,7 @@ def test_what_the_model_would_say_again_is_final(told, why):
 )
 def test_a_completion_in_any_wrapping_is_that_completion(told, status):
     found = read(told)
-    assert (found.text, found.status, found.error) == (SAID, status, "") and not found.passing
+    assert (found.text, found.status, found.error) == (SAID, status, "") and not found.transient
 
 
 @pytest.mark.parametrize(
@@ -201,7 +203,7 @@ THOUGHTS = [
 @pytest.mark.parametrize(("text", "thought"), THOUGHTS)
 def test_a_thought_is_kept_apart_and_taken_apart_again(text, thought):
     assert thoughts.split(text) == (thought, SAID)
-    assert thoughts.split(thoughts.joined(thought, SAID)) == (thought, SAID)
+    assert thoughts.split(thoughts.join(thought, SAID)) == (thought, SAID)
 
 
 @pytest.mark.parametrize(
@@ -322,7 +324,7 @@ def test_a_broken_exchange_is_a_failed_call_that_costs_nothing_and_is_forgotten(
 
 
 def test_a_passing_error_is_asked_again_within_the_bound_and_what_then_comes_is_kept(db, monkeypatch):
-    monkeypatch.setattr(teaching, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(teaching, "MIN_BACKOFF", 0.01)
     busy = http(b'{"error": {"message": "overloaded", "code": 503}}')
     gone = http(b'{"error": {"message": "no such model", "code": 404}}')
     with raw(busy, http(b"<html>"), http(FINE)) as (url, seen):

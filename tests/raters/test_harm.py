@@ -12,7 +12,7 @@ from kdloop import packs
 from kdloop.feedback.examples import from_feedback
 from kdloop.knowledge import labeling
 from kdloop.raters import harm
-from kdloop.raters.harm import EQUAL, Effect
+from kdloop.raters.harm import EQUAL_WEIGHTS, Effect
 
 TREE = [
     Effect("a neighbour", "health", "major", "medium", True, "violence"),
@@ -38,7 +38,7 @@ def test_a_greater_weight_never_makes_a_harm_look_smaller():
             raised = replace(weights, **{name: getattr(weights, name) | {one: 1.0}})
             assert raised.score(harms) >= weights.score(harms)
     for name in ("violence", "health"):
-        assert harm.weights_of({name: 0.1}).score(TREE) < EQUAL.score(TREE)
+        assert harm.weights_of({name: 0.1}).score(TREE) < EQUAL_WEIGHTS.score(TREE)
 
 
 def some_tree(draw, benefits=2):

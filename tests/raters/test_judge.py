@@ -273,15 +273,16 @@ def test_a_score_outside_the_scale_is_no_score(score):
 
 
 def test_two_orders_that_contradict_each_other_are_a_tie():
-    a, b, tie = (Answer(None, json.dumps({"rationale": "", "verdict": v}), "finished") for v in ("A", "B", "tie"))
-    assert [judge.judged(*x).side for x in ((a, b), (b, a), (a, a), (tie, b), (tie, tie))] == [
+    texts = (json.dumps({"rationale": "", "verdict": v}) for v in ("A", "B", "tie"))
+    a, b, tie = (judge.Call(as_prompt("?"), Answer(None, text, "finished")) for text in texts)
+    assert [judge.BothOrders(*x).comparison.side for x in ((a, b), (b, a), (a, a), (tie, b), (tie, tie))] == [
         "first",
         "second",
         "tie",
         "tie",
         "tie",
     ]
-    assert judge.judged(a, Answer(None)) is None
+    assert judge.BothOrders(a, judge.Call(as_prompt("?"), Answer(None))).comparison is None
 
 
 def test_the_command_calibrates_the_first_teacher_and_says_whether_it_may_be_trained_on(

@@ -30,12 +30,12 @@ def test_ten_thousand_votes_and_one_more_are_fitted():
 
 
 def test_what_was_read_is_kept_up_to_a_bound(monkeypatch):
-    monkeypatch.setattr(preference_model, "MOST_KNOWN", 50)
+    monkeypatch.setattr(preference_model, "MAX_CACHED", 50)
     asked = [f"Question {i}?" for i in range(80)]
     said = [("Bread and rivers.", True)] * 80
     first, again = preference_model.read(asked, said), preference_model.read(asked, said)
     assert (first[0] == again[0]).all() and (first[1] == again[1]).all()
-    assert len(preference_model.KNOWN) == 50 and ("Question 79?", *said[0]) in preference_model.KNOWN
+    assert len(preference_model.FEATURE_CACHE) == 50 and ("Question 79?", *said[0]) in preference_model.FEATURE_CACHE
 
 
 def test_a_rater_who_is_a_coin_counts_less_and_one_with_another_taste_does_not():

@@ -28,8 +28,8 @@ FOLLOW_UP = Task("And why is that so?", before=TALK)
     ],
 )
 def test_a_request_is_taken_out_of_its_fence_or_quotation_marks_and_half_of_one_is_none(text, request_):
-    assert labeling.alone(Answer(None, text, "finished")) == request_
-    assert labeling.alone(Answer(None, text, "cut")) == labeling.alone(Answer(None)) == ""
+    assert labeling.request_in(Answer(None, text, "finished")) == request_
+    assert labeling.request_in(Answer(None, text, "cut")) == labeling.request_in(Answer(None)) == ""
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_a_check_passes_what_it_asks_for_and_fails_a_near_miss_with_the_reason(c
     task = Task("?", answer, (check,))
     assert verifiers.passed(task, good), verifiers.verify(task, good)
     (finding,) = verifiers.verify(task, bad)
-    assert finding.score < 1 and finding.said
+    assert finding.score < 1 and finding.reason
     assert not verifiers.passed(task, "")
 
 
@@ -76,7 +76,7 @@ def test_json_that_no_parser_reads_to_its_end_fails_its_check_alone(text):
 
 def test_code_earns_the_share_of_its_tests_and_cannot_print_itself_a_better_report():
     half = sandbox.run("def f(x): return 1", ["assert f(0) == 1", "assert f(1) == 2"])
-    assert half.passed == (True, False) and "assert f(1) == 2: AssertionError" in half.said
+    assert half.passed == (True, False) and "assert f(1) == 2: AssertionError" in half.error
     cheat = 'import os\nprint(\'{"passed": [true], "said": ""}\', flush=True)\nos._exit(0)'
     assert sandbox.run(cheat, ["assert False"]).passed == (False,)
     assert sandbox.run("x = [", ["assert True"]).passed == (False,)
@@ -109,7 +109,7 @@ def test_the_sandbox_refuses(attempt):
     outside, escaped = Path("/tmp/kdloop-outside"), Path("/tmp/kdloop-escaped")
     outside.write_text("kept")
     ran = sandbox.run(attempt, ["assert True"])
-    assert ran.passed == (False,) and "PermissionError" in ran.said, ran
+    assert ran.passed == (False,) and "PermissionError" in ran.error, ran
     assert outside.read_text() == "kept" and not escaped.exists()
 
 
@@ -128,7 +128,7 @@ def test_the_sandbox_refuses(attempt):
 )
 def test_code_cannot_write_its_own_report(forgery):
     ran = sandbox.run(forgery, ["assert False"])
-    assert ran.passed == (False,) and ran.said, ran
+    assert ran.passed == (False,) and ran.error, ran
     assert not Path("/tmp/kdloop-escaped").exists()
 
 
@@ -179,8 +179,8 @@ def test_the_sandbox_works_for_honest_code_and_stops_what_is_greedy():
         "collections.namedtuple('P', 'x')\nopen('own.txt', 'w').write('x')",
         ["assert open('own.txt').read() == 'x'"],
     )
-    assert honest.passed == (True,), honest.said
-    assert "MemoryError" in sandbox.run("x = 'a' * 10**9", ["assert x"]).said
+    assert honest.passed == (True,), honest.error
+    assert "MemoryError" in sandbox.run("x = 'a' * 10**9", ["assert x"]).error
     begun = time.monotonic()
     assert sandbox.run("while True: pass", ["assert True"], seconds=1).passed == (False,)
     assert sandbox.run("import time; time.sleep(60)", ["assert True"], seconds=1).passed == (False,)

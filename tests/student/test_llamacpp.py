@@ -20,7 +20,7 @@ import torch
 from openai import OpenAI
 
 from kdloop import packs
-from kdloop.chat import turn as chat
+from kdloop.chat import turn
 from kdloop.methods.lora import trainable_student
 from kdloop.settings import Settings
 from kdloop.student import EngineUnavailable, Sampling
@@ -255,7 +255,7 @@ def test_a_server_ends_with_its_engine_and_with_this_process(llama):
 
 def say(settings, serving):
     conversation = conversations.start_conversation(settings.db, "ann")
-    return chat.say(settings, serving, conversation, "ann", "Tell me a story", Event())
+    return turn.say(settings, serving, conversation, "ann", "Tell me a story", Event())
 
 
 def promote(db, adapter, engine):

@@ -223,7 +223,7 @@ from kdloop.raters import active
 db = Path(sys.argv[1])
 active.latest(db)
 active.wait()
-print(len(active.KNOWN[db].sure))
+print(len(active.ESTIMATES[db].probabilities))
 """
 
 

@@ -1,4 +1,4 @@
-"""What kdloop costs: each figure is a ratio against its baseline, measured in turns in the same run.
+"""Benchmarks: each figure is a ratio to a baseline, both measured in alternating turns of the same run.
 
 `python -m kdloop bench [--json FILE] [FIGURE ...]`; FIGURES is the list.
 """
@@ -13,12 +13,13 @@ from pathlib import Path
 
 from storage import files
 
-N = 5
+N = 5  # measurements per median
 
 
 @dataclass(frozen=True)
 class Figure:
-    """Medians of `n` measurements each; `ratio` is what the bar is about: ours / baseline, or its inverse for times."""
+    """`ours` and `baseline` are medians of `n` measurements in `unit`; the `bar` (">= 2", "<= 1", or "") is on `ratio`:
+    ours / baseline, or its inverse for times."""
 
     name: str
     ours: float
@@ -30,27 +31,28 @@ class Figure:
 
     @property
     def held(self) -> bool | None:
+        """Whether the ratio meets the bar; None without a bar."""
         sign, _, limit = self.bar.partition(" ")
         return {">=": self.ratio >= float(limit), "<=": self.ratio <= float(limit)}[sign] if self.bar else None
 
 
 def within(name: str, ours: float, limit: float, unit: str, n: int = N) -> Figure:
-    """A figure whose bar is a limit, not a baseline."""
+    """A figure against a fixed limit instead of a baseline."""
     return Figure(f"{name} ÷ what may be", ours, limit, unit, ours / limit, "<= 1", n)
 
 
 def in_turns(ours: Callable[[int], float], baseline: Callable[[int], float], n: int = N) -> tuple[float, float]:
-    """Medians of both after one unmeasured turn, one after the other: what slows the machine slows both."""
+    """Medians of `n` alternating turns after an unmeasured one: what slows the machine down affects both."""
     ours(0), baseline(0)
     pairs = [(ours(i), baseline(i)) for i in range(1, n + 1)]
     return tuple(map(statistics.median, zip(*pairs, strict=True)))
 
 
 def machine() -> dict:
-    told = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in cpuinfo())}
-    flags = told.get("flags", "").split()
+    info = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in cpuinfo())}
+    flags = info.get("flags", "").split()
     return {
-        "cpu": told.get("model name", platform.processor()),
+        "cpu": info.get("model name", platform.processor()),
         "cores": os.cpu_count(),
         "avx2": "avx2" in flags,
         "avx512_bf16": "avx512_bf16" in flags,
@@ -67,7 +69,8 @@ def cpuinfo() -> list[str]:
 
 
 def run(names: list[str], json_file: Path | None) -> None:
-    """Measure the named figures (all where none is named), print the table, write the JSON."""
+    """Measure the named figures (all if none is named), print the table, write the JSON. Raises ValueError for unknown
+    names."""
     from kdloop.evaluation.bench.figures import FIGURES
 
     if unknown := set(names) - set(FIGURES):
@@ -84,8 +87,8 @@ def run(names: list[str], json_file: Path | None) -> None:
 
 
 def table_head(about: dict) -> str:
-    said = ", ".join(f"{k} {v}" for k, v in about.items())
-    return f"{said}\n\n| figure | kdloop | baseline | unit | ratio | bar | n |\n|---|---|---|---|---|---|---|"
+    description = ", ".join(f"{k} {v}" for k, v in about.items())
+    return f"{description}\n\n| figure | kdloop | baseline | unit | ratio | bar | n |\n|---|---|---|---|---|---|---|"
 
 
 def line(f: Figure) -> str:

@@ -1,11 +1,11 @@
-"""What each method costs: seconds per 100 examples, and that over `sft`'s in the same run.
+"""The cost of each method: seconds per 100 examples, and their ratio to `sft`'s in the same run.
 
     python -m kdloop bench cost --examples 16 --tokens 32 --repeats 3 --json docs/costs.json
 
-All train on the same prompts of the general pack with the student's own completions, one pass. The teacher of the
-white-box methods is the student again, so it is of the student's size; the reward costs nothing. What a method samples,
-loads and scores before its steps counts too. A call with `--methods` adds to what the file holds, where it was measured
-alike; docs/methods.md is written from it.
+All train for one epoch on the student's own completions of the same prompts. The white-box teacher is the student
+again, so of the student's size; the reward is free. What a method samples, loads and scores before its steps is
+included. A call with `--methods` updates the file if the rest was measured under the same conditions; docs/methods.md
+reads it.
 """
 
 import argparse
@@ -32,12 +32,12 @@ from kdloop.student.transformers import device_and_dtype
 from storage import files
 from storage.conversations import as_prompt
 
-SAMPLES = 3  # a prompt: a ranking
+SAMPLES = 3  # per prompt: the shortest ranking
 BASELINE = "sft"
 
 
 def examples_of(source: str, n: int, plan: Plan) -> list[Example]:
-    """Examples that every method has a use for."""
+    """Examples that every method can use: rankings with a critique and a rationale."""
     tokenizer, questions = AutoTokenizer.from_pretrained(source), packs.prompts("general", "train")[:n]
     model = trainable_student(source, None, device_and_dtype()[1], plan.seed)
     written = write(model, tokenizer, [as_prompt(q) for q in questions for _ in range(SAMPLES)], plan)
@@ -51,16 +51,16 @@ def examples_of(source: str, n: int, plan: Plan) -> list[Example]:
 
 
 def seconds(name: str, source: str, examples: list[Example], plan: Plan) -> float | None:
-    """Of one training; None where the method refuses these examples."""
-    gc.collect()  # a trainer and its model hold each other
+    """Seconds of one training; None if the method refuses the examples."""
+    gc.collect()  # trainer and model are a reference cycle
     tokenizer = AutoTokenizer.from_pretrained(source)
     model = trainable_student(source, None, device_and_dtype()[1], plan.seed)
-    begun = time.monotonic()
+    start = time.monotonic()
     try:
         METHODS[name].train(model, tokenizer, examples, plan, lambda *_: None)
     except NothingToLearn:
         return None
-    return time.monotonic() - begun
+    return time.monotonic() - start
 
 
 def run(
@@ -69,31 +69,31 @@ def run(
     n: int,
     repeats: int,
     tokens: int,
-    told: Callable[[dict], None] = lambda found: None,
+    on_result: Callable[[dict], None] = lambda found: None,
 ) -> dict[str, dict | None]:
-    """{method: {"seconds" per 100 examples, "ratio" to the baseline}}, medians; None for one that refused.
+    """{method: {"seconds" per 100 examples, "ratio" to the baseline}}, medians; None for a method that refused.
 
-    The two take turns, so what slows the machine slows both; the baseline's own ratio shows how even the turns were.
-    `told` hears what is known after each method.
+    Method and baseline alternate, so what slows the machine down affects both; the baseline's own ratio shows the
+    noise. `on_result` is called with all results after each method.
     """
     system, length = "You are a pirate. Answer like a pirate.", lambda prompt, text, finished: float(len(text))
     plan = Plan(1, epochs=1, max_tokens=tokens, teachers=(source,), system=system, reward=length)
     examples, found = examples_of(source, n, plan), {}
-    seconds(BASELINE, source, examples, plan)  # not measured: what is loaded once
+    seconds(BASELINE, source, examples, plan)  # a warm-up
     for name in (BASELINE, *(name for name in methods if name != BASELINE)):
         turns = [[seconds(k, source, examples, plan) for k in (BASELINE, name)] for _ in range(repeats)]
         found[name] = cost(turns, n)
         print(line(name, found[name]), flush=True)
-        told(found)
+        on_result(found)
     return found
 
 
 def cost(turns: list[list[float | None]], n: int) -> dict | None:
-    """Of (the baseline's seconds, the method's) for n examples."""
+    """From turns of (baseline's seconds, method's seconds) for n examples; None if the method refused."""
     if any(ours is None for _, ours in turns):
         return None
-    took = statistics.median(ours for _, ours in turns) * 100 / n
-    return {"seconds": took, "ratio": statistics.median(ours / baseline for baseline, ours in turns)}
+    per_100 = statistics.median(ours for _, ours in turns) * 100 / n
+    return {"seconds": per_100, "ratio": statistics.median(ours / baseline for baseline, ours in turns)}
 
 
 def line(name: str, cost: dict | None) -> str:
@@ -101,10 +101,10 @@ def line(name: str, cost: dict | None) -> str:
 
 
 def keep(path: Path, measured: dict, costs: dict) -> None:
-    """Into the file: beside what it holds, where that was measured alike."""
+    """Write the costs to the file, with its former ones if those were measured under the same conditions."""
     before = json.loads(path.read_text()) if path.exists() else {}
-    known = before["costs"] if before.get("measured") == measured else {}
-    files.write(path, json.dumps({"measured": measured, "costs": known | costs}, indent=1) + "\n")
+    former = before["costs"] if before.get("measured") == measured else {}
+    files.write(path, json.dumps({"measured": measured, "costs": former | costs}, indent=1) + "\n")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -112,14 +112,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
     parser.add_argument("--examples", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--tokens", type=int, default=32, help="of a completion")
+    parser.add_argument("--tokens", type=int, default=32, help="per completion")
     parser.add_argument("--json", type=Path, help="docs/costs.json is what docs/methods.md is written from")
     args = parser.parse_args(argv)
     settings = Settings.from_environment()
     source = find_student(settings.student, settings.home)
     print(f"| method | times `{BASELINE}` | seconds per 100 examples |\n|---|---|---|", flush=True)
-    said = {"examples": args.examples, "repeats": args.repeats, "tokens": args.tokens}
+    budget = {"examples": args.examples, "repeats": args.repeats, "tokens": args.tokens}
     where = {k: v for k, v in machine().items() if k in ("cpu", "cores")}
-    measured = {"student": settings.student or "the embedded student"} | said | where
-    told = partial(keep, args.json, measured) if args.json else lambda found: None
-    run(source, args.methods, args.examples, args.repeats, args.tokens, told)
+    measured = {"student": settings.student or "the embedded student"} | budget | where
+    on_result = partial(keep, args.json, measured) if args.json else lambda found: None
+    run(source, args.methods, args.examples, args.repeats, args.tokens, on_result)

@@ -1,4 +1,4 @@
-"""The database: the page's questions and a round's reading at 10^3 to 10^6 votes."""
+"""The database: the page's queries and a round's reading at 10^3 to 10^6 votes."""
 
 import statistics
 import subprocess
@@ -16,10 +16,10 @@ from storage import checkpoints, conversations, feedback
 from storage.database import open_database
 from storage.synthetic import fill
 
-WAIT = 50.0  # ms that a vote or a question of the page may take
+MAX_WAIT = 50.0  # ms for a vote or a query of the page: the bar of docs/scale.md
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
-ASKED = 20  # times, each question
-QUESTIONS = {
+REPEATS = 20  # of each query
+QUERIES = {
     "votes so far": lambda db, at: feedback.count_votes(db),
     "votes by hour": lambda db, at: feedback.votes_by_hour(db),
     "standings": lambda db, at: arena.standings(db),
@@ -39,27 +39,27 @@ def new_database(home: str) -> Path:
 
 
 def pages() -> Iterator[Figure]:
-    """The slowest question of the page at each size, against the same question at the smallest."""
+    """The slowest query of the page at each size, against the same query at the smallest size."""
     with tempfile.TemporaryDirectory() as home:
         db, first = new_database(home), {}
         for size in SIZES:
             fill(db, size, [1])
-            times = {name: ask(db, question) for name, question in QUESTIONS.items()}
+            times = {name: p95(db, query) for name, query in QUERIES.items()}
             first = first or times
             slow = max(times, key=times.get)
             ratio = times[slow] / first[slow]
             name = f"page p95 at {size} votes: {slow}"
-            yield Figure(name, times[slow], first[slow], "ms", ratio, n=ASKED)
-        yield within(name, times[slow], WAIT, "ms", ASKED)
+            yield Figure(name, times[slow], first[slow], "ms", ratio, n=REPEATS)
+        yield within(name, times[slow], MAX_WAIT, "ms", REPEATS)
 
 
-def ask(db: Path, question) -> float:
-    """p95 in milliseconds."""
+def p95(db: Path, query) -> float:
+    """Milliseconds."""
     out = []
-    for i in range(ASKED):
-        begun = time.monotonic()
-        question(db, i)
-        out.append(1000 * (time.monotonic() - begun))
+    for i in range(REPEATS):
+        start = time.monotonic()
+        query(db, i)
+        out.append(1000 * (time.monotonic() - start))
     return p(out, 95)
 
 
@@ -68,7 +68,7 @@ def p(values: list[float], percent: int) -> float:
 
 
 def examples() -> Iterator[Figure]:
-    """A round's reading of the votes: seconds and memory at 10^6 against 10^5."""
+    """A round's reading of the votes: seconds and peak memory at 10^6 against 10^5 votes."""
     with tempfile.TemporaryDirectory() as home:
         db, found = new_database(home), []
         for size in SIZES[-2:]:
@@ -87,8 +87,8 @@ def read(db: Path) -> tuple[float, float]:
 
 
 def read_here(db: Path) -> tuple[float, float]:
-    """The peak is this program's: ru_maxrss would be its parent's, where that was larger when it started this one."""
-    begun = time.monotonic()
+    """VmHWM, not ru_maxrss, which starts at the parent's peak."""
+    start = time.monotonic()
     from_feedback(db)
-    seconds, status = time.monotonic() - begun, Path("/proc/self/status").read_text()
+    seconds, status = time.monotonic() - start, Path("/proc/self/status").read_text()
     return seconds, int(status.partition("VmHWM:")[2].split()[0]) / 1024

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM
 
 from kdloop import packs
 from kdloop.evaluation.bench import Figure, in_turns
+from kdloop.evaluation.bench.generate import generate
 from kdloop.settings import Settings
 from kdloop.student import Engine, Sample, Sampling
 from kdloop.student.base import embedded_gguf
@@ -48,24 +49,24 @@ def model(dtype: torch.dtype):
 
 
 def prompts(n: int, turn: int) -> list[list[Message]]:
-    """Other prompts each turn, so that no prompt cache answers."""
+    """Different prompts in each turn, so that no prompt cache helps."""
     questions = packs.prompts("general", "heldout")
     return [as_prompt(questions[(turn * n + i) % len(questions)]) for i in range(n)]
 
 
 def decode() -> Iterator[Figure]:
-    """Tokens a second, prompts included, as people get them. The app has CHATS at once and lets the rest wait; the
+    """Tokens per second, prompts included, as people see them. The app decodes CHATS at once and queues the rest; the
     server has a slot for each."""
     for batch in BATCHES:
         with llama_server(max(CHATS, batch)) as address:
             ours, theirs = in_turns(lambda i, b=batch: streams(b, i), lambda i, b=batch, a=address: posts(a, b, i))
-        least = ">= 0.95" if batch == 1 else ""
-        yield Figure(f"decode batch {batch} ÷ llama-server", ours, theirs, "tok/s", ours / theirs, least)
-    for dtype, least in ((torch.bfloat16, ">= 4"), (torch.float32, "")):
+        bar = ">= 0.95" if batch == 1 else ""
+        yield Figure(f"decode batch {batch} ÷ llama-server", ours, theirs, "tok/s", ours / theirs, bar)
+    for dtype, bar in ((torch.bfloat16, ">= 4"), (torch.float32, "")):
         for batch in BATCHES:
             ours, theirs = in_turns(lambda i, b=batch: streams(b, i), lambda i, b=batch, d=dtype: generates(d, b, i))
             name = f"decode batch {batch} ÷ transformers {str(dtype).removeprefix('torch.')}"
-            yield Figure(name, ours, theirs, "tok/s", ours / theirs, least if batch == 1 else "")
+            yield Figure(name, ours, theirs, "tok/s", ours / theirs, bar if batch == 1 else "")
 
 
 def first_token() -> Iterator[Figure]:
@@ -78,10 +79,10 @@ def first_token() -> Iterator[Figure]:
 
 
 def streams(batch: int, turn: int) -> float:
-    begun = time.monotonic()
+    start = time.monotonic()
     with ThreadPoolExecutor(batch) as pool:
         samples = list(pool.map(streamed, prompts(batch, turn)))
-    return sum(s.completion_tokens for s in samples) / (time.monotonic() - begun)
+    return sum(s.completion_tokens for s in samples) / (time.monotonic() - start)
 
 
 def streamed(prompt: list[Message], sampling: Sampling = GREEDY) -> Sample:
@@ -94,26 +95,21 @@ def first_streamed(turn: int) -> float:
 
 
 def generates(dtype: torch.dtype, batch: int, turn: int, tokens: int = TOKENS) -> float:
-    """As a user would call it: one padded batch, greedy."""
-    tokenizer = engine().tokenizer
-    tokenizer.padding_side = "left"
-    begun = time.monotonic()
-    ids = [Template.of(tokenizer).prompt_ids(p) for p in prompts(batch, turn)]
-    inputs = tokenizer.pad({"input_ids": ids}, return_tensors="pt")
-    out = model(dtype).generate(**inputs, max_new_tokens=tokens, do_sample=False)
-    new = out[:, inputs["input_ids"].size(1) :]
-    return float((new != tokenizer.pad_token_id).sum()) / (time.monotonic() - begun)
+    """Tokens per second of a batched, greedy `generate`."""
+    tokenizer, start = engine().tokenizer, time.monotonic()
+    new = generate(model(dtype), tokenizer, prompts(batch, turn), replace(GREEDY, max_tokens=tokens))
+    return float((new != tokenizer.pad_token_id).sum()) / (time.monotonic() - start)
 
 
 def first_generated(turn: int) -> float:
-    begun = time.monotonic()
+    start = time.monotonic()
     generates(torch.float32, 1, turn, tokens=1)
-    return 1000 * (time.monotonic() - begun)
+    return 1000 * (time.monotonic() - start)
 
 
 @contextmanager
 def llama_server(slots: int = CHATS) -> Iterator[str]:
-    """The same wheel's HTTP server in a process of its own; its address."""
+    """The HTTP server of the same wheel, in a process of its own; yields its address."""
     gguf, settings = embedded_gguf(""), Settings.from_environment()
     child = subprocess.Popen(
         [sys.executable, "-c", SERVER, str(gguf), str(slots), str(settings.context_tokens)],
@@ -129,10 +125,10 @@ def llama_server(slots: int = CHATS) -> Iterator[str]:
 
 
 def posts(address: str, batch: int, turn: int) -> float:
-    begun = time.monotonic()
+    start = time.monotonic()
     with ThreadPoolExecutor(batch) as pool:
         tokens = list(pool.map(lambda p: posted(address, p, TOKENS)[0], prompts(batch, turn)))
-    return sum(tokens) / (time.monotonic() - begun)
+    return sum(tokens) / (time.monotonic() - start)
 
 
 def first_posted(address: str, turn: int) -> float:
@@ -141,17 +137,17 @@ def first_posted(address: str, turn: int) -> float:
 
 def posted(address: str, prompt: list[Message], tokens: int) -> tuple[int, float]:
     """(tokens, seconds to the first one) of a streamed completion over HTTP."""
-    asked = {
+    request = {
         "prompt": Template.of(engine().tokenizer).prompt_ids(prompt),
         "n_predict": tokens,
         "temperature": 0,
         "stream": True,
     }
-    begun, first, last = time.monotonic(), 0.0, {}
-    post = Request(f"{address}/completion", json.dumps(asked).encode(), {"Content-Type": "application/json"})
+    start, first, last = time.monotonic(), 0.0, {}
+    post = Request(f"{address}/completion", json.dumps(request).encode(), {"Content-Type": "application/json"})
     with urlopen(post) as lines:
         for line in lines:
             if line.startswith(b"data: "):
-                first = first or time.monotonic() - begun
+                first = first or time.monotonic() - start
                 last = json.loads(line[6:])
     return last["tokens_predicted"], first

@@ -1,10 +1,10 @@
-"""Divergence methods at equal steps: the student told a system prompt teaches the student that is not told.
+"""Divergence methods at equal steps: the student with a system prompt teaches the student without it.
 
     python -m kdloop bench divergence --methods forward_kl reverse_kl taid --prompts 24 --held-out 12
 
-Prints, on prompts that nothing was trained on, how far the student is from the teacher before and after, both ways,
-what happened to the NLL of the untrained student's own completions, and to the share of the completions that begin as
-the regular expression --rule says. With `bake` it is Prompt Baking that is measured.
+Prints, on held-out prompts, before and after training: both KL divergences between teacher and student, the NLL of the
+untrained student's own completions, and the share of completions that match the regular expression --rule at their
+beginning. The method `bake` is Prompt Baking.
 """
 
 import argparse
@@ -31,35 +31,36 @@ from kdloop.student.transformers import device_and_dtype
 from storage.conversations import Completion, as_prompt
 
 SYSTEM = "You are a pirate. Answer like a pirate."
-CHAT = 96  # tokens of the plain completions
+PLAIN_TOKENS = 96  # of the completions without the system prompt
 NAMES = [*divergence.METHODS, "speculative_kd", "bake"]
 
 
 class HeldOut:
-    """Prompts, and what the untrained student writes for them when told the system prompt and when not."""
+    """Held-out prompts with the untrained student's completions, with the system prompt and without."""
 
-    def __init__(self, model, tokenizer, told, questions: list[str], plan: Plan, rule: str):
-        self.tokenizer, self.told, self.plan, self.rule = tokenizer, told, plan, rule
+    def __init__(self, model, tokenizer, with_prompt, questions: list[str], plan: Plan, rule: str):
+        self.tokenizer, self.with_prompt, self.plan, self.rule = tokenizer, with_prompt, plan, rule
         self.examples = [ask(q) for q in questions]
-        self.prompted = write(model, tokenizer, [told(e) for e in self.examples], plan)
-        self.plain = write(model, tokenizer, [e.prompt for e in self.examples], replace(plan, max_tokens=CHAT))
+        self.prompted = write(model, tokenizer, [with_prompt(e) for e in self.examples], plan)
+        self.plain = write(model, tokenizer, [e.prompt for e in self.examples], replace(plan, max_tokens=PLAIN_TOKENS))
 
     def sequences(self, completions: list[Completion]) -> list:
         return [sequence(self.tokenizer, e.prompt, k) for e, k in zip(self.examples, completions, strict=True)]
 
     @torch.no_grad()
     def measure(self, model) -> tuple[float, float, float, float]:
-        """(KL(p | q), KL(q | p), NLL of the plain completions: nats a token; share that obeys, nan without a rule)."""
-        apart, nll, n = [], 0.0, 0
+        """(KL(p | q), KL(q | p), NLL of the plain completions, in nats per token; share that matches the rule, or
+        nan)."""
+        divergences, nll, n = [], 0.0, 0
         for e, own in zip(self.examples, self.sequences(self.prompted), strict=True):
-            told = Template.of(self.tokenizer).prompt_ids(self.told(e)), own[1]
+            prompted = Template.of(self.tokenizer).prompt_ids(self.with_prompt(e)), own[1]
             student, _ = completion_logits(model, [own])
-            p, q = (z.log_softmax(-1) for z in (divergence.Teacher().logits(model, [told]), student))
-            apart.append(torch.stack([losses.forward_kl(p, q), losses.reverse_kl(p, q)])[:, 0])
+            p, q = (z.log_softmax(-1) for z in (divergence.Teacher().logits(model, [prompted]), student))
+            divergences.append(torch.stack([losses.forward_kl(p, q), losses.reverse_kl(p, q)])[:, 0])
         for own in self.sequences(self.plain):
             logps, length = sequence_logps(model, [own])
             nll, n = nll - float(logps), n + int(length)
-        return *torch.cat(apart, 1).mean(1).tolist(), nll / n, self.obey(model) if self.rule else math.nan
+        return *torch.cat(divergences, 1).mean(1).tolist(), nll / n, self.obey(model) if self.rule else math.nan
 
     def obey(self, model) -> float:
         written = write(model, self.tokenizer, [e.prompt for e in self.examples], self.plan)
@@ -71,20 +72,20 @@ def ask(question: str) -> Example:
 
 
 def run(source: str, methods: list[str], prompts: int, held_out: list[str], plan: Plan, rule: str = "") -> list[str]:
-    """A line of the table a method; all learn from the same texts of the teacher and start from the same student."""
-    tokenizer, told, lines = AutoTokenizer.from_pretrained(source), partial(with_system, plan.system), []
+    """One line of the table per method; all train on the same texts of the teacher and start from the same student."""
+    tokenizer, with_prompt, lines = AutoTokenizer.from_pretrained(source), partial(with_system, plan.system), []
     torch.manual_seed(plan.seed)
     model = trainable_student(source, None, device_and_dtype()[1], plan.seed)
-    held = HeldOut(model, tokenizer, told, held_out, plan, rule)
+    held = HeldOut(model, tokenizer, with_prompt, held_out, plan, rule)
     questions = [ask(q) for q in packs.prompts("general", "train")[:prompts]]
-    written = write(model, tokenizer, [told(e) for e in questions], plan)
+    written = write(model, tokenizer, [with_prompt(e) for e in questions], plan)
     examples = [Example(e.prompt, k, None, e.conversation, e.rows) for e, k in zip(questions, written, strict=True)]
     before = held.measure(model)
     for name in methods:
-        model, begun = trainable_student(source, None, device_and_dtype()[1], plan.seed), time.monotonic()
-        knows = {} if name == "bake" else {"teacher_prompt": told}
-        METHODS[name].train(model, tokenizer, examples, plan, lambda *_: None, **knows)
-        seconds, after = time.monotonic() - begun, held.measure(model)
+        model, start = trainable_student(source, None, device_and_dtype()[1], plan.seed), time.monotonic()
+        context = {} if name == "bake" else {"teacher_prompt": with_prompt}
+        METHODS[name].train(model, tokenizer, examples, plan, lambda *_: None, **context)
+        seconds, after = time.monotonic() - start, held.measure(model)
         pairs = zip(before, after, strict=True)
         changes = " | ".join("" if math.isnan(a) else f"{b:.3f} to {a:.3f}" for b, a in pairs)
         lines.append(f"| `{name}` | {changes} | {seconds:.0f} |")
@@ -96,20 +97,20 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m kdloop bench divergence", description=__doc__.split("\n")[0])
     parser.add_argument("--methods", nargs="+", default=NAMES)
     parser.add_argument(
-        "--system", default=SYSTEM, help="lines that begin with User: and Assistant: show how it is meant"
+        "--system", default=SYSTEM, help="lines that begin with User: and Assistant: are few-shot examples"
     )
-    parser.add_argument("--rule", default="", help="a regular expression that the completions shall begin with")
+    parser.add_argument("--rule", default="", help="a regular expression for the beginning of completions")
     parser.add_argument("--prompts", type=int, default=24)
     parser.add_argument("--held-out", type=int, default=12)
-    parser.add_argument("--part", choices=packs.PARTS[1:], default="gate", help="of the pack, that the held-out are of")
+    parser.add_argument("--part", choices=packs.PARTS[1:], default="gate", help="of the pack, for the held-out prompts")
     parser.add_argument("--epochs", type=float, default=3)
     parser.add_argument("--learning-rate", type=float, default=Plan(0).learning_rate)
     parser.add_argument("--max-tokens", type=int, default=32)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args(argv)
     settings = Settings.from_environment()
-    known = {"epochs": args.epochs, "learning_rate": args.learning_rate, "max_tokens": args.max_tokens}
-    plan = Plan(args.seed, system=args.system, **known)
+    options = {"epochs": args.epochs, "learning_rate": args.learning_rate, "max_tokens": args.max_tokens}
+    plan = Plan(args.seed, system=args.system, **options)
     print(
         "| method | KL(p, q) | KL(q, p) | NLL of own completions | obey | seconds |",
         "|---" * 6 + "|",

@@ -1,9 +1,9 @@
-"""Does the student learn more from the drafts that help it as an example (knowledge/preferred.py)? Fine-tuning on the
-best and on the worst quarter of a teacher's drafts, and on as many drawn from all of them.
+"""Does the student learn more from drafts that help it as in-context examples (knowledge/preferred.py)? Fine-tuning on
+the best and on the worst quarter of a teacher's drafts, and on a random quarter.
 
     python -m kdloop bench drafts --pack additions --prompts 300 --held-out 500
 
-Prints the mean reward of one sample for each held-out prompt before and after, as `bench reward` does.
+Prints the mean reward of one sample per held-out prompt before and after, as `bench reward` does.
 """
 
 import argparse
@@ -37,21 +37,22 @@ SHARE = 0.25  # of the drafts, in each arm
 
 
 def run(source: str, writer: str, pack: str, prompts: int, probes: int, held_out: int, plan: Plan) -> list[dict]:
-    """A row of the table an arm. `writer` is the model directory of the teacher. Raises ValueError for too few drafts
-    that are right, and Refused for a pack without checks."""
-    asked, judged = packs.tasks(pack, "train")[:prompts], packs.tasks(pack, "gate")[:held_out]
+    """One row of the table per arm. `writer` is the teacher's model directory. Raises ValueError for too few correct
+    drafts, and Refused for a pack without checks."""
+    train_tasks, held_out_tasks = packs.tasks(pack, "train")[:prompts], packs.tasks(pack, "gate")[:held_out]
     with tempfile.TemporaryDirectory() as directory:
         context = source_context(open_database(Path(directory) / "drafts.db"), source, writer, pack, plan)
-        drafts, scores = preferred.scored(context, asked, probes)
+        drafts, scores = preferred.scored(context, train_tasks, probes)
     each = round(SHARE * len(drafts))
     if not each:
-        raise ValueError(f"{len(drafts)} of {len(preferred.WAYS) * len(asked)} drafts are right: ask more --prompts")
-    chosen, examples = quarters(scores, each, plan.seed), [liked(*d) for d in drafts]
-    for name, rows in chosen.items():
+        written = len(preferred.DRAFT_TEMPLATES) * len(train_tasks)
+        raise ValueError(f"{len(drafts)} of {written} drafts are right: give more --prompts")
+    rows_of, examples = quarters(scores, each, plan.seed), [liked(*d) for d in drafts]
+    for name, rows in rows_of.items():
         print(f"{name}: {each} of {len(drafts)} right drafts, mean score {scores[rows].mean():.3f}", flush=True)
-    arms = {name: partial(on, [examples[i] for i in rows]) for name, rows in chosen.items()}
-    plan = replace(plan, reward=by_checks([*asked, *judged]))
-    return compare(source, arms, [], [t.prompt for t in judged], plan)
+    arms = {name: partial(on, [examples[i] for i in rows]) for name, rows in rows_of.items()}
+    plan = replace(plan, reward=by_checks([*train_tasks, *held_out_tasks]))
+    return compare(source, arms, [], [t.prompt for t in held_out_tasks], plan)
 
 
 def source_context(db: Path, source: str, writer: str, pack: str, plan: Plan) -> SourceContext:
@@ -59,22 +60,22 @@ def source_context(db: Path, source: str, writer: str, pack: str, plan: Plan) ->
     round = rounds.start_round(db, requested="sft", seed=plan.seed, started_by="bench", owner="bench")
     teachers = Teachers(db, [Teacher("drafts", directory=writer, terms="allowed")])
     writers, sampling = ((engine, base),), Sampling(plan.max_tokens)
-    return SourceContext(db, round, writers, sampling, packs.load(pack), teachers=teachers, on_step=tell)
+    return SourceContext(db, round, writers, sampling, packs.load(pack), teachers=teachers, on_step=print_progress)
 
 
-def tell(step: int, steps: int) -> None:
+def print_progress(step: int, steps: int) -> None:
     print(f"{step} of {steps} completions", file=sys.stderr, flush=True)
 
 
 def quarters(scores: np.ndarray, each: int, seed: int) -> dict[str, list[int]]:
-    """The drafts' places, of each arm."""
+    """Arm -> indices of its drafts."""
     order = np.argsort(-scores, kind="stable").tolist()
     return {"best": order[:each], "worst": order[-each:], "any": random.Random(seed).sample(order, each)}
 
 
-def liked(task, answer, way: str) -> Example:
-    said = Completion(way, "", "teacher", None, answer.text, answer.status)
-    return Example(as_prompt(task.prompt), said, None, task.prompt, (task.prompt,))
+def liked(task, answer, template: str) -> Example:
+    completion = Completion(template, "", "teacher", None, answer.text, answer.status)
+    return Example(as_prompt(task.prompt), completion, None, task.prompt, (task.prompt,))
 
 
 def on(examples: list[Example], model, tokenizer, _, plan: Plan, on_step) -> dict[str, float]:
@@ -83,9 +84,9 @@ def on(examples: list[Example], model, tokenizer, _, plan: Plan, on_step) -> dic
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m kdloop bench drafts", description=__doc__.split("\n")[0])
-    parser.add_argument("--teacher", help="the model directory of who drafts; else the student itself")
-    parser.add_argument("--pack", default="additions", help="its checks say which drafts are right, and reward")
-    parser.add_argument("--prompts", type=int, default=300, help="with a draft for each of the templates")
+    parser.add_argument("--teacher", help="the teacher's model directory; else the student itself")
+    parser.add_argument("--pack", default="additions", help="its checks filter the drafts and are the reward")
+    parser.add_argument("--prompts", type=int, default=300, help="with one draft per template")
     parser.add_argument("--probes", type=int, default=24)
     parser.add_argument("--held-out", type=int, default=500)
     parser.add_argument("--epochs", type=float, default=3)

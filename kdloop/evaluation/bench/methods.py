@@ -4,10 +4,10 @@
         --raters kdloop/evaluation/example_raters.py:concise
 
 A cell is one method, rater and seed; it trains in a process of its own, so that its peak memory is its own, and is
-appended to --out when it is done: the same command continues where it was stopped. Methods that have an NLL anchor all
-have --anchor, and with --trust-region a training is followed as far as a round would follow it; else only so far as it
-went. The gate is not in it. What it would refuse shows in the columns: displacement (nats per token that the chosen
-completions gained), length and repetition against the base.
+appended to --out when it is done: the same command continues where it was stopped. Methods with an NLL anchor all have
+the weight --anchor, and with --trust-region each adapter is scaled as in a round, else it is taken as trained. There is
+no gate; what it would refuse shows in the columns: displacement (nats per token that the chosen completions gained),
+length and repetition against the base.
 """
 
 import argparse
@@ -45,8 +45,8 @@ COLUMNS = {
     "length": "{:.2f}",
     "repetition": "{:+.3f}",
 }
-CHUNK = 32
-STYLED = 64  # completions by which a step is drawn back: a round's
+CHUNK = 32  # prompts per batch
+GATE_PROMPTS = 64  # completions that the step size is settled on: as many as in a round
 
 
 @dataclass(frozen=True)
@@ -55,15 +55,15 @@ class Budget:
     epochs: float = 2
     held_out: int = 100
     max_tokens: int = 96
-    flips: float = 0.0  # share of the votes that say the opposite of what the rater thinks
-    anchor: float = 4.0  # of NLL(chosen), where a method has an anchor; 0: the papers' losses
+    flips: float = 0.0  # share of votes that are flipped
+    anchor: float = 4.0  # weight of NLL(chosen) in methods with an anchor; 0: the papers' losses
     trust_region: bool = False
 
 
 def run(base: Engine, methods: list[str], raters: list[str], seeds: list[int], budget: Budget, out: Path) -> list[dict]:
-    """All cells, those of earlier calls included. `raters` are FILE.py:function.
+    """All cells, including those of earlier calls. `raters` are FILE.py:function.
 
-    Raises ValueError where `out` holds cells of another anchor or step: one table compares what was trained alike.
+    Raises ValueError if `out` holds cells with another anchor or trust region: a table compares equal trainings.
     """
     cells = list(json_lines.read(out)) if out.exists() else []
     trained = {"anchor": budget.anchor, "trust_region": budget.trust_region}
@@ -73,12 +73,12 @@ def run(base: Engine, methods: list[str], raters: list[str], seeds: list[int], b
     for rater in raters:
         rate = load_rater(rater)
         for seed in seeds:
-            wanted = [m for m in methods if (m, rater, seed) not in done]
-            if not wanted:
+            missing = [m for m in methods if (m, rater, seed) not in done]
+            if not missing:
                 continue
             votes = voted(base, rate, budget, seed)
             before = completions(base, budget, seed)
-            for method in wanted:
+            for method in missing:
                 cell = {"method": method, "rater": rater, "seed": seed, "votes": len(votes)} | trained
                 cell |= measured(base, before, method, votes, rate, budget, seed)
                 cells.append(cell)
@@ -89,19 +89,19 @@ def run(base: Engine, methods: list[str], raters: list[str], seeds: list[int], b
 
 
 def voted(base: Engine, rate: Rate, budget: Budget, seed: int) -> list[Example]:
-    """Pairs of the base's completions that the rater decides."""
+    """Pairs of the base's completions between which the rater decides."""
     questions = packs.prompts("general", "train")
     random.Random(seed).shuffle(questions)
-    sampling, votes, slip = Sampling(budget.max_tokens, temperature=SPREAD), [], random.Random(f"flips {seed}")
+    sampling, votes, noise = Sampling(budget.max_tokens, temperature=SPREAD), [], random.Random(f"flips {seed}")
     while questions and len(votes) < budget.votes:
-        asked = [questions.pop() for _ in range(min(CHUNK, len(questions)))]
-        seeds = [seed * 100_000 + len(questions) * 2 + i for i in range(2 * len(asked))]
-        both = base.complete([as_prompt(q) for q in asked for _ in range(2)], sampling, seeds)
-        for i, question in enumerate(asked):
+        batch = [questions.pop() for _ in range(min(CHUNK, len(questions)))]
+        seeds = [seed * 100_000 + len(questions) * 2 + i for i in range(2 * len(batch))]
+        both = base.complete([as_prompt(q) for q in batch for _ in range(2)], sampling, seeds)
+        for i, question in enumerate(batch):
             better, worse = sorted(both[2 * i : 2 * i + 2], key=lambda s: -rate(question, s.text))
             if better.text and worse.text and rate(question, better.text) > rate(question, worse.text):
-                said = (worse, better) if slip.random() < budget.flips else (better, worse)
-                sides = (Completion(s.text, question, "student", 1, s.text, s.status) for s in said)
+                order = (worse, better) if noise.random() < budget.flips else (better, worse)
+                sides = (Completion(s.text, question, "student", 1, s.text, s.status) for s in order)
                 votes.append(Example(as_prompt(question), *sides, conversation=question, rows=(question,)))
     return votes[: budget.votes]
 
@@ -129,14 +129,15 @@ def measured(base, before: list[Sample], method: str, votes: list[Example], rate
 
 
 def displacement(engine: Engine, base: Engine, votes: list[Example]) -> float:
-    """Nats a token that the chosen completions of the training pairs gained."""
+    """Log-probability, in nats per token, that the chosen completions of the training pairs gained."""
     prompts, chosen = [e.prompt for e in votes], [e.chosen.said for e in votes]
     after, before = (np.concatenate(e.logprobs(prompts, chosen)).mean() for e in (engine, base))
     return float(after - before)
 
 
 def train(source: str, method: str, votes: list[Example], budget: Budget, seed: int, directory: str) -> dict:
-    """In the child: {"seconds", "peak MB"}, and what the trust region found; the adapter is written to `directory`."""
+    """In the child process: writes the adapter to `directory`; {"seconds", "peak MB"}, and the trust region's
+    metrics."""
     from transformers import AutoTokenizer
 
     from kdloop.methods import METHODS, step_size
@@ -144,19 +145,19 @@ def train(source: str, method: str, votes: list[Example], budget: Budget, seed: 
     from kdloop.student.transformers import device_and_dtype
 
     model = trainable_student(source, None, device_and_dtype()[1], seed)
-    start, begun = step_size.parameters(model), time.monotonic()
+    start, start_time = step_size.parameters(model), time.monotonic()
     plan = Plan(seed, epochs=budget.epochs, max_tokens=budget.max_tokens, anchor=budget.anchor)
     METHODS[method].train(model, AutoTokenizer.from_pretrained(source), votes, plan, lambda *_: None)
-    seconds, step = time.monotonic() - begun, {}
+    seconds, step = time.monotonic() - start_time, {}
     if budget.trust_region:
         base = TransformersEngine(source, dtype=device_and_dtype()[1])
-        step = step_size.settle(model, start, base, base, budget.max_tokens, STYLED)
+        step = step_size.settle(model, start, base, base, budget.max_tokens, GATE_PROMPTS)
     model.save_pretrained(directory, selected_adapters=["default"])
     return step | {"seconds": seconds, "peak MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
 def table(cells: list[dict]) -> str:
-    """Markdown, a line a method over all its raters and seeds, the best win rate first."""
+    """Markdown, one line per method over all raters and seeds, the best win rate first."""
     by_method = defaultdict(list)
     for cell in cells:
         by_method[cell["method"]].append(cell)

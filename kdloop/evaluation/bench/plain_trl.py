@@ -1,9 +1,9 @@
-"""A round as one would write it with transformers and TRL alone: what `make bench FIGURES=round` is measured against.
+"""A round written with transformers and TRL alone: the baseline of `make bench FIGURES=round`.
 
     python -m kdloop.evaluation.bench.plain_trl JOB.json
 
 Sample completions, train on pairs, sample from base and candidate. Prints {"sample", "train", "judge", "loss"}, and on
-a GPU "peak_gib". There it does what a careful user does: bf16, batches of 128, no gradient checkpointing.
+a GPU "peak_gib". There it has a careful user's settings: bf16, batches of 128, no gradient checkpointing.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The preference model: a refit after one more vote, when many have been read already."""
+"""The preference model: a refit after one more vote, with the features of all others cached."""
 
 import random
 import statistics
@@ -12,33 +12,33 @@ from kdloop.raters import preference_model
 from storage.conversations import Completion, as_prompt
 
 VOTES, TEXTS, RATERS = 10_000, 2_000, (1, 50)
-BUDGET = 1.0  # seconds: what a person who has just voted does not notice in the background
+BUDGET = 1.0  # seconds: not noticed in the background of a vote
 
 
 def refit() -> Iterator[Figure]:
-    """Seconds of a refit with the votes' own features, against a budget; by one rater and by many."""
-    asked = packs.prompts("general", "train")
-    words = sorted({w for question in asked for w in question.split()})
+    """Seconds of a refit against a budget, for votes of one rater and of many."""
+    questions = packs.prompts("general", "train")
+    words = sorted({w for question in questions for w in question.split()})
     for raters in RATERS:
-        known = [vote(i, asked, words, raters) for i in range(VOTES)]
-        preference_model.fit(known)  # reads all texts
+        votes = [vote(i, questions, words, raters) for i in range(VOTES)]
+        preference_model.fit(votes)  # computes all features
 
-        def once_more(i: int, known=known, raters=raters) -> float:
-            votes, begun = [*known, vote(VOTES + i, asked, words, raters)], time.perf_counter()
-            preference_model.fit(votes)
-            return time.perf_counter() - begun
+        def once_more(i: int, votes=votes, raters=raters) -> float:
+            more, start = [*votes, vote(VOTES + i, questions, words, raters)], time.perf_counter()
+            preference_model.fit(more)
+            return time.perf_counter() - start
 
-        seconds = statistics.median([once_more(i) for i in range(N + 1)][1:])  # the first one warms up
+        seconds = statistics.median([once_more(i) for i in range(N + 1)][1:])  # the first one is a warm-up
         name = f"refit after one more of {VOTES} votes, {raters} rater{'s' * (raters > 1)}"
         yield within(name, seconds, BUDGET, "s")
 
 
-def vote(i: int, asked: list[str], words: list[str], raters: int) -> Example:
-    """A choice between two made-up texts, the shorter one in four of five cases."""
+def vote(i: int, questions: list[str], words: list[str], raters: int) -> Example:
+    """A choice between two synthetic texts, in four of five cases of the shorter one."""
     draw = random.Random(i)
     sides = sorted((text(draw.randrange(TEXTS), words) for _ in range(2)), key=len, reverse=draw.random() < 0.2)
-    chosen, rejected = (Completion(f"{i}{at}", "t", "student", 1, said) for at, said in enumerate(sides))
-    prompt = as_prompt(asked[i % len(asked)])
+    chosen, rejected = (Completion(f"{i}{at}", "t", "student", 1, t) for at, t in enumerate(sides))
+    prompt = as_prompt(questions[i % len(questions)])
     return Example(prompt, chosen, rejected, f"c{i}", (str(i),), rater=f"rater {draw.randrange(raters)}")
 
 

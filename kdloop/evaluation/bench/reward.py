@@ -1,11 +1,10 @@
-"""Reinforcement by checks against fine-tuning on the best of n, n being what the reinforcement samples of a prompt.
+"""Reinforcement learning from checks against fine-tuning on the best of n, with as many samples per prompt.
 
     python -m kdloop bench reward --pack sums --methods rloo grpo --prompts 32 --held-out 64
     python -m kdloop bench reward --pack general --check '{"check": "words", "least": 5, "most": 25}'
 
-Prints the mean reward of one sample for each held-out prompt before and after, the difference with its 95 % interval,
-and how far the student went for it: KL(pi | ref) on its own samples, nats a token. The reinforcement samples anew in
-each pass, the control once, before its first.
+Prints the mean reward of one sample per held-out prompt before and after, the difference with its 95 % interval, and
+KL(pi | ref) on the student's own samples in nats per token. Reinforcement samples anew in each epoch, the control once.
 """
 
 import argparse
@@ -37,12 +36,12 @@ CONTROL = "best_of_n"
 
 
 def best_of_n(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep) -> dict[str, float]:
-    """The control: as many samples a prompt as the reinforcement takes in a pass, and fine-tuning on the best of them.
+    """The control: fine-tuning on the best of as many samples per prompt as reinforcement takes in an epoch.
 
-    A prompt whose samples all get the same reward says nothing, here as there.
+    Prompts whose samples all get the same reward are skipped; their advantages are zero in reinforcement, too.
     """
-    asked = [e for e in examples for _ in range(GROUP)]
-    written = write(model, tokenizer, [e.prompt for e in asked], plan)
+    repeated = [e for e in examples for _ in range(GROUP)]
+    written = write(model, tokenizer, [e.prompt for e in repeated], plan)
     kept = []
     for i, e in enumerate(examples):
         group = written[i * GROUP :][:GROUP]
@@ -58,26 +57,26 @@ def arms(names: list[str]) -> dict:
 
 @torch.no_grad()
 def measure(model, tokenizer, questions: list[str], plan: Plan) -> tuple[np.ndarray, float]:
-    """(rewards of one sample a question, KL(pi | ref) in nats a token on them; ref is the student without adapter)."""
+    """((n,) rewards of one sample per question, KL(pi | ref) on them in nats per token); ref is the base student."""
     torch.manual_seed(plan.seed)
     written = write(model, tokenizer, [as_prompt(q) for q in questions], plan)
-    own, apart = [sequence(tokenizer, as_prompt(q), k) for q, k in zip(questions, written, strict=True)], []
+    own, divergences = [sequence(tokenizer, as_prompt(q), k) for q, k in zip(questions, written, strict=True)], []
     for at in range(0, len(own), plan.batch):
         batch = own[at : at + plan.batch]
         z, targets = completion_logits(model, batch)
         p, q = (x[targets != -100].log_softmax(-1) for x in (z, Teacher().logits(model, batch)))
-        apart.append(losses.forward_kl(p, q))
+        divergences.append(losses.forward_kl(p, q))
     rewards = [plan.reward(as_prompt(q), *k.said) for q, k in zip(questions, written, strict=True)]
-    return np.array(rewards), torch.cat(apart).mean().item()
+    return np.array(rewards), torch.cat(divergences).mean().item()
 
 
 def run(source: str, names: list[str], prompts: list[str], held_out: list[str], plan: Plan) -> list[dict]:
-    """A row of the table for the control and each method."""
+    """One row of the table for the control and for each method."""
     return compare(source, arms(names), [ask(q) for q in prompts], held_out, plan)
 
 
 def compare(source: str, arms: dict, examples: list[Example], held_out: list[str], plan: Plan) -> list[dict]:
-    """Prints the table as it goes; each arm, a method's `train`, starts from the same untrained student."""
+    """Prints the table row by row; each arm (a method's `train`) starts from the same untrained student."""
     print(
         "| arm | mean reward | difference (95 %) | n | KL(pi, ref) | seconds |", "|---" * 6 + "|", sep="\n", flush=True
     )
@@ -85,10 +84,10 @@ def compare(source: str, arms: dict, examples: list[Example], held_out: list[str
     before, _ = measure(trainable_student(source, None, dtype, plan.seed), tokenizer, held_out, plan)
     rows = []
     for name, train in arms.items():
-        model, begun = trainable_student(source, None, dtype, plan.seed), time.monotonic()
+        model, start = trainable_student(source, None, dtype, plan.seed), time.monotonic()
         torch.manual_seed(plan.seed)
         train(model, tokenizer, examples, plan, lambda *_: None)
-        seconds = time.monotonic() - begun
+        seconds = time.monotonic() - start
         after, kl = measure(model, tokenizer, held_out, plan)
         gain, spread = after - before, 1.96 * (after - before).std(ddof=1) / len(after) ** 0.5
         row = {"arm": name, "n": len(after), "before": before.mean(), "after": after.mean(), "kl": kl}
@@ -107,8 +106,8 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m kdloop bench reward", description=__doc__.split("\n")[0])
     parser.add_argument("--methods", nargs="+", default=["rloo", "grpo"])
     parser.add_argument("--pack", default="sums", help="its checks are the reward")
-    parser.add_argument("--check", type=json.loads, help="the reward in place of the pack's own checks, as in a pack")
-    parser.add_argument("--max-tokens", type=int, help="of a completion; else what the pack says")
+    parser.add_argument("--check", type=json.loads, help="a check, as in a pack, in place of the pack's own")
+    parser.add_argument("--max-tokens", type=int, help="per completion; else the pack's")
     parser.add_argument("--prompts", type=int, default=32)
     parser.add_argument("--held-out", type=int, default=64)
     parser.add_argument("--epochs", type=float, default=2)
@@ -122,7 +121,7 @@ def main(argv: list[str] | None = None) -> None:
     reward = by_checks([t for part in tasks.values() for t in part])
     if reward is None:
         parser.error(f"The pack {args.pack} has prompts without checks")
-    known = {"max_tokens": tokens or settings.round_max_tokens, "reward": reward, "epochs": args.epochs}
-    plan = Plan(args.seed, learning_rate=args.learning_rate, **known)
-    asked = {part: [t.prompt for t in mine] for part, mine in tasks.items()}
-    run(find_student(settings.student, settings.home), args.methods, asked["train"], asked["gate"], plan)
+    options = {"max_tokens": tokens or settings.round_max_tokens, "reward": reward, "epochs": args.epochs}
+    plan = Plan(args.seed, learning_rate=args.learning_rate, **options)
+    questions = {part: [t.prompt for t in mine] for part, mine in tasks.items()}
+    run(find_student(settings.student, settings.home), args.methods, questions["train"], questions["gate"], plan)

@@ -1,4 +1,4 @@
-"""A round's phases in kdloop and in a plain TRL script (plain_trl.py): same data, same hyper-parameters."""
+"""A round's phases in kdloop and in a plain TRL script (plain_trl.py), with the same data and hyper-parameters."""
 
 import json
 import os
@@ -29,7 +29,7 @@ PHASES = ("sample", "train", "judge")
 
 
 def round_phases() -> Iterator[Figure]:
-    """Medians in seconds; the two take turns."""
+    """Medians in seconds, of alternating turns."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "job.json"
         settings = Settings.from_environment()
@@ -59,8 +59,8 @@ def measured(module: str, path: Path, **environment: str) -> dict:
 def own_pairs(source: str, limit: int, n: int = PAIRS) -> list[dict]:
     """Pairs of the student's own finished completions, the shorter one chosen."""
     questions = packs.prompts("general", "train")[PROMPTS:][: 4 * n]
-    asked = [as_prompt(q) for q in questions for _ in range(2)]
-    samples = TransformersEngine(source).complete(asked, Sampling(2 * limit), list(range(len(asked))))
+    prompts = [as_prompt(q) for q in questions for _ in range(2)]
+    samples = TransformersEngine(source).complete(prompts, Sampling(2 * limit), list(range(len(prompts))))
     return [
         {"prompt": q, "chosen": short.text, "rejected": long.text}
         for q, a, b in zip(questions, samples[::2], samples[1::2], strict=True)
@@ -90,7 +90,7 @@ def job(source: str, limit: int, pairs: list[dict], prompts: int = 0, held_out: 
 
 
 def carry_out(job: dict) -> dict[str, float]:
-    """The job by kdloop's own means, and on a GPU the most memory that it took."""
+    """The job in kdloop: seconds of each phase, mean loss, and on a GPU the peak memory."""
     from kdloop.feedback.examples import Example
     from kdloop.methods import METHODS
     from kdloop.methods.lora import Plan, trainable_student
@@ -99,15 +99,15 @@ def carry_out(job: dict) -> dict[str, float]:
     base = TransformersEngine(job["model"], dtype=device_and_dtype()[1])
     seeds, held_out = range(len(job["prompts"]) * job["n"]), [as_prompt(q) for q in job["held_out"]]
     judged, laps = (held_out, Sampling(job["max_tokens"], SPREAD), list(range(len(held_out)))), [time.monotonic()]
-    asked = [as_prompt(q) for q in job["prompts"] for _ in range(job["n"])]
-    base.complete(asked, Sampling(job["max_tokens"], SPREAD), list(seeds))
+    prompts = [as_prompt(q) for q in job["prompts"] for _ in range(job["n"])]
+    base.complete(prompts, Sampling(job["max_tokens"], SPREAD), list(seeds))
     laps.append(time.monotonic())
     base.complete(*judged)
     laps.append(time.monotonic())
     model = trainable_student(job["model"], None, base.dtype, job["seed"], base.untrained)
-    said = [[Completion("", "", "student", 1, p[k], "finished") for k in ("chosen", "rejected")] for p in job["pairs"]]
+    sides = [[Completion("", "", "student", 1, p[k], "finished") for k in ("chosen", "rejected")] for p in job["pairs"]]
     examples = [
-        Example(as_prompt(p["prompt"]), *both, "", (), "human") for p, both in zip(job["pairs"], said, strict=True)
+        Example(as_prompt(p["prompt"]), *both, "", (), "human") for p, both in zip(job["pairs"], sides, strict=True)
     ]
     plan = Plan(job["seed"], job["epochs"], job["learning_rate"], job["batch"])
     METHODS["dpo"].train(model, base.tokenizer, examples, plan, lambda step, steps, loss: losses.append(loss))

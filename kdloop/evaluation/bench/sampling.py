@@ -1,19 +1,18 @@
-"""Sampling for a round: 16 prompts x 4 at a time, as `knowledge/self_knowledge.py` asks, by the engine that rounds use
-and by a batched `generate` of the same model, in the same dtype, with the same sampling."""
+"""A round's sampling, 16 prompts x 4 as in knowledge/self_knowledge.py: the engine of rounds against a batched
+`generate` of the same model, in the same dtype, with the same sampling parameters."""
 
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import torch
 
 from kdloop import packs
 from kdloop.evaluation.bench import Figure, in_turns
+from kdloop.evaluation.bench.generate import generate
 from kdloop.knowledge.self_knowledge import SPREAD, N
 from kdloop.settings import Settings
 from kdloop.student import Sampling
 from kdloop.student.base import find_student
-from kdloop.student.template import Template
 from kdloop.student.transformers import TransformersEngine, device_and_dtype
 from storage.conversations import Message, as_prompt
 
@@ -21,15 +20,19 @@ PROMPTS = 16
 
 
 def sampling() -> Iterator[Figure]:
-    """Completions a second; the turns go through 96 of the prompts."""
+    """Completions per second; the turns go through 96 of the prompts."""
     settings = Settings.from_environment()
     engine = TransformersEngine(find_student(settings.student, settings.home), dtype=device_and_dtype()[1])
     how = Sampling(settings.round_max_tokens, temperature=SPREAD)
 
-    def ours(asked: list[list[Message]]):
-        engine.complete(asked, how, list(range(len(asked))))
+    def ours(batch: list[list[Message]]):
+        engine.complete(batch, how, list(range(len(batch))))
 
-    found = in_turns(lambda i: speed(prompts(i), ours), lambda i: speed(prompts(i), partial(generated, engine, how)))
+    def batched(batch: list[list[Message]]):
+        torch.manual_seed(1)
+        engine.tokenizer.batch_decode(generate(engine.model, engine.tokenizer, batch, how), skip_special_tokens=True)
+
+    found = in_turns(lambda i: speed(prompts(i), ours), lambda i: speed(prompts(i), batched))
     name = f"sampling {PROMPTS} prompts x {N} ÷ transformers batched"
     yield Figure(name, *found, "completions/s", found[0] / found[1], ">= 1.3")
 
@@ -38,17 +41,7 @@ def prompts(turn: int) -> list[list[Message]]:
     return [as_prompt(q) for q in packs.prompts("general", "train")[turn * PROMPTS :][:PROMPTS] for _ in range(N)]
 
 
-def speed(asked: list[list[Message]], complete: Callable) -> float:
-    begun = time.monotonic()
-    complete(asked)
-    return len(asked) / (time.monotonic() - begun)
-
-
-def generated(engine: TransformersEngine, how: Sampling, asked: list[list[Message]]) -> list[str]:
-    """As a user of transformers would: all of them in one padded batch."""
-    heads = [Template.of(engine.tokenizer).prompt_ids(p) for p in asked]
-    inputs = engine.tokenizer.pad({"input_ids": heads}, return_tensors="pt").to(engine.model.device)
-    torch.manual_seed(1)
-    sampled = {"do_sample": True, "temperature": how.temperature, "top_k": how.top_k, "top_p": how.top_p}
-    out = engine.model.generate(**inputs, max_new_tokens=how.max_tokens, **sampled)
-    return engine.tokenizer.batch_decode(out[:, inputs["input_ids"].size(1) :], skip_special_tokens=True)
+def speed(batch: list[list[Message]], complete: Callable) -> float:
+    start = time.monotonic()
+    complete(batch)
+    return len(batch) / (time.monotonic() - start)
