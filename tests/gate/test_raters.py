@@ -12,7 +12,7 @@ from kdloop.gate import verdict as gate
 from kdloop.gate.guards import Guard
 from kdloop.gate.outcomes import Outcomes
 from kdloop.raters import preference_model
-from kdloop.rounds.run import gate_prompts
+from kdloop.rounds.tasks import gate_prompts
 from kdloop.student import Sample, Sampling
 from storage.conversations import Completion, as_prompt
 

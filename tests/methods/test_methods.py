@@ -402,7 +402,7 @@ def test_what_a_method_cannot_do_without_is_asked_for_with_the_remedy():
 
 
 def test_a_round_tells_its_method_what_the_settings_say(db, tmp_path):
-    from kdloop.rounds.run import plan_of
+    from kdloop.rounds.setup import plan_of
     from kdloop.settings import Settings
     from storage import rounds
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kdloop.feedback import collect
-from kdloop.rounds.run import SETTLING
+from kdloop.rounds.run import CHOOSING_STEP_SIZE
 from kdloop.ui import (
     admin,
     arena,
@@ -38,7 +38,7 @@ BY_TABLE = {  # texts that are looked up through a table, not written at the cal
     *lineage.STYLES,
     *(f"{side} answer" for side in ("Left", "Right", "First", "Second")),
     *("eliciting", "training", "gating", "held", "broken", "queued", "promoted", "rejected", "failed", "cancelled"),
-    SETTLING,
+    CHOOSING_STEP_SIZE,
     *rounds.HISTORY,
     *rounds.GUARDS,
     *rounds.LEFT_OUT,
@@ -55,7 +55,7 @@ BY_TABLE = {  # texts that are looked up through a table, not written at the cal
 
 
 def guard_names() -> set[str]:
-    trees = [ast.parse((UI.parent / f"{name}.py").read_text()) for name in ("guards", "gate")]
+    trees = [ast.parse(path.read_text()) for path in (UI.parent / "gate").glob("*.py")]
     calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
     return {c.args[0].value for c in calls if isinstance(c.func, ast.Name) and c.func.id == "Guard"}
 
