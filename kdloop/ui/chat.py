@@ -144,7 +144,7 @@ def header(settings: Settings, supervisor: Supervisor) -> str:
     _, new = feedback.count_votes(settings.db)
     n = ancestry.votes_behind(settings.db, serving)
     votes = tell("student **{name}** · learned from **{n}** votes", name=serving.name, n=n)
-    at = supervisor.starts_at()
+    at = supervisor.schedule.starts_at()
     plan = tell(AT_VOTES if at else "rounds by hand", at=at, new=new)
     return f"{votes} · {plan}"
 

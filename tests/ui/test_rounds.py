@@ -3,9 +3,10 @@
 import gradio as gr
 import pytest
 
+from kdloop.rounds.process import log_file
 from kdloop.rounds.progress import Clock
 from kdloop.rounds.run import CHOOSING_STEP_SIZE
-from kdloop.rounds.supervisor import Supervisor, log_file
+from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.ui import rounds as tab
 from storage import rounds

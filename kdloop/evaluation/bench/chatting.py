@@ -68,7 +68,7 @@ def swap() -> Iterator[Figure]:
 
 
 def during_a_round() -> Iterator[Figure]:
-    """First tokens and speed of one person's replies while a round trains, which stands still for each of them, and
+    """First tokens and speed of one person's replies while a round trains, which is paused for each of them, and
     before it began."""
     with home_with_student() as settings:
         supervisor = Supervisor(settings, served(settings))
