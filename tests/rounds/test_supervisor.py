@@ -1,4 +1,4 @@
-"""A round's process and those who chat at the same time; what ends a round. The process is a real one that only counts."""
+"""A round's process beside people who chat, and what ends a round. The process is a real one that only counts."""
 
 import os
 import signal
