@@ -46,7 +46,7 @@ def texts(name):
 
 
 def value(name, text):
-    return Path(text).resolve() if name == "home" else settings.CONVERT[kind(name)](name, text)
+    return Path(text).resolve() if name == "home" else settings.CONVERTERS[kind(name)](name, text)
 
 
 @pytest.mark.parametrize("name", NAMES)
