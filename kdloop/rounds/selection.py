@@ -21,46 +21,52 @@ from storage.checkpoints import Checkpoint
 from storage.conversations import Message, as_prompt
 from storage.rounds import Round
 
-ELICITED, BESIDE_VOTES = 0.5, 0.25  # shares of a training: a recipe's own examples; AI feedback beside people's votes
-REPLAYED = 0.25  # share of examples that earlier rounds have trained on
+# Shares of a training's examples.
+ELICITED_SHARE = 0.5  # of a recipe's own, where people's votes are there as well: neither outweighs the other
+AI_SHARE_BESIDE_VOTES = 0.25  # of AI feedback in a round of votes: the preference model repeats what people said
+REPLAYED_SHARE = 0.25  # of what earlier rounds have trained on: the round's own examples stay the majority
+REPLAYED_ROUNDS = 8  # the champion's newest, whose examples are replayed: reading each goes through all feedback
 TOO_LONG = "longer than the student reads"
-REMEMBERED = 8  # so many of the champion's rounds are replayed
 
 
 def relevant(train: list[Example], recipe: Recipe, tasks: Sequence[Task]) -> list[Example]:
-    """Where a pack's checks say what is right, people's votes are about other things: its round learns what it
-    elicited alone, and the prompts themselves, for methods that write their own completions."""
+    """The examples that the recipe's round may learn from: where its pack has checks, none of people's votes, which
+    are about other things, but what it elicited itself, and the bare prompts, for methods that sample by themselves."""
     if not packs.load(recipe.pack).checks:
         return train
     elicited = [e for e in train if e.round]
-    answered = {e.question for e in elicited}
-    prompts = [t.prompt for t in tasks if t.prompt not in answered]
+    completed = {e.question for e in elicited}
+    prompts = [t.prompt for t in tasks if t.prompt not in completed]
     return [*(Example(as_prompt(p), None, None, "", (), "verifier") for p in prompts), *elicited]
 
 
-def readable(split: Split, tokenizer, most: int) -> Split:
-    """Without examples of more than `most` tokens, prompt and longest completion together: these are counted, and never
-    cut. `most` is the chat's context."""
+def readable(split: Split, tokenizer, max_tokens: int, known: Split | None = None) -> Split:
+    """The split without examples of more than `max_tokens` tokens, prompt and longest completion together: they are
+    counted under TOO_LONG, and never cut. What `known` has kept already is not tokenized again."""
+    short = {e.rows: e for e in (*known.train, *known.held_out)} if known else {}
+    template = Template.of(tokenizer)
 
     def fits(e: Example) -> bool:
-        said = [k.said for k in (*e.completions, *e.ranking)]
-        longest = max((len(Template.of(tokenizer).completion_ids(*one)) for one in said), default=1)
-        return len(Template.of(tokenizer).prompt_ids(e.prompt)) + longest <= most
+        if short.get(e.rows) == e:
+            return True
+        completions = [k.said for k in (*e.completions, *e.ranking)]
+        longest = max((len(template.completion_ids(*one)) for one in completions), default=1)
+        return len(template.prompt_ids(e.prompt)) + longest <= max_tokens
 
     kept = [[e for e in part if fits(e)] for part in (split.train, split.held_out)]
     left_out = len(split.train) + len(split.held_out) - sum(map(len, kept))
     return Split(*kept, Counter(split.dropped | {TOO_LONG: left_out} if left_out else split.dropped))
 
 
-def too_long(split: Split, most: int) -> str:
-    """A clause for the round's reason; "" where all fit."""
+def too_long(split: Split, max_tokens: int) -> str:
+    """A clause for the round's reason; "" where every example fits."""
     n = split.dropped[TOO_LONG]
-    return f"; {n} left out, longer than the {most} tokens that the student reads" if n else ""
+    return f"; {n} left out, longer than the {max_tokens} tokens that the student reads" if n else ""
 
 
 def by_checks(tasks: Sequence[Task]) -> Reward | None:
-    """What the tasks' checks give a completion, nothing for one that was cut: it might have gone on to something wrong.
-    None where some task has no checks."""
+    """The share of a task's checks that a completion passes, as a reward; 0 for one that was cut: it might have gone on
+    to something wrong. None where some task has no checks."""
     known = {t.prompt: t for t in tasks}
     if not tasks or not all(t.verifiable for t in tasks):
         return None
@@ -76,37 +82,37 @@ def room_for_votes(recipe: Recipe) -> int:
     """How many votes a round trains on where it has elicited enough."""
     if packs.load(recipe.pack).checks:
         return 0
-    share = BESIDE_VOTES if recipe.name == VOTES.name else ELICITED
+    share = AI_SHARE_BESIDE_VOTES if recipe.name == VOTES.name else ELICITED_SHARE
     return recipe.examples - round(share * recipe.examples) if recipe.knowledge else recipe.examples
 
 
 def usable(method: str, examples: list[Example], seed: int) -> list[Example]:
-    """What the method can use. Where its loss has no weights for rows, these are drawn in proportion to their raters'
-    weights: the greatest weight's all, half of those that count half."""
+    """What the method can use. Where its loss has no weight for an example, examples are drawn in proportion to their
+    raters' weights: all of those that count most, half of those that count half as much."""
     fit = [e for e in examples if METHODS[method].usable(e)]
     if METHODS[method].weighs:
         return fit
-    drawn = zip(fit, relative_weights(fit), strict=True)
-    return [e for e, weight in drawn if random.Random(f"{seed} {e.rows}").random() < weight]
+    weighted = zip(fit, relative_weights(fit), strict=True)
+    return [e for e, weight in weighted if random.Random(f"{seed} {e.rows}").random() < weight]
 
 
 def select(
     method: str, train: list[Example], recipe: Recipe, seed: int, student: Engine, teachers: Teachers | None
 ) -> list[Example]:
-    """What the method can use: people's newest votes, and AI feedback as the recipe selects it. Either takes what the
-    other leaves of its share."""
+    """At most `recipe.examples` that the method can use: people's newest votes, and AI feedback as the recipe selects
+    it. Either takes what the other leaves of its share."""
     newest_first = usable(method, train, seed)[::-1]
-    said, elicited = (([e for e in newest_first if (e.source == "human") is human]) for human in (True, False))
-    said = said[: max(room_for_votes(recipe), recipe.examples - len(elicited))]
-    room = recipe.examples - len(said)
+    votes, elicited = (([e for e in newest_first if (e.source == "human") is human]) for human in (True, False))
+    votes = votes[: max(room_for_votes(recipe), recipe.examples - len(elicited))]
+    room = recipe.examples - len(votes)
     if recipe.select and len(elicited) > room:
         elicited = SELECTIONS[recipe.select](elicited, room, student, teachers)
-    return [*said, *elicited[:room]]
+    return [*votes, *elicited[:room]]
 
 
 def from_base(recipe: Recipe, votes: int, line: list[Round]) -> bool:
-    """All votes that fit into one round are learned from the base, without drift: where the champion has learned from
-    nothing but votes. From the base, a round would lose what recipes have taught it."""
+    """Does training start from the base? With "auto", where all votes fit into one round, so that nothing drifts, and
+    the champion's `line` has learned from nothing else: from the base, a round would lose what recipes taught."""
     votes_alone = all(r.recipe.get("name", VOTES.name) == VOTES.name for r in line)
     return recipe.start == "base" or (recipe.start == "auto" and votes <= room_for_votes(recipe) and votes_alone)
 
@@ -121,16 +127,15 @@ def trained_on(db: Path, round: Round) -> list[str]:
 
 
 def replay(db: Path, line: list[Round], method: str, chosen: list[Example], recipe: Recipe, seed: int) -> list[Example]:
-    """Beside what was chosen, some of what the line has trained on: REPLAYED of the training (rehearsal, Robins 1995).
-
-    Drawn by `seed`; neither what people have taken back nor what this round's pack holds out is among it.
-    """
-    held_out, known = packs.held_out(*{"general", recipe.pack}), {id for e in chosen for id in e.rows}
+    """Beside what was chosen, some of what the line has trained on: REPLAYED_SHARE of the training (rehearsal, Robins
+    1995), drawn by `seed`. None of it is retracted feedback, or held out by this round's pack."""
+    held_out, already = packs.held_out(*{"general", recipe.pack}), {id for e in chosen for id in e.rows}
     found: dict[tuple, Example] = {}
-    for earlier in line[-REMEMBERED:]:
-        trained = set(trained_on(db, earlier)) - known
+    for earlier in line[-REPLAYED_ROUNDS:]:
+        trained = set(trained_on(db, earlier)) - already
         for e in from_feedback(db, earlier.id, earlier.recipe.get("pack", "general")).train:
             if trained.intersection(e.rows) and METHODS[method].usable(e) and not asks_any_of(e.prompt, held_out):
                 found[e.rows] = e
-    n = round(sum(bool(e.completions) for e in chosen) * REPLAYED / (1 - REPLAYED))  # a reward knows no other prompts
+    completed = sum(bool(e.completions) for e in chosen)  # the rest are bare prompts, for a reward
+    n = round(completed * REPLAYED_SHARE / (1 - REPLAYED_SHARE))
     return random.Random(seed).sample(list(found.values()), min(n, len(found)))

@@ -1,26 +1,26 @@
-"""How long a round's process has run, and how long it stood still for people's chats."""
+"""How long a round's process has run, and for how long it was paused for people's chats. All times are in seconds."""
 
 import time
 
-STILL_SHARE = 0.75  # of a round's time, at most: however much people chat, a quarter of it is the round's
-STILL_SECONDS = 60  # that it may stand still before this share counts
+MAX_PAUSED_SHARE = 0.75  # of a round's time: however much people chat, a quarter of it is the round's
+FREE_PAUSE_SECONDS = 60  # that a round may be paused before this share counts: some replies in a row
 
 
 class Stopwatch:
     def __init__(self):
-        self.begun, self.stood, self.since = time.monotonic(), 0.0, None
+        self.began, self.paused_before, self.paused_at = time.monotonic(), 0.0, None
 
     @property
-    def still(self) -> float:
-        return self.stood + (time.monotonic() - self.since if self.since else 0)
+    def paused(self) -> float:
+        return self.paused_before + (time.monotonic() - self.paused_at if self.paused_at else 0)
 
     @property
     def ran(self) -> float:
-        return time.monotonic() - self.begun - self.still
+        return time.monotonic() - self.began - self.paused
 
     @property
-    def may_stand(self) -> bool:
-        return self.still < STILL_SECONDS + STILL_SHARE * (time.monotonic() - self.begun)
+    def may_pause(self) -> bool:
+        return self.paused < FREE_PAUSE_SECONDS + MAX_PAUSED_SHARE * (time.monotonic() - self.began)
 
-    def turn(self, still: bool) -> None:
-        self.stood, self.since = self.still, time.monotonic() if still else None
+    def set_paused(self, paused: bool) -> None:
+        self.paused_before, self.paused_at = self.paused, time.monotonic() if paused else None

@@ -1,35 +1,34 @@
-"""Starts rounds, watches their process, and tells the serving student of a promotion.
+"""Starts rounds, watches their process, pauses it for chats, and tells the serving student of a promotion.
 
-A round starts when enough new votes are there, when nobody has chatted for a while, or by hand. It ends by itself, by
-cancel, by timeout, or by its process dying; whichever it is, the champion goes on serving.
+When a round starts by itself is schedule.py's. It ends by itself, by cancel, by timeout, or by its process dying;
+whichever it is, the champion continues to serve.
 """
 
-import math
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
-from itertools import takewhile
-from pathlib import Path
 from threading import Event, Lock, RLock, Thread
 
 import torch
 
+from kdloop.rounds import process
+from kdloop.rounds.process import log_file
+from kdloop.rounds.schedule import RETRY_MINUTES, Schedule
 from kdloop.rounds.stopwatch import Stopwatch
-from kdloop.settings import Settings, current, of_child
+from kdloop.settings import Settings, current
 from kdloop.student.serving import Serving
-from storage import checkpoints, feedback, rounds
+from storage import checkpoints, rounds
 from storage.database import DatabaseError, is_writable
 from storage.lease import new_owner
 from storage.rounds import Round, RoundRunning
 from storage.snapshots import DamagedSnapshot, open_target, owed, renew, take
 
-TICK_SECONDS = 1.0
-MORE = 4  # one in so many of the votes that start a round has to be new after a refusal
-RETRY_MINUTES = 10  # after a failed or cancelled round, before one starts by itself; doubles with each in a row
+TICK_SECONDS = 1.0  # how soon an end, a cancel or enough votes are noticed; a tick reads a few rows
+PAUSE_TRIES = 20  # to stop the process outside of a write, each waiting up to half a second for its write to end
 
 
 class Supervisor:
@@ -38,13 +37,11 @@ class Supervisor:
         self.owner = new_owner()
         self.child: subprocess.Popen | None = None
         self.round: Round | None = None
-        self.stopwatch, self.last_turn = Stopwatch(), time.monotonic()
-        self.last_end = time.monotonic()  # of a round here; what ended before this start ended then
+        self.stopwatch, self.schedule = Stopwatch(), Schedule(settings)
         self.stopping, self.lock = Event(), RLock()
         self.thread: Thread | None = None
-        self.streaming, self.pace = 0, Lock()  # replies under way
-        self.saving, self.renew_at = Lock(), 0.0
-        self.tried = feedback.count_votes(settings.db)[1]  # new votes that were there when the last round began
+        self.streaming, self.pausing = 0, Lock()  # replies under way, and who may pause the child
+        self.saving, self.retry_snapshot_at = Lock(), 0.0
 
     def start(
         self, requested: str = "auto", *, started_by: str = "hand", seed: int | None = None, recipe: dict | None = None
@@ -52,7 +49,7 @@ class Supervisor:
         """Queue a round and spawn its process; `recipe` as of Recipe.as_dict. Raises RoundRunning while there is
         one."""
         with self.lock:
-            tried = feedback.count_votes(self.settings.db)[1]
+            new_votes = self.schedule.new_votes()
             self.round = rounds.start_round(
                 self.settings.db,
                 requested=requested,
@@ -67,28 +64,14 @@ class Supervisor:
                 rounds.finish_round(self.settings.db, self.round.id, "failed", error=f"No process for it: {error}")
                 rounds.release_lease(self.settings.db, self.owner)
                 raise
-            self.stopwatch, self.child, self.tried = Stopwatch(), child, tried
+            self.stopwatch, self.child, self.schedule.votes_at_start = Stopwatch(), child, new_votes
             return self.round
 
     def spawn(self, round: Round) -> subprocess.Popen:
-        log = log_file(self.settings, round.id)
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("wb") as out:
-            return subprocess.Popen(
-                self.command(round),
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                **OWN_GROUP,
-                env=of_child() | current(self.settings).as_environment() | TRAINER_ENVIRONMENT | self.without_gpu(),
-            )
+        return process.spawn(self.settings, round.id, self.command(round))
 
     def command(self, round: Round) -> list[str]:
         return [sys.executable, "-m", "kdloop.rounds.trainer", str(round.id)]
-
-    def without_gpu(self) -> dict[str, str]:
-        """A ZeroGPU belongs to visitors' requests: a round that saw it would wait for it in vain."""
-        return {"CUDA_VISIBLE_DEVICES": ""} if self.settings.zero_gpu else {}
 
     def tick(self) -> None:
         """Called every second: renew the lease, watch the child, start what is due."""
@@ -100,41 +83,41 @@ class Supervisor:
                 checkpoints.prune(self.settings.db)
             if self.child:
                 self.watch()
-            elif reason := self.due():
+            elif reason := self.schedule.due():
                 self.start_if_free(reason)
         self.renew_snapshots()
 
     @contextmanager
-    def yielding(self):
-        """The round stands still while a reply streams: on a CPU the two would slow each other several times. Not for
+    def yielding(self) -> Iterator[None]:
+        """The round is paused while a reply streams: on a CPU the two would slow each other several times. Not for
         ever: see Stopwatch."""
-        self.last_turn = time.monotonic()
-        self.replies(+1)
+        self.schedule.last_turn = time.monotonic()
+        self.count_replies(+1)
         try:
             yield
         finally:
-            self.last_turn = time.monotonic()
-            self.replies(-1)
+            self.schedule.last_turn = time.monotonic()
+            self.count_replies(-1)
 
-    def replies(self, change: int) -> None:
-        with self.pace:  # not `lock`: a promotion is loaded under that one
+    def count_replies(self, change: int) -> None:
+        with self.pausing:  # not `lock`: a promotion is loaded under that one
             self.streaming += change
-            self.stop_or_go()
+            self.pause_or_resume()
 
-    def stop_or_go(self) -> None:
+    def pause_or_resume(self) -> None:
         on_cpu = self.settings.zero_gpu or not torch.cuda.is_available()
         if (child := self.child) and child.poll() is None and on_cpu:
-            still = bool(self.streaming) and self.stopwatch.may_stand
+            pause = bool(self.streaming) and self.stopwatch.may_pause
             with suppress(ProcessLookupError):
-                if still and not self.stopwatch.since:
-                    self.stop_outside_writes(child)
-                elif not still:
+                if pause and not self.stopwatch.paused_at:
+                    self.pause_outside_writes(child)
+                elif not pause:
                     os.killpg(child.pid, signal.SIGCONT)
-            self.stopwatch.turn(still)
+            self.stopwatch.set_paused(pause)
 
-    def stop_outside_writes(self, child: subprocess.Popen) -> None:
-        """A process that stands still within a write would keep everybody else from writing."""
-        for _ in range(20):
+    def pause_outside_writes(self, child: subprocess.Popen) -> None:
+        """A process that is paused within a write would keep everybody else from writing."""
+        for _ in range(PAUSE_TRIES):
             is_writable(self.settings.db, 0.5)  # as soon as its write ends
             os.killpg(child.pid, signal.SIGSTOP)
             if is_writable(self.settings.db):
@@ -143,14 +126,14 @@ class Supervisor:
 
     def watch(self) -> None:
         db, id = self.settings.db, self.round.id
-        with self.pace:
-            self.stop_or_go()
-        known = rounds.get_round(db, id)
+        with self.pausing:
+            self.pause_or_resume()
+        row = rounds.get_round(db, id)
         if self.child.poll() is not None:
-            lost = f"The trainer process ended with code {self.child.returncode}; see {log_file(self.settings, id)}"
-            self.end("failed", lost)
-        elif known.cancel_requested_at:
-            self.end("cancelled", known.error or "Cancelled by hand")
+            gone = f"The trainer process ended with code {self.child.returncode}; see {log_file(self.settings, id)}"
+            self.end("failed", gone)
+        elif row.cancel_requested_at:
+            self.end("cancelled", row.error or "Cancelled by hand")
         elif self.stopwatch.ran > 60 * (limit := current(self.settings).round_timeout_minutes):
             self.end("failed", f"Timed out after {limit:g} minutes of its own")
 
@@ -162,7 +145,7 @@ class Supervisor:
         rounds.finish_round(self.settings.db, self.round.id, status, error=why)
         rounds.release_lease(self.settings.db, self.owner)
         self.child = self.round = None
-        self.last_end = time.monotonic()
+        self.schedule.last_end = time.monotonic()
         checkpoints.prune(self.settings.db)
         if self.serving:
             self.serving.current()  # load a new champion now, not while the next reply waits
@@ -177,50 +160,14 @@ class Supervisor:
                 save = renew if owed(self.settings.db) else take
                 print("kdloop: snapshot", save(self.settings.db, open_target(self.settings.snapshots)), flush=True)
             except (OSError, ValueError, DamagedSnapshot) as error:
-                self.renew_at = time.monotonic() + 60 * RETRY_MINUTES
+                self.retry_snapshot_at = time.monotonic() + 60 * RETRY_MINUTES
                 print(f"kdloop: no snapshot: {error}", file=sys.stderr, flush=True)
 
     def renew_snapshots(self) -> None:
         """Soon after an erasure, beside a round that may be running: a snapshot of before would undo it."""
-        wanted = self.settings.snapshots and owed(self.settings.db) and time.monotonic() > self.renew_at
+        wanted = self.settings.snapshots and owed(self.settings.db) and time.monotonic() > self.retry_snapshot_at
         if wanted and not self.saving.locked():
             Thread(target=self.snapshot, name="snapshot", daemon=True).start()
-
-    def due(self) -> str | None:
-        """Why a round should start now, if it should."""
-        new = feedback.count_votes(self.settings.db)[1]
-        if not new or self.resting():
-            return None
-        settings = current(self.settings)
-        if settings.round_votes and new >= self.starts_at():
-            return "votes"
-        idle = time.monotonic() - self.last_turn
-        if settings.idle_minutes and idle > 60 * settings.idle_minutes and (new > self.tried or not self.refused()):
-            self.last_turn = time.monotonic()
-            return "idle"
-        return None
-
-    def starts_at(self) -> int:
-        """How many new votes start a round; 0 where votes start none.
-
-        A round that was refused before it trained has used no vote up: they all stay new. The same votes would be
-        refused again, so the next round starts by itself only once a quarter of `round_votes` more have come (when
-        nobody chats: once one more has), which bring what was missing or do not. By hand it may start at any time.
-        """
-        at = current(self.settings).round_votes
-        return max(at, self.tried + math.ceil(at / MORE)) if at and self.refused() else at
-
-    def refused(self) -> bool:
-        """Did the last round end before it trained anything?"""
-        last = next(iter(rounds.list_rounds(self.settings.db, 1)), None)
-        return bool(last) and last.status == "rejected" and last.candidate_id is None
-
-    def resting(self) -> bool:
-        """A round that failed or was cancelled leaves its votes unread: without a rest they would start it again."""
-        ends = [r for r in rounds.list_rounds(self.settings.db, 8) if r.finished_at]
-        broken = list(takewhile(lambda r: r.status in ("failed", "cancelled"), ends))
-        rested = max(time.monotonic() - self.last_end, seconds_since(broken[0].finished_at)) if broken else 0
-        return bool(broken) and rested < 60 * RETRY_MINUTES * 2 ** (len(broken) - 1)
 
     def start_if_free(self, reason: str) -> None:
         with suppress(RoundRunning):  # another app on the same database was first
@@ -255,27 +202,3 @@ class Supervisor:
                 self.end("failed", "The app was stopped during this round")
             else:
                 self.snapshot()
-
-
-def seconds_since(at: str) -> float:
-    """By the clock, which may have gone back since: below 0 then."""
-    return (datetime.now(UTC) - datetime.fromisoformat(at)).total_seconds()
-
-
-def log_file(settings: Settings, round_id: int) -> Path:
-    return settings.home / "rounds" / f"{round_id:06d}" / "trainer.log"
-
-
-# Not a session of its own: when the app is killed, the system then ends or wakes a group that stands still, too.
-OWN_GROUP = {"process_group": 0}
-KEEP_MEMORY = {  # glibc: what a step frees, the next one gets; to ask the system for it again takes a third of a step
-    "MALLOC_TRIM_THRESHOLD_": str(2**32),
-    "MALLOC_MMAP_THRESHOLD_": str(2**32),
-}
-TRAINER_ENVIRONMENT = KEEP_MEMORY | {
-    "TOKENIZERS_PARALLELISM": "false",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
-    "TQDM_DISABLE": "1",
-    "TRL_EXPERIMENTAL_SILENCE": "1",
-}

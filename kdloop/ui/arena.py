@@ -13,7 +13,7 @@ from kdloop.feedback import collect
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
-from kdloop.ui.chat import frames
+from kdloop.ui.replies import frames
 from kdloop.ui.session import PRIVATE, REFUSED, named, paced, person, refusal, refused
 from kdloop.ui.words import t, tell
 

@@ -12,7 +12,8 @@ import pandas as pd
 from kdloop import recipes
 from kdloop.feedback import readiness
 from kdloop.feedback.readiness import MIN_EXAMPLES, Readiness
-from kdloop.rounds.supervisor import Supervisor, log_file
+from kdloop.rounds.process import log_file
+from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.ui.session import PRIVATE, TABLE, allowed, named, owns, refusal, refused
 from kdloop.ui.words import t, tell

@@ -48,9 +48,9 @@ def connect(settings: Settings, state: gr.State, side: dict, parts: chat.Parts) 
     forget = named(partial(erase, settings), "erase")
     erased = [*shown, side["sure"]]
     changed.append(side["erase"].click(forget, [side["sure"], state], erased, concurrency_limit=None, **turning))
-    wrote = named(partial(transcript.written_by, settings), "written_by")
+    update_authors = named(partial(transcript.authors, settings), "authors")
     for event in changed:
-        event.then(wrote, state, parts.authors, queue=False, **PRIVATE)
+        event.then(update_authors, state, parts.authors, queue=False, **PRIVATE)
 
 
 def titles(settings: Settings, search: str, state: dict) -> gr.Radio:
@@ -62,7 +62,7 @@ def titles(settings: Settings, search: str, state: dict) -> gr.Radio:
 
 def load(settings: Settings, id: str, state: dict):
     try:
-        bot = transcript.going_on(settings, state | {"conversation": str(id)})
+        bot = transcript.open_chat(settings, state | {"conversation": str(id)})
     except UnknownRow as error:
         raise refusal(error) from error
     state.update(conversation=str(id), compared=None, left=True)
@@ -71,7 +71,7 @@ def load(settings: Settings, id: str, state: dict):
 
 def new(state: dict):
     state.update(conversation=None, compared=None, left=True)
-    return transcript.shown([], {}), state, gr.Row(visible=False), gr.Radio(value=None)
+    return transcript.chatbot([], {}), state, gr.Row(visible=False), gr.Radio(value=None)
 
 
 def download(settings: Settings, state: dict) -> str:

@@ -15,63 +15,63 @@ from kdloop.ui.session import person, refused
 from kdloop.ui.words import tell
 from storage import checkpoints, conversations, feedback
 
-WRITING = "kd-writing"  # of a chat whose last message grows: no buttons there yet
-PRESSED = {True: "Like", False: "Dislike"}
+WRITING = "kd-writing"  # the CSS class of a chat whose last message grows: no buttons there yet
+THUMBS = {True: "Like", False: "Dislike"}  # liked -> Gradio's name of that thumb
 
 
 def transcript(settings: Settings, me: str, conversation: str | None) -> list[dict]:
-    pairs = conversations.history(settings.db, conversation, me) if conversation else []
-    return [m for turn, k in pairs for m in exchange(turn.prompt[-1]["content"], k.text, k.id)]
+    """The conversation's messages, as `gr.Chatbot` takes them."""
+    turns = conversations.history(settings.db, conversation, me) if conversation else []
+    return [m for turn, k in turns for m in exchange(turn.prompt[-1]["content"], k.text, k.id)]
 
 
-def written_by(settings: Settings, state: dict) -> str:
-    """Who wrote which answers of the open conversation, and which were cut:
+def authors(settings: Settings, state: dict) -> str:
+    """Who wrote which completions of the open conversation, and which were cut:
     "answer 1–3: student v0 · answer 4: student v1 (cut at its length: ask it to go on)" """
     if not state.get("conversation"):
         return ""
-    names = {k.id: k.name for k in checkpoints.lineage(settings.db)}
-    pairs = conversations.history(settings.db, state["conversation"], person(state))
-    told = {"student": tell("student"), "teacher": tell("teacher, as the student was not sure:")}
+    versions = {k.id: k.name for k in checkpoints.lineage(settings.db)}
+    turns = conversations.history(settings.db, state["conversation"], person(state))
+    roles = {"student": tell("student"), "teacher": tell("teacher, as the student was not sure:")}
     cut = {"cut": f" ({tell('cut at its length: ask it to go on')})"}
-    authors = (f"{told[k.author]} {names.get(k.checkpoint_id, k.name)}{cut.get(k.status, '')}" for _, k in pairs)
-    answers = enumerate(authors, start=1)
-    runs = [(name, [i for i, _ in run]) for name, run in groupby(answers, key=itemgetter(1))]
+    names = (f"{roles[k.author]} {versions.get(k.checkpoint_id, k.name)}{cut.get(k.status, '')}" for _, k in turns)
+    runs = [(name, [i for i, _ in run]) for name, run in groupby(enumerate(names, start=1), key=itemgetter(1))]
     spans = [(f"{at[0]}–{at[-1]}" if len(at) > 1 else str(at[0]), name) for name, at in runs]
-    return " · ".join(f"{tell('answer')} {at}: {who}" for at, who in spans)
+    return " · ".join(f"{tell('answer')} {at}: {name}" for at, name in spans)
 
 
-def going_on(settings: Settings, state: dict) -> gr.Chatbot:
-    """The open conversation with the thumbs that were given in it."""
+def open_chat(settings: Settings, state: dict) -> gr.Chatbot:
+    """The open conversation with the thumbs that this person gave in it."""
     me, conversation = person(state), state.get("conversation")
-    return shown(transcript(settings, me, conversation), given(settings, me, conversation))
+    return chatbot(transcript(settings, me, conversation), thumbs(settings, me, conversation))
 
 
-def given(settings: Settings, me: str, conversation: str | None) -> dict[str, bool]:
+def thumbs(settings: Settings, me: str, conversation: str | None) -> dict[str, bool]:
+    """Completion id -> liked."""
     return feedback.thumbs(settings.db, me, conversation) if conversation else {}
 
 
-def shown(messages: list[dict], thumbs: dict[str, bool], writing: bool = False) -> gr.Chatbot:
-    """`thumbs`: completion id -> liked. Gradio keeps them by position: what takes a message's place would inherit its
-    thumb."""
-    pressed = [PRESSED.get(thumbs.get(id_of(m))) for m in messages if m["role"] == "assistant"]
+def chatbot(messages: list[dict], liked: dict[str, bool], writing: bool = False) -> gr.Chatbot:
+    """`liked` as of `thumbs`. Gradio keeps thumbs by position: what takes a message's place would inherit its thumb."""
+    pressed = [THUMBS.get(liked.get(completion_id(m))) for m in messages if m["role"] == "assistant"]
     return gr.Chatbot(value=messages, feedback_value=pressed, elem_classes=[WRITING] if writing else [])
 
 
-def exchange(asked: str, text: str, completion_id: str) -> list[dict]:
-    return [question(asked), assistant(text, completion_id)]
+def exchange(text: str, completion: str, id: str) -> list[dict]:
+    return [user_message(text), assistant_message(completion, id)]
 
 
-def question(text: str) -> dict:
+def user_message(text: str) -> dict:
     return {"role": "user", "content": prose.literal(text)}
 
 
-def assistant(text: str, completion_id: str | None) -> dict:
+def assistant_message(text: str, id: str | None) -> dict:
     """Without an id: a message of the page's own."""
-    metadata = {"metadata": {"id": completion_id}} if completion_id else {}
+    metadata = {"metadata": {"id": id}} if id else {}
     return {"role": "assistant", "content": prose.styled(text or "…")} | metadata
 
 
-def id_of(message: dict) -> str | None:
+def completion_id(message: dict) -> str | None:
     return (message.get("metadata") or {}).get("id")
 
 
@@ -87,6 +87,6 @@ def completion_shown(messages: list[dict], at: int | None = -1) -> str:
         raise refused("No answer yet: type a message first")
     if at is None or not -1 <= at < len(messages) or messages[at]["role"] != "assistant":
         raise refused("Only the student's completions can be rated or corrected")
-    if not (id := id_of(messages[at])):
+    if not (id := completion_id(messages[at])):
         raise refused("Choose between the two answers first")
     return str(id)

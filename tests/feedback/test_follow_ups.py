@@ -18,7 +18,7 @@ from kdloop.methods import supervised
 from kdloop.methods.self_training.self_teaching import with_critique
 from kdloop.packs import Task
 from kdloop.raters import active, features, preference_model
-from kdloop.rounds.run import training_tasks
+from kdloop.rounds.tasks import training_tasks
 from kdloop.student import Sample
 from storage import checkpoints, conversations, feedback, people, traces
 from storage.conversations import as_prompt

@@ -12,7 +12,7 @@ from kdloop.gate.guards import Guard
 from kdloop.gate.outcomes import Outcomes
 from kdloop.gate.verdict import MAX_EXAMPLES, CannotDecide, decide, require_a_judge, verdict
 from kdloop.raters import preference_model
-from kdloop.rounds.run import gate_prompts
+from kdloop.rounds.tasks import gate_prompts
 from kdloop.student import Sample, Sampling
 from storage.conversations import Completion, as_prompt
 

@@ -13,7 +13,8 @@ import pytest
 
 import storage.database
 from kdloop.feedback import collect
-from kdloop.rounds.supervisor import RETRY_MINUTES, Supervisor
+from kdloop.rounds.schedule import RETRY_MINUTES
+from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.ui import session
 from storage import checkpoints, conversations, feedback, lease, rounds, snapshots
@@ -263,9 +264,9 @@ def test_the_rest_after_a_broken_round_ends_although_the_clock_went_back(db):
         ahead = (datetime.now(UTC) + timedelta(days=30)).isoformat()
         c.execute("update rounds set finished_at = ?", [ahead])
     supervisor = Supervisor(settings)
-    assert supervisor.due() is None, "it rests from its own start on"
-    supervisor.last_end -= 60 * RETRY_MINUTES + 1
-    assert supervisor.due() == "votes"
+    assert supervisor.schedule.due() is None, "it rests from its own start on"
+    supervisor.schedule.last_end -= 60 * RETRY_MINUTES + 1
+    assert supervisor.schedule.due() == "votes"
 
 
 def test_a_handed_over_file_from_the_future_goes_as_an_old_one_does(tmp_path, monkeypatch):

@@ -116,13 +116,13 @@ def test_a_killed_trainer_fails_the_round_and_nothing_else(settings, engine, pha
     assert ended.status == "failed" and "code -9" in ended.error
     assert checkpoints.serving(settings.db).version == 0
     assert feedback.count_votes(settings.db)[1] == 24, "the votes of a failed round are still to be learned from"
-    assert supervisor.due() is None, "but not at once: what failed would fail again"
+    assert supervisor.schedule.due() is None, "but not at once: what failed would fail again"
     supervisor.start()  # by hand it may: the lease is free again
     supervisor.stop()
     assert rounds.list_rounds(settings.db)[0].status == "failed"
 
 
-def test_a_round_stands_still_while_a_reply_streams(settings, engine):
+def test_a_round_is_paused_while_a_reply_streams(settings, engine):
     vote_thumbs(settings, engine, 24)
     supervisor = Supervisor(settings)
     supervisor.start()

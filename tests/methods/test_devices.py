@@ -15,7 +15,7 @@ from kdloop.methods import METHODS, step_size
 from kdloop.methods.distill import stored
 from kdloop.methods.lora import Plan, trainable_student
 from kdloop.recipes import Recipe
-from kdloop.rounds import run
+from kdloop.rounds.run import run
 from kdloop.settings import Settings
 from kdloop.student import Sampling
 from kdloop.student.transformers import TransformersEngine
@@ -107,14 +107,14 @@ def test_several_teachers_and_stored_distributions_teach_where_the_student_lies(
 def ended(db, tiny_student, there):
     """A function: runs a round on the tiny student, on the second device, to its end; the round's row."""
 
-    def run_round(recipe, **settings):
+    def to_its_end(recipe, **settings):
         started = rounds.start_round(db, requested="auto", seed=1, started_by="test", owner="me", recipe=recipe)
         told = Settings(home=db.parent, student=tiny_student, round_max_tokens=8, gate_prompts=4, **settings)
-        run.run(told, started)
+        run(told, started)
         rounds.release_lease(db, "me")
         return rounds.get_round(db, started.id)
 
-    return run_round
+    return to_its_end
 
 
 def test_a_whole_round_of_votes_from_a_champion_runs_on_one_device(db, ended, tiny_student):

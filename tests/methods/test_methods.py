@@ -24,6 +24,7 @@ from kdloop.methods import (
     supervised,
 )
 from kdloop.methods.distill import divergence, economy, similarity, speculative, uld
+from kdloop.methods.distill.teacher import OtherVocabulary
 from kdloop.methods.lora import Method, Plan, trainable_student
 from kdloop.methods.objective import completion_logits, fit, sequence, sequence_logps
 from kdloop.methods.self_training import self_teaching
@@ -175,7 +176,7 @@ def test_a_teacher_of_another_vocabulary_is_refused_before_training(tiny_student
     config = AutoConfig.from_pretrained(tiny_student)
     config.update({"vocab_size": 100})
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
-    with pytest.raises(divergence.OtherVocabulary, match="take `uld`"):
+    with pytest.raises(OtherVocabulary, match="take `uld`"):
         trained("jsd", tiny_student, [example(1)], Plan(1, teachers=(str(tmp_path),)))
 
 
@@ -402,7 +403,7 @@ def test_what_a_method_cannot_do_without_is_asked_for_with_the_remedy():
 
 
 def test_a_round_tells_its_method_what_the_settings_say(db, tmp_path):
-    from kdloop.rounds.run import plan_of
+    from kdloop.rounds.setup import plan_of
     from kdloop.settings import Settings
     from storage import rounds
 

@@ -20,8 +20,8 @@ from kdloop.raters import judge as judging
 from kdloop.raters import preference_model
 from kdloop.raters.teacher import Teacher
 from kdloop.recipes import Recipe
-from kdloop.rounds.run import training_tasks
 from kdloop.rounds.selection import relevant
+from kdloop.rounds.tasks import training_tasks
 from storage.conversations import Completion, add_completion, add_turn, as_prompt, start_conversation
 from storage.database import new_id
 from storage.feedback import add_feedback

@@ -12,7 +12,10 @@ from kdloop.feedback.examples import from_feedback
 from kdloop.methods.lora import trainable_student
 from kdloop.packs import Task
 from kdloop.recipes import Recipe
-from kdloop.rounds import run, selection
+from kdloop.rounds import selection
+from kdloop.rounds.run import run
+from kdloop.rounds.setup import plan_of
+from kdloop.rounds.tasks import GATE_TASKS, training_tasks
 from kdloop.settings import Settings
 from storage import ancestry, checkpoints, conversations, rounds
 from storage.conversations import as_prompt
@@ -22,14 +25,14 @@ from storage.conversations import as_prompt
 def ended(db, tiny_student):
     """A function: runs a round on the tiny student to its end; the round's row."""
 
-    def run_round(recipe, requested="auto", **settings):
+    def to_its_end(recipe, requested="auto", **settings):
         started = rounds.start_round(db, requested=requested, seed=1, started_by="test", owner="me", recipe=recipe)
         settings = {"round_max_tokens": 8, "gate_prompts": 4} | settings
-        run.run(Settings(home=db.parent, student=tiny_student, **settings), started)
+        run(Settings(home=db.parent, student=tiny_student, **settings), started)
         rounds.release_lease(db, "me")
         return rounds.get_round(db, started.id)
 
-    return run_round
+    return to_its_end
 
 
 @pytest.mark.parametrize("method", ["jsd", "hidden_l2", "uld", "bake"])
@@ -44,22 +47,22 @@ def test_a_reward_by_the_packs_checks_needs_prompts_alone(db, ended):
     recipe = replace(recipes.load("grpo"), prompts=8, examples=8, passes=8)
     judged = ended(recipe.as_dict())
     assert judged.status == "rejected" and judged.method == "grpo", judged.error
-    assert judged.verdict["judged_by"] == f"checks of {run.CHECKED} prompts" and judged.counts["train"] == 8
+    assert judged.verdict["judged_by"] == f"checks of {GATE_TASKS} prompts" and judged.counts["train"] == 8
     assert judged.metrics["reward"] == 0 and set(judged.seconds) == {"elicit", "train", "gate"}
     assert checkpoints.lineage(db)[1].parent_id == checkpoints.serving(db).id
 
 
 def test_the_packs_checks_are_the_reward_and_its_held_out_prompts_are_not_asked(db):
     recipe, split = recipes.load("grpo"), from_feedback(db, None, "sums")
-    tasks = run.training_tasks(recipe, split, 1)
+    tasks = training_tasks(recipe, split, 1)
     started = rounds.start_round(db, requested="auto", seed=1, started_by="test", owner="me")
-    reward = run.plan_of(Settings(), started, None, recipe, tasks).reward
+    reward = plan_of(Settings(), started, None, recipe, tasks).reward
     asked, right = as_prompt(tasks[0].prompt), f"It is {tasks[0].answer}"
     assert [reward(asked, text, True) for text in (right, "It is 1000", "")] == [1, 0, 0]
     assert reward(asked, right, False) == 0, "it was cut: it might have gone on to another number"
     asked = {packs.normal(e.question) for e in selection.relevant([], recipe, tasks)}
     assert len(asked) == recipe.prompts and not asked & packs.held_out("general", "sums")
-    assert run.plan_of(Settings(), started, None, recipes.VOTES, [Task("Hello?")]).reward is None
+    assert plan_of(Settings(), started, None, recipes.VOTES, [Task("Hello?")]).reward is None
 
 
 def test_what_a_method_finds_out_as_it_trains_refuses_the_round_with_the_reason(db, ended):

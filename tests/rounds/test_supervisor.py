@@ -1,4 +1,4 @@
-"""A round's process and those who chat meanwhile; what ends a round. The process is a real one that only counts."""
+"""A round's process beside people who chat, and what ends a round. The process is a real one that only counts."""
 
 import os
 import signal
@@ -13,7 +13,8 @@ import pytest
 
 from kdloop.feedback import collect
 from kdloop.rounds import stopwatch
-from kdloop.rounds.supervisor import Supervisor, log_file
+from kdloop.rounds.process import log_file
+from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from storage import checkpoints, conversations, feedback, people, rounds, snapshots
 from storage.database import open_database
@@ -33,7 +34,7 @@ class Counting(Supervisor):
 @pytest.fixture
 def started(tmp_path, monkeypatch):
     """(supervisor, round) of a process that has begun to count, and would time out after two seconds of its own."""
-    monkeypatch.setattr(stopwatch, "STILL_SECONDS", 0.5)
+    monkeypatch.setattr(stopwatch, "FREE_PAUSE_SECONDS", 0.5)
     settings = Settings(home=tmp_path, round_timeout_minutes=2 / 60, snapshots=str(tmp_path / "snapshots"))
     checkpoints.ensure_base(open_database(settings.db))
     supervisor = Counting(settings)
@@ -52,7 +53,7 @@ def ticking(supervisor, seconds):
         time.sleep(0.05)
 
 
-def test_a_round_stands_still_for_chats_but_not_for_ever(started):
+def test_a_round_is_paused_for_chats_but_not_for_ever(started):
     supervisor, round = started
     with supervisor.yielding():
         at = supervisor.counted(round)
@@ -109,7 +110,7 @@ class Writing(Supervisor):
         return [sys.executable, "-c", code.format(str(self.settings.db))]
 
 
-def test_a_round_never_stands_still_within_a_write(tmp_path):
+def test_a_round_is_never_paused_within_a_write(tmp_path):
     settings = Settings(home=tmp_path)
     checkpoints.ensure_base(open_database(settings.db))
     supervisor = Writing(settings)
@@ -140,7 +141,7 @@ with supervisor.yielding():
 """
 
 
-def test_an_app_that_is_killed_amid_a_reply_leaves_no_process_that_stands_still(tmp_path):
+def test_an_app_that_is_killed_amid_a_reply_leaves_no_paused_process(tmp_path):
     code = PARENT.format(tests=str(Path(__file__).parent), home=str(tmp_path))
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     app = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
@@ -149,7 +150,7 @@ def test_an_app_that_is_killed_amid_a_reply_leaves_no_process_that_stands_still(
     app.wait()
     deadline = time.monotonic() + 10
     while state(child) == "T":  # once awake it sees that its parent is gone (trainer.end_with_parent)
-        assert time.monotonic() < deadline, "the trainer stands still for ever"
+        assert time.monotonic() < deadline, "the trainer is paused for ever"
         time.sleep(0.05)
     with suppress(ProcessLookupError):
         os.kill(child, signal.SIGKILL)
@@ -178,15 +179,13 @@ def test_a_round_that_ended_unjudged_leaves_no_candidate(started):
 
 
 class Late(Counting):
-    """Each second a round is due, which starts half a second later."""
+    """Each tick a round is due, which starts half a second later."""
 
     def tick(self):
+        self.schedule.due = lambda: "votes"
         self.late.set()
         time.sleep(0.5)
         super().tick()
-
-    def due(self):
-        return "votes"
 
 
 def test_what_is_under_way_when_the_app_ends_starts_no_round_that_outlives_it(tmp_path):
@@ -226,15 +225,17 @@ def test_a_round_that_was_refused_before_it_trained_keeps_the_votes_and_does_not
     checkpoints.ensure_base(db)
     supervisor = Refusing(settings)
     vote(db, 7)
-    assert supervisor.due() == "idle" and supervisor.starts_at() == 8
+    assert supervisor.schedule.due() == "idle" and supervisor.schedule.starts_at() == 8
     vote(db, 1)
-    assert supervisor.due() == "votes"
+    assert supervisor.schedule.due() == "votes"
     supervisor.start()
     assert supervisor.wait().status == "rejected"
     assert feedback.count_votes(db) == (8, 8), "nothing was learned from them"
-    assert supervisor.due() is None and supervisor.starts_at() == 10, "the same votes would be refused again"
-    assert Refusing(settings).due() is None, "after a restart neither"
+    assert supervisor.schedule.due() is None and supervisor.schedule.starts_at() == 10, (
+        "the same votes would be refused again"
+    )
+    assert Refusing(settings).schedule.due() is None, "after a restart neither"
     vote(db, 1)
-    assert supervisor.due() == "idle", "one vote more, and nobody chats"
+    assert supervisor.schedule.due() == "idle", "one vote more, and nobody chats"
     vote(db, 1)
-    assert supervisor.due() == "votes"
+    assert supervisor.schedule.due() == "votes"

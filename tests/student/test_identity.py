@@ -20,7 +20,7 @@ from kdloop.feedback.examples import Example
 from kdloop.knowledge import feature
 from kdloop.methods.distill import stored
 from kdloop.methods.lora import Plan, trainable_student
-from kdloop.rounds import run
+from kdloop.rounds.run import publish, run
 from kdloop.settings import Settings
 from kdloop.student import AdapterRefused
 from kdloop.student.base import HUB_STUDENT, NoStudent, origin
@@ -69,7 +69,7 @@ def published(settings, source, known=True):
     round = rounds.start_round(db, requested="auto", seed=1, started_by="test", owner="me")
     rounds.release_lease(db, "me")
     if known:
-        k = run.publish(settings, round, checkpoints.lineage(db)[0], model, engine(source), "dpo", {})
+        k = publish(settings, round, checkpoints.lineage(db)[0], model, engine(source), "dpo", {})
     else:  # as an older kdloop did
         metrics = {}
 
@@ -184,7 +184,7 @@ def test_a_round_from_the_champion_of_another_student_fails_in_words(db, copied)
     trained_further(copied)
     round = rounds.start_round(db, requested="auto", seed=1, started_by="test", owner="me")
     with pytest.raises(OtherStudent, match=r"serve v0 \(Models tab\)"):
-        run.run(settings, round)
+        run(settings, round)
 
 
 def test_a_fingerprint_of_other_tokens_or_of_none_is_no_match(db, tiny_student):

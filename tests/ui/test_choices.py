@@ -31,10 +31,10 @@ def vote(db):
 def test_a_change_holds_at_once_wherever_the_setting_is_used(settings):
     vote(settings.db)
     supervisor = Supervisor(settings)
-    assert supervisor.due() is None and not is_time_to_compare(settings, "bob")
+    assert supervisor.schedule.due() is None and not is_time_to_compare(settings, "bob")
     values = {"round_votes": 1, "compare_every": 1, "votes_a_minute": 1, "max_tokens": 40, "notice": "Be **kind**"}
     assert change(settings, values, "ann") == list(values)
-    assert supervisor.due() == "votes" and is_time_to_compare(settings, "bob")
+    assert supervisor.schedule.due() == "votes" and is_time_to_compare(settings, "bob")
     assert "of the 1 that start" in teach.worth(settings) and consent.notice(settings).value == "Be **kind**"
     session.paced(settings, {"person": "bob"}, "votes")
     with pytest.raises(gr.Error, match="At most 1 votes a minute"):

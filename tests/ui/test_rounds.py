@@ -3,8 +3,10 @@
 import gradio as gr
 import pytest
 
-from kdloop.rounds.run import SETTLING, Clock
-from kdloop.rounds.supervisor import Supervisor, log_file
+from kdloop.rounds.process import log_file
+from kdloop.rounds.progress import Clock
+from kdloop.rounds.run import CHOOSING_STEP_SIZE
+from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.ui import rounds as tab
 from storage import rounds
@@ -58,12 +60,12 @@ def test_every_rounds_guards_can_be_read_not_the_last_ones_alone(failed):
 def test_what_a_round_does_without_steps_is_said_instead_of_a_full_bar(db):
     settings = Settings(home=db.parent)
     round = rounds.start_round(db, requested="auto", seed=1, started_by="test", owner="me")
-    clock = Clock(settings, round)
+    clock = Clock(db, round.id)
     with clock.phase("training"):
-        clock.steps(3, 12, 0.5)
+        clock.step(3, 12, 0.5)
         assert "3/12" in tab.live(settings)
-        clock.note(SETTLING)
-        assert SETTLING in tab.live(settings) and "12" not in tab.live(settings)
+        clock.note(CHOOSING_STEP_SIZE)
+        assert CHOOSING_STEP_SIZE in tab.live(settings) and "12" not in tab.live(settings)
 
 
 def test_the_losses_axes_are_numbers_before_the_first_round(db):

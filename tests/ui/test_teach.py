@@ -15,7 +15,7 @@ from kdloop.feedback import collect
 from kdloop.feedback.examples import Example, from_feedback
 from kdloop.knowledge.rows import training_id
 from kdloop.raters import active, preference_model
-from kdloop.rounds.run import CONTESTED, ask_people
+from kdloop.rounds.run import CONTESTED_PROMPTS, ask_people
 from kdloop.settings import Settings
 from kdloop.ui import teach
 from storage import checkpoints, conversations, feedback, people
@@ -166,7 +166,7 @@ def test_a_refused_candidate_waits_beside_the_champion_and_trains_nobody_unasked
     assert waiting(db) == [], "two that say the same are no pair"
     ask_people(m, Spoken(lambda messages, seed: "It is so, in a few plain words."), candidate)
     lessons = collect.lessons(db, "ann", active.latest(db))
-    assert len(lessons) == CONTESTED and {a.question for a in lessons} <= set(PUBLIC)
+    assert len(lessons) == CONTESTED_PROMPTS and {a.question for a in lessons} <= set(PUBLIC)
     writers = [conversations.completion(db, id).checkpoint_id for id in (lessons[0].chosen_id, lessons[0].rejected_id)]
     assert writers == [candidate.id, 1]
     assert from_feedback(db, m.round.id + 1).train == []

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kdloop.feedback import collect
-from kdloop.rounds.run import SETTLING
+from kdloop.rounds.run import CHOOSING_STEP_SIZE
 from kdloop.ui import (
     admin,
     arena,
@@ -25,7 +25,8 @@ from kdloop.ui import (
     words,
 )
 
-UI = Path(words.__file__).parent.parent
+ROOMS = Path(words.__file__).parents[2]
+SPEAKING = sorted(path for room in ("ui", "api") for path in (ROOMS / room).glob("*.py"))
 BY_TABLE = {  # texts that are looked up through a table, not written at the call
     *(r.capitalize() for r in collect.REASONS),
     *(label for table in (arena.VOTES, teach.VOTES, rating.COMPARED, models.FORMS) for label in table),
@@ -38,7 +39,7 @@ BY_TABLE = {  # texts that are looked up through a table, not written at the cal
     *lineage.STYLES,
     *(f"{side} answer" for side in ("Left", "Right", "First", "Second")),
     *("eliciting", "training", "gating", "held", "broken", "queued", "promoted", "rejected", "failed", "cancelled"),
-    SETTLING,
+    CHOOSING_STEP_SIZE,
     *rounds.HISTORY,
     *rounds.GUARDS,
     *rounds.LEFT_OUT,
@@ -55,7 +56,7 @@ BY_TABLE = {  # texts that are looked up through a table, not written at the cal
 
 
 def guard_names() -> set[str]:
-    trees = [ast.parse((UI.parent / f"{name}.py").read_text()) for name in ("guards", "gate")]
+    trees = [ast.parse(path.read_text()) for path in (ROOMS / "gate").glob("*.py")]
     calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
     return {c.args[0].value for c in calls if isinstance(c.func, ast.Name) and c.func.id == "Guard"}
 
@@ -74,8 +75,8 @@ def texts(node: ast.expr, module) -> set[str]:
 
 def used() -> set[str]:
     found = BY_TABLE | guard_names()
-    for path in sorted(UI.glob("*.py")):
-        module = importlib.import_module(f"kdloop.ui.{path.stem}" if path.stem != "__init__" else "kdloop.ui")
+    for path in SPEAKING:
+        module = importlib.import_module(f"kdloop.{path.parent.name}.{path.stem}".removesuffix(".__init__"))
         for node in ast.walk(ast.parse(path.read_text())):
             if (
                 isinstance(node, ast.Call)
@@ -99,7 +100,7 @@ def test_every_text_is_there_in_every_language(language):
 
 
 def test_labels_are_never_plain_english():
-    for path in sorted(UI.glob("*.py")):
+    for path in SPEAKING:
         for node in ast.walk(ast.parse(path.read_text())):
             for keyword in node.keywords if isinstance(node, ast.Call) else ():
                 if keyword.arg in ("label", "placeholder", "info", "submit_btn"):

@@ -68,7 +68,8 @@ def swap() -> Iterator[Figure]:
 
 
 def during_a_round() -> Iterator[Figure]:
-    """Time to first token and speed of one person's replies while a round trains (it pauses for each), and before."""
+    """First tokens and speed of one person's replies while a round trains, which is paused for each of them, and
+    before it began."""
     with home_with_student() as settings:
         supervisor = Supervisor(settings, open_serving(settings))
         idle = chat(supervisor)

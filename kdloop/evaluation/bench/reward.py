@@ -23,7 +23,7 @@ from kdloop.methods import METHODS, losses, supervised
 from kdloop.methods.distill.divergence import Teacher
 from kdloop.methods.lora import OnStep, Plan, trainable_student
 from kdloop.methods.objective import completion_logits, sequence
-from kdloop.methods.rl.reinforcement import GROUP
+from kdloop.methods.rl.reinforcement import GROUP_SIZE
 from kdloop.methods.rl.reward_model import cut_is_worst
 from kdloop.methods.self_training.self_teaching import write
 from kdloop.rounds.selection import by_checks
@@ -40,11 +40,11 @@ def best_of_n(model, tokenizer, examples: list[Example], plan: Plan, on_step: On
 
     Prompts whose samples all get the same reward are skipped; their advantages are zero in reinforcement, too.
     """
-    repeated = [e for e in examples for _ in range(GROUP)]
+    repeated = [e for e in examples for _ in range(GROUP_SIZE)]
     written = write(model, tokenizer, [e.prompt for e in repeated], plan)
     kept = []
     for i, e in enumerate(examples):
-        group = written[i * GROUP :][:GROUP]
+        group = written[i * GROUP_SIZE :][:GROUP_SIZE]
         rewards = cut_is_worst([plan.reward(e.prompt, *k.said) for k in group], [k.said[1] for k in group])
         if max(rewards) > min(rewards):
             kept.append(replace(e, chosen=group[int(np.argmax(rewards))]))

@@ -17,7 +17,7 @@ from kdloop import packs
 from kdloop.evaluation.bench import Figure, N
 from kdloop.knowledge.self_knowledge import SPREAD
 from kdloop.knowledge.self_knowledge import N as EACH
-from kdloop.rounds.supervisor import KEEP_MEMORY
+from kdloop.rounds.process import KEEP_MEMORY
 from kdloop.settings import Settings
 from kdloop.student import Sampling
 from kdloop.student.base import find_student

@@ -1,0 +1,166 @@
+"""What a round needs, put together once and handed down: the students, the rater, the recipe, its prompts, the plan."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from kdloop import packs, recipes
+from kdloop.feedback.examples import Example, Split
+from kdloop.gate.verdict import require_a_judge
+from kdloop.knowledge import feature
+from kdloop.knowledge.rows import SourceContext
+from kdloop.methods import choose, require
+from kdloop.methods.lora import Plan
+from kdloop.packs import Task
+from kdloop.raters import judge, preference_model, teacher
+from kdloop.raters.preference_model import PreferenceModel
+from kdloop.recipes import Recipe
+from kdloop.rounds.progress import Clock
+from kdloop.rounds.selection import by_checks, line_of
+from kdloop.rounds.tasks import gate_tasks, training_tasks
+from kdloop.settings import Settings
+from kdloop.student import Engine, Sampling
+from kdloop.student.base import find_student
+from kdloop.student.identity import identity
+from kdloop.student.transformers import TransformersEngine, device_and_dtype
+from storage import checkpoints, rounds
+from storage.checkpoints import Checkpoint
+from storage.rounds import Round
+
+MIN_EXAMPLES_TO_FIT = 4  # of people's: preference_model.fit takes no fewer
+
+
+@dataclass(frozen=True)
+class Version:
+    """A checkpoint, its engine, and the directory of its adapter (None for the base)."""
+
+    checkpoint: Checkpoint
+    engine: Engine
+    adapter: Path | None = None
+
+
+@dataclass(frozen=True)
+class Students:
+    """The untrained student, and the champion of when the round was queued; before any promotion they are one."""
+
+    base: Version
+    champion: Version
+
+    @property
+    def writers(self) -> tuple[tuple[Engine, Checkpoint], ...]:
+        """Who may write completions, each once, the champion first."""
+        versions = [self.champion] if self.champion.engine is self.base.engine else [self.champion, self.base]
+        return tuple((v.engine, v.checkpoint) for v in versions)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """`method` may be "auto"; `checked` are the gate's prompts with checks, and `line` the champion's rounds."""
+
+    settings: Settings
+    round: Round
+    students: Students
+    line: list[Round]
+    rater: PreferenceModel | None
+    recipe: Recipe
+    method: str
+    tasks: list[Task]
+    checked: list[Task]
+    plan: Plan
+    context: SourceContext
+
+    @property
+    def reliability(self) -> dict[str, float]:
+        """How much each rater's votes count; {} where the preference model cannot say."""
+        return self.rater.reliability if proven(self.rater) else {}
+
+
+def load_students(settings: Settings, round: Round) -> Students:
+    """Raises NoStudent, BrokenCheckpoint or OtherStudent, saying what to do."""
+    engine = TransformersEngine(find_student(settings.student, settings.home), dtype=device_and_dtype()[1])
+    base = Version(checkpoints.lineage(settings.db)[0], engine)
+    champion = checkpoints.get_checkpoint(settings.db, round.base_id)
+    adapter = checkpoints.adapter_dir(settings.db, champion, identity(engine.source))
+    return Students(base, Version(champion, engine.load(adapter) if adapter else engine, adapter))
+
+
+def put_together(settings: Settings, round: Round, students: Students, split: Split, clock: Clock) -> Setup:
+    """Raises NothingToLearn or CannotDecide where it is clear from the start that nothing can be trained, or judged."""
+    if not round.recipe:
+        choose(round.requested, split.train)
+    rater = fit_rater(split)
+    recipe = recipe_of(round, rater)
+    tasks, checked = training_tasks(recipe, split, round.seed), gate_tasks(recipe.pack)
+    plan = plan_of(settings, round, rater, recipe, tasks)
+    method = recipe.method if round.requested == "auto" else round.requested
+    require(method, plan)
+    if not checked:
+        require_a_judge(rater, split)
+    context = source_context(settings, round, recipe, students, rater, split, clock)
+    line = line_of(settings.db, students.champion.checkpoint)
+    return Setup(settings, round, students, line, rater, recipe, method, tasks, checked, plan, context)
+
+
+def people_said(split: Split) -> list[Example]:
+    return [e for e in split.train if e.source == "human"]
+
+
+def fit_rater(split: Split) -> PreferenceModel | None:
+    """The preference model of people's examples; None where they are too few."""
+    human = people_said(split)
+    return preference_model.fit(human, split.held_out) if len(human) >= MIN_EXAMPLES_TO_FIT else None
+
+
+def proven(rater: PreferenceModel | None) -> bool:
+    return bool(rater and rater.skill.proven)
+
+
+def recipe_of(round: Round, rater: PreferenceModel | None) -> Recipe:
+    """The round's own; without one, people's votes, beside pairs by the preference model where that is proven."""
+    if round.recipe:
+        return recipes.from_dict(round.recipe)
+    return recipes.VOTES if proven(rater) else replace(recipes.VOTES, knowledge=())
+
+
+def plan_of(settings: Settings, round: Round, rater: PreferenceModel | None, recipe: Recipe, tasks: list[Task]) -> Plan:
+    """The reward is the tasks' checks where each has some, else a proven preference model's score."""
+    features, writes = feature.folder(settings.db), any(step["source"] == "features" for step in recipe.knowledge)
+    score, checks = rater.reward if proven(rater) else None, by_checks(tasks)
+    return Plan(
+        round.seed,
+        learning_rate=recipe.learning_rate,
+        max_tokens=packs.load(recipe.pack).max_tokens or settings.round_max_tokens,
+        max_length=settings.context_tokens,
+        teachers=tuple(filter(None, settings.teacher_models.split(","))),
+        stored=features if writes or features.is_dir() else None,
+        system=settings.bake,
+        reward=checks or score,
+        right=1.0 if checks else 0.0,  # all checks hold; the preference model's zero is the average completion
+        anchor=recipe.anchor,
+    )
+
+
+def source_context(
+    settings: Settings,
+    round: Round,
+    recipe: Recipe,
+    students: Students,
+    rater: PreferenceModel | None,
+    split: Split,
+    clock: Clock,
+) -> SourceContext:
+    """What the recipe's sources may use. The champion alone writes where training continues from it."""
+    pack, teachers = packs.load(recipe.pack), teacher.load(settings.teachers, settings.db)
+    earlier = [r for r in rounds.list_rounds(settings.db) if r.recipe.get("name") == recipe.name]
+    return SourceContext(
+        settings.db,
+        round,
+        students.writers[:1] if recipe.start == "champion" else students.writers,
+        Sampling(pack.max_tokens or settings.round_max_tokens),
+        pack,
+        rater,
+        teachers,
+        teachers and judge.Judge(teachers, teachers.all[0], pack.rubric),
+        people_said(split),
+        sum(r.status == "promoted" for r in earlier),
+        clock.step,
+    )

@@ -1,0 +1,162 @@
+"""Replies as the page shows them: frames of a completion that grows, and what the message box does meanwhile.
+
+A handler that streams is a generator; closing it (Stop, a closed tab) ends the completion at its next token. `state` is
+the session's own and is changed in place, so that what another event changes at the same time is not undone. In it,
+`writing` are the ids of completions under way, `compared` the two to choose from, and `left` says that the person has
+turned to another conversation.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event
+from typing import TypeVar
+
+import gradio as gr
+
+from kdloop.chat import delegation
+from kdloop.chat.turn import Reply, is_time_to_compare, say_twice
+from kdloop.chat.turn import retry as complete_again
+from kdloop.rounds.supervisor import Supervisor
+from kdloop.settings import Settings
+from kdloop.student.serving import Serving
+from kdloop.ui import rating
+from kdloop.ui.session import REFUSED, paced, refusal, refused
+from kdloop.ui.transcript import (
+    assistant_message,
+    chatbot,
+    completion_shown,
+    exchange,
+    open_chat,
+    thumbs,
+    transcript,
+    user_message,
+)
+from kdloop.ui.words import t, tell
+from storage import conversations
+
+FRAME_SECONDS = 1 / 15  # between two frames: smooth to read, and each sends the whole conversation again
+STOPS_WITHIN_SECONDS = 3  # an engine ends at its next token; one that reads a long prompt takes seconds for the first
+WHICH = "Two answers this time: which do you prefer?"
+RETRYING = " "  # what waits for a reply during a retry: no message
+
+T = TypeVar("T")
+
+
+def begin(text: str, waiting: str):
+    """A message was sent: (the message box, what waits for a reply)."""
+    if not (text or "").strip():
+        raise refused("Type a message first")
+    if waiting:
+        raise refused("Your message before this one still waits for its answer")
+    return gr.Textbox(value="", submit_btn=False, stop_btn=t("Stop")), text
+
+
+def busy(waiting: str):
+    """A retry begins: as `begin`."""
+    if waiting:
+        raise refused("Your message before this one still waits for its answer")
+    return gr.Textbox(submit_btn=False, stop_btn=t("Stop")), RETRYING
+
+
+def ready():
+    """A reply has come to its end: (the message box, what waits, the chat)."""
+    return gr.Textbox(submit_btn=t("Send"), stop_btn=False), "", gr.Chatbot(elem_classes=[])
+
+
+def free(settings: Settings, typed: str, waiting: str, state: dict):
+    """A reply was stopped, refused, or broke off: the page takes the next message. The completion so far stays; a
+    message without any comes back into its box, before what was typed since."""
+    ids, deadline = state.get("writing", ()), time.monotonic() + STOPS_WITHIN_SECONDS
+    while "open" in (ends := conversations.statuses(settings.db, ids)) and time.monotonic() < deadline:
+        time.sleep(0.05)  # until the engine has ended, and what it wrote is stored
+    unanswered = waiting.strip() and all(status == "failed" for status in ends)
+    box = {"value": "\n".join(filter(None, [waiting, typed]))} if unanswered else {}
+    state.update(compared=None, writing=())
+    box = gr.Textbox(submit_btn=t("Send"), stop_btn=False, **box)
+    return box, "", open_chat(settings, state), *rating.nothing_to_compare()
+
+
+@contextmanager
+def replying(settings: Settings, supervisor: Supervisor, state: dict) -> Iterator[tuple[str, Event]]:
+    """(the person, the event that stops the engine): it is set at the end. Within the block a round is paused, and
+    refusals become toasts."""
+    state.update(compared=None, writing=(), left=False)
+    me, stop = paced(settings, state, "messages"), Event()
+    try:
+        with supervisor.yielding():
+            yield me, stop
+    except REFUSED as error:
+        raise refusal(error) from error
+    finally:
+        stop.set()
+
+
+def reply(settings: Settings, serving: Serving, supervisor: Supervisor, text: str, state: dict):
+    """The reply as it grows: one completion, or two to choose from."""
+    conversation = state.get("conversation")
+    with replying(settings, supervisor, state) as (me, stop):
+        past, liked = transcript(settings, me, conversation), thumbs(settings, me, conversation)
+        write = write_two if is_time_to_compare(settings, me) else write_one
+        for messages, *comparison in write(settings, serving, me, text, state, stop):
+            yield frame([*past, *messages], liked), state, *comparison
+            liked = None
+
+
+def write_one(settings: Settings, serving: Serving, me: str, text: str, state: dict, stop: Event) -> Iterator[tuple]:
+    """(messages to show, *the comparison's components), of a single completion."""
+    for grown in frames(delegation.say(settings, serving, state.get("conversation"), me, text, stop)):
+        now_writing(state, grown)
+        yield exchange(text, grown.text, grown.completion_id), *rating.nothing_to_compare()
+
+
+def write_two(settings: Settings, serving: Serving, me: str, text: str, state: dict, stop: Event) -> Iterator[tuple]:
+    """The same of two completions side by side; the chat continues with the one that the person chooses."""
+    asked = [user_message(text), assistant_message(tell(WHICH), None)]
+    for left, right in frames(say_twice(settings, serving, state.get("conversation"), me, text, stop)):
+        now_writing(state, left, right)
+        yield asked, *rating.side_by_side(left.text, right.text, False)
+    state.update(compared=state["writing"])
+    yield asked, *rating.side_by_side(left.text, right.text, True)
+
+
+def retry(settings: Settings, serving: Serving, supervisor: Supervisor, messages: list[dict], state: dict):
+    """Another completion in place of the one that the chat shows last, which is the current one from then on; the two
+    can be compared."""
+    with replying(settings, supervisor, state) as (me, stop):
+        former = conversations.completion(settings.db, completion_shown(messages), me)
+        past, liked = None, {}
+        for grown in frames(complete_again(settings, serving, former.id, me, stop)):
+            if past is None:
+                now_writing(state, grown)
+                past = transcript(settings, me, grown.conversation_id)[:-1]
+                liked = thumbs(settings, me, grown.conversation_id)
+            bot = frame([*past, assistant_message(grown.text, grown.completion_id)], liked)
+            yield bot, state, *rating.nothing_to_compare()
+            liked = None
+        if former.author == "student" and former.text and grown.text:
+            state.update(compared=(former.id, grown.completion_id))
+            yield gr.skip(), state, *rating.side_by_side(former.text, grown.text, True)
+
+
+def now_writing(state: dict, *replies: Reply) -> None:
+    """Whoever has turned to another conversation in the meantime is not brought back."""
+    state["writing"] = tuple(r.completion_id for r in replies)
+    if not state.get("left"):
+        state["conversation"] = replies[0].conversation_id
+
+
+def frame(messages: list[dict], liked: dict[str, bool] | None) -> gr.Chatbot:
+    """A chat that is being written. The first time with the thumbs: later on, others may have been given."""
+    return gr.Chatbot(value=messages) if liked is None else chatbot(messages, liked, writing=True)
+
+
+def frames(replies: Iterator[T]) -> Iterator[T]:
+    """Of replies that only grow, or of pairs of them, as many as a screen needs; always the last one."""
+    at, last, sent = 0.0, None, None
+    for last in replies:
+        if time.monotonic() - at > FRAME_SECONDS:
+            at, sent = time.monotonic(), last
+            yield last
+    if last is not sent:
+        yield last
