@@ -65,7 +65,7 @@ def demonstrations(known: list[str], new: list[str], draw: random.Random) -> lis
 
 def more(examples: list[str]) -> str:
     lines = [f"{i}. {' '.join(p.split())}" for i, p in enumerate(examples, 1)]
-    return MORE.format(examples="\n".join(lines), next=len(examples) + 1)
+    return MORE.format(shown="\n".join(lines), next=len(examples) + 1)
 
 
 def numbered(text: str) -> list[str]:
