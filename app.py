@@ -16,8 +16,8 @@ from kdloop.student.serving import Serving
 from storage import checkpoints, conversations, leftovers, snapshots
 from storage.database import DatabaseError, NewerDatabase, is_there, open_database
 
-OF_DATA = (NewerDatabase, DatabaseError, snapshots.DamagedSnapshot, snapshots.ForgottenErasure)
-CANNOT_START = (ValueError, OSError, NoStudent, *OF_DATA)  # each says in a sentence what to do, or what failed
+DATA_ERRORS = (NewerDatabase, DatabaseError, snapshots.DamagedSnapshot, snapshots.ForgottenErasure)
+CANNOT_START = (ValueError, OSError, NoStudent, *DATA_ERRORS)  # each says in a sentence what to do, or what failed
 
 
 def main() -> int:

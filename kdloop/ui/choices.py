@@ -5,7 +5,7 @@ from functools import partial
 
 import gradio as gr
 
-from kdloop.settings import CHANGEABLE, Settings, change, current, fixed, kind
+from kdloop.settings import CHANGEABLE, Settings, change, current, fixed_by, kind
 from kdloop.ui.session import PRIVATE, allowed, named, refusal
 from kdloop.ui.words import t, tell
 
@@ -69,7 +69,7 @@ def fill(settings: Settings) -> list:
 def field(settings: Settings, name: str, value):
     default, (least, most) = getattr(settings, name), CHANGEABLE[name]
     component = gr.Textbox if kind(name) is str else gr.Number
-    if by := fixed(settings, name):
+    if by := fixed_by(settings, name):
         info = tell("Set by {variable}", variable=by)
     elif kind(name) is str:
         info = tell("At most {most} characters; Markdown. Empty: nothing is shown", most=most)
