@@ -12,9 +12,9 @@ from threading import Event
 import numpy as np
 
 from kdloop.chat import confidence
-from kdloop.chat import turn as chat
 from kdloop.chat.confidence import Confidence
 from kdloop.chat.turn import Reply
+from kdloop.chat.turn import say as say_as_student
 from kdloop.raters import teacher
 from kdloop.raters.teacher import Teachers, by_teacher
 from kdloop.settings import Settings, current
@@ -29,9 +29,9 @@ ENDED = ("finished", "cut")
 def say(
     settings: Settings, serving: Serving, conversation_id: str | None, person: str, text: str, stop: Event
 ) -> Iterator[Reply]:
-    """As chat.say; then, where the student is not sure enough, a teacher's completion in place of its own."""
+    """As turn.say; then, where the student is not sure enough, a teacher's completion in place of its own."""
     engine, _ = serving.current()
-    for reply in chat.say(settings, serving, conversation_id, person, text, stop):
+    for reply in say_as_student(settings, serving, conversation_id, person, text, stop):
         yield reply
     teachers = asked_for(settings)
     if teachers and reply.status in ENDED and reply.text:
