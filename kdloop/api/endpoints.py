@@ -16,7 +16,7 @@ from kdloop.feedback import collect
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
-from kdloop.ui.session import PEOPLE_BEHIND_ONE_ADDRESS, a_minute, address, limit, refusal, refused, secret, sign
+from kdloop.ui.session import address, limit_address, refusal, refused, secret, sign
 from storage import checkpoints, conversations, feedback, rounds
 
 
@@ -24,12 +24,12 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor) -> None:
     """Gradio reads an endpoint's types off its signature, so each is a plain function."""
 
     def chat(message: str, request: gr.Request) -> dict:
-        limit(address(settings, request), "messages", PEOPLE_BEHIND_ONE_ADDRESS * a_minute(settings, "messages"))
+        limit_address(settings, address(settings, request), "messages")
         with supervisor.yielding():
             return ask(settings, serving, message)
 
     def feedback(token: str, liked: bool | None = None, better: str = "", request: gr.Request = None) -> dict:
-        limit(address(settings, request), "votes", PEOPLE_BEHIND_ONE_ADDRESS * a_minute(settings, "votes"))
+        limit_address(settings, address(settings, request), "votes")
         return rate(settings, token, liked, better)
 
     def status() -> dict:
@@ -47,7 +47,8 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor) -> None:
 
 
 def ask(settings: Settings, serving: Serving, message: str) -> dict:
-    """One message, one completion: {"text", "version", "status", "token"}; the token goes to /feedback."""
+    """One message, one completion: {"text", "version", "status", "token"}; the token goes to /feedback. Raises gr.Error
+    where the message is refused."""
     person = f"api {secrets.token_hex(12)}"
     try:
         *_, reply = say(settings, serving, None, person, message, Event())
@@ -63,7 +64,8 @@ def ask(settings: Settings, serving: Serving, message: str) -> dict:
 
 
 def rate(settings: Settings, token: str, liked: bool | None = None, better: str = "") -> dict:
-    """Rate a completion of /chat by its token: liked true, false, or null to take it back; and a better answer."""
+    """Rate a completion of /chat by its token: liked true, false, or null to retract; and a better completion. Ids of
+    the feedback rows: {"feedback": [...]}. Raises gr.Error for a token that is none of ours."""
     text, _, _ = str(token).rpartition(".")
     if not hmac.compare_digest(sign(secret(settings), text).encode(), str(token).encode()):
         raise refused("Not a token of /chat")
@@ -77,7 +79,8 @@ def rate(settings: Settings, token: str, liked: bool | None = None, better: str 
 
 
 def status_of(settings: Settings) -> dict:
-    """{"version", "votes", "new_votes", "round"}; round is null, or its id and status."""
+    """{"version", "votes", "new_votes", "round"}: the champion's name, people's votes, those that no round has used,
+    and the running round's {"id", "status"} or null."""
     total, new = feedback.count_votes(settings.db)
     running = rounds.running_round(settings.db)
     return {
@@ -89,7 +92,7 @@ def status_of(settings: Settings) -> dict:
 
 
 def ended_rounds(settings: Settings) -> list[dict]:
-    """Every round that has ended: its method, verdict with interval, and seconds of each phase."""
+    """Every round that has ended, oldest first: method, verdict with its 95 % interval, seconds of each phase."""
     return [
         {
             "round": r.id,

@@ -30,7 +30,7 @@ def main(round_id: int) -> int:
 
 
 def end_with_parent(parent: int) -> None:
-    """The app that started this round is gone: nobody would watch it, renew its lease or cancel it."""
+    """End the process once the app that started it is gone: nobody would renew its lease, or could cancel it."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(2)

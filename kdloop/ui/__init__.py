@@ -1,4 +1,4 @@
-"""The page. One file per tab: layout, handlers that call a domain function, wiring.
+"""The page. One file per tab: layout, wiring, handlers that call a domain function.
 
 Every handler is an endpoint that anyone can call: each checks its own input, takes the person from server-side state,
 and never trusts ids or history that the browser posts.
@@ -40,8 +40,8 @@ footer button, footer a { color: var(--body-text-color) !important; }
 
 ROLES = """
 () => {
-  const roles = {  // what Gradio and Vega tell screen readers amiss: a role that is right, or none
-    "svg.marks:not([aria-hidden])": {"aria-hidden": "true"},  // lines have names there, not what they show; tables do
+  const roles = {  // where Gradio and Vega mislead screen readers: the right role, or none
+    "svg.marks:not([aria-hidden])": {"aria-hidden": "true"},  // names its lines, not their values; tables have these
     ".examples[role=list]": {role: "group"},  // it holds buttons, no items
     ".toast-header[role=button]": {role: null, tabindex: null},  // a button that holds a button
   }
@@ -78,7 +78,7 @@ THEME = gr.themes.Soft(primary_hue="teal", font=("system-ui", "sans-serif")).set
 
 def build(settings: Settings, serving: Serving, supervisor: Supervisor, endpoints: Callable) -> gr.Blocks:
     """`endpoints` (settings, serving, supervisor) adds what programs may call, in the page's context."""
-    with gr.Blocks(title="kdloop", delete_cache=(3600, 86400), fill_height=True) as demo:
+    with gr.Blocks(title="kdloop", delete_cache=(3600, 86400), fill_height=True) as demo:  # seconds: hourly, of a day
         who = gr.BrowserState(None, storage_key="kdloop-who", secret="kdloop-public")  # signed, see session.py
         state = gr.State({})
         side = sidebar.build(settings, state)
@@ -91,41 +91,59 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, endpoint
                 arena.build(settings, serving, supervisor, state)
             with gr.Tab(t("Teach"), id="teach") as teach_tab:
                 lessons = teach.build(settings, state)
-            with gr.Tab(t("Learning"), id="learning") as curve_tab:
-                curve = learning.build(settings)
+            with gr.Tab(t("Learning"), id="learning") as learning_tab:
+                curves = learning.build(settings)
             with gr.Tab(t("Rounds"), id="rounds") as rounds_tab:
                 live = rounds.build(settings, supervisor, state)
             with gr.Tab(t("Models"), id="models") as models_tab:
                 versions = models.build(settings, serving, state)
             with gr.Tab(t("Admin"), id="admin") as admin_tab:
                 owner = admin.build(settings, state)
-        for tab, parts_of, name in (
-            (teach_tab, lessons, "lessons"),
-            (curve_tab, curve, "learning"),
-            (rounds_tab, live, "refresh"),
-            (models_tab, versions, "models"),
-            (admin_tab, owner, "admin"),
-        ):
-            opened = session.named(parts_of["fill"], name)
-            tab.select(opened, parts_of.get("inputs"), parts_of["outputs"], queue=False, **session.PRIVATE)
+        fill_when_opened(teach_tab, lessons, "lessons")
+        fill_when_opened(learning_tab, curves, "learning")
+        fill_when_opened(rounds_tab, live, "refresh")
+        fill_when_opened(models_tab, versions, "models")
+        fill_when_opened(admin_tab, owner, "admin")
         endpoints(settings, serving, supervisor)
         sidebar.connect(settings, state, side, parts)
-
-        def watch(opened: gr.SelectData):  # one event decides: two, of the tab and of its neighbours, would race
-            return gr.Timer(active=tabs.children[opened.index] is rounds_tab)
-
-        tabs.select(watch, None, live["timer"], queue=False, **session.PRIVATE)
-        demo.load(None, js=arena.KEYS)
-        demo.load(None, js=ROLES)
-        demo.load(None, js=prose.SCRIPT)
-        known = demo.load(session.loader(settings), who, [who, state], queue=False, **session.PRIVATE)
-        listed = session.named(partial(sidebar.titles, settings, ""), "titles_at_start")
-        greeted = session.named(partial(chat.header, settings, supervisor), "header_at_start")
-        known.then(greeted, None, parts.head, queue=False, **session.PRIVATE)  # it says that the page is ready
-        noticed = session.named(partial(consent.notice, settings), "notice")
-        known.then(noticed, None, notice, queue=False, **session.PRIVATE)
-        known.then(listed, state, side["past"], queue=False, **session.PRIVATE)
+        tick_while_open(tabs, rounds_tab, live["timer"])
+        for script in (arena.KEYS, ROLES, prose.SCRIPT):
+            demo.load(None, js=script)
+        connect_load(demo, settings, supervisor, who, state, parts.head, notice, side["past"])
     return demo
+
+
+def fill_when_opened(tab: gr.Tab, built: dict, name: str) -> None:
+    """`built` is what a tab's `build` returns: "fill", its "outputs", and its "inputs" if any."""
+    fill = session.named(built["fill"], name)
+    tab.select(fill, built.get("inputs"), built["outputs"], queue=False, **session.PRIVATE)
+
+
+def tick_while_open(tabs: gr.Tabs, tab: gr.Tab, timer: gr.Timer) -> None:
+    def watch(opened: gr.SelectData):  # one event decides: two, of the tab and of its neighbours, would race
+        return gr.Timer(active=tabs.children[opened.index] is tab)
+
+    tabs.select(watch, None, timer, queue=False, **session.PRIVATE)
+
+
+def connect_load(
+    demo: gr.Blocks,
+    settings: Settings,
+    supervisor: Supervisor,
+    who: gr.BrowserState,
+    state: gr.State,
+    head: gr.Markdown,
+    notice: gr.Markdown,
+    past: gr.Radio,
+) -> None:
+    """When the page loads: who the person is, then the header, the owner's notice, and the person's conversations."""
+    loaded = demo.load(session.loader(settings), who, [who, state], queue=False, **session.PRIVATE)
+    header = session.named(partial(chat.header, settings, supervisor), "header_at_start")
+    loaded.then(header, None, head, queue=False, **session.PRIVATE)  # it says that the page is ready
+    words = session.named(partial(consent.notice, settings), "notice")
+    loaded.then(words, None, notice, queue=False, **session.PRIVATE)
+    titles = session.named(partial(sidebar.titles, settings, ""), "titles_at_start")
+    loaded.then(titles, state, past, queue=False, **session.PRIVATE)
 
 
 def launch(demo: gr.Blocks, settings: Settings) -> None:

@@ -9,7 +9,8 @@ from kdloop.feedback import exports
 from kdloop.settings import NAMES, Settings, current, variable
 from kdloop.student.base import licence
 from kdloop.ui import choices, files, raters
-from kdloop.ui.session import LOCAL, PRIVATE, TABLE, allowed, fresh_path, named, paced, refusal, refused, sign_in
+from kdloop.ui.files import fresh_path
+from kdloop.ui.session import LOCAL, PRIVATE, TABLE, allowed, named, paced, refusal, refused, sign_in
 from kdloop.ui.words import t, tell
 from storage import audit, snapshots
 
@@ -42,12 +43,12 @@ def build(settings: Settings, state: gr.State) -> dict:
         people = raters.build(settings, state)
         boxes, connect = choices.build(settings, state)
         export_panel(settings, state)
-        told = snapshot_panel(settings, state)
+        kept = snapshot_panel(settings, state)
         log = gr.Dataframe(label=t("What owners did"), **TABLE)
         values = gr.Dataframe(label=t("Settings (environment variables)"), **TABLE)
         leave = gr.Button(t("Sign out"), visible=not alone)
     opened = named(partial(fill, settings), "admin")
-    outputs = [inside, told, log, values, *people, *boxes]
+    outputs = [inside, kept, log, values, *people, *boxes]
     connect(partial(fill, settings), outputs)
     entered, left = (named(partial(f, settings), f.__name__) for f in (sign_in_as_owner, sign_out))
     for event in (
@@ -72,25 +73,25 @@ def export_panel(settings: Settings, state: gr.State) -> None:
 
 def snapshot_panel(settings: Settings, state: gr.State) -> gr.Markdown:
     with gr.Accordion(t("Snapshots: what survives a restart"), open=False):
-        told = gr.Markdown(elem_id="persistence")
+        kept = gr.Markdown(elem_id="persistence")
         take = gr.Button(t("Take a snapshot now"), interactive=bool(settings.snapshots))
     taken = named(partial(take_snapshot, settings), "take_snapshot")
     take.click(taken, state, None, concurrency_limit=1, **PRIVATE)
-    return told
+    return kept
 
 
 def persistence(settings: Settings) -> str:
-    """What this owner loses, when."""
-    said = tell(
+    """Where the data lies, and when it is lost."""
+    text = tell(
         KEPT if settings.snapshots else NOTHING_KEPT if settings.space else ON_DISK,
         snapshots=settings.snapshots,
         home=settings.home,
     )
-    return f"{said}\n\n{tell(ZERO_GPU)}" if settings.zero_gpu else said
+    return f"{text}\n\n{tell(ZERO_GPU)}" if settings.zero_gpu else text
 
 
 def fill(settings: Settings, state: dict):
-    """Nothing for those who are not owners: what a component once showed, its endpoint tells anyone."""
+    """Empty for those who are not owners: anyone can call the endpoint that fills a component."""
     try:
         allowed(settings, state)
     except gr.Error:

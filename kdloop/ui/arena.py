@@ -1,4 +1,4 @@
-"""The Arena tab: a blind duel, four votes by button or key, names and score only afterwards."""
+"""The Arena tab: a blind duel, four votes by button or key; names and scores only afterwards."""
 
 from functools import partial
 from random import choice
@@ -86,7 +86,7 @@ def duel(settings: Settings, serving: Serving, supervisor: Supervisor, question:
     try:
         with supervisor.yielding():
             for left, right in frames(arena.duel(settings, serving, me, question or "", stop)):
-                state.update(duel=None, voted=None)  # not before: until then the page shows the former one
+                state.update(duel=None, voted=None)  # only now: until here the page showed the former duel
                 yield left.text or "…", right.text or "…", *buttons(False), "", gr.Button(visible=False), gr.skip()
         state["duel"] = (left.completion_id, right.completion_id)
         texts = left.text or "…", right.text or "…"
@@ -99,7 +99,7 @@ def duel(settings: Settings, serving: Serving, supervisor: Supervisor, question:
 
 
 def vote(settings: Settings, value: str, state: dict):
-    """One vote a pair: from then on its names are known, so it cannot be voted on again, after an undo neither."""
+    """One vote per pair: from then on its names are known, so it cannot be voted on again, not even after an undo."""
     me, pair = paced(settings, state, "votes"), state.pop("duel", None)
     if not pair:
         raise refused("No duel to vote on: type a prompt first")
@@ -110,10 +110,10 @@ def vote(settings: Settings, value: str, state: dict):
         raise refusal(error) from error
     state["voted"] = pair
     left, right = arena.names(settings.db, *pair, me)
-    told = tell(
+    text = tell(
         "You voted **{value}**. Left was **{left}**, right was **{right}**.", value=tell(value), left=left, right=right
     )
-    return *buttons(False), f"{told}\n\n{table(settings)}", gr.Button(visible=True), state
+    return *buttons(False), f"{text}\n\n{table(settings)}", gr.Button(visible=True), state
 
 
 def undo(settings: Settings, state: dict):

@@ -33,23 +33,23 @@ def build(settings: Settings, state: gr.State) -> tuple[list, Callable]:
     with gr.Accordion(t("Change the settings"), open=False, elem_id="choices"):
         gr.Markdown(t(HOW), elem_classes="kd-head")
         numbers = [name for name in LABELS if kind(name) is not str]
-        made = {}
+        fields = {}
         for pair in zip(numbers[::2], numbers[1::2], strict=True):
             with gr.Row():
-                made |= {name: gr.Number(label=t(LABELS[name]), elem_id=f"set-{name}") for name in pair}
-        made["notice"] = gr.Textbox(label=t(LABELS["notice"]), lines=2, max_length=2000, elem_id="set-notice")
+                fields |= {name: gr.Number(label=t(LABELS[name]), elem_id=f"set-{name}") for name in pair}
+        fields["notice"] = gr.Textbox(label=t(LABELS["notice"]), lines=2, max_length=2000, elem_id="set-notice")
         with gr.Row():
             save = gr.Button(t("Save the settings"), variant="primary")
             back = gr.Button(t("Back to the defaults"))
-    boxes = [made[name] for name in LABELS]
+    boxes = [fields[name] for name in LABELS]
 
     def connect(fill: Callable, outputs: list) -> None:
-        saved = named(partial(store, settings), "save_settings")
-        taken_back = named(partial(reset, settings), "default_settings")
+        save_all = named(partial(store, settings), "save_settings")
+        reset_all = named(partial(reset, settings), "default_settings")
         again = named(fill, "settings_changed")
         for event in (
-            save.click(saved, [*boxes, state], None, concurrency_limit=None, **PRIVATE),
-            back.click(taken_back, state, None, concurrency_limit=None, **PRIVATE),
+            save.click(save_all, [*boxes, state], None, concurrency_limit=None, **PRIVATE),
+            back.click(reset_all, state, None, concurrency_limit=None, **PRIVATE),
         ):
             event.success(again, state, outputs, queue=False, **PRIVATE)
 
@@ -61,7 +61,7 @@ def nothing() -> list:
 
 
 def fill(settings: Settings) -> list:
-    """Each field with its value, what may be given, and whether the environment has fixed it."""
+    """Each field with its value, what is allowed, and whether a flag or the environment has set it."""
     known = current(settings)
     return [field(settings, name, getattr(known, name)) for name in LABELS]
 
@@ -82,14 +82,14 @@ def store(settings: Settings, *values_and_state) -> None:
     *values, state = values_and_state
     who = allowed(settings, state)
     given = {name: None if v in (None, "") else v for name, v in zip(LABELS, values, strict=True)}
-    said(settings, given, who)
+    apply(settings, given, who)
 
 
 def reset(settings: Settings, state: dict) -> None:
-    said(settings, dict.fromkeys(LABELS), allowed(settings, state))
+    apply(settings, dict.fromkeys(LABELS), allowed(settings, state))
 
 
-def said(settings: Settings, values: dict, who: str) -> None:
+def apply(settings: Settings, values: dict, who: str) -> None:
     try:
         changed = change(settings, values, who)
     except ValueError as error:

@@ -28,11 +28,11 @@ JUDGES = (
     "may train",
 )
 EMPTY = "No version has been judged yet. Chat, rate some answers, and a round will try to make a better student."
-READ = (
+HOW_TO_READ = (
     "Below, from left to right, the rounds, on held-out prompts: bars are 95 % intervals, a hollow dot is a refused "
     "candidate, and a dashed line is 0.5, where nobody is better, or what a guard allows."
 )
-FEW = "Standings appear when two different versions have met."
+NO_STANDINGS = "Standings appear when two different versions have met."
 
 
 def build(settings: Settings) -> dict:
@@ -76,7 +76,7 @@ def fill(settings: Settings):
         trends(judged),
         counted,
         by_hour(counted),
-        scores(standings) or tell(FEW),
+        scores(standings) or tell(NO_STANDINGS),
         ranks(standings),
         examples(judged),
         judges(settings),
@@ -89,8 +89,8 @@ def summary(settings: Settings, judged: list[Round]) -> str:
     promoted = [r for r in judged if r.status == "promoted"]
     best = checkpoints.serving(settings.db).name
     n, of = len(promoted), len(judged)
-    told = tell("Judged rounds that were promoted: **{n} of {of}**. **{best}** answers now.", n=n, of=of, best=best)
-    return f"{told} {tell(READ)}"
+    text = tell("Judged rounds that were promoted: **{n} of {of}**. **{best}** answers now.", n=n, of=of, best=best)
+    return f"{text} {tell(HOW_TO_READ)}"
 
 
 def curves(judged: list[Round]) -> str:
@@ -126,9 +126,9 @@ def table(settings: Settings, judged: list[Round]) -> pd.DataFrame:
     for r in judged:
         base = r.verdict.get("against_base")
         rates = interval(r.verdict), interval(base) if base else "", gained(r.verdict) if checks(r) else ""
-        said = (r.id, names.get(r.candidate_id, ""), tell(r.status), *rates, r.verdict["judged_by"])
+        cells = (r.id, names.get(r.candidate_id, ""), tell(r.status), *rates, r.verdict["judged_by"])
         guards = {tell(name): f"{g['value']:.3g} ({g['limit']})" for name, g in r.verdict["guards"].items()}
-        rows.append(dict(zip(heads, said, strict=True)) | guards)
+        rows.append(dict(zip(heads, cells, strict=True)) | guards)
     return pd.DataFrame(rows, columns=None if rows else heads).fillna("")
 
 

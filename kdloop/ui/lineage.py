@@ -6,7 +6,8 @@ from kdloop.ui.words import tell
 from storage.checkpoints import Checkpoint
 from storage.rounds import Round
 
-STEP, TOP, BASELINE, HEIGHT, RADIUS, SHOWN = 120, 14, 96, 168, 24, 40
+STEP, TOP, BASELINE, HEIGHT, RADIUS = 120, 14, 96, 168, 24  # pixels
+MAX_CHECKPOINTS = 40  # the newest; more would make a picture of several screens
 STYLES = {  # status -> (fill, stroke, dashes, text)
     "serving": ("var(--primary-600)", "var(--primary-600)", "", "#fff"),
     "retired": ("var(--background-fill-secondary)", "var(--primary-600)", "", "var(--body-text-color)"),
@@ -15,17 +16,17 @@ STYLES = {  # status -> (fill, stroke, dashes, text)
 }
 
 
-def picture(known: list[Checkpoint], played: dict[int, Round]) -> str:
-    """An SVG of the latest SHOWN checkpoints; it scrolls sideways where it does not fit."""
-    shown = known[-SHOWN:]
+def picture(known: list[Checkpoint], by_id: dict[int, Round]) -> str:
+    """An SVG of the latest MAX_CHECKPOINTS; it scrolls sideways where it does not fit."""
+    shown = known[-MAX_CHECKPOINTS:]
     at = {k.id: RADIUS + 16 + STEP * i for i, k in enumerate(shown)}
     arcs = "".join(arc(at[k.parent_id], at[k.id]) for k in shown if k.parent_id in at)
-    nodes = "".join(node(k, at[k.id], played.get(k.round_id)) for k in shown)
-    told = escape("; ".join(f"{k.name} {tell(k.status)}" for k in shown))
+    nodes = "".join(node(k, at[k.id], by_id.get(k.round_id)) for k in shown)
+    description = escape("; ".join(f"{k.name} {tell(k.status)}" for k in shown))
     label, width = tell("Lineage"), STEP * len(shown) + RADIUS
     return (
         f'<div class="kd-lineage" tabindex="0" role="region" aria-label="{label}"><svg width="{width}" '
-        f'height="{HEIGHT}" role="img" aria-label="{told}">{arcs}{nodes}</svg></div>'
+        f'height="{HEIGHT}" role="img" aria-label="{description}">{arcs}{nodes}</svg></div>'
     )
 
 
@@ -38,13 +39,13 @@ def arc(start: int, end: int) -> str:
     )
 
 
-def node(k: Checkpoint, x: int, played: Round | None) -> str:
+def node(k: Checkpoint, x: int, round: Round | None) -> str:
     fill, stroke, dashes, text = STYLES[k.status]
     name = k.name if k.version is not None else "✗" if k.status == "rejected" else "?"
-    said = [k.status, *outcome(played)]
+    captions = [k.status, *outcome(round)]
     lines = "".join(
         f'<text x="{x}" y="{BASELINE + RADIUS + 16 + 14 * i}" class="kd-small">{escape(line)}</text>'
-        for i, line in enumerate(said)
+        for i, line in enumerate(captions)
     )
     return (
         f'<circle cx="{x}" cy="{BASELINE}" r="{RADIUS}" fill="{fill}" stroke="{stroke}" stroke-width="2" '
@@ -52,8 +53,9 @@ def node(k: Checkpoint, x: int, played: Round | None) -> str:
     )
 
 
-def outcome(played: Round | None) -> list[str]:
+def outcome(round: Round | None) -> list[str]:
     """What the gate saw: the win rate against the champion of its time."""
-    if not played or not (played.verdict or {}).get("n"):
-        return ["the base"] if not played else []
-    return [f"wins {played.verdict['win_rate']:.0%}"]
+    if not round:
+        return ["the base"]
+    judged = (round.verdict or {}).get("n")
+    return [f"wins {round.verdict['win_rate']:.0%}"] if judged else []

@@ -14,7 +14,8 @@ from kdloop.student.base import base_name, find_student, licence, origin
 from kdloop.student.identity import identity, name_base, named_base
 from kdloop.student.serving import UNFIT, Serving
 from kdloop.ui import files, lineage
-from kdloop.ui.session import PRIVATE, TABLE, allowed, fresh_path, named, paced, refusal, refused
+from kdloop.ui.files import fresh_path
+from kdloop.ui.session import PRIVATE, TABLE, allowed, named, paced, refusal, refused
 from kdloop.ui.words import t, tell
 from storage import audit, checkpoints, rounds
 from storage.checkpoints import BrokenCheckpoint, Checkpoint
@@ -28,7 +29,7 @@ FORMS = {
 
 
 def build(settings: Settings, serving: Serving, state: gr.State) -> dict:
-    drawn = gr.HTML(picture(settings), elem_id="lineage")
+    lineage_picture = gr.HTML(picture(settings), elem_id="lineage")
     table = gr.Dataframe(
         versions(settings),
         label=t("Versions"),
@@ -44,9 +45,9 @@ def build(settings: Settings, serving: Serving, state: gr.State) -> dict:
     with gr.Row():
         ask = gr.Button(t("Serve this version…"))
         sure = gr.Button(t("Yes, it answers from now on"), variant="stop", visible=False)
-    outputs = [drawn, table, chosen]
+    outputs = [lineage_picture, table, chosen]
     chosen.change(named(partial(model_card, settings), "model_card"), chosen, card, queue=False, **PRIVATE)
-    chosen.change(lambda: gr.Button(visible=False), None, sure, queue=False, **PRIVATE)  # it was asked of another one
+    chosen.change(lambda: gr.Button(visible=False), None, sure, queue=False, **PRIVATE)  # it asked about another one
     ask.click(lambda: gr.Button(visible=True), None, sure, queue=False, **PRIVATE)
     act = named(partial(serve, settings, serving), "serve_version")
     sure.click(act, [chosen, state], [sure, *outputs], concurrency_limit=None, **PRIVATE)
@@ -61,20 +62,20 @@ def picture(settings: Settings) -> str:
     return lineage.picture(checkpoints.lineage(settings.db), {r.id: r for r in rounds.list_rounds(settings.db, 1000)})
 
 
-def living(settings: Settings) -> list[Checkpoint]:
+def kept(settings: Settings) -> list[Checkpoint]:
     return [k for k in checkpoints.lineage(settings.db) if k.status != "candidate" and not k.pruned_at]
 
 
 def choices(settings: Settings) -> list[tuple[str, int]]:
-    return [(f"{k.name} ({k.status})", k.id) for k in living(settings)]
+    return [(f"{k.name} ({k.status})", k.id) for k in kept(settings)]
 
 
 def versions(settings: Settings) -> pd.DataFrame:
     known = checkpoints.lineage(settings.db)
-    names, played = {k.id: k.name for k in known}, {r.id: r for r in rounds.list_rounds(settings.db, 10_000)}
+    names, by_id = {k.id: k.name for k in known}, {r.id: r for r in rounds.list_rounds(settings.db, 10_000)}
     rows = []
     for k in reversed(known):
-        r = played.get(k.round_id)
+        r = by_id.get(k.round_id)
         n, ai = (r.counts.get("train", ""), r.counts.get("ai", "")) if r else ("", "")
         why = (r.verdict or {}).get("reason", "") if r else "the student as it came"
         parent, when = names.get(k.parent_id, ""), (k.promoted_at or "")[:16]
@@ -83,7 +84,7 @@ def versions(settings: Settings) -> pd.DataFrame:
 
 
 def find(settings: Settings, id) -> Checkpoint:
-    for k in living(settings):
+    for k in kept(settings):
         if k.id == id:
             return k
     raise refused("Choose a version first")
@@ -91,16 +92,16 @@ def find(settings: Settings, id) -> Checkpoint:
 
 def model_card(settings: Settings, id) -> str:
     """Without its front matter, which is for the Hub."""
-    return written(settings, find(settings, id)).split("---\n", 2)[2]
+    return card_of(settings, find(settings, id)).split("---\n", 2)[2]
 
 
-def written(settings: Settings, k: Checkpoint) -> str:
+def card_of(settings: Settings, k: Checkpoint) -> str:
     student, home = settings.student, settings.home
     return cards.of_version(settings.db, k, name_of(settings, k), licence(student, home), origin(student, home))
 
 
 def name_of(settings: Settings, k: Checkpoint) -> str:
-    """What the base student of a version is called elsewhere: as it was called when the version was published."""
+    """The Hub name of the version's base student, as of when the version was published."""
     published = named_base(settings.home / k.path) if k.path else ""
     return published or base_name(settings.student, settings.home)
 
@@ -119,11 +120,11 @@ def download(settings: Settings, id, form: str, state: dict) -> str:
     audit.record(settings.db, who, f"downloaded the {form}", k.name)
     name = str(fresh_path(f"kdloop-{k.name.replace(' ', '-')}-{form}"))
     with tempfile.TemporaryDirectory() as directory:
-        named, out = Path(directory) / "adapter", Path(directory) / "out"
-        shutil.copytree(adapter, named)
-        name_base(named, name_of(settings, k))
-        write_form(form, student, named, out)
-        (out / "README.md").write_text(written(settings, k), encoding="utf-8")
+        copy, out = Path(directory) / "adapter", Path(directory) / "out"
+        shutil.copytree(adapter, copy)
+        name_base(copy, name_of(settings, k))
+        write_form(form, student, copy, out)
+        (out / "README.md").write_text(card_of(settings, k), encoding="utf-8")
         return shutil.make_archive(name, "zip", out)
 
 

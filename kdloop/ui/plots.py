@@ -1,6 +1,6 @@
 """Estimates with their intervals as SVG. Widths are per cent, so that the words keep their size on a phone.
 
-A picture is drawn for eyes alone: screen readers are told its title, and read the numbers in a table beside it.
+Screen readers get a picture's title, and the numbers from a table beside it.
 """
 
 import math
@@ -11,7 +11,7 @@ from itertools import pairwise
 
 LEFT, WIDTH = 13, 85  # per cent
 TOP, HEIGHT, BELOW = 10, 170, 40  # pixels
-LABELS = 8  # on the x axis, at most
+MAX_LABELS = 8  # on the x axis: more would overlap on a phone
 INK, FAINT, GRID = "var(--primary-600)", "var(--body-text-color-subdued)", "var(--border-color-primary)"
 TEXT = 'font-size="12" fill="var(--body-text-color)"'
 COLUMNS = "grid-template-columns: repeat(auto-fit, minmax(260px, 1fr)); gap: 16px"
@@ -63,13 +63,13 @@ def picture(
     at = [round(LEFT + WIDTH * (i + 0.5) / len(points), 2) for i in range(len(points))]
     path = [(x, y(p.value)) for x, p in zip(at, points, strict=True)] if joined else []
     lines += "".join(line(*a, *b, f'stroke="{INK}" stroke-opacity="0.5"') for a, b in pairwise(path))
-    every = math.ceil(len(points) / LABELS)
+    every = math.ceil(len(points) / MAX_LABELS)
     names += "".join(text(x, TOP + HEIGHT + 18, p.at) for x, p in list(zip(at, points, strict=True))[::every])
     names += text(LEFT + WIDTH / 2, TOP + HEIGHT + 36, axis)
-    drawn = "".join(point(x, y, p) for x, p in zip(at, points, strict=True))
+    dots = "".join(point(x, y, p) for x, p in zip(at, points, strict=True))
     return (
         f'<figure style="margin: 0"><figcaption><b>{escape(title)}</b></figcaption><svg width="100%" '
-        f'height="{TOP + HEIGHT + BELOW}" role="img" aria-label="{escape(title)}">{lines}{names}{drawn}</svg>'
+        f'height="{TOP + HEIGHT + BELOW}" role="img" aria-label="{escape(title)}">{lines}{names}{dots}</svg>'
         "</figure>"
     )
 
@@ -85,8 +85,8 @@ def line(x1: float, y1: float, x2: float, y2: float, how: str) -> str:
     return f'<line x1="{x1}%" y1="{y1}" x2="{x2}%" y2="{y2}" {how}/>'
 
 
-def text(x: float, y: float, said: str, anchor: str = "middle") -> str:
-    return f'<text x="{x}%" y="{y}" text-anchor="{anchor}" {TEXT}>{escape(said)}</text>'
+def text(x: float, y: float, label: str, anchor: str = "middle") -> str:
+    return f'<text x="{x}%" y="{y}" text-anchor="{anchor}" {TEXT}>{escape(label)}</text>'
 
 
 def around(values: Sequence[float]) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""What people and models wrote, as HTML in which every character of it is read.
+"""Texts of people and models as HTML that shows every character of them.
 
 People rate what they see, so nothing is swallowed: `literal` shows a person's own words as they are, `styled` gives a
 model's markdown its looks (code, bold, italic, headings, addresses) and leaves the marks where they stand. Of both, the
@@ -37,7 +37,7 @@ SCRIPT = """
 () => {
   const plain = text => text.startsWith('OPEN')
     ? new DOMParser().parseFromString(text, "text/html").body.textContent : text;
-  const mend = () => {  // edit boxes and labels are given what a message is made of: they get its text
+  const mend = () => {  // Gradio puts a message's HTML into edit boxes and labels: they get its text
     document.querySelectorAll("#chat-log textarea").forEach(box => {
       const text = plain(box.value);
       if (text !== box.value) { box.value = text; box.dispatchEvent(new Event("input", {bubbles: true})); }
@@ -122,14 +122,14 @@ def inline(text: str) -> str:
 
 
 def element(found: re.Match) -> str:
-    name, said = found.lastgroup, found[0]
+    name, text = found.lastgroup, found[0]
     if found["code"]:
-        return f"<code>{escaped(said)}</code>"
+        return f"<code>{escaped(text)}</code>"
     if name == "a":
-        address = html.escape(said)
-        return f'<a href="{address}" target="_blank" rel="noopener noreferrer">{escaped(said)}</a>'
+        address = html.escape(text)
+        return f'<a href="{address}" target="_blank" rel="noopener noreferrer">{escaped(text)}</a>'
     n = MARKS[name]
-    return f"<{name}>{mark(said[:n])}{inline(said[n:-n])}{mark(said[-n:])}</{name}>"
+    return f"<{name}>{mark(text[:n])}{inline(text[n:-n])}{mark(text[-n:])}</{name}>"
 
 
 def mark(text: str) -> str:

@@ -1,4 +1,4 @@
-"""On the Admin tab: whose word counts how much, and the erasure of somebody's data on their request."""
+"""On the Admin tab: each rater's weight, and the erasure of somebody's data on their request."""
 
 from functools import partial
 
@@ -6,7 +6,7 @@ import gradio as gr
 import pandas as pd
 
 from kdloop.settings import Settings
-from kdloop.ui.session import PRIVATE, TABLE, allowed, erased, named, refusal, refused
+from kdloop.ui.session import PRIVATE, TABLE, allowed, erasure_notice, named, refusal, refused
 from kdloop.ui.words import t, tell
 from storage import audit, people
 
@@ -65,5 +65,5 @@ def erase(settings: Settings, person: str, state: dict):
     who, about = allowed(settings, state), chosen(settings, person)
     affected = people.erase(settings.db, about)
     audit.record(settings.db, who, "erased a person's data", about[:8])
-    gr.Info(erased(settings, affected))
+    gr.Info(erasure_notice(settings, affected))
     return gr.Button(visible=False), *fill(settings)

@@ -78,12 +78,12 @@ def panel() -> dict:
 
 
 def connect(settings: Settings, bot: gr.Chatbot, state: gr.State, panel: dict) -> tuple:
-    """(saved, taken back): after either, the header's counts have changed."""
+    """The events of (saving, undoing): after either, the header's counts have changed."""
     inputs = [panel[k] for k in FIELDS]
-    save, take_back = (named(partial(f, settings), f.__name__) for f in (rate, undo))
+    save, retract = (named(partial(f, settings), f.__name__) for f in (rate, undo))
     return (
         panel["save"].click(save, [bot, state, *inputs], inputs, concurrency_limit=None, **PRIVATE),
-        panel["undo"].click(take_back, [bot, state], inputs, concurrency_limit=None, **PRIVATE),
+        panel["undo"].click(retract, [bot, state], inputs, concurrency_limit=None, **PRIVATE),
     )
 
 

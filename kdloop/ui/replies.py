@@ -1,4 +1,4 @@
-"""Replies as the page shows them: frames of a completion that grows, and what the message box does meanwhile.
+"""Replies as the page shows them: frames of a completion that grows, and the states of the message box.
 
 A handler that streams is a generator; closing it (Stop, a closed tab) ends the completion at its next token. `state` is
 the session's own and is changed in place, so that what another event changes at the same time is not undone. In it,

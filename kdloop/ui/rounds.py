@@ -42,7 +42,7 @@ NOT_ENOUGH = (
     "That is too little for a round: it takes {most} pairs or likes, or {half} likes and {half} dislikes. Go on "
     "chatting and rating."
 )
-READ: dict[Path, tuple[tuple[int, int], Readiness]] = {}  # database -> (its counts of votes, what was read then)
+READINESS: dict[Path, tuple[tuple[int, int], Readiness]] = {}  # database -> (its counts of votes, the answer then)
 LATEST = 0  # in place of a round's id
 
 
@@ -82,8 +82,8 @@ def build(settings: Settings, supervisor: Supervisor, state: gr.State) -> dict:
 
 
 def fill(settings: Settings, which: int, state: dict):
-    """When the tab opens: the choice of rounds too, which would close under the hand if the timer filled it."""
-    READ.pop(settings.db, None)
+    """When the tab opens: the choice of rounds too; a refill by the timer would close it while somebody chooses."""
+    READINESS.pop(settings.db, None)
     return gr.Dropdown(judged(settings, tell("the latest"))), *everything(settings, which, state)
 
 
@@ -107,27 +107,28 @@ def live(settings: Settings) -> str:
 def usable(settings: Settings) -> str:
     """How many votes a round that starts now could learn from, and why not all."""
     counted = feedback.count_votes(settings.db)
-    if READ.get(settings.db, (None,))[0] != counted:  # to read thousands of votes at every look would slow the chats
-        READ[settings.db] = counted, readiness.readiness(settings.db)
-    known = READ[settings.db][1]
+    if READINESS.get(settings.db, (None,))[0] != counted:  # reading thousands of votes at each tick would slow chats
+        READINESS[settings.db] = counted, readiness.readiness(settings.db)
+    known = READINESS[settings.db][1]
     if not known.votes:
         return ""
-    said = [tell(USABLE, **{name: getattr(known, name) for name in ("votes", "usable", "pairs", "likes", "dislikes")})]
+    numbers = {name: getattr(known, name) for name in ("votes", "usable", "pairs", "likes", "dislikes")}
+    sentences = [tell(USABLE, **numbers)]
     if known.held_out:
-        said.append(tell(HELD_OUT, n=known.held_out))
+        sentences.append(tell(HELD_OUT, n=known.held_out))
     if known.left_out:
         reasons = ", ".join(f"{n} {tell(why)}" for why, n in known.left_out.most_common())
-        said.append(tell("Not used: {reasons}.", reasons=reasons))
+        sentences.append(tell("Not used: {reasons}.", reasons=reasons))
     if not known.enough and settings.method == "auto":
-        said.append(tell(NOT_ENOUGH, most=MIN_EXAMPLES, half=MIN_EXAMPLES // 2))
-    return " ".join(said)
+        sentences.append(tell(NOT_ENOUGH, most=MIN_EXAMPLES, half=MIN_EXAMPLES // 2))
+    return " ".join(sentences)
 
 
 def progress_line(settings: Settings, running: Round) -> str:
-    seen = rounds.progress(settings.db, running.id)
-    if not seen:
+    progress = rounds.progress(settings.db, running.id)
+    if not progress:
         return tell("Round {id} is starting", id=running.id)
-    at = seen[-1]
+    at = progress[-1]
     head = f"**{tell('Round')} {running.id} · {tell(at.phase)}**"
     if at.note:
         return f"{head} · {tell(at.note)}"
@@ -140,9 +141,9 @@ def progress_line(settings: Settings, running: Round) -> str:
 
 def loss_table(settings: Settings) -> pd.DataFrame:
     latest = next(iter(rounds.list_rounds(settings.db, 1)), None)
-    seen = rounds.progress(settings.db, latest.id) if latest else []
-    losses = pd.DataFrame([(p.step, p.loss) for p in seen if p.loss is not None], columns=["step", "loss"])
-    return losses.astype({"step": int, "loss": float})  # the page keeps the axes of an empty one: of words, else
+    progress = rounds.progress(settings.db, latest.id) if latest else []
+    losses = pd.DataFrame([(p.step, p.loss) for p in progress if p.loss is not None], columns=["step", "loss"])
+    return losses.astype({"step": int, "loss": float})  # an empty column would make an axis of texts, for good
 
 
 def judged(settings: Settings, latest) -> list[tuple]:
@@ -151,8 +152,8 @@ def judged(settings: Settings, latest) -> list[tuple]:
 
 
 def guard_table(settings: Settings, which: int) -> pd.DataFrame:
-    said = [r.verdict for r in rounds.list_rounds(settings.db) if r.verdict and which in (LATEST, r.id)]
-    guards = said[0]["guards"] if said else {}
+    verdicts = [r.verdict for r in rounds.list_rounds(settings.db) if r.verdict and which in (LATEST, r.id)]
+    guards = verdicts[0]["guards"] if verdicts else {}
     rows = [
         (tell(name), f"{g['value']:.3g}", g["limit"], tell("held" if g["ok"] else "broken"))
         for name, g in guards.items()

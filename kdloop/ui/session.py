@@ -1,16 +1,13 @@
-"""Who is at the page: a random id in the browser, signed by this installation, kept in server-side state."""
+"""Who is at the page: a random id in the browser, signed by this installation, kept in server-side state; what they may
+do, and how often; and refusals as toasts."""
 
 import hashlib
 import hmac
 import html
 import secrets
-import shutil
-import tempfile
 import time
 from collections import defaultdict, deque
-from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from threading import Lock
 
 import gradio as gr
@@ -21,29 +18,28 @@ from kdloop.ui.words import tell
 from storage import checkpoints, files, snapshots
 from storage.conversations import UnknownRow
 
-REFUSED = (ValueError, PromptTooLong, UnknownRow)  # what a domain function refuses, said to the person as it is
-PER_MINUTE = {"searches": 120, "downloads": 6, "erasures": 5, "sign-ins": 5}
+REFUSED = (ValueError, PromptTooLong, UnknownRow)  # a domain function's refusals: their text is for people
+PER_MINUTE = {"searches": 120, "downloads": 6, "erasures": 5, "sign-ins": 5}  # typing searches; the rest is costly
 SET_BY_OWNER = {"messages": "messages_a_minute", "votes": "votes_a_minute"}
-PEOPLE_BEHIND_ONE_ADDRESS = 4
-PACE: dict[tuple[str, str], deque] = defaultdict(deque)  # of this process only: a brake, not a record
+PEOPLE_BEHIND_ONE_ADDRESS = 4  # a household, or a small office
+PACE: dict[tuple[str, str], deque] = defaultdict(deque)  # (who, what) -> times; in memory, as a restart may forget it
+MOST_PACED = 10_000  # entries, then all are dropped: memory stays bounded whoever asks
 PACE_LOCK = Lock()
-WRITTEN = "kdloop-download-"  # where our files lie until Gradio has its own copy, which it deletes after a day
-KEEP_SECONDS = 3600
-KEY_BYTES = 32
+MIN_KEY_BYTES = 32  # of a signing key: `secret` writes 64 hexadecimal digits
 LOCAL = ("127.0.0.1", "localhost", "::1")
 TABLE = {"interactive": False, "datatype": "str", "wrap": True}  # a gr.Dataframe to read
 PRIVATE = {"api_visibility": "private", "show_progress": "hidden"}
 
 
 def secret(settings: Settings) -> bytes:
-    """This installation's signing key, made once. Raises ValueError for a file that holds less than one: what a kill or
-    a full disk leaves of it, anybody could guess."""
+    """This installation's signing key, made once. Raises ValueError for a file that holds less than a key: what a kill
+    or a full disk leaves of one could be guessed."""
     path = settings.home / snapshots.SECRET
     key = path.read_bytes() if path.exists() else b""
-    if not key.strip(b"\0 \t\r\n"):  # none yet: of a file that was cut off at once, nobody has been given a token
+    if not key.strip(b"\0 \t\r\n"):  # none yet, or nothing of it was written: then no token was signed with it
         key = secrets.token_hex(32).encode()
         files.write(path, key, mode=0o600)
-    if len(key) < KEY_BYTES or len(set(key)) < KEY_BYTES // 4:
+    if len(key) < MIN_KEY_BYTES or len(set(key)) < MIN_KEY_BYTES // 4:
         raise ValueError(
             f"{path} holds {len(key)} bytes that are no signing key. Put back the whole file (a snapshot has it), or "
             "delete it: a new one is made, and who was here before is a stranger to their conversations"
@@ -52,10 +48,12 @@ def secret(settings: Settings) -> bytes:
 
 
 def sign(key: bytes, person: str) -> str:
+    """`person`, a dot, and the first 32 hexadecimal digits of its HMAC-SHA256."""
     return f"{person}.{hmac.new(key, person.encode(), hashlib.sha256).hexdigest()[:32]}"
 
 
 def loader(settings: Settings):
+    """The handler of a page that loads: (the signed person for the browser to keep, their server-side state)."""
     key = secret(settings)
 
     def on_load(token, request: gr.Request, profile: gr.OAuthProfile | None = None):
@@ -79,7 +77,7 @@ def is_owner(settings: Settings, username: str) -> bool:
 
 
 def address(settings: Settings, request: gr.Request) -> str:
-    """The caller's; on a Space, what its own proxy, the last one, has written down."""
+    """The caller's; on a Space, the one that its own proxy, the last, has added to the header."""
     forwarded = request.headers.get("x-forwarded-for", "") if settings.space else ""
     return forwarded.split(",")[-1].strip() or request.client.host
 
@@ -93,10 +91,14 @@ def person(state: dict) -> str:
 def paced(settings: Settings, state: dict, what: str) -> str:
     """The person, unless they, or all at their address, do more of `what` in a minute than people can."""
     me = person(state)
-    limit(me, what, most := a_minute(settings, what))
-    if state.get("address", "127.0.0.1") not in LOCAL:  # a proxy of one's own looks local for everybody
-        limit(state["address"], what, PEOPLE_BEHIND_ONE_ADDRESS * most)
+    limit(me, what, a_minute(settings, what))
+    if state.get("address", "127.0.0.1") not in LOCAL:  # behind a proxy of the owner's, everybody looks local
+        limit_address(settings, state["address"], what)
     return me
+
+
+def limit_address(settings: Settings, address: str, what: str) -> None:
+    limit(address, what, PEOPLE_BEHIND_ONE_ADDRESS * a_minute(settings, what))
 
 
 def a_minute(settings: Settings, what: str) -> int:
@@ -104,6 +106,7 @@ def a_minute(settings: Settings, what: str) -> int:
 
 
 def limit(who: str, what: str, most: int) -> None:
+    """Count one `what` of theirs, and refuse it where there were `most` in the last minute."""
     with PACE_LOCK:
         at, times = time.monotonic(), PACE[who, what]
         while times and at - times[0] > 60:
@@ -112,7 +115,7 @@ def limit(who: str, what: str, most: int) -> None:
             wait = 61 - (at - times[0])
             raise refused("At most {most} {what} a minute: wait {wait:.0f} s", most=most, what=tell(what), wait=wait)
         times.append(at)
-        if len(PACE) > 10_000:
+        if len(PACE) > MOST_PACED:
             PACE.clear()
 
 
@@ -145,22 +148,13 @@ def owns(settings: Settings, state: dict) -> bool:
         return False
 
 
-def fresh_path(name: str) -> Path:
-    """A place for a file to hand over, which is gone after an hour."""
-    place = Path(tempfile.mkdtemp(prefix=WRITTEN))
-    for old in place.parent.glob(f"{WRITTEN}*"):
-        with suppress(FileNotFoundError):  # another request may remove it too
-            if abs(time.time() - old.stat().st_mtime) > KEEP_SECONDS:  # from the future: of before the clock went back
-                shutil.rmtree(old, ignore_errors=True)
-    return place / name
-
-
-def erased(settings: Settings, affected: list[int]) -> str:
+def erasure_notice(settings: Settings, affected: list[int]) -> str:
+    """What a person is told after an erasure; `affected` are ids of checkpoints that had learned from their data."""
     names = [k.name for k in checkpoints.lineage(settings.db) if k.id in affected]
-    said = tell("Deleted. Versions that had learned from it: {names}", names=", ".join(names) or "–")
+    text = tell("Deleted. Versions that had learned from it: {names}", names=", ".join(names) or "–")
     if not settings.snapshots:
-        return said
-    return f"{said}. {tell('Now a snapshot without it is taken, and the older ones are deleted.')}"
+        return text
+    return f"{text}. {tell('Now a snapshot without it is taken, and the older ones are deleted.')}"
 
 
 def named(function: partial, name: str) -> partial:
@@ -179,5 +173,5 @@ def refusal(error: Exception) -> gr.Error:
 
 
 def warn(error: Exception) -> None:
-    """The same where the handler goes on."""
+    """The same where the handler continues."""
     gr.Warning(error.message if isinstance(error, gr.Error) else html.escape(str(error)))

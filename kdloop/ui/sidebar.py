@@ -6,7 +6,8 @@ import gradio as gr
 
 from kdloop.settings import Settings
 from kdloop.ui import chat, files, transcript
-from kdloop.ui.session import PRIVATE, erased, fresh_path, named, paced, person, refusal, refused
+from kdloop.ui.files import fresh_path
+from kdloop.ui.session import PRIVATE, erasure_notice, named, paced, person, refusal, refused
 from kdloop.ui.words import t, tell
 from storage import conversations, json_lines, people
 from storage.conversations import UnknownRow
@@ -16,7 +17,7 @@ STORED = (
     "student that answers here. Nothing else is recorded. Its owner can read and export it; above the tabs it says "
     "where it is kept."
 )
-SURE = "delete my data"
+CONFIRMATION = "delete my data"
 
 
 def build(settings: Settings, state: gr.State) -> dict:
@@ -36,18 +37,18 @@ def build(settings: Settings, state: gr.State) -> dict:
 
 
 def connect(settings: Settings, state: gr.State, side: dict, parts: chat.Parts) -> None:
-    listed = named(partial(titles, settings), "titles")
+    list_titles = named(partial(titles, settings), "titles")
     shown = [parts.bot, state, parts.compare, side["past"]]
-    opened = named(partial(load, settings), "open_conversation")
-    turning = {"cancels": parts.replies, **PRIVATE}  # a reply under way would write over the other conversation
-    changed = [side["past"].input(opened, [side["past"], state], shown[:3], concurrency_limit=None, **turning)]
+    open_one = named(partial(load, settings), "open_conversation")
+    cancelling = {"cancels": parts.replies, **PRIVATE}  # a reply under way would write over the other conversation
+    changed = [side["past"].input(open_one, [side["past"], state], shown[:3], concurrency_limit=None, **cancelling)]
     for event in (side["fresh"].click, parts.bot.clear):
-        changed.append(event(new, state, shown, queue=False, **turning))
-    side["search"].change(listed, [side["search"], state], side["past"], queue=False, **PRIVATE)
-    parts.answered.then(listed, [side["search"], state], side["past"], queue=False, **PRIVATE)
+        changed.append(event(new, state, shown, queue=False, **cancelling))
+    side["search"].change(list_titles, [side["search"], state], side["past"], queue=False, **PRIVATE)
+    parts.answered.then(list_titles, [side["search"], state], side["past"], queue=False, **PRIVATE)
     forget = named(partial(erase, settings), "erase")
-    erased = [*shown, side["sure"]]
-    changed.append(side["erase"].click(forget, [side["sure"], state], erased, concurrency_limit=None, **turning))
+    emptied = [*shown, side["sure"]]
+    changed.append(side["erase"].click(forget, [side["sure"], state], emptied, concurrency_limit=None, **cancelling))
     update_authors = named(partial(transcript.authors, settings), "authors")
     for event in changed:
         event.then(update_authors, state, parts.authors, queue=False, **PRIVATE)
@@ -81,8 +82,8 @@ def download(settings: Settings, state: dict) -> str:
 
 
 def erase(settings: Settings, sure: str, state: dict):
-    if (sure or "").strip().lower() != SURE:
-        raise refused('Type "{sure}" to delete everything you wrote here', sure=SURE)
+    if (sure or "").strip().lower() != CONFIRMATION:
+        raise refused('Type "{sure}" to delete everything you wrote here', sure=CONFIRMATION)
     affected = people.erase(settings.db, paced(settings, state, "erasures"))
-    gr.Info(erased(settings, affected))
+    gr.Info(erasure_notice(settings, affected))
     return *new(state)[:3], gr.Radio([], value=None), ""

@@ -1,4 +1,4 @@
-"""The Teach tab: what is most worth a person's minute, one pair at a time.
+"""The Teach tab: the pairs that most need a person's judgement, one at a time.
 
 The queue holds what AI raters chose in earlier rounds, refused candidates' completions beside the champion's among
 them: first what another person disputes, then the least sure. Which of the two the AI preferred is told after the vote,
@@ -42,25 +42,25 @@ def build(settings: Settings, state: gr.State) -> dict:
     for button, value in zip(buttons, VOTES.values(), strict=True):
         act = named(partial(vote, settings, value), "teach")
         button.click(act, [shown, state], outputs, concurrency_limit=None, **PRIVATE)
-    fixed = named(partial(fix, settings), "fix")
+    correct = named(partial(fix, settings), "fix")
     for event in (save.click, better.submit):
-        event(fixed, [better, shown, state], outputs, concurrency_limit=None, **PRIVATE)
+        event(correct, [better, shown, state], outputs, concurrency_limit=None, **PRIVATE)
     back.click(named(partial(undo, settings), "undo_teach"), state, outputs, concurrency_limit=None, **PRIVATE)
     return {"inputs": state, "outputs": outputs, "fill": partial(fill, settings)}
 
 
-def fill(settings: Settings, state: dict, said: str = ""):
+def fill(settings: Settings, state: dict, result: str = ""):
     """Show the pair most worth checking that this person has neither checked nor skipped."""
     skipped = state.get("skipped", ())
     queue = [a for a in collect.lessons(settings.db, person(state), active.latest(settings.db)) if a.id not in skipped]
     back, state["teach"] = gr.Button(visible=bool(state.get("taught"))), None
     if not queue:
-        text = "\n\n".join(filter(None, [said, tell(EMPTY)]))
+        text = "\n\n".join(filter(None, [result, tell(EMPTY)]))
         return text, gr.Column(visible=False), "", "", "", "", back, "", state
     pair, flipped = queue[0], bool(randbelow(2))
     left, right = (pair.rejected, pair.chosen) if flipped else (pair.chosen, pair.rejected)
     why = tell(DISPUTED if pair.disputed else "The AI rater was {sure:.0%} sure here.", sure=pair.probability)
-    status = [said, f"{tell('Pairs that wait: {n}.', n=len(queue))} {why} {worth(settings)}"]
+    status = [result, f"{tell('Pairs that wait: {n}.', n=len(queue))} {why} {worth(settings)}"]
     state["teach"] = pair.id, flipped
     return (
         "\n\n".join(filter(None, status)),
@@ -76,7 +76,7 @@ def fill(settings: Settings, state: dict, said: str = ""):
 
 
 def worth(settings: Settings) -> str:
-    """What a vote is good for, right now."""
+    """What a vote given now counts for."""
     total, new = feedback.count_votes(settings.db)
     at = current(settings).round_votes
     if not at:
@@ -108,12 +108,12 @@ def fix(settings: Settings, better: str, shown: str, state: dict):
 
 
 def undo(settings: Settings, state: dict):
-    """What the AI rater chose was told after a vote: that pair does not come again in this session."""
-    row, told = state.pop("taught", None) or (None, None)
+    """A vote was answered with the AI rater's choice: its pair does not come again in this session."""
+    row, revealed = state.pop("taught", None) or (None, None)
     if not feedback.take_back(settings.db, person(state), row):
         raise refused("No vote to take back")
-    if told:
-        skip(state, told)
+    if revealed:
+        skip(state, revealed)
     return fill(settings, state, tell("Taken back: this vote counts for nothing."))
 
 

@@ -16,7 +16,7 @@ from kdloop.feedback import collect
 from kdloop.rounds.schedule import RETRY_MINUTES
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
-from kdloop.ui import session
+from kdloop.ui import files
 from storage import checkpoints, conversations, feedback, lease, rounds, snapshots
 from storage.conversations import as_prompt
 from storage.database import open_database, transaction
@@ -271,11 +271,11 @@ def test_the_rest_after_a_broken_round_ends_although_the_clock_went_back(db):
 
 def test_a_handed_over_file_from_the_future_goes_as_an_old_one_does(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    ages = {"old": -2 * session.KEEP_SECONDS, "fresh": 0, "future": 30 * DAY}
+    ages = {"old": -2 * files.KEEP_SECONDS, "fresh": 0, "future": 30 * DAY}
     for name, age in ages.items():
-        place = tmp_path / f"{session.WRITTEN}{name}"
+        place = tmp_path / f"{files.DOWNLOADS}{name}"
         place.mkdir()
         os.utime(place, (time.time() + age, time.time() + age))
-    session.fresh_path("x")
-    left = {p.name.removeprefix(session.WRITTEN) for p in tmp_path.iterdir()} & set(ages)
+    files.fresh_path("x")
+    left = {p.name.removeprefix(files.DOWNLOADS) for p in tmp_path.iterdir()} & set(ages)
     assert left == {"fresh"}

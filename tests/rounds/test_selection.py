@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 from test_methods import example
+from transformers import AutoTokenizer
 
 from kdloop import packs, recipes
+from kdloop.feedback.examples import Split
 from kdloop.knowledge.rows import training_id
 from kdloop.methods import METHODS
 from kdloop.rounds import selection
@@ -110,3 +112,15 @@ def test_a_raters_weight_acts_in_every_method(db):
     assert selection.usable("cdpo", said, 1) == said
     alone = [e for e in said if e.rater == "eve"]
     assert selection.usable("dpo", alone, 1) == alone, "nobody counts more"
+
+
+def test_what_was_read_before_elicitation_is_not_tokenized_again_unless_it_has_changed(tiny_student):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_student)
+    votes_before = Split(votes(4), [example(9)])
+    kept = selection.readable(votes_before, tokenizer, 200)
+    assert selection.readable(votes_before, None, 200, known=kept) == kept == votes_before
+    third = replace(votes_before.train[0].rejected, text="word " * 300)
+    ranked = replace(votes_before.train[0], ranking=(*votes_before.train[0].completions, third))
+    after = Split([ranked, *votes_before.train[1:], *elicited(1)], votes_before.held_out)
+    again = selection.readable(after, tokenizer, 200, known=kept)
+    assert again.train == after.train[1:] and again.dropped[selection.TOO_LONG] == 1

@@ -7,7 +7,7 @@ import gradio as gr
 import pytest
 
 from kdloop.settings import Settings
-from kdloop.ui import rating, session, sidebar
+from kdloop.ui import files, rating, session, sidebar
 from kdloop.ui.transcript import exchange
 from storage import checkpoints, conversations
 from storage.conversations import as_prompt
@@ -95,12 +95,12 @@ def test_the_hub_vouches_for_owners_on_a_space_only(tmp_path):
 def test_what_was_handed_over_is_gone_after_an_hour_and_what_others_wrote_is_not(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     (tmp_path / "others").mkdir()
-    old, new = session.fresh_path("a.json"), session.fresh_path("b.json")
+    old, new = files.fresh_path("a.json"), files.fresh_path("b.json")
     for path in (old, new, tmp_path / "others"):
         path.is_dir() or path.write_text("x")
     for path in (old.parent, tmp_path / "others"):
         os.utime(path, (0, 0))
-    latest = session.fresh_path("b.json")
+    latest = files.fresh_path("b.json")
     assert not old.parent.exists() and new.exists() and latest.parent != new.parent and (tmp_path / "others").exists()
 
 

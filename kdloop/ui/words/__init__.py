@@ -1,7 +1,7 @@
 """The page's words. English stands in the code; every other language is one JSON file here, by the English text.
 
-`t` is for what the page is built with: the browser shows it in its own language. `tell` is for what is said at run
-time, toasts above all, which Gradio does not translate: it asks for the language of the request that is being answered.
+`t` is for texts that the page is built with: the browser shows them in its own language. `tell` is for texts made at
+run time, toasts above all, which Gradio does not translate: it takes the language of the request that is being handled.
 """
 
 import json
@@ -18,7 +18,7 @@ t = I18N
 
 
 def tell(text: str, **values) -> str:
-    """`text` in the language of whoever asks, with `values` filled in; English where nobody asks."""
+    """`text` in the language of the current request, with `values` filled in; English where there is none."""
     return LANGUAGES.get(language(), {}).get(text, text).format(**values)
 
 
