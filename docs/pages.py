@@ -1,5 +1,4 @@
-"""The tables of docs/ that are written from the code: `python -m docs.pages` writes them; tests/test_docs.py
-compares.
+"""The tables of docs/ that are written from the code: `python -m docs.pages` writes them, a test compares.
 
 The prose of a page is written by hand. What lies between `<!-- NAME: written by python -m docs.pages -->` and
 `<!-- end of NAME -->` is replaced.
@@ -17,7 +16,8 @@ from kdloop.settings import CHANGEABLE, NAMES, SETTABLE, Settings, flag, variabl
 
 HERE = Path(__file__).parent
 MARKED = re.compile(
-    r"(?P<begin><!-- (?P<name>\w+): written by python -m docs.pages -->\n)(?P<table>.*?)(?P<end><!-- end of (?P=name) -->)",
+    r"(?P<begin><!-- (?P<name>\w+): written by python -m docs.pages -->\n)"
+    r"(?P<table>.*?)(?P<end><!-- end of (?P=name) -->)",
     re.DOTALL,
 )
 
