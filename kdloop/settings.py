@@ -40,7 +40,7 @@ class Settings:
     teacher_models: str = ""  # directories or Hub names, by commas, of white-box teachers; "" = the untrained student
     bake: str = ""  # what `bake` turns into weights: a system prompt; lines with User: and Assistant: begin turns
     gate_prompts: int = 64  # held-out prompts on which candidate and champion are compared
-    round_timeout_minutes: float = 60.0  # of a round's own time; while it stands still for a chat, none passes
+    round_timeout_minutes: float = 60.0  # of a round's own time; pauses for chats do not count
     snapshots: str = ""  # a folder, or hf://datasets/OWNER/NAME: a snapshot after every round and at the end; "" = none
     compare_every: int = 6  # every n-th chat message of a person gets two completions to choose from; 0 = never
     messages_a_minute: int = 20  # of one person, at most; four times as many from one address
