@@ -1,10 +1,10 @@
-"""Screenshots of every tab, light on a desk and dark on a phone, and the picture of the loop: `make screenshots`.
+"""Screenshots of every tab, light on a desk and dark on a phone, and the picture of the loop that is made of them.
 
-    python docs/screenshots.py HOME
+    make screenshots HOME_DIR=HOME    # or: python docs/screenshots.py [HOME]
 
 Starts the app on a home that has seen a round (what `python -m kdloop simulate --home HOME` left, for instance) and
-writes PNGs to docs/screenshots/. `loop.png` is made of parts of the running app's tabs, joined by arrows. Needs
-requirements-dev.txt and Chromium.
+writes PNGs beside this file, `loop.png` last: parts of the others, joined by arrows. Without a home that one alone is
+drawn anew. Needs requirements-dev.txt and Chromium.
 """
 
 import base64
@@ -28,36 +28,42 @@ QUESTION = "What should I cook with two eggs and rice?"
 DUEL = "Give me three tips for better sleep."
 SLOW = 240_000  # milliseconds: a reply beside other work
 
-# The loop, in its order: the tab, the first and the last element of the part that is shown, and the words under it.
+# The loop, in its order: the screenshot, the part of it that is shown (left, top, right, bottom), the words under it.
 LOOP = {
-    "chat": ("Chat", "#header", "#chat-log", "1. People chat with the version that serves."),
-    "votes": ("Arena", "#duel-left", "#vote-down", "2. They vote: thumbs, choices, better texts."),
-    "round": ("Rounds", "#live", ".vega-embed", "3. After 36 new votes, a round trains a candidate."),
-    "gate": ("Rounds", "#guards", "#guards", "4. The gate: shown to be better, and every guard held?"),
-    "version": ("Models", "#lineage", "#lineage", "5. Promoted: the next reply comes from the new version."),
+    "chat": ("chat", (104, 180, 1080, 578), "1. People chat with the version that serves."),
+    "votes": ("arena", (112, 361, 1088, 760), "2. They vote: thumbs, a choice of two, a better text."),
+    "round": ("rounds", (112, 220, 1088, 508), "3. After 36 new votes a round trains a candidate."),
+    "gate": ("learning", (120, 250, 1080, 500), "4. The gate: is it better, on held-out prompts?"),
+    "version": ("models", (104, 176, 1080, 760), "5. Promoted: the next reply comes from it."),
 }
-LAYOUT = """
+LAYOUT = """<!doctype html>
 <style>
-body { margin: 0; padding: 18px; width: 1244px; background: #fff; font: 600 17px system-ui, sans-serif; color: #134e4a;
-  display: grid; grid-template-columns: 1fr 34px 1fr 34px 1fr; grid-template-rows: auto 34px auto; }
-figure { margin: 0; border: 2px solid #0d9488; border-radius: 10px; overflow: hidden; display: flex;
-  flex-direction: column; background: #f8fafc; }
-figure div { height: 300px; overflow: hidden; display: flex; align-items: center; justify-content: center; }
-figure img { width: 100%; max-height: 100%; object-fit: contain; }
-figcaption { padding: 9px 12px; background: #ccfbf1; }
-b { align-self: center; justify-self: center; font-size: 32px; color: #0d9488; line-height: 1; }
-#chat { grid-area: 1 / 1 } #votes { grid-area: 1 / 3 } #round { grid-area: 1 / 5 }
-#gate { grid-area: 3 / 5 } #version { grid-area: 3 / 1 / 3 / 4 }
+body { margin: 0; padding: 16px; width: 1208px; background: #fff; font: 600 18px system-ui, sans-serif; color: #134e4a;
+  display: grid; grid-template: auto 40px auto 40px auto / 1fr 48px 1fr; }
+figure { margin: 0; border: 2px solid #0d9488; border-radius: 10px; overflow: hidden; background: #f8fafc; }
+figure img { width: 100%; display: block; }
+figcaption { padding: 10px 14px; background: #ccfbf1; }
+b { align-self: center; justify-self: center; font-size: 40px; line-height: 1; color: #0d9488; }
+#chat { grid-area: 1 / 1; align-self: end } #votes { grid-area: 1 / 3 } #round { grid-area: 3 / 3 }
+#gate { grid-area: 5 / 3 } #version { grid-area: 3 / 1 / 6 / 1; align-self: end }
 </style>
-%s
-<b style="grid-area: 1 / 2">➜</b><b style="grid-area: 1 / 4">➜</b>
-<b style="grid-area: 2 / 5; transform: rotate(90deg)">➜</b><b style="grid-area: 3 / 4; transform: rotate(180deg)">➜</b>
+FIGURES
+<b style="grid-area: 1 / 2">➜</b><b style="grid-area: 2 / 3; transform: rotate(90deg)">➜</b>
+<b style="grid-area: 4 / 3; transform: rotate(90deg)">➜</b><b style="grid-area: 5 / 2; transform: rotate(180deg)">➜</b>
 <b style="grid-area: 2 / 1; transform: rotate(-90deg)">➜</b>
 """
 
 
-def main(home: str) -> None:
+def main(home: str = "") -> None:
     HERE.mkdir(exist_ok=True)
+    with sync_playwright() as p:
+        chromium = p.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        if home:
+            take_all(chromium, home)
+        draw_loop(chromium)
+
+
+def take_all(chromium: Browser, home: str) -> None:
     env = os.environ | {
         "KDLOOP_HOME": home,
         "KDLOOP_PORT": PORT,
@@ -67,11 +73,8 @@ def main(home: str) -> None:
     app = subprocess.Popen([sys.executable, "app.py"], env=env, cwd=HERE.parent.parent)
     try:
         wait(f"{URL}/healthz")
-        with sync_playwright() as p:
-            chromium = p.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-            tour(opened(chromium, 1200, 760, "light"), TABS, "")
-            tour(opened(chromium, 390, 760, "dark"), TABS[:1], "-phone")
-            draw_loop(chromium, parts(opened(chromium, 620, 760, "light")))
+        tour(opened(chromium, 1200, 760, "light"), TABS, "")
+        tour(opened(chromium, 390, 760, "dark"), TABS[:1], "-phone")
     finally:
         app.terminate()
         app.wait(30)
@@ -114,31 +117,21 @@ def show(page: Page, tab: str) -> None:
     page.wait_for_timeout(2500)
 
 
-def parts(page: Page) -> dict[str, bytes]:
-    """name -> PNG of the part of its tab that LOOP names."""
-    taken, before = {}, ""
-    for name, (tab, first, last, _) in LOOP.items():
-        if tab != before:
-            show(page, tab)
-        top, end = (page.locator(element).first.bounding_box() for element in (first, last))
-        left, right = min(top["x"], end["x"]), max(top["x"] + top["width"], end["x"] + end["width"])
-        clip = {"x": left, "y": top["y"], "width": right - left, "height": end["y"] + end["height"] - top["y"]}
-        taken[name], before = page.screenshot(clip=clip, full_page=True), tab
-    return taken
-
-
-def draw_loop(chromium: Browser, taken: dict[str, bytes]) -> None:
-    figures = [
-        f'<figure id="{name}"><div><img src="data:image/png;base64,{base64.b64encode(png).decode()}"></div>'
-        f"<figcaption>{LOOP[name][3]}</figcaption></figure>"
-        for name, png in taken.items()
-    ]
-    page = chromium.new_page(viewport={"width": 1280, "height": 400}, device_scale_factor=1.5)
-    page.set_content(LAYOUT % "".join(figures))
+def draw_loop(chromium: Browser) -> None:
+    figures = ""
+    for name, (screenshot, box, words) in LOOP.items():
+        png = BytesIO()
+        with Image.open(HERE / f"{screenshot}.png") as whole:
+            whole.crop(box).save(png, "PNG")
+        data = base64.b64encode(png.getvalue()).decode()
+        image = f'<img src="data:image/png;base64,{data}">'
+        figures += f'<figure id="{name}">{image}<figcaption>{words}</figcaption></figure>'
+    page = chromium.new_page(viewport={"width": 1240, "height": 400}, device_scale_factor=1.5)
+    page.set_content(LAYOUT.replace("FIGURES", figures))
     page.wait_for_timeout(500)
     with Image.open(BytesIO(page.screenshot(full_page=True))) as drawn:
-        drawn.convert("RGB").quantize(128).save(HERE / "loop.png", optimize=True)
+        drawn.convert("RGB").quantize(64).save(HERE / "loop.png", optimize=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
