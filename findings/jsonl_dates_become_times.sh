@@ -9,9 +9,11 @@
 #   Value('timestamp[s]'), first completion datetime.datetime(2024, 3, 1, 0, 0)
 #   Value('string'), first completion '2024-03-01'
 #   written again as JSONL: 1709251200000
+#   with features of strings: '2024-03-01 00:00:00'
 # Means: Completions of a date-extraction task, or ids like 2024-03-01, stop being strings on the day that all of
-#   them fit; templates and tokenizers then fail, and the copy on disk holds milliseconds since 1970. Pass
-#   `features` with Value('string').
+#   them fit; templates and tokenizers then fail, and the copy on disk holds milliseconds since 1970. `features`
+#   with Value('string') do not help: they turn the times into other texts. Read the lines with json, and
+#   Dataset.from_list.
 
 set -eu
 folder=$(mktemp -d)
@@ -24,16 +26,16 @@ import json
 import pathlib
 import sys
 
-from datasets import disable_progress_bars, load_dataset
+from datasets import Features, Value, disable_progress_bars, load_dataset
 
 disable_progress_bars()
 question = "When did it begin?"
 
 
-def load(name, answers):
+def load(name, answers, **options):
     rows = [{"prompt": question, "completion": answer} for answer in answers]
     pathlib.Path(f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return load_dataset("json", data_files=f"{name}.jsonl", split="train", cache_dir=name)
+    return load_dataset("json", data_files=f"{name}.jsonl", split="train", cache_dir=name, **options)
 
 
 dates = load("dates", ["2024-03-01", "2024-04-12"])
@@ -43,6 +45,9 @@ for rows in (dates, mixed):
 dates.to_json("again.jsonl")
 again = json.loads(pathlib.Path("again.jsonl").read_text().splitlines()[0])["completion"]
 print(f"written again as JSONL: {again!r}")
-if isinstance(dates[0]["completion"], str) or mixed[0]["completion"] != "2024-03-01" or again == "2024-03-01":
+strings = Features({"prompt": Value("string"), "completion": Value("string")})
+told = load("told", ["2024-03-01", "2024-04-12"], features=strings)[0]["completion"]
+print(f"with features of strings: {told!r}")
+if isinstance(dates[0]["completion"], str) or mixed[0]["completion"] != "2024-03-01" or "2024-03-01" in (again, told):
     sys.exit("A column of texts that look like dates stays text now.")
 PYTHON

