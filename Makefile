@@ -12,7 +12,8 @@ test: .venv/tested  # two at once, a thread each: most tests wait for a page or 
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/tested
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests/test_structure.py --durations=0
 
 screenshots: .venv/tested  # HOME_DIR: a home that has seen a round
 	$(BIN)/python docs/screenshots.py $(HOME_DIR)

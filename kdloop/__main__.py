@@ -65,7 +65,9 @@ def commands() -> argparse.ArgumentParser:
     sim.add_argument("--json", type=path, help="write the report to this file")
     one = command("round", "run one round on the feedback that is there")
     one.add_argument("--recipe", help=f"what it elicits and trains: {', '.join(recipe_names())}, or a TOML file")
-    one.add_argument("--times", type=int, default=1, help="so many rounds, one after the other")
+    one.add_argument(
+        "--times", type=int, default=1, choices=range(1, 100), metavar="N", help="so many rounds, one after the other"
+    )
     many = command("measure", "accuracy of the champion and of the base on a pack's held-out prompts")
     many.add_argument("--pack", required=True)
     many.add_argument("--n", type=int, default=500)
@@ -144,11 +146,13 @@ def run_round(args) -> int:
     method = "auto" if recipe and "method" not in settings.flags else settings.method  # a recipe names its own
     known(method), known(recipe["method"] if recipe else "auto")
     supervisor = Supervisor(opened())
+    statuses = []
     for _ in range(args.times):
         supervisor.start(method, recipe=recipe)
         ended = supervisor.wait()
         print(f"Round {ended.id} {ended.status}: {(ended.verdict or {}).get('reason') or ended.error}", flush=True)
-    return 0 if ended.status in ("promoted", "rejected") else 1
+        statuses.append(ended.status)
+    return 0 if statuses[-1] in ("promoted", "rejected") else 1
 
 
 def measure(args) -> int:

@@ -68,7 +68,8 @@ def duel(
 def names(db: Path, left_id: str, right_id: str, person: str) -> tuple[str, str]:
     """Who wrote the two; the caller tells only after the vote."""
     known = {k.id: k.name for k in checkpoints.lineage(db)}
-    return tuple(known[conversations.completion(db, id, person).checkpoint_id] for id in (left_id, right_id))
+    left, right = (known[conversations.completion(db, id, person).checkpoint_id] for id in (left_id, right_id))
+    return left, right
 
 
 def standings(db: Path) -> list[Standing]:

@@ -36,7 +36,7 @@ class Report:
     several: dict = field(default_factory=dict)
 
     def right(self, side: int) -> list[bool]:
-        return [verifiers.passed(r[0], r[side].text) for r in self.rows]
+        return [verifiers.passed(task, samples[side - 1].text) for task, *samples in self.rows]
 
     @property
     def outcomes(self) -> Outcomes:

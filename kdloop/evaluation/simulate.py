@@ -73,7 +73,7 @@ def simulate(
     random.Random(seed).shuffle(questions)
     questions = questions[: round(share * len(questions))]
     recipe = None if ai else replace(VOTES, knowledge=()).as_dict()
-    report = {"votes": 0, "abstentions": 0, "seed": seed, "share": share, "ai": ai, "rounds": []}
+    report: dict = {"votes": 0, "abstentions": 0, "seed": seed, "share": share, "ai": ai, "rounds": []}
     measure = HeldOut(serving.base, rate, settings, seed, margin)
     for i in range(n_rounds):
         decided, abstained = vote(settings, serving, rate, questions, votes, seed * 100 + i, margin)
@@ -95,10 +95,11 @@ def vote(settings, serving, rate: Rate, questions: list[str], votes: int, seed: 
     """Ask until so many votes are decided or no prompt is left; (decided, abstained). Asked prompts leave the list."""
     decided = abstained = 0
     sampling = Sampling(settings.round_max_tokens, temperature=SPREAD)
+    engine, checkpoint = serving.current()
     while decided < votes and questions:
         asked = [questions.pop() for _ in range(min(CHUNK, len(questions)))]
         for turn, left, right in two_completions(
-            settings.db, *serving.current(), asked, sampling, PERSON, seed * 1000 + len(questions)
+            settings.db, engine, checkpoint, asked, sampling, PERSON, seed * 1000 + len(questions)
         ):
             difference = rate(turn.prompt[-1]["content"], left.text) - rate(turn.prompt[-1]["content"], right.text)
             if abs(difference) <= margin or not left.text or not right.text:

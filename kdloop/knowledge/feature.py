@@ -10,6 +10,7 @@ bytes) and the log of the tail's mass (2 bytes) a position; 130 bytes at k = 32,
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,11 +19,13 @@ from kdloop.knowledge.labeling import ask, teaching, unusable
 from kdloop.knowledge.rows import Refused, SourceContext
 from kdloop.packs import Task
 from kdloop.raters.teacher import by_teacher
-from kdloop.student import Engine
 from kdloop.student.identity import vocabulary
 from kdloop.student.template import Template
 from storage import files
 from storage.conversations import Message
+
+if TYPE_CHECKING:  # transformers is slow to load: a page does without
+    from kdloop.student.transformers import TransformersEngine
 
 K = 32
 
@@ -72,7 +75,7 @@ def features(context: SourceContext, tasks: Sequence[Task], k: int = K, teacher:
 
 
 @torch.inference_mode()
-def top_k(engine: Engine, prompt: list[Message], said: tuple[str, bool], k: int = K) -> Features:
+def top_k(engine: "TransformersEngine", prompt: list[Message], said: tuple[str, bool], k: int = K) -> Features:
     """The k likeliest tokens at each token of the completion, in half precision."""
     logprobs = distribution(engine, prompt, said)
     values, ids = logprobs.topk(k, dim=-1)
@@ -83,7 +86,7 @@ def top_k(engine: Engine, prompt: list[Message], said: tuple[str, bool], k: int 
 
 
 @torch.inference_mode()
-def distribution(engine: Engine, prompt: list[Message], said: tuple[str, bool]) -> torch.Tensor:
+def distribution(engine: "TransformersEngine", prompt: list[Message], said: tuple[str, bool]) -> torch.Tensor:
     """(tokens, vocabulary) log-probabilities of what follows, at each token of the completion."""
     template = Template.of(engine.tokenizer)
     head, tail = template.prompt_ids(prompt), template.completion_ids(*said)

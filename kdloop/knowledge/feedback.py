@@ -84,7 +84,7 @@ def verdicts(context: SourceContext, tasks: Sequence[Task]) -> int:
     asked = [p for t, (a, b) in groups for p in judge.prompts(t.messages, a.text, b.text)]
     answers = judge.ask(asked, judging.PAIR_SCHEMA, 1)
     for i in range(0, len(asked), 2):
-        verdict = judging.judged(*answers[i : i + 2], asked[i : i + 2])
+        verdict = judging.judged(*answers[i : i + 2], asked=asked[i : i + 2])
         if verdict and verdict.side != "tie":
             for prompt, answer in zip(asked[i : i + 2], answers[i : i + 2], strict=True):
                 side, why = judging.parse_pair(answer.text, prompt[-1]["content"])

@@ -85,7 +85,7 @@ def objective(loss: Callable[[Tensor, Tensor, dict], Tensor]):
 def train(
     model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep, loss=cdpo, order=pair_only
 ) -> dict[str, float]:
-    rows = [
+    rows: list[dict] = [
         {
             "sequences": [sequence(tokenizer, e.prompt, k) for k in order(e)],
             "weight": e.weight,

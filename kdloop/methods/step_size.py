@@ -20,6 +20,7 @@ from kdloop.methods.lora import OnStep
 from kdloop.raters.features import styles
 from kdloop.student import Engine, Sample, Sampling
 from kdloop.student.scoring import nats
+from kdloop.student.transformers import TransformersEngine
 from storage.conversations import Message, as_prompt
 
 ROUND_BUDGET = 0.02  # relative NLL rise that one round may add: beyond the edge it rises steeply
@@ -46,7 +47,7 @@ DRAW_BACK = 0.8
 def settle(
     model,
     start: dict[str, torch.Tensor],
-    base: Engine,
+    base: TransformersEngine,
     origin: Engine,
     max_tokens: int,
     styled: int,
@@ -185,7 +186,7 @@ def line_search(rise: Callable[[float], float], start: float, limit: float) -> t
     Each guess is where a parabola through what was tried meets the limit. Returns the smallest scale that was tried
     where none is within the limit.
     """
-    tried, scale, room = {}, FIRST, max(limit - start, 1e-4)
+    tried, scale, good, room = {}, FIRST, 0.0, max(limit - start, 1e-4)
     for _ in range(TRIES):
         tried[scale] = rise(scale)
         good = max((s for s, found in tried.items() if found <= limit), default=0.0)

@@ -12,7 +12,7 @@ def laplace(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(log evidence, mode, Hessian), each with the leading axis of x (b, n, d), of logistic regression with precision
     `prior` (d,) on b data sets, by Newton's method. `counts`, (n,) or (b, n), says how much each row counts."""
-    w, transposed = np.zeros((len(x), x.shape[2])), x.transpose(0, 2, 1)
+    w, hessian, transposed = np.zeros((len(x), x.shape[2])), np.diag(prior), x.transpose(0, 2, 1)
     for _ in range(25):
         p = expit(times(x, w))
         hessian = (transposed * (counts * p * (1 - p))[:, None]) @ x + np.diag(prior)

@@ -127,7 +127,7 @@ def texts(content: object) -> str:
 
 def refused(content: object) -> str:
     """The refusal among a content's parts."""
-    parts = content if isinstance(content, list) else [content]
+    parts: list = content if isinstance(content, list) else [content]
     return next((texts(p.get("refusal")) or "refused" for p in parts if of_type(p, "refusal")), "")
 
 
@@ -165,7 +165,7 @@ def counted(usage: object) -> tuple[int | None, int | None]:
 def count(value: object) -> int | None:
     """A whole number of 0 and above, be it written as a text."""
     try:
-        number = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else -1
+        number = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else -1.0
     except (ValueError, OverflowError):
         return None
     return int(number) if 0 <= number <= MOST_TOKENS and number.is_integer() else None

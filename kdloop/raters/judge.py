@@ -137,7 +137,7 @@ class Judge:
         """(prompt, first, second) each; None where a verdict failed or could not be read."""
         asked = [p for pair in pairs for p in self.prompts(*pair)]
         said = self.ask(asked, PAIR_SCHEMA, 1)
-        return [judged(*said[2 * i : 2 * i + 2], asked[2 * i : 2 * i + 2]) for i in range(len(pairs))]
+        return [judged(*said[2 * i : 2 * i + 2], asked=asked[2 * i : 2 * i + 2]) for i in range(len(pairs))]
 
     def prompts(self, prompt: str | list[Message], a: str, b: str) -> list[list[Message]]:
         """What is asked of a pair, in both orders."""
@@ -151,7 +151,7 @@ class Judge:
         prompts = [as_prompt(rating_prompt(prompt, order, aspect)) for aspect in ASPECTS for order in orders]
         said, n = self.ask(prompts, RATE_SCHEMA, len(completions)), len(completions)
         both = [slice(at, at + 2) for at in range(0, len(prompts), 2)]
-        return {a: both_orders(*said[at], n, prompts[at]) for a, at in zip(ASPECTS, both, strict=True)}
+        return {a: both_orders(*said[at], n=n, asked=prompts[at]) for a, at in zip(ASPECTS, both, strict=True)}
 
     def ask(self, prompts: list[list[Message]], schema: dict, rationales: int) -> list[Answer]:
         sampling = replace(SAMPLING, max_tokens=rationales * SAMPLING.max_tokens)  # JSON that is cut cannot be read

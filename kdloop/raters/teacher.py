@@ -247,7 +247,7 @@ def answered(teacher: Teacher, found: Completion, how: dict, seconds: float, mos
     guess = (0, 0) if found.passing else (most[0], of_text)
     tokens = [g if t is None else t for t, g in zip(told, guess, strict=True)]
     values = {"error": found.error, "logprobs": found.logprobs, "thought": found.thought}
-    return Answer(teacher, found.text, found.status, how, *tokens, seconds, **values)
+    return Answer(teacher, found.text, found.status, how, *tokens, seconds=seconds, **values)
 
 
 def as_call(hash: str, request: dict, a: Answer) -> store.Call:

@@ -104,12 +104,12 @@ def vote(settings: Settings, value: str, state: dict):
     if not pair:
         raise refused("No duel to vote on: type a prompt first")
     try:
-        collect.choose(settings.db, me, *pair, value)
+        collect.choose(settings.db, me, *pair, choice=value)
     except REFUSED as error:
         state["duel"] = pair
         raise refusal(error) from error
     state["voted"] = pair
-    left, right = arena.names(settings.db, *pair, me)
+    left, right = arena.names(settings.db, *pair, person=me)
     told = tell(
         "You voted **{value}**. Left was **{left}**, right was **{right}**.", value=tell(value), left=left, right=right
     )

@@ -8,8 +8,8 @@ import shutil
 import tempfile
 import time
 from collections import defaultdict, deque
+from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from threading import Lock
 
@@ -163,7 +163,7 @@ def erased(settings: Settings, affected: list[int]) -> str:
     return f"{said}. {tell('Now a snapshot without it is taken, and the older ones are deleted.')}"
 
 
-def named(function: partial, name: str) -> partial:
+def named(function: Callable, name: str) -> Callable:
     function.__name__ = name  # Gradio names endpoints by it
     return function
 

@@ -121,7 +121,7 @@ def crowd(student: Engine, load: Load, turn: int) -> tuple[float, float, float]:
             asked = time.monotonic()
             if asked - begun > SECONDS:
                 return replies
-            said = reply(student, *prompts(1, draw.randrange(10_000)), int(load.tokens))
+            said = reply(student, prompts(1, draw.randrange(10_000))[0], int(load.tokens))
             replies.append((said.completion_tokens, time.monotonic() - asked))
 
     with ThreadPoolExecutor(load.people) as pool:

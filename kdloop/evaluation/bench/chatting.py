@@ -137,7 +137,7 @@ def chat(supervisor: Supervisor) -> list[Sample]:
     replies = []
     for i in range(REPLIES + 1):
         with supervisor.yielding():
-            *_, last = supervisor.serving.current()[0].stream(*prompts(1, i), Sampling(96), i, Event())
+            *_, last = supervisor.serving.current()[0].stream(prompts(1, i)[0], Sampling(96), i, Event())
         replies.append(last)
         time.sleep(PAUSE)
     return replies[1:]
@@ -157,11 +157,12 @@ def now(serving: Serving, checkpoint: int) -> Engine:
 
 def silence(engine: Engine, meanwhile: Callable, ended: list[str]) -> float:
     """The longest gap between two tokens, in milliseconds; `meanwhile` runs beside it from the tenth token on."""
-    heard, beside = [], ThreadPoolExecutor(1)
+    heard, beside, done = [], ThreadPoolExecutor(1), None
     for piece in engine.stream(as_prompt("Tell me a long story about the sea."), Sampling(160), 3, Event()):
         heard.append((time.monotonic(), piece))
         if len(heard) == 10:
             done = beside.submit(meanwhile)
+    assert done, f"the reply ended after {len(heard)} pieces"
     done.result()  # raises what went wrong there
     ended.append(heard[-1][1].status)
     return 1000 * max(after[0] - before[0] for before, after in pairwise(heard))

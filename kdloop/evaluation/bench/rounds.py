@@ -47,7 +47,7 @@ def round_phases() -> Iterator[Figure]:
         yield Figure(f"plain TRL script ÷ a round: {k}", ours[k], plain[k], "s", plain[k] / ours[k])
     totals = [sum(found[k] for k in PHASES) for found in (ours, plain)]
     name = f"plain TRL script ÷ a round (mean loss {plain['loss']:.3f} and {ours['loss']:.3f})"
-    yield Figure(name, *totals, "s", totals[1] / totals[0], ">= 2")
+    yield Figure(name, *totals, unit="s", ratio=totals[1] / totals[0], bar=">= 2")
 
 
 def measured(module: str, path: Path, **environment: str) -> dict:
@@ -107,7 +107,8 @@ def carry_out(job: dict) -> dict[str, float]:
     model = trainable_student(job["model"], None, base.dtype, job["seed"], base.untrained)
     said = [[Completion("", "", "student", 1, p[k], "finished") for k in ("chosen", "rejected")] for p in job["pairs"]]
     examples = [
-        Example(as_prompt(p["prompt"]), *both, "", (), "human") for p, both in zip(job["pairs"], said, strict=True)
+        Example(as_prompt(p["prompt"]), *both, conversation="", rows=())
+        for p, both in zip(job["pairs"], said, strict=True)
     ]
     plan = Plan(job["seed"], job["epochs"], job["learning_rate"], job["batch"])
     METHODS["dpo"].train(model, base.tokenizer, examples, plan, lambda step, steps, loss: losses.append(loss))

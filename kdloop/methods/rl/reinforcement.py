@@ -11,6 +11,7 @@ A completion that was cut at the token limit gets the lowest reward among the sa
 """
 
 from functools import partial
+from typing import Any
 
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
@@ -35,6 +36,8 @@ DAPO = {"loss_type": "dapo", "epsilon_high": 0.28, "mask_truncated_completions":
 
 class PromptsAsServed:
     """A trainer that reads prompts as chats do (student/template.py), not by TRL's own rendering."""
+
+    processing_class: Any
 
     def _tokenize_prompts(self, prompts: list):
         """TRL's: (token ids, images, other inputs)."""
