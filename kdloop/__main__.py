@@ -153,7 +153,8 @@ def run_round(args) -> int:
         supervisor.start(method, recipe=recipe)
         ended = supervisor.wait()
         print(f"Round {ended.id} {ended.status}: {(ended.verdict or {}).get('reason') or ended.error}", flush=True)
-    return 0 if ended.status in ("promoted", "rejected") else 1
+        statuses.append(ended.status)
+    return 0 if statuses[-1] in ("promoted", "rejected") else 1
 
 
 def measure(args) -> int:

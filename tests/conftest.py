@@ -1,3 +1,4 @@
+import fcntl
 import json
 import os
 
@@ -20,9 +21,13 @@ def db(tmp_path):
 
 @pytest.fixture(scope="session")
 def student_home(tmp_path_factory):
-    """A home with the embedded student converted once."""
-    home = tmp_path_factory.mktemp("home")
-    find_student("", home)
+    """A home with the embedded student converted once, for all workers of pytest-xdist together: nobody writes to it."""
+    own = tmp_path_factory.getbasetemp()
+    home = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "home"
+    home.mkdir(exist_ok=True)
+    with (home / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        find_student("", home)
     return home
 
 

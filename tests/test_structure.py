@@ -61,6 +61,23 @@ def test_imports_point_one_way(path):
         assert own is None or ORDER.index(other) <= ORDER.index(own), f"{name} imports {other}"
 
 
+def test_no_function_is_longer_than_a_screen():
+    of_ours = (
+        p
+        for top in ("app.py", "kdloop", "storage", "docs", "tests")
+        for p in [ROOT / top, *ROOT.glob(f"{top}/**/*.py")]
+    )
+    nodes = [(path, node) for path in of_ours if path.is_file() for node in ast.walk(ast.parse(path.read_text()))]
+    functions = [(p, n) for p, n in nodes if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    assert len(functions) > 1000
+    long = {f"{p}:{n.lineno} {n.name}" for p, n in functions if n.end_lineno - n.lineno >= 60}
+    assert not long
+
+
+def test_the_readme_is_a_page():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
 def test_sql_stays_in_storage():
     for path in MODULES:
         if "storage" not in path.parts:

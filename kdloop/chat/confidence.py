@@ -55,7 +55,8 @@ def fit(logprobs: Sequence[float], right: Sequence[bool]) -> Confidence:
     columns = np.stack([np.ones(len(x)), transform(x)], axis=1)  # the prior is on the intercept, too
     model = LogisticRegression(C=1 / PRIOR, fit_intercept=False, tol=1e-8).fit(columns, y)
     p_value = mannwhitneyu(x[y], x[~y], alternative="greater").pvalue
-    return Confidence(*map(float, model.coef_[0]), len(y), float(roc_auc_score(y, x)), float(p_value))
+    intercept, slope = map(float, model.coef_[0])
+    return Confidence(intercept, slope, len(y), float(roc_auc_score(y, x)), float(p_value))
 
 
 def risk(logprobs: Sequence[float], right: Sequence[bool], shares=(0.0, 0.2, 0.4, 0.6)) -> list[tuple[float, float]]:

@@ -72,7 +72,7 @@ def simulate(
     random.Random(seed).shuffle(questions)
     questions = questions[: round(share * len(questions))]
     recipe = None if ai else replace(VOTES, knowledge=()).as_dict()
-    report = {"votes": 0, "abstentions": 0, "seed": seed, "share": share, "ai": ai, "rounds": []}
+    report: dict = {"votes": 0, "abstentions": 0, "seed": seed, "share": share, "ai": ai, "rounds": []}
     measure = HeldOut(serving.base, rate, settings, seed, margin)
     for i in range(n_rounds):
         decided, abstained = vote(settings, serving, rate, questions, votes, seed * 100 + i, margin)
@@ -95,6 +95,7 @@ def vote(settings, serving, rate: Rate, questions: list[str], votes: int, seed: 
     list."""
     decided = abstained = 0
     sampling = Sampling(settings.round_max_tokens, temperature=SPREAD)
+    engine, checkpoint = serving.current()
     while decided < votes and questions:
         batch = [questions.pop() for _ in range(min(CHUNK, len(questions)))]
         for turn, left, right in two_completions(

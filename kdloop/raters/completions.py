@@ -166,7 +166,7 @@ def token_counts(usage: object) -> tuple[int | None, int | None]:
 def count(value: object) -> int | None:
     """A whole number from 0 to MAX_TOKENS, also if sent as a string; else None."""
     try:
-        number = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else -1
+        number = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else -1.0
     except (ValueError, OverflowError):
         return None
     return int(number) if 0 <= number <= MAX_TOKENS and number.is_integer() else None

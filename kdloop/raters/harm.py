@@ -125,7 +125,7 @@ def fit(trees: Sequence[Sequence[Effect]], harmful: Sequence[bool], seed: int = 
 def from_vector(vector: np.ndarray) -> Weights:
     actions, effects = vector[: len(ACTIONS)], vector[len(ACTIONS) : -2]
     named = [dict(zip(n, map(float, v), strict=True)) for n, v in ((ACTIONS, actions), (EFFECTS, effects))]
-    return Weights(*named, float(vector[-2]), float(vector[-1]))
+    return Weights(*named, later=float(vector[-2]), benefit=float(vector[-1]))
 
 
 def weights_of(values: dict | None) -> Weights:

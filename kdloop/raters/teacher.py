@@ -250,7 +250,7 @@ def as_answer(teacher: Teacher, found: Completion, how: dict, seconds: float, ma
     estimate = (0, 0) if found.transient else (max_tokens[0], completion_tokens)
     tokens = [e if n is None else n for n, e in zip(reported, estimate, strict=True)]
     values = {"error": found.error, "logprobs": found.logprobs, "thought": found.thought}
-    return Answer(teacher, found.text, found.status, how, *tokens, seconds, **values)
+    return Answer(teacher, found.text, found.status, how, *tokens, seconds=seconds, **values)
 
 
 def as_call(hash: str, request: dict, a: Answer) -> store.Call:

@@ -55,7 +55,7 @@ def readable(split: Split, tokenizer, max_tokens: int, known: Split | None = Non
 
     kept = [[e for e in part if fits(e)] for part in (split.train, split.held_out)]
     left_out = len(split.train) + len(split.held_out) - sum(map(len, kept))
-    return Split(*kept, Counter(split.dropped | {TOO_LONG: left_out} if left_out else split.dropped))
+    return Split(*kept, dropped=Counter(split.dropped | {TOO_LONG: left_out} if left_out else split.dropped))
 
 
 def too_long(split: Split, max_tokens: int) -> str:

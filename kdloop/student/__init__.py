@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Event
-from typing import Protocol
+from typing import Any, Protocol
 
 from storage.conversations import Message
 
@@ -65,7 +65,7 @@ class NoLogprobs(EngineUnavailable):
 
 class Engine(Protocol):
     name: str  # its key in ENGINES
-    tokenizer: object  # the student's own, with its chat template
+    tokenizer: Any  # the student's own, with its chat template
     source: str  # the base student's model directory or Hub name: what training starts from
     at_once: int  # completions that it decodes together: so many people can chat at the same time
 

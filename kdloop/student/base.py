@@ -40,7 +40,7 @@ def find_student(student: str, home: Path) -> str:
 def embedded_gguf(student: str) -> Path | None:
     """The GGUF that `find_student` converts, if it does: llama.cpp reads it as it is."""
     wheel = None if student else importlib.util.find_spec(EMBEDDED_WHEEL)
-    return wheel and next(Path(wheel.origin).parent.glob("*.gguf"))
+    return next(Path(wheel.origin).parent.glob("*.gguf")) if wheel else None
 
 
 def licence(student: str, home: Path) -> str:

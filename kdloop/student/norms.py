@@ -7,6 +7,9 @@ from torch.nn.functional import rms_norm
 class Fused:
     """Goes before a class of RMS norms (Zhang and Sennrich 2019): the same by PyTorch's own kernel."""
 
+    weight: torch.Tensor
+    variance_epsilon: float
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.dtype is not self.weight.dtype:
             return super().forward(x)

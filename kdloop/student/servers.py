@@ -9,7 +9,7 @@ student's turn.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
@@ -221,7 +221,7 @@ def in_order(scores: Iterable[float | None]) -> list[float]:
 
 
 Server = VLLM | LlamaServer
-SERVERS = {"vllm": VLLM, "sglang": SGLang, "llamacpp": LlamaServer}
+SERVERS: dict[str, Callable[[OpenAI, str], Server]] = {"vllm": VLLM, "sglang": SGLang, "llamacpp": LlamaServer}
 
 
 def open_server(url: str, key: str) -> Server:

@@ -5,7 +5,7 @@ patches models for good, never touches what serves.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from pathlib import Path
@@ -36,6 +36,7 @@ DECODERS = 3  # that an engine keeps, each with a cache of its own
 TAKING = Lock()  # one of them
 DECODER = ThreadPoolExecutor(1, "decoder")  # and each thread that computes keeps its own
 BATCH = 64  # beyond this the KV cache of a 135M model no longer helps a CPU's throughput
+Steps = Generator[dict[int, int], None, None]  # row -> its next token, step by step
 
 
 def device_and_dtype() -> tuple[str, torch.dtype]:
@@ -101,7 +102,7 @@ def attends_to_all(config) -> bool:
     return set(kinds) == {"full_attention"} if kinds else not narrow
 
 
-def steps(decoding: Iterator[dict[int, int]]) -> Iterator[dict[int, int]]:
+def steps(decoding: Steps) -> Steps:
     """The same, computed by the one thread that decodes: a web server takes each step on whichever thread is free."""
     try:
         while drawn := DECODER.submit(next, decoding, None).result():
@@ -184,7 +185,7 @@ class TransformersEngine:
         return memory.rows(self.model.config, self.dtype, tokens, memory.free(self.device)) if self.on_gpu else BATCH
 
     @torch.inference_mode()
-    def decode(self, heads: list[list[int]], sampling: Sampling, seeds: list[int]) -> Iterator[dict[int, int]]:
+    def decode(self, heads: list[list[int]], sampling: Sampling, seeds: list[int]) -> Steps:
         """Step by step, the next token of each row that has not ended its turn. Equal prompts are read once, and
         finished rows leave the batch."""
         distinct = sorted(set(map(tuple, heads)), key=len)
@@ -204,7 +205,7 @@ class TransformersEngine:
         finally:
             steps.close()
 
-    def decode_growing(self, logits, mask, cache, rows: list[int], sampling, seeds) -> Iterator[dict[int, int]]:
+    def decode_growing(self, logits, mask, cache, rows: list[int], sampling, seeds) -> Steps:
         cache.batch_select_indices(torch.tensor(rows, device=self.device))
         cache.layers = [RoomyLayer.of(layer) for layer in cache.layers]
         logits, mask = logits[rows], mask[rows]
@@ -224,7 +225,7 @@ class TransformersEngine:
             step = self.model(tokens, attention_mask=mask, position_ids=at, past_key_values=cache, logits_to_keep=1)
             logits = step.logits[:, -1]
 
-    def decode_fixed(self, logits, mask, cache, rows: list[int], sampling, seeds) -> Iterator[dict[int, int]]:
+    def decode_fixed(self, logits, mask, cache, rows: list[int], sampling, seeds) -> Steps:
         decoder = self.decoder(cache, len(rows), mask.size(1) + sampling.max_tokens, kept(sampling))
         try:
             decoder.begin(logits, mask, cache, rows, sampling, seeds)

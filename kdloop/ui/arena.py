@@ -104,7 +104,7 @@ def vote(settings: Settings, value: str, state: dict):
     if not pair:
         raise refused("No duel to vote on: type a prompt first")
     try:
-        collect.choose(settings.db, me, *pair, value)
+        collect.choose(settings.db, me, *pair, choice=value)
     except REFUSED as error:
         state["duel"] = pair
         raise refusal(error) from error

@@ -7,7 +7,6 @@ import html
 import secrets
 import time
 from collections import defaultdict, deque
-from functools import partial
 from threading import Lock
 
 import gradio as gr
@@ -157,7 +156,7 @@ def erasure_notice(settings: Settings, affected: list[int]) -> str:
     return f"{text}. {tell('Now a snapshot without it is taken, and the older ones are deleted.')}"
 
 
-def named(function: partial, name: str) -> partial:
+def named(function: Callable, name: str) -> Callable:
     function.__name__ = name  # Gradio names endpoints by it
     return function
 

@@ -3,15 +3,21 @@
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tomllib
+import zipfile
+from functools import partial
+from http.server import SimpleHTTPRequestHandler
 from importlib.metadata import distributions, version
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from parts import listening
 
 ROOT = Path(__file__).parents[2]
 PROMISED = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"].removeprefix(">=")
@@ -95,3 +101,105 @@ def test_make_says_at_once_which_python_it_needs(make):
 )
 def test_make_takes_python3_or_a_newer_one_beside_it(make, known, taken):
     assert f"\n{taken} -m venv .venv\n" in make("-n", "run", **known).stdout
+
+
+WITH_PIP = """#!/bin/sh
+case "$1" in -m) ;; *) exec {python} "$@" ;; esac
+{python} -m venv --without-pip .venv
+ln -s {pip} .venv/lib/python*/site-packages/
+printf '#!/bin/sh\\nexec "$(dirname "$0")/python" -m pip "$@"\\n' > .venv/bin/pip
+chmod +x .venv/bin/pip
+"""  # as `python3 -m venv`, in no time
+
+
+def torch_wheel(folder: Path, version: str) -> None:
+    folder.mkdir(parents=True)
+    info = f"torch-{version}.dist-info"
+    with zipfile.ZipFile(folder / f"torch-{version}-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("torch/__init__.py", "")
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: torch\nVersion: {version}\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
+
+
+@pytest.fixture(scope="module")
+def indexes(tmp_path_factory):
+    """The address of package indexes: `public` has the build with CUDA, `cpu` the other, and `bare` has no torch that
+    fits. `asked` is what was requested of them."""
+    root, asked = tmp_path_factory.mktemp("indexes"), []
+    pin = next(pin for pin in pins() if pin.name == "torch")
+    known = str(pin.specifier).removeprefix("==")
+    for name, build in (("public", known), ("cpu", f"{known}+cpu"), ("bare", "0.1+cpu")):
+        torch_wheel(root / name / "torch", build)
+
+    class Handler(SimpleHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            super().do_GET()
+
+        def log_message(self, *args):
+            pass
+
+    with listening(partial(Handler, directory=str(root))) as url:
+        yield url, asked, known
+
+
+@pytest.fixture
+def silent():
+    """The address of a server that takes a connection and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+def install(place: Path, public: str, system: str, gpu: str, cpu: str) -> tuple[str, subprocess.CompletedProcess]:
+    """(version of torch, what make said), on a machine of this system with or without a GPU."""
+    found = place / "bin"
+    found.mkdir()
+    for name in ("sh", "sed", "touch", "ln", "chmod", "dirname"):
+        (found / name).symlink_to(shutil.which(name))
+    programs = {"uname": f"echo {system}", "nvidia-smi": gpu}
+    programs["python3"] = WITH_PIP.format(python=sys.executable, pip=Path(find_spec("pip").origin).parent)
+    for name, does in programs.items():
+        if does:
+            (found / name).write_text(does if does.startswith("#!") else f"#!/bin/sh\n{does}\n")
+            (found / name).chmod(0o755)
+    shutil.copy(ROOT / "Makefile", place)
+    pin = next(line for line in (ROOT / "requirements.txt").read_text().splitlines() if line.startswith("torch=="))
+    (place / "requirements.txt").write_text(f"# the runtime\n{pin}\n")
+    (place / "requirements-embedded.txt").write_text("")
+    environment = {"PATH": str(found), "PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": public, "PIP_NO_CACHE_DIR": "1"}
+    command = [shutil.which("make"), f"TORCH_CPU={cpu}", "install"]
+    said = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
+    assert said.returncode == 0, said.stderr
+    [torch] = place.glob(".venv/lib/python3*/site-packages/torch-*.dist-info")
+    return torch.name.removeprefix("torch-").removesuffix(".dist-info"), said
+
+
+def test_without_a_gpu_linux_gets_the_cpu_build(indexes, tmp_path):
+    url, _, pin = indexes
+    for name, gpu in (("no driver", ""), ("no card", "echo No devices were found; exit 6")):
+        place = tmp_path / name
+        place.mkdir()
+        build, said = install(place, f"{url}/public", "Linux", gpu, f"{url}/cpu")
+        assert build == f"{pin}+cpu"
+        assert f"kdloop: downloading the CPU build of torch=={pin}" in said.stdout
+        assert "CUDA" not in said.stdout and said.stderr == ""
+
+
+@pytest.mark.parametrize("system, gpu", [("Linux", "echo GPU 0"), ("Darwin", "")])
+def test_a_gpu_or_another_system_gets_what_the_package_index_has(indexes, tmp_path, system, gpu):
+    url, asked, pin = indexes
+    asked.clear()
+    build, said = install(tmp_path, f"{url}/public", system, gpu, f"{url}/cpu")
+    assert build == pin
+    assert asked and not [path for path in asked if path.startswith("/cpu")]
+    assert f"kdloop: downloading torch=={pin} as the package index has it" in said.stdout
+
+
+@pytest.mark.parametrize("cpu", ["{url}/bare", "{url}/nothing", "{silent}", "http://index.invalid/whl/cpu", ""])
+def test_without_such_an_index_it_falls_back_and_says_no_error(indexes, silent, tmp_path, cpu):
+    url, _, pin = indexes
+    build, said = install(tmp_path, f"{url}/public", "Linux", "", cpu.format(url=url, silent=silent))
+    assert build == pin
+    assert said.stdout.count("as the package index has it") == 1
+    assert said.stderr == "" and not re.search(r"(?i)error|fail|warn|traceback|alarm|retry", said.stdout)

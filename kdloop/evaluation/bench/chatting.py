@@ -136,7 +136,7 @@ def chat(supervisor: Supervisor) -> list[Sample]:
     replies = []
     for i in range(REPLIES + 1):
         with supervisor.yielding():
-            *_, last = supervisor.serving.current()[0].stream(*prompts(1, i), Sampling(96), i, Event())
+            *_, last = supervisor.serving.current()[0].stream(prompts(1, i)[0], Sampling(96), i, Event())
         replies.append(last)
         time.sleep(PAUSE)
     return replies[1:]

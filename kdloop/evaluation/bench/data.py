@@ -83,7 +83,8 @@ def read(db: Path) -> tuple[float, float]:
     """(seconds, peak MiB) in a process of its own."""
     code = "import sys, pathlib, kdloop.evaluation.bench.data as d; print(*d.read_here(pathlib.Path(sys.argv[1])))"
     out = subprocess.run([sys.executable, "-c", code, str(db)], check=True, stdout=subprocess.PIPE, text=True).stdout
-    return tuple(map(float, out.split()))
+    seconds, peak = map(float, out.split())
+    return seconds, peak
 
 
 def read_here(db: Path) -> tuple[float, float]:

@@ -47,7 +47,7 @@ def round_phases() -> Iterator[Figure]:
         yield Figure(f"plain TRL script ÷ a round: {k}", ours[k], plain[k], "s", plain[k] / ours[k])
     totals = [sum(found[k] for k in PHASES) for found in (ours, plain)]
     name = f"plain TRL script ÷ a round (mean loss {plain['loss']:.3f} and {ours['loss']:.3f})"
-    yield Figure(name, *totals, "s", totals[1] / totals[0], ">= 2")
+    yield Figure(name, *totals, unit="s", ratio=totals[1] / totals[0], bar=">= 2")
 
 
 def measured(module: str, path: Path, **environment: str) -> dict:

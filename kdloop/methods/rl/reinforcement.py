@@ -11,6 +11,7 @@ texts, they taught a student that is rewarded for length never to end (61 % of i
 """
 
 from functools import partial
+from typing import Any
 
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
@@ -34,6 +35,8 @@ DAPO = {"loss_type": "dapo", "epsilon_high": 0.28, "mask_truncated_completions":
 
 class PromptsAsServed:
     """A trainer whose prompts are rendered as in chats (student/template.py), not by TRL."""
+
+    processing_class: Any
 
     def _tokenize_prompts(self, prompts: list):
         """TRL's: (token ids, images, other inputs)."""
