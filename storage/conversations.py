@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from storage.database import connect, insert, new_id, now, transaction, update
+from storage.database import connect, encode, insert, new_id, now, transaction
+from storage.search import FOUND, question, refresh
 from storage.split import is_held_out
 from storage.words import searchable
 
@@ -124,8 +125,10 @@ def add_draft(db: Path, turn_id: str, draft: Draft) -> str:
 
 
 def finish_completion(db: Path, id: str, **values) -> None:
+    """By hand: `Table.update` raises where an erasure has come first."""
+    sets = ", ".join(f"{name} = ?" for name in values)
     with transaction(db) as c:
-        update(c, "completions", id, **values)
+        c.execute(f"update completions set {sets} where id = ?", [*encode(values).values(), id])
 
 
 def completion(db: Path, id: str, person: str | None = None) -> Completion:
@@ -169,16 +172,15 @@ def history(db: Path, conversation_id: str, person: str) -> list[tuple[Turn, Com
 def find_conversations(db: Path, person: str, search: str = "", limit: int = 40) -> list[tuple[str, str]]:
     """(id, title) of a person's chats that hold a turn, newest first; `search` looks in titles and in what was said,
     whatever its case and however its letters are encoded (see storage.words)."""
+    folded = searchable(search)
+    if folded:
+        refresh(db, person)
     with connect(db) as c:
         rows = c.execute(
-            "select v.id, v.title from conversations v where v.person = ?1 and v.kind = 'chat' "
-            "and exists (select 1 from turns where conversation_id = v.id) and (?2 = '' "
-            "or instr(searchable(v.title), ?2) or exists (select 1 from turns t where t.conversation_id = v.id "
-            " and (instr(searchable(json_extract(t.prompt, '$[#-1].content')), ?2) or exists "
-            " (select 1 from completions k where k.turn_id = t.id and k.status <> 'failed' "
-            "  and instr(searchable(k.text), ?2))))) "
-            "order by v.rowid desc limit ?3",
-            [person, searchable(search), limit],
+            "select v.id, v.title from conversations v where v.person = :person and v.kind = 'chat' "
+            "and exists (select 1 from turns where conversation_id = v.id) "
+            f"and (:search = '' or v.id in ({FOUND})) order by v.rowid desc limit :limit",
+            {"person": person, "limit": limit, **question(person, folded)},
         ).fetchall()
     return [tuple(r) for r in rows]
 

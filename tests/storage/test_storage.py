@@ -189,7 +189,7 @@ def test_a_connection_serves_one_caller_at_a_time_and_the_next_one_after_it(db):
         again.execute("begin immediate")
         assert not is_writable(db)
     with connect(db) as c:  # what was left open amid a transaction is not handed on
-        assert c is not again and not c.in_transaction
+        assert c is not again and not c.conn.in_transaction
     assert is_writable(db)
     with connect(db) as c:
         assert c.execute("pragma busy_timeout").fetchone()[0] == 15_000
