@@ -157,7 +157,7 @@ def is_there(path: Path) -> bool:
 
 
 def is_writable(path: Path, seconds: float = 0.05) -> bool:
-    """Could somebody write now, or within so many seconds?"""
+    """Could somebody write now, or within `seconds`?"""
     with connect(path) as c:
         c.execute(f"pragma busy_timeout = {round(1000 * seconds)}")
         try:

@@ -189,7 +189,7 @@ def scale_tables(c: Database) -> None:
 
 
 def confidence_column(c: Database) -> None:
-    """How likely the student found its own completion: nats a token."""
+    """The mean log-probability that the student gave its own completion, in nats per token."""
     c.execute("alter table completions add column logprob real")
 
 

@@ -116,7 +116,7 @@ class Rater:
 
 
 def raters(db: Path, limit: int = 200) -> list[Rater]:
-    """The people whose votes stand, the busiest first."""
+    """The people with active votes, those with most of them first."""
     with connect(db) as c:
         rows = c.execute(
             "select person, live, last, coalesce(weight, 1) from rater_counts left join raters using (person) "

@@ -46,7 +46,7 @@ def find_call(db: Path, hash: str) -> Call | None:
 
 
 def record_call(db: Path, call: Call) -> None:
-    """The first answer to a request stands, whoever else asked the same meanwhile; what theirs cost counts, too."""
+    """Of several answers to one request, made at the same time, the first is kept; the cost of each counts."""
     with transaction(db) as c:
         if c.execute("select 1 from calls where hash = ?", [call.hash]).fetchone():
             call = replace(call, hash=new_id(), request={}, text="", logprobs=None)
