@@ -31,10 +31,11 @@ def transcript(prompt: list[Message]) -> str:
     return "\n\n".join(f"{SPEAKERS.get(m['role'], m['role'])}: {m['content']}" for m in prompt)
 
 
-CURRENT = (  # of a turn t: its newest completion, or the one that a person chose over that
+CURRENT = (  # of a turn t: its newest completion, or the one that a person chose over that. + : not by the index of all
+    # that people ever said, which SQLite thinks to be short
     "with newest as (select id from completions where turn_id = t.id and author <> 'human' and status <> 'failed' "
     "order by rowid desc limit 1) select coalesce((select f.chosen_id from feedback f where f.rejected_id = newest.id "
-    "and f.turn_id = t.id and f.channel = 'choice' and f.source = 'human' and f.score is null "
+    "and f.turn_id = t.id and f.channel = 'choice' and +f.source = 'human' and f.score is null "
     "and f.retracted_at is null and f.chosen_id is not null order by f.rowid desc limit 1), newest.id) from newest"
 )
 COMPLETION = "k.id, k.turn_id, k.author, k.checkpoint_id, k.text, k.status, k.name, k.licence, k.restricted"
@@ -173,13 +174,13 @@ def find_conversations(db: Path, person: str, search: str = "", limit: int = 40)
     """(id, title) of a person's chats that hold a turn, newest first; `search` looks in titles and in what was said,
     whatever its case and however its letters are encoded (see storage.words)."""
     folded = searchable(search)
+    matching = f"and v.id in ({FOUND}) " if folded else ""
     if folded:
         refresh(db, person)
     with connect(db) as c:
         rows = c.execute(
             "select v.id, v.title from conversations v where v.person = :person and v.kind = 'chat' "
-            "and exists (select 1 from turns where conversation_id = v.id) "
-            f"and (:search = '' or v.id in ({FOUND})) order by v.rowid desc limit :limit",
+            f"and exists (select 1 from turns where conversation_id = v.id) {matching}order by v.rowid desc limit :limit",
             {"person": person, "limit": limit, **question(person, folded)},
         ).fetchall()
     return [tuple(r) for r in rows]

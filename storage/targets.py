@@ -126,7 +126,7 @@ class HubDataset:
 
 
 def number(name: str) -> tuple[int, str]:
-    """A key that sorts archives by when they were taken: by number; those of older versions of kdloop have none, and come first."""
+    """A key that sorts archives by age; those of older versions of kdloop have no number and come first."""
     found = NUMBERED.match(name)
     return int(found[1]) if found else 0, name
 
