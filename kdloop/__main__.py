@@ -56,7 +56,8 @@ def commands() -> argparse.ArgumentParser:
     simulate_options(command("simulate", "the whole loop with a function as the person, in a home of its own"))
     one = command("round", "run one round on the feedback that is there")
     one.add_argument("--recipe", help=f"what it elicits and trains: {', '.join(recipe_names())}, or a TOML file")
-    one.add_argument("--times", type=int, default=1, help="how many rounds, one after the other")
+    times = {"choices": range(1, 100), "metavar": "N", "help": "how many rounds, one after the other"}
+    one.add_argument("--times", type=int, default=1, **times)
     measure_options(command("measure", "accuracy of the champion and of the base on a pack's held-out prompts"))
     trust = command("calibrate", "compare the judge, the first teacher, with people's votes")
     trust.add_argument("--pack", default="general", help="whose rubric it judges by")
@@ -148,7 +149,7 @@ def run_round(args) -> int:
     recipe = args.recipe and recipes.load(args.recipe).as_dict()
     method = "auto" if recipe and "method" not in settings.flags else settings.method  # a recipe names its own
     current_name(method), current_name(recipe["method"] if recipe else "auto")
-    supervisor = Supervisor(open_home())
+    supervisor, statuses = Supervisor(open_home()), []
     for _ in range(args.times):
         supervisor.start(method, recipe=recipe)
         ended = supervisor.wait()

@@ -1,9 +1,10 @@
 """What owners did: who, when, which action, about what. Written beside the deed, never changed."""
 
 from pathlib import Path
-from sqlite3 import Connection
 
-from storage.database import connect, insert, now, transaction
+from sqlite_utils import Database
+
+from storage.database import connect, now, transaction
 
 
 def record(db: Path, who: str, action: str, about: str = "") -> None:
@@ -11,9 +12,9 @@ def record(db: Path, who: str, action: str, about: str = "") -> None:
         note(c, who, action, about)
 
 
-def note(c: Connection, who: str, action: str, about: str = "") -> None:
+def note(c: Database, who: str, action: str, about: str = "") -> None:
     """Within a transaction that does the deed."""
-    insert(c, "audit", at=now(), who=who, action=action, about=about)
+    c["audit"].insert({"at": now(), "who": who, "action": action, "about": about})
 
 
 def entries(db: Path, limit: int = 100) -> list[tuple[str, str, str, str]]:

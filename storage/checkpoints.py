@@ -6,13 +6,14 @@ one row. The row, not the directory, says which checkpoint serves. Version 0 is 
 
 import hashlib
 import json
-import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqlite_utils import Database
+
 from storage import files
-from storage.database import connect, insert, now, transaction, update
+from storage.database import connect, encode, now, transaction
 from storage.rounds import RUNNING
 
 MANIFEST = "manifest.json"
@@ -56,8 +57,8 @@ class OtherStudent(BrokenCheckpoint):
 def ensure_base(db: Path) -> Checkpoint:
     """Version 0, the untrained student; it serves until something beats it."""
     with transaction(db) as c:
-        if not c.execute("select 1 from checkpoints").fetchone():
-            insert(c, "checkpoints", version=0, status="serving", created_at=now(), promoted_at=now())
+        if not c["checkpoints"].count:
+            c["checkpoints"].insert({"version": 0, "status": "serving", "created_at": now(), "promoted_at": now()})
     return serving(db)
 
 
@@ -92,19 +93,18 @@ def publish(
         about = {"round": round_id, "parent": parent_id, "method": method, "seed": seed, "metrics": metrics}
         seal(partial, about | {"created_at": now()})
     with transaction(db) as c:
-        id = insert(
-            c,
-            "checkpoints",
-            parent_id=parent_id,
-            round_id=round_id,
-            status="candidate",
-            path=f"checkpoints/{final.name}",  # relative: the home directory may move
-            method=method,
-            seed=seed,
-            metrics=metrics,
-            created_at=now(),
-        )
-        update(c, "rounds", round_id, candidate_id=id)
+        row = {
+            "parent_id": parent_id,
+            "round_id": round_id,
+            "status": "candidate",
+            "path": f"checkpoints/{final.name}",  # relative: the home directory may move
+            "method": method,
+            "seed": seed,
+            "metrics": metrics,
+            "created_at": now(),
+        }
+        id = c["checkpoints"].insert(encode(row)).last_pk
+        c["rounds"].update(round_id, {"candidate_id": id})
     return get_checkpoint(db, id)
 
 
@@ -164,14 +164,13 @@ def promote(db: Path, candidate_id: int, round_id: int | None = None, **round_va
             end_rejected(c, candidate_id, round_id, round_values)
         else:
             version = c.execute("select max(version) + 1 from checkpoints").fetchone()[0]
-            c.execute("update checkpoints set status = 'retired' where status = 'serving'")
-            update(c, "checkpoints", candidate_id, status="serving", version=version, promoted_at=now())
+            begin_to_serve(c, candidate_id, version)
             if round_id:
-                update(c, "rounds", round_id, status="promoted", finished_at=now(), **round_values)
+                c["rounds"].update(round_id, encode({"status": "promoted", "finished_at": now()} | round_values))
     return get_checkpoint(db, candidate_id)
 
 
-def overtaken(c: sqlite3.Connection, round_id: int) -> str:
+def overtaken(c: Database, round_id: int) -> str:
     """What happened during a round that its promotion would undo; "" for nothing."""
     base, cancelled = c.execute("select base_id, cancel_requested_at from rounds where id = ?", [round_id]).fetchone()
     if cancelled:
@@ -187,9 +186,9 @@ def reject(db: Path, candidate_id: int, round_id: int, **round_values) -> None:
         end_rejected(c, candidate_id, round_id, round_values)
 
 
-def end_rejected(c: sqlite3.Connection, candidate_id: int, round_id: int, round_values: dict) -> None:
-    update(c, "checkpoints", candidate_id, status="rejected")
-    update(c, "rounds", round_id, status="rejected", finished_at=now(), **round_values)
+def end_rejected(c: Database, candidate_id: int, round_id: int, round_values: dict) -> None:
+    c["checkpoints"].update(candidate_id, {"status": "rejected"})
+    c["rounds"].update(round_id, encode({"status": "rejected", "finished_at": now()} | round_values))
 
 
 def serve(db: Path, id: int) -> Checkpoint:
@@ -200,9 +199,13 @@ def serve(db: Path, id: int) -> Checkpoint:
     with transaction(db) as c:
         version = c.execute("select max(version) + 1 from checkpoints").fetchone()[0]
         version = version if target.version is None else target.version
-        c.execute("update checkpoints set status = 'retired' where status = 'serving'")
-        update(c, "checkpoints", id, status="serving", version=version, promoted_at=now())
+        begin_to_serve(c, id, version)
     return serving(db)
+
+
+def begin_to_serve(c: Database, id: int, version: int) -> None:
+    c.execute("update checkpoints set status = 'retired' where status = 'serving'")
+    c["checkpoints"].update(id, {"status": "serving", "version": version, "promoted_at": now()})
 
 
 def prune(db: Path, keep: int = 5, keep_rejected: int = 1) -> list[int]:
@@ -217,7 +220,7 @@ def prune(db: Path, keep: int = 5, keep_rejected: int = 1) -> list[int]:
             ["retired", keep, "rejected", keep_rejected],
         ).fetchall()
         for (id,) in rows:
-            update(c, "checkpoints", id, pruned_at=now())
+            c["checkpoints"].update(id, {"pruned_at": now()})
         living = c.execute("select path from checkpoints where pruned_at is null and path is not null")
         running = c.execute(f"select id from rounds where status in {RUNNING}")
         kept = {Path(path).name for (path,) in living} | {f"{id:06d}" for (id,) in running}

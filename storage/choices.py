@@ -21,8 +21,9 @@ def choose(db: Path, values: dict[str, str | None], who: str) -> None:
     with transaction(db) as c:
         for name, value in values.items():
             row = c.execute("select value from choices where name = ?", [name]).fetchone()
-            c.execute("delete from choices where name = ?", [name])
-            if value is not None:
-                c.execute("insert into choices (name, value, at, who) values (?, ?, ?, ?)", [name, value, now(), who])
+            if value is None:
+                c["choices"].delete_where("name = ?", [name])
+            else:
+                c["choices"].insert({"name": name, "value": value, "at": now(), "who": who}, replace=True)
             before, after = row[0] if row else TAKEN_BACK, TAKEN_BACK if value is None else value
             audit.note(c, who, f"set {name}", f"{before} → {after}")

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from storage.database import connect, insert, new_id, now, transaction, update
+from storage.database import connect, encode, insert, new_id, now, transaction
+from storage.search import FOUND, question, refresh
 from storage.split import is_held_out
 from storage.words import searchable
 
@@ -30,10 +31,11 @@ def transcript(prompt: list[Message]) -> str:
     return "\n\n".join(f"{SPEAKERS.get(m['role'], m['role'])}: {m['content']}" for m in prompt)
 
 
-CURRENT = (  # of a turn t: its newest completion, or the one that a person chose over that
+CURRENT = (  # of a turn t: its newest completion, or the one that a person chose over that. + : not by the index of all
+    # that people ever said, which SQLite thinks to be short
     "with newest as (select id from completions where turn_id = t.id and author <> 'human' and status <> 'failed' "
     "order by rowid desc limit 1) select coalesce((select f.chosen_id from feedback f where f.rejected_id = newest.id "
-    "and f.turn_id = t.id and f.channel = 'choice' and f.source = 'human' and f.score is null "
+    "and f.turn_id = t.id and f.channel = 'choice' and +f.source = 'human' and f.score is null "
     "and f.retracted_at is null and f.chosen_id is not null order by f.rowid desc limit 1), newest.id) from newest"
 )
 COMPLETION = "k.id, k.turn_id, k.author, k.checkpoint_id, k.text, k.status, k.name, k.licence, k.restricted"
@@ -124,8 +126,10 @@ def add_draft(db: Path, turn_id: str, draft: Draft) -> str:
 
 
 def finish_completion(db: Path, id: str, **values) -> None:
+    """By hand: `Table.update` raises where an erasure has come first."""
+    sets = ", ".join(f"{name} = ?" for name in values)
     with transaction(db) as c:
-        update(c, "completions", id, **values)
+        c.execute(f"update completions set {sets} where id = ?", [*encode(values).values(), id])
 
 
 def completion(db: Path, id: str, person: str | None = None) -> Completion:
@@ -169,16 +173,15 @@ def history(db: Path, conversation_id: str, person: str) -> list[tuple[Turn, Com
 def find_conversations(db: Path, person: str, search: str = "", limit: int = 40) -> list[tuple[str, str]]:
     """(id, title) of a person's chats that hold a turn, newest first; `search` looks in titles and in what was said,
     whatever its case and however its letters are encoded (see storage.words)."""
+    folded = searchable(search)
+    matching = f"and v.id in ({FOUND}) " if folded else ""
+    if folded:
+        refresh(db, person)
     with connect(db) as c:
         rows = c.execute(
-            "select v.id, v.title from conversations v where v.person = ?1 and v.kind = 'chat' "
-            "and exists (select 1 from turns where conversation_id = v.id) and (?2 = '' "
-            "or instr(searchable(v.title), ?2) or exists (select 1 from turns t where t.conversation_id = v.id "
-            " and (instr(searchable(json_extract(t.prompt, '$[#-1].content')), ?2) or exists "
-            " (select 1 from completions k where k.turn_id = t.id and k.status <> 'failed' "
-            "  and instr(searchable(k.text), ?2))))) "
-            "order by v.rowid desc limit ?3",
-            [person, searchable(search), limit],
+            "select v.id, v.title from conversations v where v.person = :person and v.kind = 'chat' "
+            f"and exists (select 1 from turns where conversation_id = v.id) {matching}order by v.rowid desc limit :limit",
+            {"person": person, "limit": limit, **question(person, folded)},
         ).fetchall()
     return [tuple(r) for r in rows]
 

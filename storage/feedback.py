@@ -56,7 +56,7 @@ def add_feedback(
     source: str = "human",
     **values,
 ) -> str:
-    """Record one rater's feedback through one channel; the id of the row that stands.
+    """Record one rater's feedback through one channel; the id of its active row.
 
     Saying the same twice leaves one row; saying something else on the same completions retracts what was said before.
     """
@@ -98,14 +98,14 @@ def retract(db: Path, rater: str, channel: str, completion_id: str) -> int:
 
 
 def take_back(db: Path, rater: str, id: str) -> bool:
-    """Retract one statement of `rater`; False where there is none of theirs that stands."""
+    """Retract one statement of `rater`; False where they have no active one with this id."""
     with transaction(db) as c:
         query = "update feedback set retracted_at = ? where id = ? and rater = ? and retracted_at is null"
         return c.execute(query, [now(), id, rater]).rowcount == 1
 
 
 def live_feedback(db: Path, round_id: int | None = None, newest: int | None = None) -> list[Feedback]:
-    """Feedback that stands, oldest first: people's `newest` (None: all) unless blocked, the AI's of `round_id`,
+    """Active feedback, oldest first: people's `newest` (None: all) unless blocked, the AI's of `round_id`,
     and teachers' answers that were given in the chat (kdloop.chat.delegation)."""
     columns = ", ".join("f." + f for f in COLUMNS + WORDS)
     rows = (
@@ -149,7 +149,7 @@ def thumbs(db: Path, rater: str, conversation_id: str) -> dict[str, bool]:
 
 
 def count_votes(db: Path) -> tuple[int, int]:
-    """(people's votes that stand, those among them that came after the last round that trained a candidate began): what
+    """(people's active votes, those among them that came after the last round that trained a candidate began): what
     was refused before training leaves its votes new (kdloop.rounds.supervisor says when they start a round again)."""
     with connect(db) as c:
         return tuple(
@@ -206,7 +206,7 @@ def ai_choice(db: Path, rater: str, id: str) -> AIChoice | None:
 
 
 def votes_by_hour(db: Path) -> list[tuple[str, int]]:
-    """(hour as "2026-01-31T15", people's votes that stand) in order; hours without any are left out."""
+    """(hour as "2026-01-31T15", people's active votes) in order; hours without any are left out."""
     with connect(db) as c:
         return [tuple(r) for r in c.execute("select hour, live from vote_counts where live > 0 order by hour")]
 
@@ -224,7 +224,7 @@ def duels(db: Path) -> list[tuple[int, int, float, int]]:
 
 
 def edits(db: Path, rater: str, completion_id: str) -> dict[str, str]:
-    """The corrections of a completion that stand: text -> feedback id."""
+    """The active corrections of a completion: text -> feedback id."""
     with connect(db) as c:
         rows = c.execute(
             "select k.text, f.id from feedback f join completions k on k.id = f.chosen_id "

@@ -7,28 +7,29 @@ of another start of the machine is a dead one's.
 
 import os
 import re
-import sqlite3
 import time
 from pathlib import Path
+from sqlite3 import Row
 
-from storage.database import insert, new_id
+from sqlite_utils import Database
+
+from storage.database import new_id
 
 LEASE_SECONDS = 30  # a lease not renewed for so long belongs to a dead process
 PROCESS = re.compile(r"process (?P<pid>\d+) since (?P<since>\d+) in (?P<space>\S*) ")
 
 
-def take(c: sqlite3.Connection, owner: str, round_id: int) -> None:
-    c.execute("delete from lease")
-    insert(c, "lease", id=1, owner=owner, round_id=round_id, **beat())
+def take(c: Database, owner: str, round_id: int) -> None:
+    c["lease"].insert({"id": 1, "owner": owner, "round_id": round_id} | beat(), replace=True)
 
 
-def renew(c: sqlite3.Connection, owner: str) -> bool:
+def renew(c: Database, owner: str) -> bool:
     now = beat()
     values = [now["beat"], now["boot"], now["tick"], owner]
     return c.execute("update lease set beat = ?, boot = ?, tick = ? where owner = ?", values).rowcount == 1
 
 
-def held(c: sqlite3.Connection) -> sqlite3.Row | None:
+def held(c: Database) -> Row | None:
     """The lease, whether or not its holder lives."""
     return c.execute("select owner, round_id, beat, boot, tick from lease").fetchone()
 
@@ -37,7 +38,7 @@ def beat() -> dict:
     return {"beat": time.time(), "boot": boot(), "tick": time.monotonic()}
 
 
-def lives(lease: sqlite3.Row) -> bool:
+def lives(lease: Row) -> bool:
     """Its holder is there. A beat from the future, by either clock, is of one who died before the clock went back."""
     if lease["boot"] != boot():
         return False

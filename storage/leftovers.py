@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from storage import checkpoints, files
+from storage import checkpoints, files, search
 from storage.database import connect
 
 
@@ -11,6 +11,7 @@ def clear(db: Path) -> None:
     for directory in (db.parent, db.parent / "checkpoints", db.parent / "features"):
         files.sweep(directory)
     checkpoints.prune(db)
+    search.finish_merge(db)
     with connect(db) as c:
         for sidecar in (db.parent / "features").glob("*.npz"):
             if not c.execute("select 1 from feedback where id = ?", [sidecar.stem]).fetchone():

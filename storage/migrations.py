@@ -1,12 +1,14 @@
-"""The schema, as a list of small named migrations.
+"""The schema, as a list of small named migrations, which `sqlite_utils.Migrations` applies and records.
 
 What the database can enforce, it does: authors and sources by CHECK, one serving checkpoint by a unique partial index,
-one round by a lease row.
+one round by a lease row. That is why tables are written in SQL: `Table.create` knows no CHECK, no partial index and no
+trigger.
 """
 
-import sqlite3
+from sqlite_utils import Database
+from sqlite_utils.db import ForeignKey
 
-from storage.scale import DISPUTES, ORDER, RATERS, SCALE
+from storage.scale import DISPUTES, RATERS, SCALE, SEARCH, order_without_clock, refusals_use_nothing, run
 from storage.split import split_columns
 
 SCHEMA = """
@@ -15,8 +17,8 @@ create table conversations (
   person text not null,
   title text not null default '',
   created_at text not null
-);
-create index conversations_person on conversations(person, created_at);
+);;
+create index conversations_person on conversations(person, created_at);;
 create table turns (
   id text primary key,
   conversation_id text not null references conversations(id) on delete cascade,
@@ -24,7 +26,7 @@ create table turns (
   prompt text not null check (json_array_length(prompt) > 0),
   created_at text not null,
   unique (conversation_id, position)
-);
+);;
 create table checkpoints (
   id integer primary key,
   version integer unique,
@@ -38,8 +40,8 @@ create table checkpoints (
   created_at text not null,
   promoted_at text,
   pruned_at text
-);
-create unique index one_serving on checkpoints(status) where status = 'serving';
+);;
+create unique index one_serving on checkpoints(status) where status = 'serving';;
 create table completions (
   id text primary key,
   turn_id text not null references turns(id) on delete cascade,
@@ -56,8 +58,8 @@ create table completions (
   licence text not null default '',
   created_at text not null,
   check (author <> 'student' or checkpoint_id is not null)
-);
-create index completions_turn on completions(turn_id, created_at);
+);;
+create index completions_turn on completions(turn_id, created_at);;
 create table feedback (
   id text primary key,
   turn_id text not null references turns(id) on delete cascade,
@@ -75,9 +77,9 @@ create table feedback (
   retracted_at text,
   check (chosen_id is not null or rejected_id is not null),
   check (chosen_id is not rejected_id)
-);
-create index feedback_turn on feedback(turn_id);
-create index feedback_live on feedback(source, created_at) where retracted_at is null;
+);;
+create index feedback_turn on feedback(turn_id);;
+create index feedback_live on feedback(source, created_at) where retracted_at is null;;
 create table rounds (
   id integer primary key,
   status text not null check (status in ('queued', 'eliciting', 'training', 'gating',
@@ -97,14 +99,14 @@ create table rounds (
   created_at text not null,
   finished_at text,
   cancel_requested_at text
-);
+);;
 create table round_feedback (
   round_id integer not null references rounds(id) on delete cascade,
   feedback_id text not null references feedback(id) on delete cascade,
   part text not null check (part in ('train', 'held_out')),
   primary key (round_id, feedback_id)
-) without rowid;
-create index round_feedback_row on round_feedback(feedback_id);
+) without rowid;;
+create index round_feedback_row on round_feedback(feedback_id);;
 create table progress (
   id integer primary key,
   round_id integer not null references rounds(id) on delete cascade,
@@ -115,8 +117,8 @@ create table progress (
   loss real,
   eta_seconds real,
   note text not null default ''
-);
-create index progress_round on progress(round_id, id);
+);;
+create index progress_round on progress(round_id, id);;
 create table lease (
   id integer primary key check (id = 1),
   owner text not null,
@@ -125,8 +127,8 @@ create table lease (
 )"""
 
 KNOWLEDGE = """
-alter table rounds add column recipe text not null default '{}';
-alter table completions add column restricted integer not null default 0 check (restricted in (0, 1));
+alter table rounds add column recipe text not null default '{}';;
+alter table completions add column restricted integer not null default 0 check (restricted in (0, 1));;
 create table calls (
   hash text primary key,
   teacher text not null,
@@ -139,8 +141,8 @@ create table calls (
   cost real not null,
   seconds real not null,
   created_at text not null
-);
-create index calls_teacher on calls(teacher);
+);;
+create index calls_teacher on calls(teacher);;
 create table calibrations (
   id integer primary key,
   judge text not null,
@@ -149,12 +151,11 @@ create table calibrations (
 )"""
 
 
-def m001_initial(c: sqlite3.Connection) -> None:
-    for statement in SCHEMA.split(";\n"):
-        c.execute(statement)
+def m001_initial(c: Database) -> None:
+    run(c, SCHEMA)
 
 
-def m002_raters_and_audit(c: sqlite3.Connection) -> None:
+def m002_raters_and_audit(c: Database) -> None:
     c.execute(
         "create table raters (person text primary key, weight real not null check (weight between 0 and 1), "
         "changed_at text not null) without rowid"
@@ -165,14 +166,13 @@ def m002_raters_and_audit(c: sqlite3.Connection) -> None:
     )
 
 
-def knowledge_tables(c: sqlite3.Connection) -> None:
+def knowledge_tables(c: Database) -> None:
     """Recipes of rounds, terms of authors, calls of teachers, calibrations of judges, and the student's own say."""
-    for statement in KNOWLEDGE.split(";\n"):
-        c.execute(statement)
+    run(c, KNOWLEDGE)
     also_allow(c, "feedback", "'preference_model'", "'student'")
 
 
-def also_allow(c: sqlite3.Connection, table: str, known: str, new: str) -> None:
+def also_allow(c: Database, table: str, known: str, new: str) -> None:
     """Extend a CHECK's list of values. No row changes, so the schema's text may be edited in place
     (sqlite.org/lang_altertable.html, the second procedure); dropping the table would cascade to what points at it."""
     version = c.execute("pragma schema_version").fetchone()[0]
@@ -183,54 +183,42 @@ def also_allow(c: sqlite3.Connection, table: str, known: str, new: str) -> None:
     c.execute("pragma writable_schema = off")
 
 
-def scale_tables(c: sqlite3.Connection) -> None:
+def scale_tables(c: Database) -> None:
     """Indexes for every query of the page, and counts that triggers keep, so that a million votes are never scanned."""
-    for statement in SCALE.split(";;\n"):
-        c.execute(statement)
+    run(c, SCALE)
 
 
-def confidence_column(c: sqlite3.Connection) -> None:
-    """How likely the student found its own completion: nats a token."""
+def confidence_column(c: Database) -> None:
+    """The mean log-probability that the student gave its own completion, in nats per token."""
     c.execute("alter table completions add column logprob real")
 
 
-def written_index(c: sqlite3.Connection) -> None:
+def written_index(c: Database) -> None:
     """A person's better answers, which may lie in other conversations than theirs."""
     c.execute("create index completions_written on completions(name) where author = 'human'")
 
 
-def conversation_kind(c: sqlite3.Connection) -> None:
+def conversation_kind(c: Database) -> None:
     """A duel is a conversation that nobody may read before the vote: it would show who wrote which answer."""
     c.execute("alter table conversations add column kind text not null default 'chat' check (kind in ('chat', 'duel'))")
 
 
-def disputes(c: sqlite3.Connection) -> None:
+def disputes(c: Database) -> None:
     """Which AI choices people dispute, so that the queue of the Teach tab is read in its order and never sorted."""
-    for statement in DISPUTES.split(";;\n"):
-        c.execute(statement)
+    run(c, DISPUTES)
 
 
-def choices_table(c: sqlite3.Connection) -> None:
+def choices_table(c: Database) -> None:
     """Settings that owners have changed on the page."""
     c.execute("create table choices (name text primary key, value text not null, at text not null, who text not null)")
 
 
-def rater_counts(c: sqlite3.Connection) -> None:
+def rater_counts(c: Database) -> None:
     """How many votes each rater has, kept by triggers."""
-    for statement in RATERS.split(";;\n"):
-        c.execute(statement)
+    run(c, RATERS)
 
 
-def order_without_clock(c: sqlite3.Connection) -> None:
-    """Which votes a round has seen, what is newest, and whose lease lives: not by a clock, which can go back."""
-    for statement in ORDER.split(";;\n"):
-        c.execute(statement)
-    uses = c.execute("select sql from sqlite_schema where name = 'round_uses_feedback'").fetchone()[0]
-    c.execute("drop trigger round_uses_feedback")
-    c.execute(uses.replace("created_at <= new.created_at", "seen_by = new.id"))
-
-
-def forget_gateways(c: sqlite3.Connection) -> None:
+def forget_gateways(c: Database) -> None:
     """Calls without a text that were booked at the most they could cost: nobody had said what they did cost, and most
     were errors of a gateway that pass. They are asked again."""
     most = "(select sum(length(m.value ->> '$.content')) from json_each(request, '$.messages') m) / 2"
@@ -240,19 +228,17 @@ def forget_gateways(c: sqlite3.Connection) -> None:
     )
 
 
-def refusals_use_nothing(c: sqlite3.Connection) -> None:
-    """A round that ended without a candidate has learned nothing: the votes that it read stay new."""
-    c.execute("drop trigger round_uses_feedback")
-    c.execute(
-        "create trigger round_uses_feedback after update of status on rounds "
-        "when new.status in ('promoted', 'rejected') and new.candidate_id is not null begin "
-        "update feedback set used = 1 where used = 0 and created_at <= new.created_at; end"
+def search_index(c: Database) -> None:
+    """The texts that the sidebar searches (search.py), and which conversations have changed since they were indexed."""
+    c["texts"].create(
+        {"id": int, "conversation_id": str, "folded": str},
+        pk="id",
+        not_null=["conversation_id", "folded"],
+        foreign_keys=[ForeignKey("texts", "conversation_id", "conversations", "id", on_delete="CASCADE")],
     )
-    c.execute(
-        "update feedback set used = 0 where used = 1 and created_at > "
-        "(select coalesce(max(created_at), '') from rounds "
-        "where status in ('promoted', 'rejected') and candidate_id is not null)"
-    )
+    c["texts"].create_index(["conversation_id"], unique=True)
+    c["texts"].enable_fts(["folded"], tokenize="trigram case_sensitive 1", create_triggers=True)
+    run(c, SEARCH)
 
 
 MIGRATIONS = [
@@ -270,4 +256,5 @@ MIGRATIONS = [
     split_columns,
     order_without_clock,
     forget_gateways,
-]  # append only; `pragma user_version` counts those that were applied
+    search_index,
+]  # append only: by their names, a database knows which ones it has had (database.migrate)

@@ -1,13 +1,14 @@
 """A person's rights: a copy of what is stored about them, and its erasure. And how much each rater's word counts."""
 
 import json
-import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage import snapshots, teachers, traces
-from storage.database import connect, now, transaction
+from sqlite_utils import Database
+
+from storage import search, snapshots, teachers, traces
+from storage.database import connect, encode, now, transaction
 from storage.rounds import RUNNING
 
 FORGET: list[Callable[[], object]] = []  # called after an erasure: what this process keeps of texts elsewhere
@@ -25,7 +26,7 @@ TABLES = {
 def everything(db: Path, person: str) -> dict[str, list[dict]]:
     """All rows about a person, by table."""
     with connect(db) as c:
-        return {name: [dict(r) for r in c.execute(query, [person])] for name, query in TABLES.items()}
+        return {name: list(c.query(query, [person])) for name, query in TABLES.items()}
 
 
 def erase(db: Path, person: str) -> list[int]:
@@ -41,16 +42,19 @@ def erase(db: Path, person: str) -> list[int]:
         calls = traces.in_calls(c, traces.Words.of(asked | wrote))
     snapshots.owe(db)
     with transaction(db) as c:
-        c.execute("pragma secure_delete = on")
         affected = learned_from(c, person, turns)
         cancel_what_reads(c, person)
         features = "select id from feedback where turn_id in (select value from json_each(?))"
         sidecars = [db.parent / "features" / f"{id}.npz" for (id,) in c.execute(features, [turns])]
         teachers.blank(c, calls)
+        indexed = c["texts"].count
         delete_rows(c, person, turns)
+        if c["texts"].count < indexed:
+            search.merge(c, -search.PAGES)
         forget_examples(c, asked)
     for file in sidecars:
         file.unlink(missing_ok=True)
+    search.finish_merge(db)
     with connect(db) as c:
         c.execute("pragma wal_checkpoint(truncate)")  # deleted text would stay readable in the log
     for forget in FORGET:
@@ -58,7 +62,7 @@ def erase(db: Path, person: str) -> list[int]:
     return affected
 
 
-def learned_from(c: sqlite3.Connection, person: str, turns: str) -> list[int]:
+def learned_from(c: Database, person: str, turns: str) -> list[int]:
     """Checkpoints that were trained on a person's words and votes, and their descendants."""
     trained = (
         "select k.id from checkpoints k join round_feedback r on r.round_id = k.round_id and r.part = 'train' "
@@ -73,7 +77,7 @@ def learned_from(c: sqlite3.Connection, person: str, turns: str) -> list[int]:
     return [r[0] for r in rows]
 
 
-def cancel_what_reads(c: sqlite3.Connection, person: str) -> None:
+def cancel_what_reads(c: Database, person: str) -> None:
     """A round under way has read the votes: its candidate would learn what is deleted here."""
     c.execute(
         "update rounds set cancel_requested_at = ?, error = 'Somebody whose votes it had read deleted their data' "
@@ -82,23 +86,22 @@ def cancel_what_reads(c: sqlite3.Connection, person: str) -> None:
     )
 
 
-def delete_rows(c: sqlite3.Connection, person: str, turns: str) -> None:
+def delete_rows(c: Database, person: str, turns: str) -> None:
     of_rounds = "select conversation_id from turns where id in (select value from json_each(?))"
-    c.execute(f"delete from conversations where id in ({of_rounds})", [turns])
-    c.execute("delete from feedback where rater = ?", [person])
-    c.execute("delete from completions where author = 'human' and name = ?", [person])
-    c.execute("delete from raters where person = ?", [person])
-    c.execute("delete from conversations where person = ?", [person])
+    c["conversations"].delete_where(f"id in ({of_rounds})", [turns])
+    c["feedback"].delete_where("rater = ?", [person])
+    c["completions"].delete_where("author = 'human' and name = ?", [person])
+    c["raters"].delete_where("person = ?", [person])
+    c["conversations"].delete_where("person = ?", [person])
 
 
-def forget_examples(c: sqlite3.Connection, asked: set[str]) -> None:
+def forget_examples(c: Database, asked: set[str]) -> None:
     """Of verdicts, which everybody may read."""
     for id, text in c.execute("select id, verdict from rounds where verdict is not null").fetchall():
         verdict = json.loads(text)
         kept = [e for e in verdict.get("examples", []) if e["prompt"] not in asked]
         if len(kept) < len(verdict.get("examples", [])):
-            said = json.dumps(verdict | {"examples": kept}, ensure_ascii=False)
-            c.execute("update rounds set verdict = ? where id = ?", [said, id])
+            c["rounds"].update(id, encode({"verdict": verdict | {"examples": kept}}))
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ class Rater:
 
 
 def raters(db: Path, limit: int = 200) -> list[Rater]:
-    """The people whose votes stand, the busiest first."""
+    """The people with active votes, those with most of them first."""
     with connect(db) as c:
         rows = c.execute(
             "select person, live, last, coalesce(weight, 1) from rater_counts left join raters using (person) "
@@ -128,4 +131,4 @@ def set_weight(db: Path, person: str, weight: float) -> None:
     if not 0 <= weight <= 1:
         raise ValueError(f"Weight {weight}; give 0 (blocked) to 1")
     with transaction(db) as c:
-        c.execute("insert or replace into raters values (?, ?, ?)", [person, weight, now()])
+        c["raters"].insert({"person": person, "weight": weight, "changed_at": now()}, replace=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from storage import lease
-from storage.database import connect, insert, now, transaction, update
+from storage.database import connect, encode, now, transaction
 
 RUNNING = ("queued", "eliciting", "training", "gating")
 GONE = "The process that ran this round is gone"
@@ -66,18 +66,18 @@ def start_round(
         if held:
             end_row(c, held["round_id"], "failed", GONE)
         base = c.execute("select id from checkpoints where status = 'serving'").fetchone()[0]
-        id = insert(
-            c,
-            "rounds",
-            status="queued",
-            requested=requested,
-            recipe=recipe or {},
-            base_id=base,
-            seed=0,
-            started_by=started_by,
-            created_at=now(),
-        )
-        update(c, "rounds", id, seed=id if seed is None else seed)
+        row = {
+            "status": "queued",
+            "requested": requested,
+            "recipe": recipe or {},
+            "base_id": base,
+            "seed": 0 if seed is None else seed,
+            "started_by": started_by,
+            "created_at": now(),
+        }
+        id = c["rounds"].insert(encode(row)).last_pk
+        if seed is None:
+            c["rounds"].update(id, {"seed": id})
         lease.take(c, owner, id)
     return get_round(db, id)
 
@@ -90,7 +90,7 @@ def renew_lease(db: Path, owner: str) -> bool:
 
 def release_lease(db: Path, owner: str) -> None:
     with transaction(db) as c:
-        c.execute("delete from lease where owner = ?", [owner])
+        c["lease"].delete_where("owner = ?", [owner])
 
 
 def abandoned_rounds(db: Path) -> list[int]:
@@ -107,7 +107,7 @@ def advance(db: Path, id: int, status: str, **values) -> None:
     with transaction(db) as c:
         if c.execute("select status from rounds where id = ?", [id]).fetchone()[0] not in RUNNING:
             raise RoundEnded(f"Round {id} was ended meanwhile")
-        update(c, "rounds", id, status=status, **values)
+        c["rounds"].update(id, encode({"status": status} | values))
 
 
 def finish_round(db: Path, id: int, status: str, *, error: str | None = None) -> bool:
@@ -127,14 +127,15 @@ def end_row(c, id: int, status: str, error: str | None) -> bool:
 
 def request_cancel(db: Path, id: int) -> None:
     with transaction(db) as c:
-        update(c, "rounds", id, cancel_requested_at=now())
+        c["rounds"].update(id, {"cancel_requested_at": now()})
 
 
 def use_feedback(db: Path, round_id: int, train: list[str], held_out: list[str]) -> None:
     """Record which feedback rows a round reads: the lineage of whatever it trains."""
-    rows = [(round_id, id, "train") for id in train] + [(round_id, id, "held_out") for id in held_out]
+    parts = {"train": train, "held_out": held_out}
+    rows = ({"round_id": round_id, "feedback_id": id, "part": part} for part, ids in parts.items() for id in ids)
     with transaction(db) as c:
-        c.executemany("insert or replace into round_feedback values (?, ?, ?)", rows)
+        c["round_feedback"].insert_all(rows, replace=True)
 
 
 def get_round(db: Path, id: int) -> Round:
@@ -172,18 +173,8 @@ def note_progress(
     note: str = "",
 ) -> None:
     with transaction(db) as c:
-        insert(
-            c,
-            "progress",
-            round_id=round_id,
-            at=now(),
-            phase=phase,
-            step=step,
-            steps=steps,
-            loss=loss,
-            eta_seconds=eta_seconds,
-            note=note,
-        )
+        row = {"round_id": round_id, "at": now(), "phase": phase, "step": step, "steps": steps, "note": note}
+        c["progress"].insert(row | {"loss": loss, "eta_seconds": eta_seconds})
 
 
 def progress(db: Path, round_id: int) -> list[Progress]:

@@ -10,6 +10,8 @@ completions first. `disputed`: how many people have chosen what an AI rater reje
 in the order of an index on it.
 """
 
+from sqlite_utils import Database
+
 SCALE = """
 alter table feedback add column used integer not null default 0;;
 alter table feedback add column chosen_by integer;;
@@ -145,3 +147,52 @@ drop index feedback_round;;
 create index feedback_round on feedback(round_id) where round_id is not null and retracted_at is null;;
 drop index conversations_person;;
 create index conversations_person on conversations(person)"""
+
+SEARCH = """
+alter table conversations add column indexed integer not null default 0;;
+create trigger turn_unindexed after insert on turns begin
+  update conversations set indexed = 0 where id = new.conversation_id and indexed;
+end;;
+create trigger completion_unindexed after insert on completions begin
+  update conversations set indexed = 0
+    where id = (select conversation_id from turns where id = new.turn_id) and indexed;
+end;;
+create trigger completion_reindexed after update of text, status on completions begin
+  update conversations set indexed = 0
+    where id = (select conversation_id from turns where id = new.turn_id) and indexed;
+end;;
+create trigger completion_erased after delete on completions begin
+  delete from texts where conversation_id = (select conversation_id from turns where id = old.turn_id);
+  update conversations set indexed = 0
+    where id = (select conversation_id from turns where id = old.turn_id) and indexed;
+end"""
+
+
+def run(c: Database, script: str) -> None:
+    """Statements that end in ";;" (a trigger's own end in ";"). `Database.executescript` looks for their ends letter by
+    letter: 30 ms per script."""
+    for statement in script.split(";;\n"):
+        c.execute(statement)
+
+
+def refusals_use_nothing(c: Database) -> None:
+    """A round that ended without a candidate has learned nothing: the votes that it read stay new."""
+    c.execute("drop trigger round_uses_feedback")
+    c.execute(
+        "create trigger round_uses_feedback after update of status on rounds "
+        "when new.status in ('promoted', 'rejected') and new.candidate_id is not null begin "
+        "update feedback set used = 1 where used = 0 and created_at <= new.created_at; end"
+    )
+    c.execute(
+        "update feedback set used = 0 where used = 1 and created_at > "
+        "(select coalesce(max(created_at), '') from rounds "
+        "where status in ('promoted', 'rejected') and candidate_id is not null)"
+    )
+
+
+def order_without_clock(c: Database) -> None:
+    """Which votes a round has seen, what is newest, and whose lease lives: not by a clock, which can go back."""
+    run(c, ORDER)
+    uses = c.execute("select sql from sqlite_schema where name = 'round_uses_feedback'").fetchone()[0]
+    c.execute("drop trigger round_uses_feedback")
+    c.execute(uses.replace("created_at <= new.created_at", "seen_by = new.id"))

@@ -6,7 +6,10 @@ hash instead, at once: rounds write into the training part alone. So do the conv
 """
 
 import hashlib
-import sqlite3
+
+from sqlite_utils import Database
+
+from storage.scale import run
 
 EVERY = 5
 SHARE = 0.2  # of the hash
@@ -33,8 +36,7 @@ def is_held_out(conversation: str) -> bool:
     return int.from_bytes(digest[:8], "big") / 2**64 < SHARE
 
 
-def split_columns(c: sqlite3.Connection) -> None:
+def split_columns(c: Database) -> None:
     """What an older database held out, by the hash alone, it goes on to hold out."""
-    c.create_function("is_held_out", 1, is_held_out, deterministic=True)
-    for statement in SPLIT.split(";;\n"):
-        c.execute(statement)
+    c.register_function(is_held_out, deterministic=True)
+    run(c, SPLIT)

@@ -4,6 +4,8 @@ import random
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from sqlite_utils import Database
+
 from storage.database import connect, transaction
 
 CHUNK = 20_000
@@ -25,18 +27,18 @@ def fill(db: Path, votes: int, checkpoint_ids: list[int]) -> None:
         c.execute("pragma wal_checkpoint(truncate)")
 
 
-def add(c, numbers: range, draw: random.Random, checkpoint_ids: list[int]) -> None:
+def add(c: Database, numbers: range, draw: random.Random, checkpoint_ids: list[int]) -> None:
     times = [stamp(i) for i in numbers]
     rows = list(zip(numbers, times, strict=True))
     writers = [draw.choices(checkpoint_ids, k=2) if draw.random() < DUELS else checkpoint_ids[:1] * 2 for _ in rows]
-    c.executemany(
+    c.conn.executemany(
         "insert into conversations (id, person, title, created_at) values (?, ?, ?, ?)",
         [(f"v{i}", f"person {i % PEOPLE}", f"Number {i}", at) for i, at in rows],
     )
-    c.executemany(
+    c.conn.executemany(
         "insert into turns values (?, ?, 0, ?, ?)", [(f"t{i}", f"v{i}", PROMPT.format(i), at) for i, at in rows]
     )
-    c.executemany(
+    c.conn.executemany(
         "insert into completions (id, turn_id, author, checkpoint_id, text, status, created_at) "
         "values (?, ?, 'student', ?, ?, 'finished', ?)",
         [
@@ -45,7 +47,7 @@ def add(c, numbers: range, draw: random.Random, checkpoint_ids: list[int]) -> No
             for side, by in zip("ab", both, strict=True)
         ],
     )
-    c.executemany(
+    c.conn.executemany(
         "insert into feedback (id, turn_id, chosen_id, rejected_id, channel, source, rater, created_at) "
         "values (?, ?, ?, ?, 'choice', 'human', ?, ?)",
         [(f"f{i}", f"t{i}", f"a{i}", f"b{i}", f"person {i % PEOPLE}", at) for i, at in rows],

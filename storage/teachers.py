@@ -1,11 +1,12 @@
 """What teachers were asked and said (so that nothing is paid for twice), and how far judges agree with people."""
 
 import json
-import sqlite3
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from storage.database import connect, insert, new_id, now, transaction
+from sqlite_utils import Database
+
+from storage.database import connect, encode, new_id, now, transaction
 
 
 @dataclass(frozen=True)
@@ -45,16 +46,16 @@ def find_call(db: Path, hash: str) -> Call | None:
 
 
 def record_call(db: Path, call: Call) -> None:
-    """The first answer to a request stands, whoever else asked the same meanwhile; what theirs cost counts, too."""
+    """Of several answers to one request, made at the same time, the first is kept; the cost of each counts."""
     with transaction(db) as c:
         if c.execute("select 1 from calls where hash = ?", [call.hash]).fetchone():
             call = replace(call, hash=new_id(), request={}, text="", logprobs=None)
-        insert(c, "calls", **vars(call), created_at=now())
+        c["calls"].insert(encode(vars(call) | {"created_at": now()}))
 
 
-def blank(c: sqlite3.Connection, rowids: list[int]) -> None:
+def blank(c: Database, rowids: list[int]) -> None:
     """Forget what calls asked and were told: budgets still count them, and under another hash nobody finds them."""
-    c.executemany(
+    c.conn.executemany(
         "update calls set hash = lower(hex(randomblob(16))), request = '{}', text = '', logprobs = null "
         "where rowid = ?",
         [(id,) for id in rowids],
@@ -73,7 +74,7 @@ def usage(db: Path) -> dict[str, Usage]:
 
 def record_calibration(db: Path, judge: str, report: dict) -> None:
     with transaction(db) as c:
-        insert(c, "calibrations", judge=judge, report=report, created_at=now())
+        c["calibrations"].insert(encode({"judge": judge, "report": report, "created_at": now()}))
 
 
 def calibrations(db: Path) -> dict[str, dict]:

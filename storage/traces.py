@@ -5,9 +5,10 @@ Such copies carry no person's id, so they are found by their text.
 
 import json
 import re
-import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+from sqlite_utils import Database
 
 BRIEF = 5  # words; what is shorter counts only as a line of its own: "why is it so" is in everybody's mouth
 SPEAKER = r"(?:Person|Assistant|System|User|Human):"
@@ -35,7 +36,7 @@ class Words:
         return any(passage in flat for passage in self.passages)
 
 
-def words_of(c: sqlite3.Connection, person: str) -> tuple[set[str], set[str]]:
+def words_of(c: Database, person: str) -> tuple[set[str], set[str]]:
     """(what a person asked, what they wrote as better answers)."""
     asked = c.execute(
         "select json_extract(t.prompt, '$[#-1].content') from turns t "
@@ -46,7 +47,7 @@ def words_of(c: sqlite3.Connection, person: str) -> tuple[set[str], set[str]]:
     return {r[0] for r in asked}, {r[0] for r in wrote}
 
 
-def in_rounds(c: sqlite3.Connection, person: str, asked: set[str], wrote: set[str]) -> list[str]:
+def in_rounds(c: Database, person: str, asked: set[str], wrote: set[str]) -> list[str]:
     """Turns that rounds wrote with these words. What others have voted on stays: it is a pack's prompt, for people are
     shown no other (kdloop.feedback.collect.lessons)."""
     others = "select 1 from feedback f where f.turn_id = t.id and f.source = 'human' and f.rater <> ?"
@@ -65,7 +66,7 @@ def holds(words: Words, messages: str) -> bool:
     return any(words.are_in(m["content"]) for m in json.loads(messages))
 
 
-def in_calls(c: sqlite3.Connection, words: Words) -> list[int]:
+def in_calls(c: Database, words: Words) -> list[int]:
     """Rows of calls that asked a teacher with these words, or got them back."""
     calls = c.execute("select rowid, json_extract(request, '$.messages'), text from calls where request <> '{}'")
     return [id for id, messages, text in calls if holds(words, messages) or words.are_in(text)]

@@ -21,9 +21,9 @@ GREEK = re.compile("[\u0370-\u03ff\u1f00-\u1fff]")
 
 
 def searchable(text: str | None) -> str:
-    """Case-folded and NFKC-normalised, its white space as single spaces. Also an SQL function of every connection: what
-    few texts have is looked for before it is replaced, which takes longer."""
-    text = str(text or "")
+    """Case-folded and NFKC-normalised, its white space as single spaces. What few texts have is looked for before it is
+    replaced, which takes longer."""
+    text = str(text or "").replace("\0", " ")  # where SQL would take the text to end
     if not text.isascii():
         for _ in range(2):  # what normalising brings out may have capitals of its own: "℡"
             text = unicodedata.normalize("NFKC", text).casefold()

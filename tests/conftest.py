@@ -21,7 +21,7 @@ def db(tmp_path):
 
 @pytest.fixture(scope="session")
 def student_home(tmp_path_factory):
-    """A home with the embedded student converted once, for all workers of pytest-xdist together: nobody writes to it."""
+    """A home with the embedded student converted once, for all workers of pytest-xdist: nobody writes to it."""
     own = tmp_path_factory.getbasetemp()
     home = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "home"
     home.mkdir(exist_ok=True)

@@ -95,7 +95,6 @@ def vote(settings, serving, rate: Rate, questions: list[str], votes: int, seed: 
     list."""
     decided = abstained = 0
     sampling = Sampling(settings.round_max_tokens, temperature=SPREAD)
-    engine, checkpoint = serving.current()
     while decided < votes and questions:
         batch = [questions.pop() for _ in range(min(CHUNK, len(questions)))]
         for turn, left, right in two_completions(

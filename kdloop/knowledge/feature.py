@@ -17,6 +17,7 @@ from kdloop.knowledge.labeling import allowed_teachers, ask, unusable
 from kdloop.knowledge.rows import Refused, SourceContext
 from kdloop.packs import Task
 from kdloop.raters.teacher import by_teacher
+from kdloop.student import Engine
 from kdloop.student.identity import vocabulary
 from kdloop.student.template import Template
 from storage import files

@@ -7,6 +7,7 @@ import html
 import secrets
 import time
 from collections import defaultdict, deque
+from collections.abc import Callable
 from threading import Lock
 
 import gradio as gr

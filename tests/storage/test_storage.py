@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from storage import ancestry, checkpoints, conversations, feedback, rounds
+from storage import ancestry, checkpoints, conversations, feedback, people, rounds
 from storage.database import NewerDatabase, Turns, connect, is_writable, open_database, transaction
 from storage.migrations import MIGRATIONS
 
@@ -189,7 +189,7 @@ def test_a_connection_serves_one_caller_at_a_time_and_the_next_one_after_it(db):
         again.execute("begin immediate")
         assert not is_writable(db)
     with connect(db) as c:  # what was left open amid a transaction is not handed on
-        assert c is not again and not c.in_transaction
+        assert c is not again and not c.conn.in_transaction
     assert is_writable(db)
     with connect(db) as c:
         assert c.execute("pragma busy_timeout").fetchone()[0] == 15_000
@@ -211,3 +211,19 @@ def test_who_came_first_writes_first():
     for writer in writers:
         writer.join()
     assert served == list(range(30))
+
+
+def test_what_json_cannot_hold_is_refused_and_never_stored_as_its_repr(db):
+    r, k = candidate(db)
+    with pytest.raises(TypeError):
+        checkpoints.reject(db, k.id, r.id, metrics={"model": object()})
+    assert checkpoints.get_checkpoint(db, k.id).status == "candidate"
+
+
+def test_a_reply_whose_conversation_is_erased_meanwhile_ends_quietly(db):
+    turn = conversations.add_turn(db, conversations.start_conversation(db, "ann"), [{"role": "user", "content": "hi"}])
+    said = conversations.add_completion(db, turn.id, "student", status="open", checkpoint_id=1)
+    people.erase(db, "ann")
+    conversations.finish_completion(db, said, text="hello", status="finished")
+    with pytest.raises(conversations.UnknownRow):
+        conversations.completion(db, said)
