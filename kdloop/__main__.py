@@ -136,13 +136,13 @@ def simulate(args) -> int:
 
 def run_round(args) -> int:
     from kdloop import recipes
-    from kdloop.methods import known
+    from kdloop.methods import current_name
     from kdloop.rounds.supervisor import Supervisor
 
     settings = Settings.from_environment()
     recipe = args.recipe and recipes.load(args.recipe).as_dict()
     method = "auto" if recipe and "method" not in settings.flags else settings.method  # a recipe names its own
-    known(method), known(recipe["method"] if recipe else "auto")
+    current_name(method), current_name(recipe["method"] if recipe else "auto")
     supervisor = Supervisor(opened())
     for _ in range(args.times):
         supervisor.start(method, recipe=recipe)

@@ -222,7 +222,7 @@ def test_grpo_is_shaos_mean_over_each_completions_own_tokens_and_dapo_is_not(tal
         monkeypatch.undo()
     assert (made["grpo"].loss_type, made["dapo"].loss_type) == ("grpo", "dapo")
     assert made["dapo"].mask_truncated_completions and not made["grpo"].mask_truncated_completions
-    assert made["grpo"].beta == made["dapo"].beta == reinforcement.KL > 0
+    assert made["grpo"].beta == made["dapo"].beta == reinforcement.KL_WEIGHT > 0
 
 
 def test_a_higher_threshold_keeps_a_part_of_what_a_lower_one_kept():

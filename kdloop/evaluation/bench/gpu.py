@@ -112,7 +112,7 @@ def against_generate(engine: TransformersEngine, plain, asked: list[str], how: S
         }
     )
     ratio = found["kdloop"]["tokens_per_second"] / found["generate"]["tokens_per_second"]
-    return found | {"ratio": ratio, "bar": ">= 8", "recorded": engine.decoders != [] and engine.decoders[-1].recorded}
+    return found | {"ratio": ratio, "bar": ">= 8", "recorded": engine.decoders != [] and engine.decoders[-1].captured}
 
 
 def sampling() -> dict:
@@ -146,7 +146,7 @@ def shared(a: str, b: str) -> float:
 def step_ms(engine: TransformersEngine) -> dict[str, float]:
     """Of one replayed step of each recorded decoder, by the device's own clock."""
     found = {}
-    for decoder in (d for d in engine.decoders if d.recorded):
+    for decoder in (d for d in engine.decoders if d.captured):
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         decoder.at.fill_(1), decoder.draws.step.fill_(1)
         start.record()

@@ -21,10 +21,10 @@ from kdloop import packs
 from kdloop.evaluation.bench.divergence import ask
 from kdloop.feedback.examples import Example
 from kdloop.methods import METHODS, losses, supervised
-from kdloop.methods.distill.divergence import Teacher
+from kdloop.methods.distill.white_box import Teacher
 from kdloop.methods.lora import OnStep, Plan, trainable_student
 from kdloop.methods.objective import completion_logits, sequence
-from kdloop.methods.rl.reinforcement import GROUP
+from kdloop.methods.rl.reinforcement import GROUP_SIZE
 from kdloop.methods.rl.reward_model import cut_is_worst
 from kdloop.methods.self_training.self_teaching import write
 from kdloop.rounds.selection import by_checks
@@ -41,11 +41,11 @@ def best_of_n(model, tokenizer, examples: list[Example], plan: Plan, on_step: On
 
     A prompt whose samples all get the same reward says nothing, here as there.
     """
-    asked = [e for e in examples for _ in range(GROUP)]
+    asked = [e for e in examples for _ in range(GROUP_SIZE)]
     written = write(model, tokenizer, [e.prompt for e in asked], plan)
     kept = []
     for i, e in enumerate(examples):
-        group = written[i * GROUP :][:GROUP]
+        group = written[i * GROUP_SIZE :][:GROUP_SIZE]
         rewards = cut_is_worst([plan.reward(e.prompt, *k.said) for k in group], [k.said[1] for k in group])
         if max(rewards) > min(rewards):
             kept.append(replace(e, chosen=group[int(np.argmax(rewards))]))
