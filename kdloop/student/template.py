@@ -110,7 +110,7 @@ class Template:
         return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
     def whole(self, ids: list[int]) -> int:
-        """The number of leading ids none of which leaves a character incomplete, or has a NUL, the end of a C string."""
+        """The number of leading ids none of which leaves a character incomplete or has a NUL, the end of a C string."""
         texts = (self.text(ids[: i + 1]) for i in range(len(ids)))
         return next((i for i, text in enumerate(texts) if text.endswith(HALF) or "\0" in text), len(ids))
 

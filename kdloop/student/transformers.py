@@ -84,7 +84,7 @@ class TransformersEngine:
     """See kdloop.student.Engine. `source` is a model directory or a Hub name."""
 
     name = "transformers"
-    at_once = 1  # streams: `complete` batches BATCH
+    at_once = 1  # replies streamed at the same time; `complete` decodes BATCH together
 
     def __init__(
         self, source: str, adapter: Path | None = None, dtype: torch.dtype | None = None, device: str | None = None
@@ -98,7 +98,7 @@ class TransformersEngine:
             self.serve(merged(self.untrained, adapter))
 
     def of(self, model) -> "TransformersEngine":
-        """Serve this model, which lies on the engine's device, as the untrained one."""
+        """Serve `model`, which is on the engine's device, as the untrained one."""
         self.untrained = updated(model, {})
         if self.on_gpu:
             fuse_norms(self.untrained)
@@ -109,8 +109,8 @@ class TransformersEngine:
         return torch.device(self.device).type == "cuda"
 
     def load(self, adapter: Path | None) -> "TransformersEngine":
-        """From the untrained weights in memory, on their device: once the page of a ZeroGPU Space is built, PyTorch
-        reports a GPU there that is none. Raises AdapterRefused for an adapter of another architecture."""
+        """From the untrained weights in memory, on their device. (Not on the default one: in a ZeroGPU Space PyTorch
+        reports a GPU once the page is built.) Raises AdapterRefused for an adapter of another architecture."""
         return copy(self).serve(merged(self.untrained, adapter))
 
     def load_trained(self, training) -> "TransformersEngine":
