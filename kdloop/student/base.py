@@ -38,7 +38,7 @@ def find_student(student: str, home: Path) -> str:
 
 
 def embedded_gguf(student: str) -> Path | None:
-    """The GGUF that `find_student` converts, if it does: llama.cpp reads it as it is."""
+    """The GGUF that `find_student` converts, and that llama.cpp reads directly; None for any other student."""
     wheel = None if student else importlib.util.find_spec(EMBEDDED_WHEEL)
     return next(Path(wheel.origin).parent.glob("*.gguf")) if wheel else None
 
@@ -59,22 +59,22 @@ def download(name: str) -> str:
     print(f"Fetching the student {name} from the Hub (cached after the first time)", flush=True)
     try:
         return snapshot_download(name, allow_patterns=FILES)
-    except (OSError, ValueError) as error:  # offline, unknown name, no access: all are one of these two
+    except (OSError, ValueError) as error:  # offline, unknown name, no access: each is one of these two
         raise NoStudent(NO_STUDENT.format(hub=name, error=error)) from error
 
 
 def read_weights(source: str | Path, dtype, **options):
-    """The causal language model of a model directory. Raises NoStudent where its weights are cut off, or are not those
-    that its config describes: what is missing would be random, and answer all the same."""
+    """The causal language model of a model directory. Raises NoStudent where its weights are truncated, or not those of
+    its config: transformers would initialize the missing ones at random."""
     from transformers import AutoModelForCausalLM
 
     try:
         for file in Path(source).glob("*.safetensors"):
             identity.header(file)
-        found = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True, **options)
+        loaded = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True, **options)
     except (OSError, ValueError, RuntimeError) as error:  # no weights, an unknown family, other sizes
         raise NoStudent(f"The student in {source} cannot be loaded: {str(error).strip()[:500]}") from error
-    model, info = found
+    model, info = loaded
     if missing := sorted(info["missing_keys"]):
         raise NoStudent(
             f"The weights in {source} are not those of its config.json, which describes {missing[0]} and "
@@ -84,45 +84,46 @@ def read_weights(source: str | Path, dtype, **options):
 
 
 def convert(gguf: Path, directory: Path) -> Path:
-    """GGUF -> an ordinary model directory in fp32, once (about 20 s). A GGUF as loaded can neither train nor save.
+    """GGUF -> an ordinary model directory in fp32, once (about 20 s). A model loaded from a GGUF can neither be trained
+    nor saved.
 
-    What an interrupted conversion has left, or one of another file, is written again.
+    The result of an interrupted conversion, or of another file's, is written again.
     """
-    made_of = {"file": gguf.name, "identity": identity.identity(gguf)}
-    if why := unusable(directory, made_of):
+    origin = {"file": gguf.name, "identity": identity.identity(gguf)}
+    if why := unusable(directory, origin):
         print(f"Converting the embedded student once: {gguf.name} -> {directory} (about 20 s){why}", flush=True)
         directory.parent.mkdir(parents=True, exist_ok=True)
         with files.whole(directory) as partial:
             write_converted(gguf, partial)
-            (partial / CONVERTED).write_text(json.dumps(made_of))
+            (partial / CONVERTED).write_text(json.dumps(origin))
             (partial / SEAL).write_text(json.dumps(hashes(partial)))
     elif not (directory / CONVERTED).exists():  # an older kdloop's
-        files.write(directory / CONVERTED, json.dumps(made_of))
+        files.write(directory / CONVERTED, json.dumps(origin))
     return directory
 
 
-def unusable(directory: Path, made_of: dict) -> str:
-    """Why a converted student is to be written (again); "" where it is whole and of this file."""
+def unusable(directory: Path, origin: dict) -> str:
+    """Why a converted student has to be written (again); "" where it is complete and of this file."""
     if not directory.exists():
         return ":"
     try:
         identity.check_whole(directory)
-        told = directory / CONVERTED
-        if told.exists() and json.loads(told.read_text()) != made_of:
+        record = directory / CONVERTED
+        if record.exists() and json.loads(record.read_text()) != origin:
             return ": what is there was made of another file"
         if (directory / SEAL).exists():  # an older kdloop wrote none
-            known, there = json.loads((directory / SEAL).read_text()), hashes(directory)
-            if harmed := [name for name in known if known[name] != there.get(name)]:
-                return f": {', '.join(harmed)} is not as it was written"
+            sealed, current = json.loads((directory / SEAL).read_text()), hashes(directory)
+            if changed := [name for name in sealed if sealed[name] != current.get(name)]:
+                return f": {', '.join(changed)} is not as it was written"
     except (Incomplete, ValueError) as error:
         return f": {error}"
     return ""
 
 
 def hashes(directory: Path) -> dict[str, str]:
-    """Of what says how the weights are read. These tell by their header whether they are whole."""
-    said = [f for f in sorted(directory.iterdir()) if f.suffix in (".json", ".jinja") and f.name != SEAL]
-    return {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in said}
+    """name -> SHA-256 of the configuration and tokenizer files. (Weights are checked by their header, check_whole.)"""
+    config_files = [f for f in sorted(directory.iterdir()) if f.suffix in (".json", ".jinja") and f.name != SEAL]
+    return {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in config_files}
 
 
 def write_converted(gguf: Path, directory: Path) -> None:
@@ -143,15 +144,15 @@ def write_converted(gguf: Path, directory: Path) -> None:
 
 
 def base_name(student: str, home: Path) -> str:
-    """What the base student is called elsewhere, as of identity.base_model."""
+    """The base student's name on other machines (identity.base_model)."""
     return identity.base_model(student, find_student(student, home), HUB_STUDENT)
 
 
 def origin(student: str, home: Path) -> str:
-    """A sentence on which files it is, where its name alone would not lead to them; "" where it does."""
+    """A sentence on which files the base student is, where its name alone does not identify them; else ""."""
     if gguf := embedded_gguf(student):
         return f"Its weights are those of {gguf.name}, a quantized copy of {HUB_STUDENT}, in 32 bits."
     if "/" not in (name := base_name(student, home)):
-        known = identity.identity(find_student(student, home))
-        return f"`{name}` is a directory of the machine that trained it, with the identity {known}; the Hub has none."
+        digest = identity.identity(find_student(student, home))
+        return f"`{name}` is a directory of the machine that trained it, with the identity {digest}; the Hub has none."
     return ""

@@ -1,51 +1,50 @@
-"""What a server sends with status 200, read as a completion or refused in a sentence: proxies send pages, routers send
-errors, and some leave out what OpenAI's API promises."""
+"""Bodies that servers send with status 200, parsed as a completion or refused in a sentence: proxies send HTML pages,
+routers send errors, and some servers leave out required fields of OpenAI's API."""
 
 from openai.types import Completion, CompletionChoice
 
 from kdloop.student import EngineUnavailable
 
-SHOWN = 200  # characters of what a server said
-MOST_TOKENS = 10_000_000  # a greater count is none
+MAX_QUOTE = 200  # characters of a server's body in an error message
+MAX_TOKENS = 10_000_000  # a greater count is an error of the server's
 
 
-def unavailable(said: str) -> EngineUnavailable:
-    said = " ".join(said.split())[:SHOWN].rstrip(".")
-    return EngineUnavailable(f"The student's server does not answer ({said}). Try again in a minute")
+def unavailable(cause: str) -> EngineUnavailable:
+    cause = " ".join(cause.split())[:MAX_QUOTE].rstrip(".")
+    return EngineUnavailable(f"The student's server does not answer ({cause}). Try again in a minute")
 
 
-def completion(told) -> Completion:
-    """The body, if it is a completion. Raises EngineUnavailable for what comes in its place with status 200: a page, an
-    error, a body without choices."""
-    if not isinstance(told, Completion):
-        raise unavailable(f"instead of a completion it sent {told!r}")
-    if error := (told.model_extra or {}).get("error"):
+def completion(body) -> Completion:
+    """The body, if it is a completion. Raises EngineUnavailable for an HTML page, an error, a body without choices."""
+    if not isinstance(body, Completion):
+        raise unavailable(f"instead of a completion it sent {body!r}")
+    if error := (body.model_extra or {}).get("error"):
         raise unavailable(str(error.get("message", error) if isinstance(error, dict) else error))
-    chosen = told.choices if isinstance(told.choices, list) else []
-    if not chosen or not all(isinstance(c, CompletionChoice) for c in chosen):
-        raise unavailable(f"a body without choices: {told!r}")
-    return told
+    choices = body.choices if isinstance(body.choices, list) else []
+    if not choices or not all(isinstance(c, CompletionChoice) for c in choices):
+        raise unavailable(f"a body without choices: {body!r}")
+    return body
 
 
-def choices(told: Completion) -> list[tuple[str, str | None]]:
-    """(text, why it ended) of each choice; of a stream's chunk there may be none. Raises EngineUnavailable for what has
-    no text."""
-    if not isinstance(told, Completion) or not isinstance(told.choices or [], list):
-        raise unavailable(f"instead of a completion it sent {told!r}")
-    found = [(getattr(c, "text", c), getattr(c, "finish_reason", None)) for c in told.choices or []]
-    if bad := [text for text, _ in found if not isinstance(text, str | None)]:
+def choices(body: Completion) -> list[tuple[str, str | None]]:
+    """(text, finish reason) of each choice; a chunk of a stream may have none. Raises EngineUnavailable for a choice
+    without a text."""
+    if not isinstance(body, Completion) or not isinstance(body.choices or [], list):
+        raise unavailable(f"instead of a completion it sent {body!r}")
+    pairs = [(getattr(c, "text", c), getattr(c, "finish_reason", None)) for c in body.choices or []]
+    if bad := [text for text, _ in pairs if not isinstance(text, str | None)]:
         raise unavailable(f"instead of a text it sent {bad[0]!r}")
-    return [(text or "", reason) for text, reason in found]
+    return [(text or "", reason) for text, reason in pairs]
 
 
-def joined(text: str) -> str:
-    """Halves of a character (surrogates) that came one after the other, as the character. One alone is left out:
-    nothing that holds it could be written down."""
+def join_surrogates(text: str) -> str:
+    """The text with pairs of surrogates as the characters that they encode. A single one is left out: a string with it
+    cannot be encoded as UTF-8."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "ignore")
 
 
-def tokens_counted(told: Completion) -> int | None:
-    """How many tokens a completion has by the server, its end included; None where it does not say, or says what no
-    count can be."""
-    counted = getattr(getattr(told, "usage", None), "completion_tokens", None)
-    return counted if type(counted) is int and 0 < counted <= MOST_TOKENS else None
+def completion_tokens(body: Completion) -> int | None:
+    """The server's count of the completion's tokens, its end included; None where it gives none, or an impossible
+    one."""
+    count = getattr(getattr(body, "usage", None), "completion_tokens", None)
+    return count if type(count) is int and 0 < count <= MAX_TOKENS else None

@@ -1,9 +1,10 @@
-"""How the next token is drawn: random numbers by counter, so that a draw depends on nothing but what it is for.
+"""Sampling with counter-based random numbers: a draw depends on its seed, step and token alone.
 
     u = hash(seed, step, token),   token = argmax(log p - log(-log u))          Gumbel-max over the kept tokens
 
-Counter-based random numbers: Salmon et al. 2011; the hash is SplitMix64's, Steele et al. 2014. A row's draws are the
-same alone and in a batch, on any device: champion and candidate can be compared with common random numbers.
+Salmon et al. 2011; the hash is SplitMix64's (Steele et al. 2014). A row's draws are the same alone and in a batch, on
+any device, so that champion and candidate can be compared with common random numbers; `generate` draws from one stream
+for the whole batch.
 """
 
 import torch
@@ -11,39 +12,39 @@ from torch import Tensor
 
 from kdloop.student import Sampling
 
-STRIDE, FIRST, SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB  # SplitMix64's
-BITS = 23  # of a uniform number: with the half that keeps it from 0 and 1, what float32 can hold
+GAMMA, FIRST_MULTIPLIER, SECOND_MULTIPLIER = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB  # SplitMix64's
+BITS = 23  # of a uniform number: with the added half, which excludes 0 and 1, all that float32 represents exactly
 
 
 def signed(word: int) -> int:
-    """64 bits as PyTorch's integers have them."""
+    """64 bits as int64, which PyTorch has in place of uint64."""
     return word - 2**64 if word >= 2**63 else word
 
 
-def shifted(x: Tensor, n: int) -> Tensor:
-    """Right by n bits, zeros from the left."""
+def shift_right(x: Tensor, n: int) -> Tensor:
+    """The logical shift of int64 by n bits; PyTorch's is arithmetic."""
     return (x >> n) & (2 ** (64 - n) - 1)
 
 
-def mixed(x: Tensor) -> Tensor:
+def mix(x: Tensor) -> Tensor:
     """SplitMix64's output function on int64."""
-    x = (x ^ shifted(x, 30)) * signed(FIRST)
-    x = (x ^ shifted(x, 27)) * signed(SECOND)
-    return x ^ shifted(x, 31)
+    x = (x ^ shift_right(x, 30)) * signed(FIRST_MULTIPLIER)
+    x = (x ^ shift_right(x, 27)) * signed(SECOND_MULTIPLIER)
+    return x ^ shift_right(x, 31)
 
 
 def uniform(seeds: Tensor, step: Tensor, tokens: Tensor) -> Tensor:
     """(B,) seeds, (1,) step and (B, k) tokens, all int64 -> (B, k) in (0, 1), float32."""
-    of_step = mixed(seeds[:, None] + (step + 1) * signed(STRIDE))
-    of_token = mixed(of_step + (tokens + 1) * signed(STRIDE))
-    return (shifted(of_token, 64 - BITS).float() + 0.5) * 2.0**-BITS
+    of_step = mix(seeds[:, None] + (step + 1) * signed(GAMMA))
+    of_token = mix(of_step + (tokens + 1) * signed(GAMMA))
+    return (shift_right(of_token, 64 - BITS).float() + 0.5) * 2.0**-BITS
 
 
 class SeededSampler:
     """Top-k, then the temperature, then top-p, then a draw. Temperature 0 is greedy.
 
-    All that changes from batch to batch lies in tensors, so that a CUDA graph of `draw` serves any of them. (Logits in
-    bf16 do depend, by rounding, on the batch's shape: there a near tie can fall otherwise.)
+    All that changes from batch to batch is in tensors, so that a CUDA graph of `draw` serves any batch. (Logits in bf16
+    depend on the batch's shape by rounding: there a near tie can give another token.)
     """
 
     def __init__(self, top_k: int, rows: int, device):
@@ -53,10 +54,10 @@ class SeededSampler:
 
     @classmethod
     def of(cls, sampling: Sampling, seeds: list[int], device) -> "SeededSampler":
-        return cls(kept(sampling), len(seeds), device).begin(sampling, seeds)
+        return cls(effective_top_k(sampling), len(seeds), device).begin(sampling, seeds)
 
     def begin(self, sampling: Sampling, seeds: list[int]) -> "SeededSampler":
-        """From the first step on, for rows with these seeds."""
+        """Reset to the first step of rows with these seeds."""
         self.seeds.copy_(torch.tensor([signed(seed % 2**64) for seed in seeds]))
         self.step.zero_()
         self.temperature.fill_(sampling.temperature or 1.0)
@@ -77,9 +78,10 @@ class SeededSampler:
         return tokens.gather(1, (logp + gumbel).argmax(-1, keepdim=True))
 
     def keep(self, rows: list[int]) -> None:
+        """Drop all rows but these."""
         self.seeds = self.seeds[rows]
 
 
-def kept(sampling: Sampling) -> int:
-    """The top k of it, one where it is greedy."""
+def effective_top_k(sampling: Sampling) -> int:
+    """Its top_k; 1 where it is greedy."""
     return 1 if sampling.temperature == 0 else sampling.top_k

@@ -1,7 +1,7 @@
 """ENGINES: what computes the tokens of a chat. An engine is one file and one entry here.
 
-On a CPU with a GGUF of the student llama.cpp answers, unless KDLOOP_ENGINE says another: several times as fast for one
-person. A round and `simulate` sample whole batches, where the transformers engine is the faster one (docs/log.md).
+On a CPU with a GGUF of the student the default is llama.cpp, several times as fast for one person; KDLOOP_ENGINE names
+another. A round and `simulate` sample large batches, for which the transformers engine is faster (docs/log.md).
 """
 
 import importlib.util
@@ -16,7 +16,7 @@ from kdloop.student.identity import identity
 from storage import files
 
 GGUF = ".F16.gguf"
-CHATS = 8  # completions at once; the rest wait
+CHATS = 8  # completions that llama.cpp decodes at once, each with a context of its own in memory; the rest wait
 
 
 def transformers(settings: Settings) -> Engine:
@@ -34,8 +34,7 @@ def llamacpp(settings: Settings) -> Engine:
 
 
 def as_gguf(student: str, home: Path) -> Path:
-    """The model directory `student` as a file in `home`, written once; that of another student, or of other weights,
-    goes."""
+    """The GGUF in `home` of the model directory `student`, written once; those of other students are deleted."""
     from kdloop.student.gguf import write_student
 
     file = home / f"student-{identity(student)}{GGUF}"
@@ -64,8 +63,7 @@ ENGINES = {"transformers": transformers, "llamacpp": llamacpp, "openai": openai}
 
 
 def chosen(settings: Settings) -> str:
-    """The owner's choice, or what is the fastest here without writing a file. Raises ValueError for an engine that is
-    none."""
+    """The owner's choice, or the fastest here without writing a file. Raises ValueError for an unknown engine."""
     if settings.engine and settings.engine not in ENGINES:
         raise ValueError(f"KDLOOP_ENGINE={settings.engine!r}; there are: {', '.join(ENGINES)}")
     reads_gguf = embedded_gguf(settings.student) and importlib.util.find_spec("xllamacpp")
@@ -73,6 +71,6 @@ def chosen(settings: Settings) -> str:
 
 
 def open_engine(settings: Settings) -> Engine:
-    """The untrained student; its checkpoints are loaded from it. Raises NoStudent where no student can be reached,
-    EngineUnavailable where its server cannot, and ValueError as `chosen`."""
+    """The untrained student's engine, from which those of checkpoints are loaded. Raises NoStudent where no student can
+    be reached, EngineUnavailable where its server cannot, and ValueError for an unknown engine."""
     return ENGINES[chosen(settings)](settings)

@@ -1,7 +1,7 @@
 """Students and LoRA adapters as GGUF, which llama.cpp reads: Llama, Qwen and Gemma families.
 
-llama.cpp keeps the rows of a llama's q and k of each head interleaved, the way its rotary embedding reads them there;
-transformers keeps them in two halves. Gemma's norms are stored as what they add to 1, and read as the sum.
+For the Llama family llama.cpp has the rows of each head of q and k interleaved, as its rotary embedding reads them;
+transformers has them in two halves. Gemma's norm weights are added to 1 in transformers; a GGUF has the sum.
 """
 
 import json
@@ -15,15 +15,16 @@ from gguf.constants import MODEL_ARCH, MODEL_ARCH_NAMES, GGUFType
 from safetensors.numpy import load_file
 
 from kdloop.student.base import read_weights
+from kdloop.student.identity import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, PEFT_PREFIX
 from kdloop.student.vocabulary import NotConvertible, add_tokenizer
 
-PREFIX = "base_model.model."
-PLAIN = {"use_dora": False, "bias": "none", "modules_to_save": None, "rank_pattern": {}, "alpha_pattern": {}}
-CONFIG = "adapter_config.json"
+PLAIN_LORA = {"use_dora": False, "bias": "none", "modules_to_save": None, "rank_pattern": {}, "alpha_pattern": {}}
 
 
 @dataclass(frozen=True)
 class Family:
+    """How llama.cpp stores a family's weights."""
+
     arch: MODEL_ARCH
     interleaved: bool = False
     norms_add_to_one: bool = False
@@ -39,6 +40,7 @@ FAMILIES = {
 
 
 def family(model_type: str) -> Family:
+    """Raises NotConvertible for a model_type that is not in FAMILIES."""
     if model_type not in FAMILIES:
         raise NotConvertible(
             f"The student is a {model_type}; GGUF is written for {', '.join(FAMILIES)}: set KDLOOP_ENGINE=transformers"
@@ -51,9 +53,9 @@ def write_adapter(adapter: Path, student: Path, out: Path) -> Path:
 
     Raises NotConvertible for a student of another family, and for adapters that are more than plain LoRA.
     """
-    base, lora = (json.loads((d / f).read_text()) for d, f in ((student, "config.json"), (adapter, CONFIG)))
+    base, lora = (json.loads((d / f).read_text()) for d, f in ((student, CONFIG), (adapter, ADAPTER_CONFIG)))
     kind = family(base["model_type"])
-    for option, plain in PLAIN.items():
+    for option, plain in PLAIN_LORA.items():
         if lora.get(option, plain) != plain:
             raise NotConvertible(f"{adapter.name} has {option}={lora[option]!r}; a GGUF adapter holds plain LoRA only")
     names = get_tensor_name_map(kind.arch, base["num_hidden_layers"])
@@ -62,22 +64,22 @@ def write_adapter(adapter: Path, student: Path, out: Path) -> Path:
     writer.add_string("adapter.type", "lora")
     add_base(writer, lora.get("base_model_name_or_path") or "")
     writer.add_float32("adapter.lora.alpha", lora["lora_alpha"] * (lora["r"] ** 0.5 if lora["use_rslora"] else 1))
-    for name, tensor in load_file(adapter / "adapter_model.safetensors").items():
-        layer, _, side = name.removeprefix(PREFIX).removesuffix(".weight").rpartition(".")
+    for name, tensor in load_file(adapter / ADAPTER_WEIGHTS).items():
+        layer, _, side = name.removeprefix(PEFT_PREFIX).removesuffix(".weight").rpartition(".")
         target = names.get_name(layer)
         if target is None or side not in ("lora_A", "lora_B"):
             raise NotConvertible(f"{adapter.name} trains {layer}, which a GGUF adapter has no place for")
         if side == "lora_B" and kind.interleaved:
             tensor = interleaved(tensor, layer, base)
         writer.add_tensor(f"{target}.weight.{side.lower()}", tensor.astype(np.float32))
-    return written(writer, out)
+    return finish(writer, out)
 
 
 def write_student(student: str | Path, out: Path, dtype: type = np.float16) -> Path:
     """Write the model directory or Hub name `student` as the GGUF file `out`; matrices in `dtype`, vectors in fp32.
 
-    Its tokenizer is there to read what was written: prompts come as token ids. Raises NotConvertible for another
-    family, for scaled rotary embeddings and for tokenizers that llama.cpp would read otherwise (vocabulary.py).
+    Its tokenizer serves to decode completions alone: prompts are sent as token ids. Raises NotConvertible for another
+    family, for scaled rotary embeddings and for tokenizers that llama.cpp would read differently (vocabulary.py).
     """
     import torch
     from transformers import AutoTokenizer
@@ -99,11 +101,11 @@ def write_student(student: str | Path, out: Path, dtype: type = np.float16) -> P
         if kind.norms_add_to_one and name.endswith("norm.weight"):
             rows = rows + 1
         writer.add_tensor(target, rows.astype(dtype if rows.ndim > 1 else np.float32))
-    return written(writer, out)
+    return finish(writer, out)
 
 
 def add_base(writer: GGUFWriter, name: str) -> None:
-    """Which model the adapter is for, by its name: a place on this machine says nothing elsewhere."""
+    """The base model's name; nothing where it is a path of this machine."""
     if not name or os.path.isabs(name):
         return
     writer.add_base_model_count(1)
@@ -114,10 +116,11 @@ def add_base(writer: GGUFWriter, name: str) -> None:
 
 
 def add_shape(writer: GGUFWriter, config) -> None:
-    """The numbers of the architecture, as llama.cpp names them."""
+    """The sizes of the architecture by llama.cpp's keys. Raises NotConvertible for scaled rotary embeddings, and for
+    another scale of attention than that of the heads' size."""
     rope = config.rope_parameters
-    turns = {"": rope} if "rope_type" in rope else {"full_attention": {}, **rope}
-    if any(r.get("rope_type", "default") != "default" for r in turns.values()):
+    ropes = {"": rope} if "rope_type" in rope else {"full_attention": {}, **rope}  # by kind of layer
+    if any(r.get("rope_type", "default") != "default" for r in ropes.values()):
         raise NotConvertible(f"GGUF is written for plain rotary embeddings; the student has {rope}")
     heads = config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // heads
@@ -133,14 +136,15 @@ def add_shape(writer: GGUFWriter, config) -> None:
     writer.add_value_length(size)
     writer.add_rope_dimension_count(size)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_freq_base(turns.get("", turns.get("full_attention"))["rope_theta"])
+    writer.add_rope_freq_base(ropes.get("", ropes.get("full_attention"))["rope_theta"])
     writer.add_vocab_size(config.vocab_size)
-    if "sliding_attention" in turns:
-        writer.add_rope_freq_base_swa(turns["sliding_attention"]["rope_theta"])
+    if "sliding_attention" in ropes:
+        writer.add_rope_freq_base_swa(ropes["sliding_attention"]["rope_theta"])
         writer.add_sliding_window(config.sliding_window)
 
 
-def written(writer: GGUFWriter, out: Path) -> Path:
+def finish(writer: GGUFWriter, out: Path) -> Path:
+    """Write the file."""
     for write in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file):
         write()
     writer.close()

@@ -1,9 +1,9 @@
-"""The llama.cpp engine: the embedded GGUF as it is, a checkpoint as a LoRA adapter over it, in a process of its own.
+"""The llama.cpp engine: the student's GGUF, and a checkpoint as a LoRA adapter over it, in a process of its own.
 
-Each engine is one server (llama_server.py): `slots` completions are decoded together, and each slot keeps the prompt
-that it read last, so that the next turn of a chat reads only what is new. A server takes adapters when it starts (under
-a second) and never after, which is just what an engine is: one checkpoint that never changes. It starts elsewhere
-because xllamacpp holds Python's lock meanwhile: here, nobody would be answered until it is there (docs/log.md).
+Each engine is one server (llama_server.py): `slots` completions are decoded together, and each slot caches the prompt
+that it read last, so that the next turn of a chat reads only what is new. A server takes adapters at its start alone,
+which takes under a second. It is another process because xllamacpp holds Python's lock while it starts: in this one,
+all replies would stop for 1 to 2.3 s (findings/llamacpp_start_holds_gil.sh).
 """
 
 import json
@@ -22,14 +22,14 @@ from kdloop.settings import of_child
 from kdloop.student import AdapterRefused, EngineUnavailable
 from kdloop.student.gguf import NotConvertible, write_adapter
 from kdloop.student.openai import OpenAIEngine
-from kdloop.student.servers import Adapter, LlamaServer
+from kdloop.student.servers import LlamaServer
 
 
 class LlamaCppEngine(OpenAIEngine):
     """See kdloop.student.Engine. `source` is the model directory that was converted from `gguf`.
 
-    A seed repeats a completion but for near-ties: what else is decoded at the time changes the rounding. Comparisons by
-    common random numbers, a round's, are the transformers engine's.
+    A seed reproduces a completion but for near ties, as rounding depends on what else is decoded at the time. So a
+    round, which compares by common random numbers, uses the transformers engine.
     """
 
     name = "llamacpp"
@@ -41,7 +41,7 @@ class LlamaCppEngine(OpenAIEngine):
         super().__init__(source, OwnServer(source, gguf, context_tokens, slots, adapter), slots, tokenizer=tokenizer)
 
     def load(self, adapter: Path | None) -> "LlamaCppEngine":
-        """Raises AdapterRefused where llama.cpp does not start with it."""
+        """Raises AdapterRefused where the adapter cannot be converted, or llama.cpp does not start with it."""
         try:
             return LlamaCppEngine(self.source, self.gguf, self.context_tokens, self.at_once, adapter, self.tokenizer)
         except (NotConvertible, EngineUnavailable) as error:
@@ -49,8 +49,8 @@ class LlamaCppEngine(OpenAIEngine):
 
 
 class OwnServer(LlamaServer):
-    """A server that lives as long as this object, and is started again where it died. Its one adapter, if any, is in
-    all that it says."""
+    """A server that lives as long as this object, and is restarted where it died. Its one adapter, if any, applies to
+    every request."""
 
     base = "student"
 
@@ -59,20 +59,20 @@ class OwnServer(LlamaServer):
         self.directory = tempfile.TemporaryDirectory()
         lora = adapter and str(write_adapter(adapter, Path(source), Path(self.directory.name) / "adapter.gguf"))
         threads = torch.get_num_threads()  # by OMP_NUM_THREADS
-        self.how = {"gguf": str(gguf), "lora": lora, "slots": slots, "tokens": tokens, "threads": threads}
+        self.options = {"gguf": str(gguf), "lora": lora, "slots": slots, "tokens": tokens, "threads": threads}
         self.start()
 
     def start(self) -> None:
-        """Raises EngineUnavailable where llama.cpp ends instead of answering."""
+        """Raises EngineUnavailable where llama.cpp ends before it is ready."""
         key, pipe = secrets.token_hex(), subprocess.PIPE
         command = [sys.executable, "-m", "kdloop.student.llama_server"]
-        how = {"text": True, "start_new_session": True, "env": of_child()}
-        self.child = subprocess.Popen(command, stdin=pipe, stdout=pipe, **how)
+        process = {"text": True, "start_new_session": True, "env": of_child()}
+        self.child = subprocess.Popen(command, stdin=pipe, stdout=pipe, **process)
         weakref.finalize(self, end, self.child)
-        print(json.dumps(self.how | {"key": key}), file=self.child.stdin, flush=True)
+        print(json.dumps(self.options | {"key": key}), file=self.child.stdin, flush=True)
         address = self.child.stdout.readline().strip()
         if not address:
-            raise EngineUnavailable("llama.cpp did not start; what it said is above, where kdloop was started")
+            raise EngineUnavailable("llama.cpp did not start; its messages are above, where kdloop was started")
         self.connected = OpenAI(base_url=f"{address}/v1", api_key=key, timeout=300)
 
     @property
@@ -82,7 +82,7 @@ class OwnServer(LlamaServer):
                 self.start()
             return self.connected
 
-    def wanted(self, adapter: Adapter | None) -> dict:
+    def selecting(self, adapter: None) -> dict:
         return {"model": self.base}
 
 

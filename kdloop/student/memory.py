@@ -1,21 +1,22 @@
-"""How much a GPU computes at once: as much as its free memory holds."""
+"""Batch sizes on a GPU: as large as its free memory holds. Estimates from a model's shape, for decoding, scoring and
+training."""
 
 import torch
 
-MOST = 256  # rows: a GPU is busy with so many
-SHARE = 0.4  # of the free memory that one batch may take
-SCORES = 2**32  # bytes of logits and what is computed of them at once
-STATES = 24  # hidden states' sizes that a token takes up as it is read
-ACTIVATIONS = 64  # the same that a layer keeps for its backward pass, an adapter's included
+MAX_ROWS = 256  # saturates a GPU with a small student
+MEMORY_SHARE = 0.4  # of the free memory that one batch may take: the estimates are rough, and chats may be beside it
+MAX_LOGIT_BYTES = 2**32  # of logits and what is computed from them at once
+STATES_PER_TOKEN = 24  # hidden-state sizes that a token takes up in prefill: estimated
+STATES_PER_LAYER = 64  # the same kept per layer for the backward pass, an adapter's included: estimated
 
 
 def free(device: str) -> int:
-    """Bytes on the GPU that PyTorch can still give out."""
+    """Bytes on the GPU that PyTorch can still allocate."""
     return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 def cache_bytes(config, dtype: torch.dtype) -> int:
-    """Of the keys and values of one token."""
+    """Bytes of the keys and values of one token."""
     text = config.get_text_config()
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
@@ -23,26 +24,27 @@ def cache_bytes(config, dtype: torch.dtype) -> int:
 
 
 def rows(config, dtype: torch.dtype, tokens: int, room: int) -> int:
-    """Completions of so many tokens with their prompts that can be decoded together in `room` bytes."""
+    """Completions of `tokens`, their prompts included, that can be decoded together in `room` bytes."""
     text = config.get_text_config()
-    read = tokens * STATES * text.hidden_size * dtype.itemsize
-    return within(room, 2 * tokens * cache_bytes(config, dtype) + read + 16 * text.vocab_size)  # read, then copied
+    prefill = tokens * STATES_PER_TOKEN * text.hidden_size * dtype.itemsize
+    return within(room, 2 * tokens * cache_bytes(config, dtype) + prefill + 16 * text.vocab_size)  # two caches
 
 
 def scored(config, dtype: torch.dtype, tokens: int, completion: int, room: int) -> int:
-    """Completions of so many tokens, with prompts of `tokens` together, whose log-probabilities fit."""
+    """Completions of `completion` tokens, `tokens` with their prompts, that can be scored together in `room` bytes."""
     text = config.get_text_config()
     logits = completion * text.vocab_size * (dtype.itemsize + 12)
-    each = logits + tokens * STATES * text.hidden_size * dtype.itemsize
-    return min(within(SCORES, logits), within(room, each))
+    each = logits + tokens * STATES_PER_TOKEN * text.hidden_size * dtype.itemsize
+    return min(within(MAX_LOGIT_BYTES, logits), within(room, each))
 
 
 def trained(config, dtype: torch.dtype, tokens: int, room: int) -> int:
-    """Rows of so many tokens that go forward and back together."""
+    """Rows of `tokens` whose forward and backward pass fit `room` bytes together."""
     text = config.get_text_config()
-    layers = tokens * text.num_hidden_layers * text.hidden_size * ACTIVATIONS * dtype.itemsize
+    layers = tokens * text.num_hidden_layers * text.hidden_size * STATES_PER_LAYER * dtype.itemsize
     return max(1, within(room, layers + tokens * text.vocab_size * (dtype.itemsize + 12)))
 
 
 def within(room: int, each: int) -> int:
-    return max(1, min(MOST, int(SHARE * room) // each))
+    """Rows of `each` bytes in the share of `room` that a batch may take; at least 1."""
+    return max(1, min(MAX_ROWS, int(MEMORY_SHARE * room) // each))

@@ -7,7 +7,7 @@ from storage.conversations import Message
 
 
 def nats(engine: Engine, prompts: list[list[Message]], completions: list[tuple[str, bool]]) -> np.ndarray:
-    """The NLL of each completion."""
+    """(n,) the NLL of each completion, summed over its tokens."""
     return -np.array([sum(scores) for scores in engine.logprobs(prompts, completions)])
 
 

@@ -1,10 +1,9 @@
-"""What OpenAI's API leaves to each server: how it is given a LoRA adapter, and how it scores a given completion.
+"""What OpenAI's API leaves to each server: how it loads a LoRA adapter, and how it scores a given completion.
 
-A server says what it is in `GET /v1/models` (`owned_by`); SERVERS has those that are known. Each writes the body of a
-request to /v1/completions: `sampled` to draw a completion, `scoring` to hear the log-probabilities of a given one,
-which `scores` reads from the answer: of the first tokens, where the server leaves some out. `ranking` asks for the
-likeliest next tokens, so many as `ranks` has, and `ranked` finds one of them. `ends` are the tokens that end the
-student's turn.
+A server names its kind in `GET /v1/models` (`owned_by`); SERVERS has those that are supported. Each makes the bodies of
+requests to /v1/completions: `sampled` for a sampled completion, `scoring` for the log-probabilities of a given one,
+which `scores` reads from the reply, up to a token that the server leaves out. `ranking` asks for the likeliest next
+tokens, as many as `ranks` has, and `ranked` finds one of them. `ends` are the tokens that end the student's turn.
 """
 
 import hashlib
@@ -21,15 +20,16 @@ from openai.types import Completion
 
 from kdloop.student import AdapterRefused, EngineUnavailable, Sampling
 from kdloop.student.bodies import unavailable
+from kdloop.student.identity import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
-SEEDS = 2**32 - 1  # llama.cpp takes 32 bits, and the last number means: at random
+SEEDS = 2**32 - 1  # llama.cpp takes 32 bits, and its last number means a random seed
 Ends = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """A PEFT adapter directory. Its `name` is a hash of what is in it: on a server that several apps share, a name
-    never means other weights."""
+    """A PEFT adapter directory. Its `name` is a hash of its files: on a server that several apps share, a name always
+    means the same weights."""
 
     directory: Path
     name: str
@@ -37,15 +37,14 @@ class Adapter:
     @classmethod
     def of(cls, directory: Path) -> "Adapter":
         digest = hashlib.sha256()
-        for file in ("adapter_config.json", "adapter_model.safetensors"):
+        for file in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
             digest.update((directory / file).read_bytes())
         return cls(directory, f"kdloop-{digest.hexdigest()[:16]}")
 
 
 @contextmanager
 def answering() -> Iterator[None]:
-    """Raises EngineUnavailable for whatever the client raises; for a body or an event that is no JSON, that is Python's
-    own errors."""
+    """Raises EngineUnavailable for the client's errors, which for invalid JSON are Python's own."""
     try:
         yield
     except (OpenAIError, JSONDecodeError, UnicodeDecodeError) as error:
@@ -55,11 +54,11 @@ def answering() -> Iterator[None]:
 class VLLM:
     """vLLM, started with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True (its documentation, "LoRA Adapters").
 
-    `base` is the name of the model that it serves. An adapter is loaded from a path that the server sees too.
+    `base` is the name of the model that it serves. An adapter is loaded from a path that the server can read, too.
     """
 
     loads_at = "load_lora_adapter"  # below /v1
-    ranks: tuple[int, ...] = ()  # it leaves no token out
+    ranks: tuple[int, ...] = ()  # not needed: it leaves no token out
 
     def __init__(self, client: OpenAI, base: str):
         self.client, self.base = client, base
@@ -92,10 +91,10 @@ class VLLM:
         }
 
     def scoring(self, adapter: Adapter | None, head: list[int], tail: list[int], ends: Ends) -> dict:
-        """Each token of the completion is asked for as the next one of all before it, which the prefix cache knows.
+        """One prompt per token of the completion, which is all before that token: the prefix cache has most of it.
 
-        An echoed prompt would say all at once, but vLLM computes it with the wrong adapter (vllm issues 16668, 51594),
-        and on a CPU its engine dies of it (seen with 0.32) where other requests are in the batch.
+        An echoed prompt would need one, but vLLM computes it with the wrong adapter (vllm issues 16668, 51594), and its
+        engine on a CPU ended (seen with 0.32).
         """
         return {
             "model": self.model(adapter),
@@ -107,15 +106,15 @@ class VLLM:
             "return_tokens_as_token_ids": True,
         }
 
-    def scores(self, told: Completion, head: list[int], tail: list[int]) -> list[float]:
+    def scores(self, body: Completion, head: list[int], tail: list[int]) -> list[float]:
         """Fewer than the tokens where the server is too old for `logprob_token_ids`."""
-        known = {
+        logprobs = {
             (c.index, name): p
-            for c in told.choices
+            for c in body.choices
             if c.logprobs and c.logprobs.top_logprobs
             for name, p in c.logprobs.top_logprobs[0].items()
         }
-        return in_order(known.get((i, f"token_id:{id}")) for i, id in enumerate(tail))
+        return up_to_none(logprobs.get((i, f"token_id:{id}")) for i, id in enumerate(tail))
 
 
 class SGLang(VLLM):
@@ -128,36 +127,38 @@ class SGLang(VLLM):
         return f"{self.base}:{adapter.name}" if adapter else self.base
 
     def scoring(self, adapter: Adapter | None, head: list[int], tail: list[int], ends: Ends) -> dict:
-        """An echoed prompt comes with log-probabilities; the one token that must be drawn is left out."""
+        """The echoed prompt comes with log-probabilities; the one token that has to be sampled is ignored."""
         body = {"model": self.model(adapter), "prompt": head + tail, "max_tokens": 1, "temperature": 0}
         return body | {"logprobs": 1, "echo": True}
 
-    def scores(self, told: Completion, head: list[int], tail: list[int]) -> list[float]:
-        logprobs = told.choices[0].logprobs
+    def scores(self, body: Completion, head: list[int], tail: list[int]) -> list[float]:
+        logprobs = body.choices[0].logprobs
         each = (logprobs and logprobs.token_logprobs) or []
-        return in_order(each[len(head) : len(head) + len(tail)])
+        return up_to_none(each[len(head) : len(head) + len(tail)])
 
 
 class LlamaServer:
     """llama.cpp's server. It takes adapters at its start alone: --lora NAME.gguf, any number of them, and
-    --lora-init-without-apply. Each request names every adapter's scale, also where it wants none: one that does not
-    goes on with what the cache has read by another's (seen with xllamacpp 2026.10), so other clients must name it, too.
+    --lora-init-without-apply. Each request sets every adapter's scale, also where it uses none: one that does not was
+    decoded on a cached prompt that another adapter had read (findings/llamacpp_lora_shares_cache.sh), so other clients
+    have to set it, too.
     """
 
-    ranks = 64, 2**20  # of the likeliest next tokens, what a student says is among; all of its vocabulary
+    ranks = 64, 2**20  # the likeliest next tokens, which hold most that a student writes; then all of its vocabulary
 
     def __init__(self, client: OpenAI, base: str):
         self.client, self.base = client, base
 
     def load(self, adapter: Adapter) -> None:
-        self.wanted(adapter)
+        self.selecting(adapter)
 
-    def wanted(self, adapter: Adapter | None) -> dict:
-        """Asked before each request: a server that was started again may number its adapters otherwise."""
-        known = json.loads(self.client.get("../lora-adapters", cast_to=str))
-        if not isinstance(known, list) or not all(isinstance(a, dict) and {"id", "path"} <= a.keys() for a in known):
-            raise unavailable(f"instead of its adapters it sent {known}")
-        names = {a["id"]: Path(a["path"]).stem for a in known}
+    def selecting(self, adapter: Adapter | None) -> dict:
+        """The fields of a body that select the adapter. The list is fetched before each request: a restarted server may
+        number its adapters differently. Raises AdapterRefused where it does not have this one."""
+        listed = json.loads(self.client.get("../lora-adapters", cast_to=str))
+        if not isinstance(listed, list) or not all(isinstance(a, dict) and {"id", "path"} <= a.keys() for a in listed):
+            raise unavailable(f"instead of its adapters it sent {listed}")
+        names = {a["id"]: Path(a["path"]).stem for a in listed}
         if adapter and adapter.name not in names.values():
             raise AdapterRefused(
                 f"llama-server takes adapters at its start only, and has no {adapter.name}. Write it with `python -m "
@@ -168,8 +169,8 @@ class LlamaServer:
         return {"model": self.base, "lora": [{"id": id, "scale": scale} for id, scale in scales.items()]}
 
     def sampled(self, adapter: Adapter | None, head: list[int], sampling: Sampling, seed: int, ends: Ends) -> dict:
-        """The order of samplers is student/draws.py's: top_k, then the temperature, then top_p."""
-        return self.wanted(adapter) | {
+        """The order of samplers is that of student/draws.py: top_k, then the temperature, then top_p."""
+        return self.selecting(adapter) | {
             "prompt": head,
             "max_tokens": sampling.max_tokens,
             "temperature": sampling.temperature,
@@ -181,12 +182,12 @@ class LlamaServer:
         }
 
     def scoring(self, adapter: Adapter | None, head: list[int], tail: list[int], ends: Ends) -> dict:
-        """A grammar lets nothing but the completion's own tokens be drawn, one by one: log-probabilities are taken
-        before it, from what the student alone would say. The end of the turn is what a grammar allows where it is at
-        its end; the bias chooses it among the tokens that end a text. Of whole characters alone: after two tokens that
-        are parts of one, llama.cpp's grammar fails (an error 500, seen with xllamacpp 2026.10)."""
+        """A grammar allows the completion's own tokens alone, one by one; log-probabilities are computed before it is
+        applied. At its end the grammar allows the tokens that end a text, of which the bias selects the one wanted. Of
+        whole characters alone: where tokens were parts of a character, llama.cpp replied with an error 500 (xllamacpp
+        2026.10)."""
         spelled = " ".join(f"<[{id}]>" for id in (tail[:-1] if tail[-1] in ends else tail))
-        return self.wanted(adapter) | {
+        return self.selecting(adapter) | {
             "prompt": head,
             "max_tokens": len(tail),
             "temperature": 0,
@@ -195,28 +196,29 @@ class LlamaServer:
             "logit_bias": [[tail[-1], 100]] if tail[-1] in ends else [],
         }
 
-    def scores(self, told: Completion, head: list[int], tail: list[int]) -> list[float]:
-        """Up to the first token that its list lacks: it has those alone after which no character is half there."""
-        told_of = zip(tail, tokens_listed(told), strict=False)
-        return in_order(t["logprob"] if t["id"] == id else None for id, t in told_of)
+    def scores(self, body: Completion, head: list[int], tail: list[int]) -> list[float]:
+        """Up to the first token that its list lacks: it has those alone after which all characters are complete."""
+        pairs = zip(tail, listed_tokens(body), strict=False)
+        return up_to_none(t["logprob"] if t["id"] == id else None for id, t in pairs)
 
     def ranking(self, adapter: Adapter | None, head: list[int], ends: Ends, among: int) -> dict:
-        """The next token is made to be an end, after which no character is half there."""
+        """The log-probabilities come with an end-of-turn token as the next one, after which all characters are
+        complete."""
         return self.scoring(adapter, head, list(ends[:1]), ends) | {"logprobs": among}
 
-    def ranked(self, told: Completion, token: int) -> float | None:
-        each = [t for listed in tokens_listed(told)[:1] for t in listed["top_logprobs"]]
+    def ranked(self, body: Completion, token: int) -> float | None:
+        each = [t for listed in listed_tokens(body)[:1] for t in listed["top_logprobs"]]
         return next((t["logprob"] for t in each if t["id"] == token), None)
 
 
-def tokens_listed(told: Completion) -> list[dict]:
-    """llama.cpp's list of tokens, which is that of chats."""
-    logprobs = told.choices[0].logprobs
+def listed_tokens(body: Completion) -> list[dict]:
+    """llama.cpp's list of tokens, which has the format of chat completions."""
+    logprobs = body.choices[0].logprobs
     return (logprobs and logprobs.model_extra.get("content")) or []
 
 
-def in_order(scores: Iterable[float | None]) -> list[float]:
-    """Up to the first that is not there."""
+def up_to_none(scores: Iterable[float | None]) -> list[float]:
+    """The scores before the first None."""
     return list(takewhile(lambda p: p is not None, scores))
 
 
@@ -228,8 +230,8 @@ def open_server(url: str, key: str) -> Server:
     """The server at `url` (".../v1"). Raises EngineUnavailable where none answers, or one that is not in SERVERS."""
     client = OpenAI(base_url=url, api_key=key, timeout=300)
     with answering():
-        told = client.get("models", cast_to=object)
-    listed = told.get("data") if isinstance(told, dict) else None
+        body = client.get("models", cast_to=object)
+    listed = body.get("data") if isinstance(body, dict) else None
     first = listed[0] if isinstance(listed, list) and listed else None
     owner = str(first.get("owned_by", "somebody")) if isinstance(first, dict) and "id" in first else "nobody"
     if owner not in SERVERS:

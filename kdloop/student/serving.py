@@ -1,8 +1,8 @@
-"""The champion in memory. Swaps without losing a reply: an engine never changes, so a reply in flight finishes on the
-one that it began with, and the next reply takes the new one.
+"""The champion in memory, swapped without losing a reply: an engine is immutable, so a reply in flight is finished by
+the one that it began with, and the next reply takes the new one.
 
-After each swap a fingerprint (log-probabilities of a fixed text, recorded when the checkpoint was published) proves
-that the new weights answer; on a mismatch, or where the files are damaged, the old engine goes on serving.
+After each swap a fingerprint (log-probabilities of a fixed text, recorded when the checkpoint was published) shows that
+the new weights are served; on a mismatch, or where files are damaged, the old engine keeps serving.
 """
 
 import sys
@@ -18,20 +18,21 @@ from storage.conversations import as_prompt
 
 PROBE = as_prompt("What should I do on a rainy Sunday?")
 PROBE_COMPLETION = ("Read a book, bake bread, or call a friend you have not seen for a while.", True)
-# Nats a token, mean. Rounds publish by the transformers engine; in bf16 instead of fp32 (another machine, or replies
-# beside rounds) it is 0.04 to 0.06 off on the same checkpoint, llama.cpp, which rounds activations to 8 bits, 0.08 to
-# 0.09; on another checkpoint 0.35 to 0.68.
+# Mean absolute difference in nats per token (docs/log.md). Rounds publish by the transformers engine; on the same
+# checkpoint it differs by 0.04 to 0.06 in bf16 instead of fp32 (another machine, or replies beside rounds), llama.cpp,
+# which rounds activations to 8 bits, by 0.08 to 0.09; two checkpoints differ by 0.35 to 0.68.
 TOLERANCE = {"transformers": 0.1, "llamacpp": 0.2, "openai": 0.2}
 
 
 class WrongWeights(Exception):
-    "The loaded engine does not answer like the checkpoint that was published"
+    "The loaded engine's fingerprint is not that of the published checkpoint"
 
 
-UNFIT = (BrokenCheckpoint, WrongWeights, AdapterRefused, NoLogprobs)  # of a checkpoint that cannot answer
+UNFIT = (BrokenCheckpoint, WrongWeights, AdapterRefused, NoLogprobs)  # errors of a checkpoint that cannot be served
 
 
 def fingerprint(engine: Engine) -> list[float]:
+    """The log-probability of each token of PROBE_COMPLETION, in nats."""
     return [round(p, 4) for p in engine.logprobs([PROBE], [PROBE_COMPLETION])[0]]
 
 
@@ -47,7 +48,7 @@ class Serving:
         self.unfit: set[int] = set()  # checkpoints that could not be loaded: not tried again at each reply
 
     def know_student(self) -> None:
-        """Record which base student this home is used with, and say so where it was another one before."""
+        """Record which base student this home is used with, and print a warning where it was another one before."""
         if self.student and checkpoints.know_student(self.db, self.student):
             print(
                 "kdloop: this home was used with another student, or with other weights of it. Versions that were "
@@ -57,8 +58,8 @@ class Serving:
             )
 
     def current(self) -> tuple[Engine, Checkpoint]:
-        """The engine and the checkpoint that answer from now on. Loads them when the database names another one; who
-        asks meanwhile gets the one before."""
+        """The engine and the checkpoint for the next reply. Loads them when the database names another checkpoint;
+        other threads get the previous ones until then."""
         serving = checkpoints.serving(self.db)
         now = self.now
         if now and (now[1].id == serving.id or serving.id in self.unfit):
@@ -73,17 +74,17 @@ class Serving:
             self.lock.release()
 
     def follow(self, serving: Checkpoint) -> tuple[Engine, Checkpoint]:
-        """The checkpoint that the database names; where it cannot answer, what answered before, or the base."""
+        """The checkpoint that the database names; where it cannot be served, the previous one, or the base."""
         try:
             return self.load(serving)
         except UNFIT as error:
             self.unfit.add(serving.id)
-            goes_on = self.now or (self.base, checkpoints.lineage(self.db)[0])
-            print(f"kdloop: {goes_on[1].name} answers instead of {serving.name}: {error}", file=sys.stderr, flush=True)
-            return goes_on
+            fallback = self.now or (self.base, checkpoints.lineage(self.db)[0])
+            print(f"kdloop: {fallback[1].name} answers instead of {serving.name}: {error}", file=sys.stderr, flush=True)
+            return fallback
 
     def load(self, checkpoint: Checkpoint) -> tuple[Engine, Checkpoint]:
-        """Raises one of UNFIT where it cannot answer, or is of another base student."""
+        """Raises one of UNFIT where it cannot be served, or is of another base student."""
         adapter = checkpoints.adapter_dir(self.db, checkpoint, self.student)
         if adapter is None:
             return self.base, checkpoint
@@ -98,5 +99,5 @@ def check(engine: Engine, checkpoint: Checkpoint) -> None:
     if len(published) != len(found):
         raise WrongWeights(f"{checkpoint.name} was published with other tokens: it is not of this student")
     distance = sum(abs(a - b) for a, b in zip(published, found, strict=True)) / len(published)
-    if not distance <= TOLERANCE[engine.name]:  # what is not a number is none of it
+    if not distance <= TOLERANCE[engine.name]:  # also where it is NaN
         raise WrongWeights(f"{checkpoint.name} was loaded, but its log-probabilities are off by {distance:.3f} nats")

@@ -1,8 +1,8 @@
-"""A student's turns as tokens: sampling, scoring, training, GGUF files and served engines all take them from here.
+"""A student's turns as tokens, for sampling, scoring, training, GGUF files and served engines alike.
 
-What is trained is, token for token, what the family's chat template renders for a completion and the end of its turn,
-and sampling stops at the same. What people, teachers and the student itself wrote is text: a control token that
-somebody spells out in it becomes the tokens of its letters, and decodes to the same text.
+Training has, token for token, what the family's chat template renders for a completion and its end-of-turn token, and
+sampling stops at the same. What people, teachers and the student wrote is text: a control token that is spelled out in
+it is encoded as the tokens of its letters, and decodes to the same text.
 """
 
 import json
@@ -15,11 +15,11 @@ from jinja2 import TemplateError
 from kdloop.student import PromptTooLong
 from storage.conversations import Message
 
-USER, ASSISTANT, SYSTEM, THOUGHT = "Pelican", "Walrus", "Ocelot", "Marmot"  # of the probes: no template has them
-PRIVATE = range(0xF0000, 0xFFFFE)  # Unicode's private use: one that no message has marks where text is taken apart
-MARKER = re.compile(r"<<?[|/]?[A-Za-z_]+\|?>?>|\[/?[A-Z_]+\]")  # of a turn, where that is no token: Llama 2's [INST]
-TAG = re.compile(r"</?[a-z]+[1-6]?>")  # Gemma has HTML's among its added tokens
-HALF = "\N{REPLACEMENT CHARACTER}"  # what a character decodes to whose last token is not there
+USER, ASSISTANT, SYSTEM, THOUGHT = "Pelican", "Walrus", "Ocelot", "Marmot"  # of probe conversations: in no template
+PRIVATE_USE = range(0xF0000, 0xFFFFE)  # Unicode's: a character that no message has marks where text is split
+MARKER = re.compile(r"<<?[|/]?[A-Za-z_]+\|?>?>|\[/?[A-Z_]+\]")  # of a turn, where it is no token: Llama 2's [INST]
+HTML_TAG = re.compile(r"</?[a-z]+[1-6]?>")  # Gemma has them among its added tokens
+HALF = "\N{REPLACEMENT CHARACTER}"  # what a character decodes to whose last token is missing
 BRACKETS = "<[{(｜|", ">]})｜|"
 
 
@@ -28,11 +28,11 @@ class UnknownTemplate(ValueError):
 
 
 class Template:
-    """What the tokenizer, its chat template and the generation config say of a turn.
+    """How a family's turns are rendered and ended, by its tokenizer, chat template and generation config.
 
     `end` is the id that the template puts after a completion, and `ends` are all ids that end a turn: that, the
     tokenizer's eos and the generation config's. `lead` is what the template puts between its generation prompt and a
-    completion (gpt-oss: the final channel), `tail` what comes after one, its end included. `system` is "rendered", or
+    completion (gpt-oss: the final channel), `tail` what it puts after one, the end included. `system` is "rendered", or
     "folded" into the user's message where the template refuses it or leaves it out, as these families' cards advise.
     """
 
@@ -46,33 +46,32 @@ class Template:
         self.tokens = self.control = any_of(tokens)
         self.blocks, self.system = False, "rendered"
         self.blocks = USER not in self.probe(as_user(USER)) and USER in self.probe(as_user(USER), blocks=True)
-        said = self.probe([{"role": "system", "content": SYSTEM}, *as_user(USER)])
-        if SYSTEM not in said or USER not in said:
+        with_system = self.probe([{"role": "system", "content": SYSTEM}, *as_user(USER)])
+        if SYSTEM not in with_system or USER not in with_system:
             self.system = "folded"
         prompt = self.rendered(as_user(USER), True)
         if USER not in prompt:
             raise UnknownTemplate("The student's chat template does not show what the user says")
         *_, last = [m.start() for m in self.tokens.finditer(prompt)] or [0]
-        self.context = prompt[last:]  # what a completion comes after: some tokenizers look back
+        self.context = prompt[last:]  # before a completion: some tokenizers depend on it
         before, after = self.around()
         self.lead = before[len(prompt) :] if before.startswith(prompt) else self.thoughts_end(prompt)
         self.tail = after or tokenizer.eos_token or ""
         self.end: int | None = next(iter(self.encode(self.tail)[-1:]), None)
-        known = generation_eos(tokenizer) if eos is None else eos
-        all = (self.end, tokenizer.eos_token_id, *known)
-        self.ends: tuple[int, ...] = tuple(dict.fromkeys(id for id in all if id is not None))
+        ends = (self.end, tokenizer.eos_token_id, *(generation_eos(tokenizer) if eos is None else eos))
+        self.ends: tuple[int, ...] = tuple(dict.fromkeys(id for id in ends if id is not None))
         markers = set(MARKER.findall(prompt + self.tail)) - set(tokens)
         self.markers, self.control = markers, any_of([*tokens, *markers])
         self.newline, self.before = self.encode("\n"), self.encode(self.context)
 
     @classmethod
     def of(cls, tokenizer) -> "Template":
-        """The tokenizer's, made once; anew where somebody gave it another template or eos."""
-        said = (tokenizer.chat_template, tokenizer.eos_token, len(tokenizer))
-        known = tokenizer.__dict__.get("_kdloop_template")
-        if known is None or known[0] != said:
-            known = tokenizer.__dict__["_kdloop_template"] = said, cls(tokenizer)
-        return known[1]
+        """The tokenizer's, cached on it; made anew where its template, eos or vocabulary has changed."""
+        key = (tokenizer.chat_template, tokenizer.eos_token, len(tokenizer))
+        cached = tokenizer.__dict__.get("_kdloop_template")
+        if cached is None or cached[0] != key:
+            cached = tokenizer.__dict__["_kdloop_template"] = key, cls(tokenizer)
+        return cached[1]
 
     def prompt_ids(self, prompt: list[Message]) -> list[int]:
         """The ids of a prompt up to where its completion begins. Raises UnknownTemplate where the template refuses the
@@ -80,51 +79,51 @@ class Template:
         return self.encode_pieces(self.pieces(prompt))
 
     def prompts_ids(self, prompts: list[list[Message]]) -> list[list[int]]:
-        """The same of many: each distinct one once, in one call of the tokenizer where its text holds no control
-        token."""
+        """The same of many prompts: each distinct one once, and those without control tokens in their text in one call
+        of the tokenizer."""
         keys = [tuple((m["role"], m["content"]) for m in prompt) for prompt in prompts]
         pieces = {key: self.pieces(prompt) for key, prompt in dict(zip(keys, prompts, strict=True)).items()}
         whole = [key for key, parts in pieces.items() if len(parts) == 1]
-        read = self.tokenizer([pieces[key][0] for key in whole], add_special_tokens=False)["input_ids"] if whole else []
-        ids = dict(zip(whole, read, strict=True))
+        encoded = self.tokenizer([pieces[k][0] for k in whole], add_special_tokens=False)["input_ids"] if whole else []
+        ids = dict(zip(whole, encoded, strict=True))
         ids |= {key: self.encode_pieces(parts) for key, parts in pieces.items() if key not in ids}
         return [ids[key] for key in keys]
 
     def pieces(self, prompt: list[Message]) -> list[str]:
-        """A prompt as the template renders it, parted inside of what would be read as control tokens."""
+        """A rendered prompt, split within what would be parsed as control tokens."""
         mark = unused(*(m["content"] for m in prompt))
-        apart = [m | {"content": self.taken_apart(m["content"], mark)} for m in prompt]
-        return self.rendered(apart, True).split(mark)
+        marked = [m | {"content": self.mark_controls(m["content"], mark)} for m in prompt]
+        return self.rendered(marked, True).split(mark)
 
     def completion_ids(self, text: str, finished: bool) -> list[int]:
         """The ids of a completion. Only a finished one gets the end of its turn: a completion that was cut at the token
         limit must not teach the student to end in mid-sentence."""
         mark = unused(text)
-        whole = self.lead + self.taken_apart(text, mark) + (self.tail if finished else "")
+        whole = self.lead + self.mark_controls(text, mark) + (self.tail if finished else "")
         ids = self.encode_pieces((self.context + whole).split(mark))
         if ids[: len(self.before)] == self.before:
             return ids[len(self.before) :]
-        return self.encode_pieces(whole.split(mark))  # its first letters made a token with the context's last ones
+        return self.encode_pieces(whole.split(mark))  # a token spans the end of the context and its first letters
 
     def text(self, ids: list[int]) -> str:
-        """What ids say, without control tokens."""
+        """The ids decoded, without control tokens."""
         return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
     def whole(self, ids: list[int]) -> int:
-        """How many of the first ids have no half character after them, nor a NUL in them, where C's texts end."""
+        """The number of leading ids none of which leaves a character incomplete or has a NUL, the end of a C string."""
         texts = (self.text(ids[: i + 1]) for i in range(len(ids)))
         return next((i for i, text in enumerate(texts) if text.endswith(HALF) or "\0" in text), len(ids))
 
     def until_end(self, ids: list[int]) -> tuple[list[int], bool]:
-        """(the ids before the first that ends the turn, whether there is one)."""
+        """(the ids before the first one that ends the turn, whether there is one)."""
         at = next((i for i, id in enumerate(ids) if id in self.ends), None)
         return (ids, False) if at is None else (ids[:at], True)
 
     def fit(self, messages: list[Message], context_tokens: int, reserve: int) -> list[Message]:
         """Drop the oldest messages until the prompt and `reserve` new tokens fit the context window.
 
-        Cuts at message borders only, keeps a leading system message, and begins with a user message. Raises
-        PromptTooLong when the last message alone does not fit.
+        Whole messages alone are dropped; a leading system message is kept, and the first one after it is a user's.
+        Raises PromptTooLong when the last message alone does not fit.
         """
         system = [m for m in messages[:1] if m["role"] == "system"]
         turns = messages[len(system) :]
@@ -140,8 +139,8 @@ class Template:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def encode_pieces(self, pieces: list[str]) -> list[int]:
-        """Each by itself, so that no control token is found across a border. One that goes on is read after a line
-        break: SentencePiece would put a space before it."""
+        """Each piece by itself, so that no control token is parsed across a split. All but the first are encoded after
+        a line break, whose tokens are removed again: SentencePiece would put a space before them."""
         first, *others = pieces
         ids, n = self.encode(first), len(self.newline)
         for piece in filter(None, others):
@@ -149,16 +148,17 @@ class Template:
             ids += after[n:] if after[:n] == self.newline else self.encode(piece)
         return ids
 
-    def taken_apart(self, text: str, mark: str) -> str:
-        """The text with a mark inside of whatever would be read as a control token, or as the marker of a turn."""
-        borders, at = set(), 0
+    def mark_controls(self, text: str, mark: str) -> str:
+        """The text with a mark within whatever would be parsed as a control token, or as the marker of a turn."""
+        splits, at = set(), 0
         while found := self.control.search(text, at):
             at = found.start() + 1
-            borders |= set(range(at, found.end())) if found[0] in self.markers else {at}
-        edges = [0, *sorted(borders), len(text)]
+            splits |= set(range(at, found.end())) if found[0] in self.markers else {at}
+        edges = [0, *sorted(splits), len(text)]
         return mark.join(text[a:b] for a, b in pairwise(edges))
 
     def rendered(self, messages: list[Message], generation_prompt: bool) -> str:
+        """Raises UnknownTemplate where the template refuses the conversation."""
         messages = folded(messages) if self.system == "folded" else one_system(messages)
         if self.blocks:
             messages = [m | {"content": [{"type": "text", "text": m["content"]}]} for m in messages]
@@ -168,50 +168,50 @@ class Template:
             raise UnknownTemplate(f"The student's chat template refuses this conversation: {error}") from error
 
     def probe(self, messages: list[Message], blocks: bool = False) -> str:
-        """What it renders; "" where it refuses."""
+        """The rendered prompt; "" where the template refuses it."""
         if blocks:
             messages = [m | {"content": [{"type": "text", "text": m["content"]}]} for m in messages]
         try:
             return self.rendered(messages, True)
-        except (UnknownTemplate, TypeError):  # text and a list do not add up
+        except (UnknownTemplate, TypeError):  # the template adds text to a list of blocks
             return ""
 
     def thoughts_end(self, prompt: str) -> str:
-        """Where the prompt opens a thought that the template leaves out of a completion without one: how one ends."""
-        told = {"role": "assistant", "content": ASSISTANT, "reasoning_content": THOUGHT}
-        _, shown, after = self.rendered([*as_user(USER), told], False).partition(THOUGHT)
-        end = after.partition(ASSISTANT)[0] if shown else "\n</think>\n\n"
+        """What ends a thought, where the generation prompt opens one that the template drops from completions."""
+        answer = {"role": "assistant", "content": ASSISTANT, "reasoning_content": THOUGHT}
+        _, found, after = self.rendered([*as_user(USER), answer], False).partition(THOUGHT)
+        end = after.partition(ASSISTANT)[0] if found else "\n</think>\n\n"
         return end if prompt.rstrip().endswith("<think>") else ""
 
     def around(self) -> tuple[str, str]:
-        """(all before a completion, what comes after one up to the first control token): of the last message, else of
-        one that another follows. The second is "" where no control token comes."""
-        told = [*as_user(USER), {"role": "assistant", "content": ASSISTANT}]
-        before, _, after = self.rendered(told, False).rpartition(ASSISTANT)
+        """(all before a completion, what comes after it up to and with the first control token), the completion being
+        the last message, else one that another follows. The second is "" where there is no control token."""
+        answered = [*as_user(USER), {"role": "assistant", "content": ASSISTANT}]
+        before, _, after = self.rendered(answered, False).rpartition(ASSISTANT)
         found = self.tokens.search(after)
         if not found:
-            after = self.rendered([*told, *as_user(SYSTEM)], False).rpartition(ASSISTANT)[2].partition(SYSTEM)[0]
+            after = self.rendered([*answered, *as_user(SYSTEM)], False).rpartition(ASSISTANT)[2].partition(SYSTEM)[0]
             found = self.tokens.search(after)
         return before, after[: found.end()] if found else ""
 
 
 def is_control(token, template: str) -> bool:
-    """Special tokens, and those added tokens that are no text: in the template, or in brackets. Runs of blanks, words
-    and HTML tags that somebody added are text."""
+    """Whether an added token is a control token: special, in the template, or in brackets. Added runs of blanks, words
+    and HTML tags are text."""
     text = token.content
     if len(text) < 2 or text.isspace() or not (token.special or text in template or text[0] in BRACKETS[0]):
         return False
-    return token.special or text in template or (text[-1] in BRACKETS[1] and not TAG.fullmatch(text))
+    return token.special or text in template or (text[-1] in BRACKETS[1] and not HTML_TAG.fullmatch(text))
 
 
 def any_of(texts: list[str]) -> re.Pattern:
-    """The longest first, as tokenizers find them."""
+    """A pattern of any of the texts, the longest first, as tokenizers match them; of none, one that never matches."""
     return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))) or "(?!)")
 
 
 def unused(*texts: str) -> str:
-    """A private character that is in none of them."""
-    return next(c for c in map(chr, PRIVATE) if not any(c in text for text in texts))
+    """A private-use character that is in none of them."""
+    return next(c for c in map(chr, PRIVATE_USE) if not any(c in text for text in texts))
 
 
 def as_user(text: str) -> list[Message]:
@@ -219,24 +219,24 @@ def as_user(text: str) -> list[Message]:
 
 
 def one_system(messages: list[Message]) -> list[Message]:
-    """System messages at the beginning as one: templates look at the first."""
+    """Leading system messages joined: templates render the first alone."""
     n = next((i for i, m in enumerate(messages) if m["role"] != "system"), len(messages))
-    said = "\n\n".join(m["content"] for m in messages[:n])
-    return [messages[0] | {"content": said}, *messages[n:]] if n > 1 else messages
+    joined = "\n\n".join(m["content"] for m in messages[:n])
+    return [messages[0] | {"content": joined}, *messages[n:]] if n > 1 else messages
 
 
 def folded(messages: list[Message]) -> list[Message]:
-    """Each system message at the beginning of the user's message that comes next, or as one where none does."""
-    out, told = [], []
+    """Each system message put before the text of the next user message, or as a user message where none follows."""
+    out, pending = [], []
     for m in messages:
         if m["role"] == "system":
-            told.append(m["content"])
-        elif told and m["role"] == "user":
-            out.append(m | {"content": "\n\n".join([*told, m["content"]])})
-            told = []
+            pending.append(m["content"])
+        elif pending and m["role"] == "user":
+            out.append(m | {"content": "\n\n".join([*pending, m["content"]])})
+            pending = []
         else:
             out.append(m)
-    return [*out, *as_user("\n\n".join(told))] if told else out
+    return [*out, *as_user("\n\n".join(pending))] if pending else out
 
 
 def generation_eos(tokenizer) -> list[int]:

@@ -1,11 +1,11 @@
 """The transformers engine: any causal LM, on CPU (bf16 where that is faster, else fp32) or on a GPU.
 
-The adapter is merged into a copy of the base's weights at loading: replies carry no LoRA overhead, and training, which
-patches models for good, never touches what serves.
+The adapter is merged into a copy of the base's weights at loading (merging.py). It decodes by growing.py, and by
+static.py on a GPU where the model allows that.
 """
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from pathlib import Path
@@ -14,36 +14,34 @@ from threading import Event, Lock
 import torch
 from torch.nn.functional import cross_entropy, pad
 from transformers import AutoTokenizer, Cache
-from transformers.cache_utils import DynamicLayer
 
-from kdloop.student import Sample, Sampling, memory, static
+from kdloop.student import Sample, Sampling, growing, memory, static
 from kdloop.student.base import read_weights
-from kdloop.student.draws import SeededSampler, kept
+from kdloop.student.draws import effective_top_k
 from kdloop.student.merging import merged, merged_with, updated
 from kdloop.student.norms import fuse_norms
 from kdloop.student.template import HALF, Template
 from storage.conversations import Message
 
-KEEP = 7 / 8  # finished rows stay until they are more than this leaves: leaving copies the cache
-ROOM = 32  # tokens that a KV cache can take up before it is copied
-READ = 16  # prompts read at once; these four are a CPU's numbers, a GPU has others
-SCORE = 8  # completions whose log-probabilities are computed at once
-MULTIPLE = 32  # of tokens, that prompts are padded to: PyTorch's CPU kernels keep 3 MB for each length they ever saw
-ALIGNED = 8  # the same on a GPU, whose kernels want so much
-TOGETHER = 2**15  # tokens that a GPU reads at once
-BLOCK, STREAMED = 8, 2  # steps between two looks at what a GPU has drawn, of a batch and of one person's reply
-DECODERS = 3  # that an engine keeps, each with a cache of its own
-TAKING = Lock()  # one of them
-DECODER = ThreadPoolExecutor(1, "decoder")  # and each thread that computes keeps its own
-BATCH = 64  # beyond this the KV cache of a 135M model no longer helps a CPU's throughput
-Steps = Generator[dict[int, int], None, None]  # row -> its next token, step by step
+# On a CPU:
+BATCH = 64  # completions decoded together: 228 tok/s with 64, 149 with 96 (SmolLM2-135M, two cores)
+READ_BATCH = 16  # prompts read together, of similar length: 64 padded to the longest took as long as 40 decoding steps
+SCORE_BATCH = 8  # completions scored together: 96 one by one took 5.6 s, by eights 1.6 s
+LENGTH_MULTIPLE = 32  # that prompts are padded to: PyTorch's kernels keep 3 MB for each length that they have seen
+DECODING_THREAD = ThreadPoolExecutor(1, "decoder")  # and each thread that computes keeps kernels of its own
+# On a GPU:
+GPU_LENGTH_MULTIPLE = 8  # which its kernels are aligned to
+READ_TOKENS = 2**15  # prompts read together: as many tokens saturate it
+BLOCK, STREAM_BLOCK = 8, 2  # steps between two reads of the sampled tokens, of a batch and of one person's reply
+MAX_DECODERS = 3  # that an engine keeps, each with a cache of its own
+DECODERS_LOCK = Lock()
 
 
 def device_and_dtype() -> tuple[str, torch.dtype]:
-    """Where rounds compute, and in what: many tokens at once.
+    """The device and dtype of rounds, which compute many tokens at once.
 
-    bf16 where there are units for it: AMX, or AVX-512 bf16 of another maker than Intel, whose own is half as fast as
-    fp32 (docs/log.md). Elsewhere it is emulated and several times slower.
+    bf16 on GPUs and on CPUs that have units for it: AMX, or AVX-512 bf16 by another maker than Intel, whose own is half
+    as fast as fp32 (103 and 204 GFLOP/s, docs/log.md). Elsewhere it is emulated and several times slower.
     """
     if torch.cuda.is_available():
         return "cuda", torch.bfloat16
@@ -53,69 +51,40 @@ def device_and_dtype() -> tuple[str, torch.dtype]:
 
 
 def reply_dtype() -> torch.dtype:
-    """One token at a time is as fast as the weights can be read: bf16 has half of fp32's, wherever it is computed."""
+    """The dtype of replies, which compute one token at a time, as fast as weights can be read: bf16, half the bytes of
+    fp32, wherever it is not emulated."""
     fast = torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if fast else torch.float32
 
 
-class RoomyLayer(DynamicLayer):
-    """A KV cache in which a step writes its own token; the parent copies all that came before, at each step."""
-
-    @classmethod
-    def of(cls, layer):
-        """The same cache; those of other kinds (sliding windows) stay as they are."""
-        if type(layer) is not DynamicLayer:
-            return layer
-        roomy = cls()
-        roomy.lazy_initialization(layer.keys, layer.values)
-        roomy.keys, roomy.values = layer.keys, layer.values
-        return roomy
-
-    def update(self, keys: torch.Tensor, values: torch.Tensor, *args, **kwargs) -> tuple[torch.Tensor, torch.Tensor]:
-        self.keys, self.values = appended(self.keys, keys), appended(self.values, values)
-        return self.keys, self.values
-
-
-def appended(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
-    """(B, heads, n, d) and (B, heads, m, d) -> (B, heads, n + m, d), in the memory of `old` where it ends in room."""
-    b, heads, n, d = old.shape
-    total = n + new.size(2)
-    if old.stride(1) < total * d:
-        room = old.new_empty(b, heads, total + ROOM, d)
-        room[:, :, :n] = old
-        old = room[:, :, :n]
-    grown = old.as_strided((b, heads, total, d), old.stride(), old.storage_offset())
-    grown[:, :, n:] = new
-    return grown
-
-
 def last(ids: torch.Tensor, n: int) -> torch.Tensor:
-    """The last n positions, by index: of a slice, PyTorch's CPU kernels would copy the LM head once for each row."""
+    """(n,) the last n positions of (B, k) ids, for `logits_to_keep`. A number would make it a slice, for which PyTorch
+    copies the LM head once per row on a CPU (findings/frozen_head_slice_bmm.sh)."""
     return torch.arange(ids.size(1) - n, ids.size(1), device=ids.device)
 
 
 def attends_to_all(config) -> bool:
-    """Whether each layer sees all that came before: none has a sliding window, none is recurrent."""
+    """Whether each layer attends to all previous tokens: none has a sliding window, none is recurrent."""
     text = config.get_text_config()
     kinds = getattr(text, "layer_types", None)
     narrow = getattr(text, "sliding_window", None) or getattr(text, "attention_chunk_size", None)
     return set(kinds) == {"full_attention"} if kinds else not narrow
 
 
-def steps(decoding: Steps) -> Steps:
-    """The same, computed by the one thread that decodes: a web server takes each step on whichever thread is free."""
+def steps(decoding: Iterator[dict[int, int]]) -> Iterator[dict[int, int]]:
+    """The same steps, computed by the decoding thread: a web server takes each step on whichever thread is free."""
     try:
-        while drawn := DECODER.submit(next, decoding, None).result():
+        while drawn := DECODING_THREAD.submit(next, decoding, None).result():
             yield drawn
     finally:
-        DECODER.submit(decoding.close).result()
+        DECODING_THREAD.submit(decoding.close).result()
 
 
 class TransformersEngine:
     """See kdloop.student.Engine. `source` is a model directory or a Hub name."""
 
     name = "transformers"
-    at_once = 1  # streams: `complete` batches BATCH
+    at_once = 1  # replies streamed at the same time; `complete` decodes BATCH together
 
     def __init__(
         self, source: str, adapter: Path | None = None, dtype: torch.dtype | None = None, device: str | None = None
@@ -129,7 +98,7 @@ class TransformersEngine:
             self.serve(merged(self.untrained, adapter))
 
     def of(self, model) -> "TransformersEngine":
-        """Serve this model, which lies on the engine's device, as the untrained one."""
+        """Serve `model`, which is on the engine's device, as the untrained one."""
         self.untrained = updated(model, {})
         if self.on_gpu:
             fuse_norms(self.untrained)
@@ -140,12 +109,12 @@ class TransformersEngine:
         return torch.device(self.device).type == "cuda"
 
     def load(self, adapter: Path | None) -> "TransformersEngine":
-        """From the untrained weights in memory, and where they are: once a ZeroGPU Space's page is built, PyTorch says
-        there that it has a GPU."""
+        """From the untrained weights in memory, on their device. (Not on the default one: in a ZeroGPU Space PyTorch
+        reports a GPU once the page is built.) Raises AdapterRefused for an adapter of another architecture."""
         return copy(self).serve(merged(self.untrained, adapter))
 
     def load_trained(self, training) -> "TransformersEngine":
-        """The same with the adapter of a model in training as it is now: nothing goes through files."""
+        """An engine with the current adapter of a model in training, without files."""
         return copy(self).serve(merged_with(self.untrained, training))
 
     def serve(self, model) -> "TransformersEngine":
@@ -164,13 +133,13 @@ class TransformersEngine:
         yield self.sample(ids, len(head), sampling, first, time.monotonic() - begun)
 
     def complete(self, prompts: list[list[Message]], sampling: Sampling, seeds: list[int]) -> list[Sample]:
-        """Batches of similar prompt length, so that little is padding."""
+        """In batches of similar prompt length, so that little is padding."""
         heads = self.template.prompts_ids(prompts)
         order = sorted(range(len(heads)), key=lambda i: (len(heads[i]), heads[i]))
         samples: dict[int, Sample] = {}
-        most = self.rows_at_once(max(map(len, heads), default=1) + sampling.max_tokens)
-        for at in range(0, len(order), most):
-            rows, begun = order[at : at + most], time.monotonic()
+        batch = self.rows_at_once(max(map(len, heads), default=1) + sampling.max_tokens)
+        for at in range(0, len(order), batch):
+            rows, begun = order[at : at + batch], time.monotonic()
             ids: list[list[int]] = [[] for _ in rows]
             for drawn in self.decode([heads[i] for i in rows], sampling, [seeds[i] for i in rows]):
                 for row, token in drawn.items():
@@ -181,18 +150,19 @@ class TransformersEngine:
         return [samples[i] for i in range(len(prompts))]
 
     def rows_at_once(self, tokens: int) -> int:
-        """Completions of so many tokens with their prompts."""
+        """Completions of `tokens`, their prompts included, that are decoded together."""
         return memory.rows(self.model.config, self.dtype, tokens, memory.free(self.device)) if self.on_gpu else BATCH
 
     @torch.inference_mode()
-    def decode(self, heads: list[list[int]], sampling: Sampling, seeds: list[int]) -> Steps:
-        """Step by step, the next token of each row that has not ended its turn. Equal prompts are read once, and
-        finished rows leave the batch."""
+    def decode(self, heads: list[list[int]], sampling: Sampling, seeds: list[int]) -> Iterator[dict[int, int]]:
+        """Yield, step by step, {row: its next token} of the rows that have not ended their turn. Equal prompts are read
+        once."""
         distinct = sorted(set(map(tuple, heads)), key=len)
         logits, mask, cache = self.read([list(head) for head in distinct])
         rows = [distinct.index(tuple(head)) for head in heads]
-        fixed = self.static and static.grows(cache)
-        steps = (self.decode_fixed if fixed else self.decode_growing)(logits, mask, cache, rows, sampling, seeds)
+        prompts = logits, mask, cache, rows, sampling, seeds
+        is_static = self.static and static.keeps_all(cache)
+        steps = self.decode_static(*prompts) if is_static else growing.decode(self.model, self.template.ends, *prompts)
         finished: set[int] = set()
         try:
             for drawn in steps:
@@ -205,40 +175,21 @@ class TransformersEngine:
         finally:
             steps.close()
 
-    def decode_growing(self, logits, mask, cache, rows: list[int], sampling, seeds) -> Steps:
-        cache.batch_select_indices(torch.tensor(rows, device=self.device))
-        cache.layers = [RoomyLayer.of(layer) for layer in cache.layers]
-        logits, mask = logits[rows], mask[rows]
-        draws, alive, finished = SeededSampler.of(sampling, seeds, self.device), list(range(len(rows))), set()
-        for _ in range(sampling.max_tokens):
-            tokens = draws.draw(logits)
-            drawn = dict(zip(alive, tokens.flatten().tolist(), strict=True))
-            yield drawn
-            finished |= {i for i, token in drawn.items() if token in self.template.ends}
-            going = [at for at, i in enumerate(alive) if i not in finished]
-            if len(going) < KEEP * len(alive):
-                cache.batch_select_indices(torch.tensor(going, device=self.device))
-                tokens, mask, alive = tokens[going], mask[going], [alive[at] for at in going]
-                draws.keep(going)
-            mask = torch.cat([mask, mask.new_ones(len(alive), 1)], 1)
-            at = mask.sum(1, keepdim=True) - 1
-            step = self.model(tokens, attention_mask=mask, position_ids=at, past_key_values=cache, logits_to_keep=1)
-            logits = step.logits[:, -1]
-
-    def decode_fixed(self, logits, mask, cache, rows: list[int], sampling, seeds) -> Steps:
-        decoder = self.decoder(cache, len(rows), mask.size(1) + sampling.max_tokens, kept(sampling))
+    def decode_static(self, logits, mask, cache, rows: list[int], sampling, seeds) -> Iterator[dict[int, int]]:
+        """As growing.decode; what a row samples after its end is included."""
+        decoder = self.decoder(cache, len(rows), mask.size(1) + sampling.max_tokens, effective_top_k(sampling))
         try:
             decoder.begin(logits, mask, cache, rows, sampling, seeds)
-            for block in decoder.run(len(rows), sampling.max_tokens, STREAMED if len(rows) == 1 else BLOCK):
+            for block in decoder.run(len(rows), sampling.max_tokens, STREAM_BLOCK if len(rows) == 1 else BLOCK):
                 yield from (dict(enumerate(tokens)) for tokens in block)
         finally:
             self.decoders.append(decoder)
-            del self.decoders[:-DECODERS]
+            del self.decoders[:-MAX_DECODERS]
 
     def decoder(self, cache, rows: int, tokens: int, top_k: int) -> static.StaticDecoder:
-        """One that is free and large enough, not much larger; or a new one."""
+        """A free one that is large enough and not much larger, or a new one."""
         needed, length = static.shape(rows, tokens)
-        with TAKING:
+        with DECODERS_LOCK:
             for free in self.decoders:
                 enough = needed <= free.rows <= (needed if rows == 1 else 4 * needed)
                 if enough and length <= free.length <= 2 * length and free.top_k == top_k:
@@ -247,12 +198,14 @@ class TransformersEngine:
         return static.StaticDecoder(self.model, cache, needed, length, set(self.template.ends), top_k)
 
     def read(self, heads: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor, Cache]:
-        """(last logits, attention mask, KV cache) of prompts, read in groups so that little of the work is padding.
+        """((n, vocabulary) last logits, (n, width) attention mask, KV cache) of n prompts, sorted by length and read in
+        groups so that little of the work is padding.
 
-        A sliding window's cache has lost its beginning and cannot be lengthened to others': there, all at once.
+        A sliding window's cache has dropped its beginning and cannot be padded to the others' length: there all prompts
+        are one group.
         """
         masks, logits, caches = [], [], []
-        at_once = max(1, TOGETHER // max(map(len, heads))) if self.on_gpu else READ
+        at_once = max(1, READ_TOKENS // max(map(len, heads))) if self.on_gpu else READ_BATCH
         at_once = at_once if attends_to_all(self.model.config) else len(heads)
         for at in range(0, len(heads), at_once):
             batch = self.padded(heads[at : at + at_once])
@@ -270,39 +223,40 @@ class TransformersEngine:
         return torch.cat(logits), mask, caches[0]
 
     def logprobs(self, prompts: list[list[Message]], completions: list[tuple[str, bool]]) -> list[list[float]]:
-        """Batches of similar length."""
+        """In batches of similar length."""
         heads = self.template.prompts_ids(prompts)
-        tails = [self.template.completion_ids(*said) for said in completions]
+        tails = [self.template.completion_ids(*c) for c in completions]
         order = sorted((i for i, tail in enumerate(tails) if tail), key=lambda i: len(heads[i]) + len(tails[i]))
         scores: list[list[float]] = [[] for _ in tails]
         widest, longest = (max(map(len, of)) for of in ([h + t for h, t in zip(heads, tails, strict=True)], tails))
-        most = self.scored_at_once(widest, longest)
-        for at in range(0, len(order), most):
-            rows = order[at : at + most]
+        batch = self.scored_at_once(widest, longest)
+        for at in range(0, len(order), batch):
+            rows = order[at : at + batch]
             for i, found in zip(rows, self.score([heads[i] for i in rows], [tails[i] for i in rows]), strict=True):
                 scores[i] = found
         return scores
 
     def scored_at_once(self, tokens: int, completion: int) -> int:
-        """Completions of so many tokens, `tokens` with their prompts."""
+        """Completions of `completion` tokens, `tokens` with their prompts, that are scored together."""
         if not self.on_gpu:
-            return SCORE
+            return SCORE_BATCH
         return memory.scored(self.model.config, self.dtype, tokens, completion, memory.free(self.device))
 
     @torch.inference_mode()
     def score(self, heads: list[list[int]], tails: list[list[int]]) -> list[list[float]]:
+        """The log-probabilities of each tail's tokens, in one forward pass."""
         batch = self.padded([head + tail for head, tail in zip(heads, tails, strict=True)])
         positions, keep = self.positions(batch), last(batch["input_ids"], max(map(len, tails)) + 1)
         logits = self.model(**batch, position_ids=positions, logits_to_keep=keep, use_cache=False).logits[:, :-1]
         if self.on_gpu:
-            targets = batch["input_ids"][:, -logits.size(1) :]  # of shorter completions, the prompt's end too
+            targets = batch["input_ids"][:, -logits.size(1) :]  # beside shorter completions, the end of the prompt
             nats = cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none").view_as(targets)
             return [[-n for n in row[-len(tail) :]] for row, tail in zip(nats.tolist(), tails, strict=True)]
         rows = zip(logits, [torch.tensor(tail, device=self.device) for tail in tails], strict=True)
         return [(-cross_entropy(row[-len(tail) :].float(), tail, reduction="none")).tolist() for row, tail in rows]
 
     def padded(self, ids: list[list[int]]) -> dict[str, torch.Tensor]:
-        multiple = ALIGNED if self.on_gpu else MULTIPLE
+        multiple = GPU_LENGTH_MULTIPLE if self.on_gpu else LENGTH_MULTIPLE
         batch = self.tokenizer.pad({"input_ids": ids}, pad_to_multiple_of=multiple, return_tensors="pt")
         return batch.to(self.device)
 

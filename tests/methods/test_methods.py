@@ -23,8 +23,7 @@ from kdloop.methods import (
     step_size,
     supervised,
 )
-from kdloop.methods.distill import divergence, economy, similarity, speculative, uld
-from kdloop.methods.distill.teacher import OtherVocabulary
+from kdloop.methods.distill import divergence, economy, similarity, speculative, uld, white_box
 from kdloop.methods.lora import Method, Plan, trainable_student
 from kdloop.methods.objective import completion_logits, fit, sequence, sequence_logps
 from kdloop.methods.self_training import self_teaching
@@ -108,7 +107,7 @@ def test_a_few_steps_lower_the_loss_and_move_the_adapter(name, tiny_student, tin
     if name in {*dpo.METHODS, *ranking.METHODS, *kto.METHODS}:
         assert margin(model, tokenizer, examples) > margin(untrained, tokenizer, examples)
     if name in INSTEAD:
-        teacher = divergence.load(plan, untrained)
+        teacher = white_box.load(plan, untrained)
         seen = [INSTEAD[name](m, tokenizer, examples, teacher=teacher) for m in (untrained, model)]
     assert seen[-1] < seen[0]
     assert all(p.abs().max() > 0 for n, p in model.named_parameters() if "lora_B.default" in n and "layers.0" in n)
@@ -176,7 +175,7 @@ def test_a_teacher_of_another_vocabulary_is_refused_before_training(tiny_student
     config = AutoConfig.from_pretrained(tiny_student)
     config.update({"vocab_size": 100})
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
-    with pytest.raises(OtherVocabulary, match="take `uld`"):
+    with pytest.raises(white_box.OtherVocabulary, match="take `uld`"):
         trained("jsd", tiny_student, [example(1)], Plan(1, teachers=(str(tmp_path),)))
 
 
@@ -184,7 +183,7 @@ def test_two_teachers_teach_their_mean(tiny_student, tiny_teacher):
     model, tokenizer = student(tiny_student)
     asked = [sequence(tokenizer, example(1).prompt, example(1).chosen)]
     one, two, both = (
-        divergence.load(Plan(1, teachers=t), model).logits(model, asked).softmax(-1)
+        white_box.load(Plan(1, teachers=t), model).logits(model, asked).softmax(-1)
         for t in ((tiny_student,), (tiny_teacher,), (tiny_student, tiny_teacher))
     )
     assert torch.allclose(both, (one + two) / 2, atol=1e-6)
@@ -208,7 +207,7 @@ def test_a_student_that_is_its_own_teacher_writes_alone_where_all_tokens_are_amo
         r["teacher_prompt"] = r["sequences"][0][0]
     for top_k, share in ((len(tokenizer), 1.0), (1, 0.0)):
         draw = speculative.interleaved(Plan(1, max_tokens=4), [tokenizer.eos_token_id], top_k, block=3)
-        written, numbers = draw(model, divergence.Teacher(), rows)
+        written, numbers = draw(model, white_box.Teacher(), rows)
         assert numbers == {"accepted": share} and all(0 < len(w) <= 4 for w in written)
 
 

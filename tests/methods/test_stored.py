@@ -12,7 +12,7 @@ from kdloop import packs
 from kdloop.feedback.examples import from_feedback
 from kdloop.knowledge import feature
 from kdloop.methods import METHODS, NothingToLearn, losses
-from kdloop.methods.distill import divergence, stored
+from kdloop.methods.distill import divergence, stored, white_box
 from kdloop.methods.lora import Plan
 from kdloop.raters.teacher import Teacher
 from kdloop.student.transformers import TransformersEngine
@@ -56,7 +56,7 @@ def test_with_all_of_the_vocabulary_it_is_the_live_teacher(name, tiny_student, t
     plan = Plan(1, stored=kept_beside(tmp_path, tiny_teacher, examples, k=49152))
     alone = stored.rows(tokenizer, examples, plan)
     read = [r | {"teacher_prompt": r["sequences"][0][0]} for r in alone]
-    live, learned = divergence.load(Plan(1, teachers=(tiny_teacher,)), model), adapter(model)
+    live, learned = white_box.load(Plan(1, teachers=(tiny_teacher,)), model), adapter(model)
     for progress in (0.0, 0.5):
         mine, _ = stored.objective(loss_of(name))(model, alone, progress)
         theirs, _ = divergence.objective(live, loss_of(name), 0.0, None, 1)(model, read, progress)

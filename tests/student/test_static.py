@@ -16,7 +16,7 @@ from kdloop import packs
 from kdloop.methods.lora import trainable_student
 from kdloop.student import Sampling, static
 from kdloop.student.draws import SeededSampler, uniform
-from kdloop.student.merging import merged, merged_with, plain
+from kdloop.student.merging import merged, merged_with, plain_updates
 from kdloop.student.norms import Fused, fuse_norms
 from kdloop.student.transformers import TransformersEngine, attends_to_all
 from storage.conversations import as_prompt
@@ -185,4 +185,4 @@ def test_an_adapter_that_is_more_than_plain_lora_goes_through_peft(changed, tiny
     base = AutoModelForCausalLM.from_pretrained(tiny_student)
     trained(tiny_student).save_pretrained(tmp_path)
     known = json.loads((tmp_path / "adapter_config.json").read_text())
-    assert plain(base, known, tmp_path) and plain(base, known | changed, tmp_path) is None
+    assert plain_updates(base, known, tmp_path) and plain_updates(base, known | changed, tmp_path) is None

@@ -21,6 +21,7 @@ from kdloop import packs
 from kdloop.feedback.examples import Example
 from kdloop.methods import METHODS, losses
 from kdloop.methods.distill import divergence
+from kdloop.methods.distill.white_box import Teacher
 from kdloop.methods.lora import Plan, trainable_student
 from kdloop.methods.objective import completion_logits, sequence, sequence_logps
 from kdloop.methods.self_training.self_teaching import with_system, write
@@ -55,7 +56,7 @@ class HeldOut:
         for e, own in zip(self.examples, self.sequences(self.prompted), strict=True):
             prompted = Template.of(self.tokenizer).prompt_ids(self.with_prompt(e)), own[1]
             student, _ = completion_logits(model, [own])
-            p, q = (z.log_softmax(-1) for z in (divergence.Teacher().logits(model, [prompted]), student))
+            p, q = (z.log_softmax(-1) for z in (Teacher().logits(model, [prompted]), student))
             divergences.append(torch.stack([losses.forward_kl(p, q), losses.reverse_kl(p, q)])[:, 0])
         for own in self.sequences(self.plain):
             logps, length = sequence_logps(model, [own])

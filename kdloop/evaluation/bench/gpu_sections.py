@@ -88,7 +88,7 @@ def against_generate(engine: TransformersEngine, plain, batch: list[str], how: S
     }
     found = medians(contenders, turns)
     ratio = found["kdloop"]["tokens_per_second"] / found["generate"]["tokens_per_second"]
-    return found | {"ratio": ratio, "bar": ">= 8", "recorded": engine.decoders != [] and engine.decoders[-1].recorded}
+    return found | {"ratio": ratio, "bar": ">= 8", "recorded": engine.decoders != [] and engine.decoders[-1].captured}
 
 
 def sampling(turns: int) -> dict:
@@ -125,7 +125,7 @@ def common_prefix(a: str, b: str) -> float:
 def step_ms(engine: TransformersEngine) -> dict[str, float]:
     """Milliseconds of one replayed step of each recorded decoder, by CUDA events."""
     found = {}
-    for decoder in (d for d in engine.decoders if d.recorded):
+    for decoder in (d for d in engine.decoders if d.captured):
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         decoder.at.fill_(1), decoder.draws.step.fill_(1)
         start.record()

@@ -20,7 +20,7 @@ from kdloop import packs
 from kdloop.evaluation.bench.divergence import ask
 from kdloop.feedback.examples import Example
 from kdloop.methods import METHODS, losses, supervised
-from kdloop.methods.distill.divergence import Teacher
+from kdloop.methods.distill.white_box import Teacher
 from kdloop.methods.lora import OnStep, Plan, trainable_student
 from kdloop.methods.objective import completion_logits, sequence
 from kdloop.methods.rl.reinforcement import GROUP_SIZE

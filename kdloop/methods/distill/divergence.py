@@ -17,7 +17,7 @@ from torch import Tensor
 from kdloop.feedback.examples import Example
 from kdloop.methods import losses
 from kdloop.methods.distill import stored
-from kdloop.methods.distill.teacher import Teacher, load
+from kdloop.methods.distill.white_box import Teacher, load
 from kdloop.methods.lora import REMEDIES, Method, NothingToLearn, OnStep, Plan
 from kdloop.methods.objective import Numbers, completion_logits, fit, sample, sequence, token_logps
 from kdloop.student.template import Template

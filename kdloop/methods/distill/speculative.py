@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kdloop.methods import losses
 from kdloop.methods.distill.divergence import TEACHER, Draw, any_prompt, distillation_loss, train
-from kdloop.methods.distill.teacher import Teacher
+from kdloop.methods.distill.white_box import Teacher
 from kdloop.methods.lora import Method, Plan
 from kdloop.methods.objective import Numbers, sample
 
