@@ -15,8 +15,8 @@ ANSWERS = -c 'import signal, sys; from urllib.request import urlopen; signal.ala
 run: .venv/installed
 	$(BIN)/python app.py
 
-test: .venv/tested  # two at once, a thread each: most tests wait for a page or a process
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+test: .venv/tested  # WORKERS at once, a thread each: most tests wait for a page or a process; the slow ones begin
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(or $(WORKERS),2) --dist loadfile --no-loadscope-reorder
 
 lint: .venv/tested
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

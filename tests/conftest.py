@@ -11,6 +11,24 @@ from kdloop.student.base import find_student
 from storage import checkpoints
 from storage.database import open_database
 
+SLOW = (  # a folder or a file each, minutes first: `make test` begins with them, and no worker waits for one at the end
+    "tests/browser/",
+    "tests/loop/",
+    "tests/methods/",
+    "tests/evaluation/",
+    "tests/student/",
+    "tests/rounds/",
+    "tests/raters/",
+    "tests/real/",
+    "tests/recipes/",
+    "tests/knowledge/",
+    "tests/test_",
+)
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: next((i for i, at in enumerate(SLOW) if item.nodeid.startswith(at)), len(SLOW)))
+
 
 @pytest.fixture
 def db(tmp_path):

@@ -20,7 +20,7 @@ from pathlib import Path
 from urllib.request import Request, urlopen
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 300  # seconds for a start
+PATIENCE = 1800  # seconds for a start
 TORCH = "from importlib.metadata import version; print(version('torch'))"
 
 
@@ -34,8 +34,8 @@ def main(pythons: list[str]) -> int:
         with tempfile.TemporaryDirectory() as home:
             try:
                 print(f"{told(python)}: {tried(python, Path(home))}", flush=True)
-            except subprocess.CalledProcessError as error:
-                print(f"{told(python)}: {error}\n{error.stderr or ''}", flush=True)
+            except (subprocess.CalledProcessError, OSError, ValueError) as error:
+                print(f"{told(python)}: {error}", flush=True)
                 failed += 1
     return failed
 
@@ -57,10 +57,9 @@ def tried(python: str, home: Path) -> str:
     seconds = time.monotonic() - begun
     size = output("du", "-sm", ".venv", cwd=clone).split()[0]
     torch = output(clone / ".venv/bin/python", "-c", TORCH)
-    first, again = first_reply(clone, data), first_reply(clone, data)
-    return (
-        f"installed in {seconds:.0f} s, {size} MB, torch {torch}; first reply after {first:.1f} s, then {again:.1f} s"
-    )
+    installed = f"installed in {seconds:.0f} s, {size} MB with torch {torch}"
+    print(installed, file=sys.stderr, flush=True)
+    return f"{installed}; first reply after {first_reply(clone, data):.1f} s, then {first_reply(clone, data):.1f} s"
 
 
 def first_reply(clone: Path, data: Path) -> float:
