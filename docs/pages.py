@@ -72,8 +72,8 @@ def comments(module, name: str) -> dict[str, str]:
         for t in tokenize.generate_tokens(io.StringIO(source).readline)
         if t.type == tokenize.COMMENT
     }
-    fields = [node for node in found.body if isinstance(node, ast.AnnAssign)]
-    lines = {node.target.id: range(node.lineno, node.end_lineno + 1) for node in fields}
+    fields = [n for n in found.body if isinstance(n, ast.AnnAssign)]
+    lines = {ast.unparse(node.target): range(node.lineno, node.end_lineno + 1) for node in fields}
     return {field: next(at[n] for n in span if n in at) for field, span in lines.items() if set(span) & set(at)}
 
 

@@ -180,7 +180,8 @@ def find_conversations(db: Path, person: str, search: str = "", limit: int = 40)
     with connect(db) as c:
         rows = c.execute(
             "select v.id, v.title from conversations v where v.person = :person and v.kind = 'chat' "
-            f"and exists (select 1 from turns where conversation_id = v.id) {matching}order by v.rowid desc limit :limit",
+            f"and exists (select 1 from turns where conversation_id = v.id) {matching}"
+            "order by v.rowid desc limit :limit",
             {"person": person, "limit": limit, **question(person, folded)},
         ).fetchall()
     return [tuple(r) for r in rows]

@@ -68,7 +68,8 @@ def duel(
 def names(db: Path, left_id: str, right_id: str, person: str) -> tuple[str, str]:
     """The versions that wrote the two completions: for the page to show after the vote."""
     version_names = {k.id: k.name for k in checkpoints.lineage(db)}
-    return tuple(version_names[conversations.completion(db, id, person).checkpoint_id] for id in (left_id, right_id))
+    left, right = (conversations.completion(db, id, person).checkpoint_id for id in (left_id, right_id))
+    return version_names[left], version_names[right]
 
 
 def standings(db: Path) -> list[Standing]:

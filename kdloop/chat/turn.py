@@ -159,8 +159,8 @@ def two_completions(
     stored = []
     for i, prompt in enumerate(prompts):
         turn = conversations.add_turn(db, conversations.start_conversation(db, person, questions[i]), prompt)
-        pair = [record(db, turn, checkpoint, samples[j], sampling, seeds[j]) for j in (i, i + len(prompts))]
-        stored.append((turn, *pair))
+        left, right = (record(db, turn, checkpoint, samples[j], sampling, seeds[j]) for j in (i, i + len(prompts)))
+        stored.append((turn, left, right))
     return stored
 
 

@@ -36,7 +36,7 @@ class Report:
 
     def right(self, side: int) -> list[bool]:
         """Which tasks the base (1) or the champion (2) solves."""
-        return [verifiers.passed(r[0], r[side].text) for r in self.rows]
+        return [verifiers.passed(task, samples[side - 1].text) for task, *samples in self.rows]
 
     @property
     def outcomes(self) -> Outcomes:

@@ -95,10 +95,11 @@ def vote(settings, serving, rate: Rate, questions: list[str], votes: int, seed: 
     list."""
     decided = abstained = 0
     sampling = Sampling(settings.round_max_tokens, temperature=SPREAD)
+    engine, checkpoint = serving.current()
     while decided < votes and questions:
         batch = [questions.pop() for _ in range(min(CHUNK, len(questions)))]
         for turn, left, right in two_completions(
-            settings.db, *serving.current(), batch, sampling, PERSON, seed * 1000 + len(questions)
+            settings.db, engine, checkpoint, batch, sampling, PERSON, seed * 1000 + len(questions)
         ):
             difference = rate(turn.prompt[-1]["content"], left.text) - rate(turn.prompt[-1]["content"], right.text)
             if abs(difference) <= margin or not left.text or not right.text:

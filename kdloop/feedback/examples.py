@@ -220,8 +220,8 @@ def majority(*sides: list[Example]) -> Example | None:
     difference = abs(weights[0] - weights[1])
     if difference < 1e-9:
         return None
-    order = (0, 1) if weights[0] > weights[1] else (1, 0)
-    (won, lost), (for_it, against) = ([part[i] for i in order] for part in (sides, votes))
+    more, less = (0, 1) if weights[0] > weights[1] else (1, 0)
+    won, lost, for_it, against = sides[more], sides[less], votes[more], votes[less]
     several = len(for_it) + len(against) > 1
     return replace(
         won[0],

@@ -9,6 +9,7 @@ log of the tail's mass, 2 bytes each; 130 bytes at k = 32, where the full distri
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,11 +18,13 @@ from kdloop.knowledge.labeling import allowed_teachers, ask, unusable
 from kdloop.knowledge.rows import Refused, SourceContext
 from kdloop.packs import Task
 from kdloop.raters.teacher import by_teacher
-from kdloop.student import Engine
 from kdloop.student.identity import vocabulary
 from kdloop.student.template import Template
 from storage import files
 from storage.conversations import Message
+
+if TYPE_CHECKING:  # transformers is slow to load: a page does without
+    from kdloop.student.transformers import TransformersEngine
 
 K = 32  # log-probabilities per token: 130 bytes
 
@@ -70,7 +73,7 @@ def features(context: SourceContext, tasks: Sequence[Task], k: int = K, teacher:
 
 
 @torch.inference_mode()
-def top_k(engine: Engine, prompt: list[Message], completion: tuple[str, bool], k: int = K) -> Features:
+def top_k(engine: "TransformersEngine", prompt: list[Message], completion: tuple[str, bool], k: int = K) -> Features:
     """The k likeliest next tokens at each token of the completion (text, finished), in half precision."""
     logprobs = distribution(engine, prompt, completion)
     values, ids = logprobs.topk(k, dim=-1)
@@ -81,7 +84,7 @@ def top_k(engine: Engine, prompt: list[Message], completion: tuple[str, bool], k
 
 
 @torch.inference_mode()
-def distribution(engine: Engine, prompt: list[Message], completion: tuple[str, bool]) -> torch.Tensor:
+def distribution(engine: "TransformersEngine", prompt: list[Message], completion: tuple[str, bool]) -> torch.Tensor:
     """(tokens, vocabulary) next-token log-probabilities at each token of the completion (text, finished)."""
     template = Template.of(engine.tokenizer)
     head, tail = template.prompt_ids(prompt), template.completion_ids(*completion)

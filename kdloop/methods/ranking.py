@@ -91,7 +91,7 @@ def train(
     model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep, loss: RowLoss = cdpo, order=pair_only
 ) -> dict[str, float]:
     """`order(example)` gives a row's completions, best first; cdpo's rows get their reference log-probabilities."""
-    rows = [
+    rows: list[dict] = [
         {
             "sequences": [sequence(tokenizer, e.prompt, k) for k in order(e)],
             "weight": e.weight,

@@ -21,6 +21,7 @@ from kdloop.methods.lora import OnStep
 from kdloop.raters.features import styles
 from kdloop.student import Engine, Sample, Sampling
 from kdloop.student.scoring import nats
+from kdloop.student.transformers import TransformersEngine
 from storage.conversations import Message, as_prompt
 
 Parameters = dict[str, torch.Tensor]  # the trainable parameters by name
@@ -49,7 +50,13 @@ COSINE_STRIDE = 64  # every 64th parameter gives the cosine to 0.002
 
 
 def settle(
-    model, start: Parameters, base: Engine, origin: Engine, max_tokens: int, styled: int, strength: float = 1.0
+    model,
+    start: Parameters,
+    base: TransformersEngine,
+    origin: Engine,
+    max_tokens: int,
+    styled: int,
+    strength: float = 1.0,
 ) -> dict[str, float]:
     """Move the trained model along its direction as far as the budget allows.
 
@@ -203,7 +210,7 @@ def line_search(rise_at: Callable[[float], float], at_origin: float, limit: floa
     chord had stopped at a rise of -1.6 % where 2 % were allowed: the rise first falls, then climbs. SciPy's bracketing
     root finders begin with a scale beyond the limit; here one is found on the way, within five reads in all.)
     """
-    tried, scale, room = {}, INITIAL_SCALE, max(limit - at_origin, 1e-4)
+    tried, scale, good, room = {}, INITIAL_SCALE, 0.0, max(limit - at_origin, 1e-4)
     for _ in range(MAX_TRIES):
         tried[scale] = rise_at(scale)
         good = max((s for s, rise in tried.items() if rise <= limit), default=0.0)

@@ -17,7 +17,7 @@ def laplace(
     `x` is (b, n, d), `prior` the (d,) precision of the Gaussian prior, `counts` the weight of each row, (n,) or (b, n).
     Returns (log evidence (b,), posterior mode (b, d), Hessian (b, d, d)).
     """
-    w, transposed = np.zeros((len(x), x.shape[2])), x.transpose(0, 2, 1)
+    w, hessian, transposed = np.zeros((len(x), x.shape[2])), np.diag(prior), x.transpose(0, 2, 1)
     for _ in range(25):  # quadratic convergence: real fits end after about six steps
         p = expit(np.matvec(x, w))
         hessian = (transposed * (counts * p * (1 - p))[:, None]) @ x + np.diag(prior)

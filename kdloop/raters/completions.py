@@ -129,7 +129,7 @@ def text_of(content: object) -> str:
 
 def refusal_of(content: object) -> str:
     """The text of a refusal among a content's parts; "" if there is none."""
-    parts = content if isinstance(content, list) else [content]
+    parts: list = content if isinstance(content, list) else [content]
     return next((text_of(p.get("refusal")) or "refused" for p in parts if of_type(p, "refusal")), "")
 
 

@@ -209,8 +209,8 @@ class Judge:
         """The judge's prompts for a pair, in both orders."""
         common = {"material": DATA_NOTICE, "rubric": self.rubric, "question": rendering.conversation(prompt)}
         a, b = rendering.escape(a), rendering.escape(b)
-        orders = (PAIR.format(first=x, second=y, **common) for x, y in ((a, b), (b, a)))
-        return tuple(map(as_prompt, orders))
+        first, second = (PAIR.format(first=x, second=y, **common) for x, y in ((a, b), (b, a)))
+        return as_prompt(first), as_prompt(second)
 
     def rate(self, prompt: str | list[Message], completions: list[str]) -> dict[str, list[tuple[float, str]] | None]:
         """aspect -> (score 1 to 5, rationale) of each completion, the mean of both orders; None where unreadable."""

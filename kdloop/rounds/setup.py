@@ -34,7 +34,7 @@ class Version:
     """A checkpoint, its engine, and the directory of its adapter (None for the base)."""
 
     checkpoint: Checkpoint
-    engine: Engine
+    engine: TransformersEngine
     adapter: Path | None = None
 
 

@@ -22,7 +22,7 @@ from kdloop.settings import of_child
 from kdloop.student import AdapterRefused, EngineUnavailable
 from kdloop.student.gguf import NotConvertible, write_adapter
 from kdloop.student.openai import OpenAIEngine
-from kdloop.student.servers import LlamaServer
+from kdloop.student.servers import Adapter, LlamaServer
 
 
 class LlamaCppEngine(OpenAIEngine):
@@ -82,7 +82,7 @@ class OwnServer(LlamaServer):
                 self.start()
             return self.connected
 
-    def selecting(self, adapter: None) -> dict:
+    def selecting(self, adapter: Adapter | None) -> dict:
         return {"model": self.base}
 
 

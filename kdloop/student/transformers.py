@@ -18,6 +18,7 @@ from transformers import AutoTokenizer, Cache
 from kdloop.student import Sample, Sampling, growing, memory, static
 from kdloop.student.base import read_weights
 from kdloop.student.draws import effective_top_k
+from kdloop.student.growing import Steps
 from kdloop.student.merging import merged, merged_with, updated
 from kdloop.student.norms import fuse_norms
 from kdloop.student.template import HALF, Template
@@ -71,7 +72,7 @@ def attends_to_all(config) -> bool:
     return set(kinds) == {"full_attention"} if kinds else not narrow
 
 
-def steps(decoding: Iterator[dict[int, int]]) -> Iterator[dict[int, int]]:
+def steps(decoding: Steps) -> Steps:
     """The same steps, computed by the decoding thread: a web server takes each step on whichever thread is free."""
     try:
         while drawn := DECODING_THREAD.submit(next, decoding, None).result():
@@ -154,7 +155,7 @@ class TransformersEngine:
         return memory.rows(self.model.config, self.dtype, tokens, memory.free(self.device)) if self.on_gpu else BATCH
 
     @torch.inference_mode()
-    def decode(self, heads: list[list[int]], sampling: Sampling, seeds: list[int]) -> Iterator[dict[int, int]]:
+    def decode(self, heads: list[list[int]], sampling: Sampling, seeds: list[int]) -> Steps:
         """Yield, step by step, {row: its next token} of the rows that have not ended their turn. Equal prompts are read
         once."""
         distinct = sorted(set(map(tuple, heads)), key=len)
@@ -175,7 +176,7 @@ class TransformersEngine:
         finally:
             steps.close()
 
-    def decode_static(self, logits, mask, cache, rows: list[int], sampling, seeds) -> Iterator[dict[int, int]]:
+    def decode_static(self, logits, mask, cache, rows: list[int], sampling, seeds) -> Steps:
         """As growing.decode; what a row samples after its end is included."""
         decoder = self.decoder(cache, len(rows), mask.size(1) + sampling.max_tokens, effective_top_k(sampling))
         try:

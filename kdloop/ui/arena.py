@@ -109,7 +109,7 @@ def vote(settings: Settings, value: str, state: dict):
         state["duel"] = pair
         raise refusal(error) from error
     state["voted"] = pair
-    left, right = arena.names(settings.db, *pair, me)
+    left, right = arena.names(settings.db, *pair, person=me)
     text = tell(
         "You voted **{value}**. Left was **{left}**, right was **{right}**.", value=tell(value), left=left, right=right
     )

@@ -1,5 +1,6 @@
 """The champion in memory: what answers while another is loaded, and when one cannot be."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event, current_thread
 
@@ -13,6 +14,7 @@ from kdloop.student.transformers import TransformersEngine
 from storage import checkpoints, rounds
 from storage.checkpoints import Checkpoint
 from storage.conversations import as_prompt
+from storage.database import transaction
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +64,8 @@ def test_an_app_whose_champion_is_damaged_starts_with_the_base_and_follows_a_rol
 
 def test_weights_that_are_not_the_published_ones_do_not_answer(db, base):
     k = promoted(db, base)
-    with checkpoints.transaction(db) as c:
-        checkpoints.update(c, "checkpoints", k.id, metrics={"fingerprint": [-1.0] * len(k.metrics["fingerprint"])})
+    with transaction(db) as c:
+        c["checkpoints"].update(k.id, {"metrics": json.dumps({"fingerprint": [-1.0] * len(k.metrics["fingerprint"])})})
     assert Serving(db, lambda: base).current()[1].version == 0
 
 

@@ -123,7 +123,7 @@ def crowd(student: Engine, load: Load, turn: int) -> tuple[float, float, float]:
             sent = time.monotonic()
             if sent - start > SECONDS:
                 return replies
-            answer = reply(student, *prompts(1, draw.randrange(10_000)), int(load.tokens))
+            answer = reply(student, prompts(1, draw.randrange(10_000))[0], int(load.tokens))
             replies.append((answer.completion_tokens, time.monotonic() - sent))
 
     with ThreadPoolExecutor(load.people) as pool:

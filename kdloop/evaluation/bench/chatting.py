@@ -158,11 +158,12 @@ def serve(serving: Serving, checkpoint: int) -> Engine:
 def longest_gap(engine: Engine, task: Callable, statuses: list[str]) -> float:
     """Milliseconds of the longest gap between two tokens; `task` runs in a thread from the tenth token on, and the
     reply's status is appended to `statuses`."""
-    pieces, thread = [], ThreadPoolExecutor(1)
+    pieces, done, thread = [], None, ThreadPoolExecutor(1)
     for piece in engine.stream(as_prompt("Tell me a long story about the sea."), Sampling(160), 3, Event()):
         pieces.append((time.monotonic(), piece))
         if len(pieces) == 10:
             done = thread.submit(task)
+    assert done, f"the reply ended after {len(pieces)} pieces"
     done.result()  # raises the task's error
     statuses.append(pieces[-1][1].status)
     return 1000 * max(after[0] - before[0] for before, after in pairwise(pieces))

@@ -107,7 +107,8 @@ def carry_out(job: dict) -> dict[str, float]:
     model = trainable_student(job["model"], None, base.dtype, job["seed"], base.untrained)
     sides = [[Completion("", "", "student", 1, p[k], "finished") for k in ("chosen", "rejected")] for p in job["pairs"]]
     examples = [
-        Example(as_prompt(p["prompt"]), *both, "", (), "human") for p, both in zip(job["pairs"], sides, strict=True)
+        Example(as_prompt(p["prompt"]), *both, conversation="", rows=())
+        for p, both in zip(job["pairs"], sides, strict=True)
     ]
     plan = Plan(job["seed"], job["epochs"], job["learning_rate"], job["batch"])
     METHODS["dpo"].train(model, base.tokenizer, examples, plan, lambda step, steps, loss: losses.append(loss))
