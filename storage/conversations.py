@@ -174,14 +174,14 @@ def find_conversations(db: Path, person: str, search: str = "", limit: int = 40)
     """(id, title) of a person's chats that hold a turn, newest first; `search` looks in titles and in what was said,
     whatever its case and however its letters are encoded (see storage.words)."""
     folded = searchable(search)
-    matching = f"and v.id in ({FOUND}) " if folded else ""
+    matching = f"and v.id in ({FOUND})" if folded else ""
     if folded:
         refresh(db, person)
     with connect(db) as c:
         rows = c.execute(
             "select v.id, v.title from conversations v where v.person = :person and v.kind = 'chat' "
-            f"and exists (select 1 from turns where conversation_id = v.id) {matching}"
-            "order by v.rowid desc limit :limit",
+            "and exists (select 1 from turns where conversation_id = v.id) "
+            f"{matching} order by v.rowid desc limit :limit",
             {"person": person, "limit": limit, **question(person, folded)},
         ).fetchall()
     return [tuple(r) for r in rows]
