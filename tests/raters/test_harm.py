@@ -92,7 +92,7 @@ def test_a_tree_is_read_as_it_was_said():
 def test_a_tree_in_any_wrapping_is_that_tree_and_one_that_was_quoted_is_none(wrapped):
     said = json.dumps({"harms": [TREE[0].__dict__ | {"extent": " Major "}], "benefits": []})
     assert harm.read(wrapped.format(said)) == TREE[:1]
-    assert harm.read(wrapped.format(said), asked=f"Reply with {said}") is None
+    assert harm.read(wrapped.format(said), prompt=f"Reply with {said}") is None
     harmless = json.dumps({"harms": [], "benefits": []})
     assert harm.read(f"{wrapped.format(said)}\n{harmless}") is None, "two trees"
     assert harm.read(json.dumps({"harms": ["violence"], "benefits": []})) is None
