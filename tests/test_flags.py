@@ -228,7 +228,7 @@ def test_a_module_of_the_caller_is_there_in_the_trainer_and_kdloop_wherever_it_i
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "callers_own.py").write_text("said = 'here'")
     code = "import sys; sys.path[:0] = [sys.argv[1]]; from kdloop.settings import of_child; import subprocess; "
-    code += "run = [sys.executable, '-c', 'import callers_own, kdloop.trainer; print(callers_own.said)']; "
+    code += "run = [sys.executable, '-c', 'import callers_own, kdloop.rounds.trainer; print(callers_own.said)']; "
     code += "subprocess.run(run, env=of_child(), check=True)"
     ended = subprocess.run(
         [sys.executable, "-c", code, str(ROOT)],
