@@ -188,6 +188,7 @@ def test_simulate_asks_for_a_home_of_its_own_by_flag_or_variable(capsys, monkeyp
         (["adapter", "--out", "x", "--version", "7"], "v7 has no adapter"),
         (["round", "--method", "alchemy"], "alchemy"),
         (["round", "--recipe", "alchemy"], "alchemy"),
+        (["round", "--times", "0"], "--times"),
         (["doctor", "--home", "a file"], "a file"),
         (["export", "--out", "rows.jsonl", "--home", "a file"], "KDLOOP_HOME"),
     ],

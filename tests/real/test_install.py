@@ -103,6 +103,16 @@ def test_make_takes_python3_or_a_newer_one_beside_it(make, known, taken):
     assert f"\n{taken} -m venv .venv\n" in make("-n", "run", **known).stdout
 
 
+@pytest.mark.parametrize(
+    "files", ["-r requirements.txt -r requirements-packs.txt", "--no-deps -r requirements-embedded.txt"]
+)
+def test_uv_takes_the_same_files_and_finds_nothing_to_add_to_what_pip_installed(files):
+    command = f"-m uv pip install --dry-run --offline --no-config --python {sys.executable} {files}"
+    told = subprocess.run([sys.executable, *command.split()], cwd=ROOT, capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    assert "Would make no changes" in told.stderr
+
+
 WITH_PIP = """#!/bin/sh
 case "$1" in -m) ;; *) exec {python} "$@" ;; esac
 {python} -m venv --without-pip .venv
