@@ -122,7 +122,9 @@ class Probes:
         here, there = before[same:], before_2[same:]
         ending = len(shared(here[::-1], there[::-1]))
         here, there = here[: len(here) - ending], there[: len(there) - ending]
-        found = [f"history has {code(there)} before a completion that was generated after {code(here)}"] * (here != there)
+        found = []
+        if here != there:
+            found.append(f"history has {code(there)} before a completion that was generated after {code(here)}")
         if not after_2.startswith(after):
             ends = self.template.tokens.search(after_2)
             found.append(f"its end {code(after)} is {code(ends[0] if ends else after_2)} in history")
@@ -150,7 +152,7 @@ class Probes:
             return Verdict(NONE)
         own = said(f"<think>\n{THOUGHT}\n</think>\n\n{ASSISTANT}")
         kept = THOUGHT in self.tokenizer.decode(self.template.prompt_ids([*as_user(USER), own, *as_user(NEXT)]))
-        parts = [f"what the student thinks is part of its completion's text, {'' if kept else 'not '}of history's too"]
+        parts = [f"they stay in the completion's text, and {'' if kept else 'not '}in history's"]
         if lead.strip():
             parts.append(f"a completion without a thought is trained after {code(lead)}")
         elif THINKS.search(context):
