@@ -1,4 +1,4 @@
-"""docs/students.md: `PYTHONPATH=. python tests/student/students_page.py > docs/students.md`. A test holds the file to it.
+"""docs/students.md: `PYTHONPATH=. python tests/student/students_page.py > docs/students.md`; a test holds it to it.
 
 It lies beside the small tokenizers that it is made with, which kdloop itself has no use for.
 """
