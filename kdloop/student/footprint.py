@@ -18,10 +18,12 @@ r is 2 there, one pair; a CPU takes 4 pairs whatever they need. Each process add
 peaks are within a factor of 1.5 of this (tests/student/test_footprint.py).
 """
 
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from peft import LoraConfig, get_peft_model
+from peft.tuners.lora import LoraLayer
 
 from kdloop.student import memory
 from kdloop.student.memory import STATES
@@ -31,6 +33,10 @@ ROWS = 64  # completions that a CPU decodes together in a round
 PAIRS = 4  # that go through it at once in training
 LOGITS = 12  # bytes beside the logits' own: in fp32, their log-probabilities, the gradient
 ADAPTER = 24  # bytes
+
+
+class NoAdapter(ValueError):
+    "No round can train the student: PEFT puts no adapter on it"
 
 
 @dataclass(frozen=True)
@@ -44,12 +50,18 @@ class Shape:
 
     @classmethod
     def of(cls, model, rank: int) -> "Shape":
-        """An adapter of this rank on every linear layer but the head, as PEFT's "all-linear"."""
-        head = model.get_output_embeddings()
-        linear = [m for m in model.modules() if isinstance(m, nn.Linear) and m is not head]
-        adapter = sum(rank * (m.in_features + m.out_features) for m in linear)
-        adapted = sum(m.weight.numel() for m in linear)
-        return cls(model.config, sum(p.numel() for p in model.parameters()), adapted, adapter)
+        """As a training would adapt it (methods/lora.py): an adapter of this rank on every linear layer but the head.
+        Raises NoAdapter where PEFT puts none on a model of this family."""
+        config = LoraConfig(r=rank, target_modules="all-linear", task_type="CAUSAL_LM")
+        try:
+            with torch.device("meta"):
+                adapted = get_peft_model(deepcopy(model), config)
+        except ValueError as error:
+            raise NoAdapter(f"No adapter can be trained on a {model.config.model_type}: {error}") from error
+        layers = [m.base_layer for m in adapted.modules() if isinstance(m, LoraLayer)]
+        new = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+        numbers = sum(p.numel() for p in model.parameters())
+        return cls(model.config, numbers, sum(layer.weight.numel() for layer in layers), new)
 
     def layer(self, tokens: int, dtype: torch.dtype) -> int:
         """Bytes that a layer keeps of one token in a row of so many, for the backward pass."""

@@ -28,9 +28,11 @@ PARTS = {
     THOUGHT: "the thought",
 }
 REFUSES = (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError)  # a template is code
-SWITCHES = {"enable_thinking": (True, False), "thinking": (True, False), "reasoning_effort": ("high", "low")}
+EFFORTS = ("low", "medium", "high", "xhigh")
+SWITCHES = {"enable_thinking": (True, False), "thinking": (True, False), "reasoning_effort": EFFORTS}
 THINKS = re.compile(r"<think>|</think>|<\|?channel\|?>\s*(?:thought|analysis)|<\|START_THINKING\|>|\[THINK\]")
 WORKS, FALLBACK, NONE, REFUSED = "works", "by a fallback", "none", "refused"
+LONG = 80  # letters
 SILENTLY = "left out without an error"
 CALLS = {  # (arguments as text, the message's content) -> what is given otherwise than transformers documents it
     (False, ""): "",
@@ -120,8 +122,6 @@ class Probes:
         (before, _, after), (before_2, _, after_2) = (text.partition(ASSISTANT) for text in (generated, history))
         same = len(shared(before, before_2))
         here, there = before[same:], before_2[same:]
-        ending = len(shared(here[::-1], there[::-1]))
-        here, there = here[: len(here) - ending], there[: len(there) - ending]
         found = []
         if here != there:
             found.append(f"history has {code(there)} before a completion that was generated after {code(here)}")
@@ -163,10 +163,10 @@ class Probes:
         """The template's options that change a prompt."""
         found = []
         for name, values in SWITCHES.items():
-            shown = [self.tried(as_user(USER), **{name: value})[0] for value in values]
-            if len(set(shown)) > 1:
-                default = [str(value) for value, text in zip(values, shown, strict=True) if text == self.prompt]
-                found.append(f"switch `{name}`, {default[0] if default else 'neither'} as default")
+            shown = {value: self.tried(as_user(USER), **{name: value})[0] for value in values}
+            if len({text for text in shown.values() if text}) > 1:
+                default = [str(value) for value, text in shown.items() if text == self.prompt]
+                found.append(f"switch `{name}`, {default[0] if default else 'none of its values'} as default")
         return found
 
     def reasoning_content(self) -> Verdict:
@@ -290,5 +290,6 @@ def sentence(error: Exception) -> str:
 
 
 def code(text: str) -> str:
-    """As Markdown's code, line breaks spelled."""
-    return "`" + text.replace("\n", "\\n") + "`" if text else "nothing"
+    """As Markdown's code, line breaks spelled; the end of a long one."""
+    text = text.replace("\n", "\\n")
+    return f"`{text if len(text) <= LONG else '…' + text[-LONG:]}`" if text else "nothing"

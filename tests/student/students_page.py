@@ -52,7 +52,7 @@ PACKAGES = {  # of npm, with the tokenizer's files in `models/` -> TRL's family
 }
 FAMILY, COLUMN = "deepseekv3", "thoughts"  # where a real tokenizer gives another verdict
 DIFFERENCE = (
-    "whose tokenizer of December 2024 has no token `</think>`: it is text there, at which the template cuts what comes "
+    "whose tokenizer in this package has no token `</think>`: it is text there, at which the template cuts what comes "
     "before out of history"
 )
 NAMES = {f.name: f.name.replace("_", " ") for f in fields(Row)} | {
