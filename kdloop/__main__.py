@@ -73,7 +73,7 @@ def commands() -> argparse.ArgumentParser:
     figures = command("bench", "measure against baselines in the same run")
     figures.add_argument("figures", nargs="*", metavar="FIGURE", help=table)
     figures.add_argument("--json", type=path, help="write the figures to this file")
-    command("doctor", "say what this installation would use")
+    command("doctor", "say what this installation would use, and what a student (--student NAME_OR_DIR) can do here")
     return parser
 
 
@@ -232,16 +232,22 @@ def bench(args) -> int:
 
 
 def doctor(args) -> int:
-    from kdloop.student.base import find_student
+    from kdloop.methods.lora import RANK
+    from kdloop.student import audit, report
+    from kdloop.student.base import HUB_STUDENT, embedded_gguf, find_student
     from kdloop.student.engines import chosen
     from kdloop.student.transformers import device_and_dtype
 
     settings = Settings.from_environment()
+    known, engine = settings.student or HUB_STUDENT, chosen(settings)
+    source = find_student("", settings.home) if embedded_gguf(settings.student) else known
+    found = report.audit(audit.read(source), settings, engine, RANK)
     print(f"home     {settings.home}")
-    print(f"student  {find_student(settings.student, settings.home)}")
-    print(f"engine   {chosen(settings)}")
+    print(f"student  {source}")
+    print(f"engine   {engine}")
     print("device   {}, {}".format(*device_and_dtype()))
-    return 0
+    print(f"\n{found}")
+    return 1 if found.refusals else 0
 
 
 FUNCTIONS = (serve, simulate, measure, calibrate, export, adapter, backup, restore, bench, doctor)

@@ -157,13 +157,14 @@ class Template:
         edges = [0, *sorted(splits), len(text)]
         return mark.join(text[a:b] for a, b in pairwise(edges))
 
-    def rendered(self, messages: list[Message], generation_prompt: bool) -> str:
-        """Raises UnknownTemplate where the template refuses the conversation."""
+    def rendered(self, messages: list[Message], generation_prompt: bool, **options) -> str:
+        """`options` are the template's own, and `tools`. Raises UnknownTemplate where it refuses the conversation."""
         messages = folded(messages) if self.system == "folded" else one_system(messages)
         if self.blocks:
             messages = [m | {"content": [{"type": "text", "text": m["content"]}]} for m in messages]
         try:
-            return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generation_prompt)
+            how = {"tokenize": False, "add_generation_prompt": generation_prompt} | options
+            return self.tokenizer.apply_chat_template(messages, **how)
         except TemplateError as error:
             raise UnknownTemplate(f"The student's chat template refuses this conversation: {error}") from error
 

@@ -20,7 +20,9 @@ def byte_level(template: str) -> PreTrainedTokenizerFast:
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    backend.train_from_iterator(TEXTS, trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet))
+    backend.train_from_iterator(
+        TEXTS, trainers.BpeTrainer(vocab_size=400, show_progress=False, initial_alphabet=alphabet)
+    )
     named = {"bos_token": "<BOS>", "eos_token": "<EOS>", "pad_token": "<PAD>"}
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **named, chat_template=template)
     found = dict.fromkeys(CONTROL.findall(template or ""))
@@ -33,7 +35,7 @@ def sentencepiece(template: str, *, space_first: bool = False) -> PreTrainedToke
     of a SentencePiece model: all ways to make a piece, the most frequent piece first."""
     trained = Tokenizer(models.BPE())
     trained.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
-    trained.train_from_iterator(TEXTS, trainers.BpeTrainer(vocab_size=200))
+    trained.train_from_iterator(TEXTS, trainers.BpeTrainer(vocab_size=200, show_progress=False))
     pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
     pieces += sorted(trained.get_vocab(), key=trained.get_vocab().get)
     vocabulary = {piece: id for id, piece in enumerate(dict.fromkeys(pieces))}

@@ -1,0 +1,118 @@
+"""How much memory a student takes: for serving, for a round, and for both at once, by its shape alone.
+
+With P parameters, A of them in linear layers (each merged copy has its own), N of the adapter; b bytes a number in
+replies and t in a round; c(x) bytes of keys and values a token; h hidden states, v the vocabulary, L layers:
+
+    serving    P b + 2 A b                 the student, the champion's weights, the next one's at a swap
+               + n C c(b) + 24 C h b       n chats with contexts of C tokens, and the reading of one
+               llama.cpp instead: the file, 2 n C c(2) for both servers at a swap, and n adapters' 4 N
+    a round    (1 + own) P t + 2 A t       `own` is 1 on a CPU, where training reads the weights once more
+               + 24 N                      the adapter in fp32, its gradient, two moments, where it began and ended
+               + the larger of sampling,   64 rows of T tokens: 64 T 2 c(t) + 64 v (t + 12)
+                 and a training step,      r rows of T tokens: r T L a + (r / 2) T v (t + 12)
+                                           where a layer keeps a = 12 h + 4 (q + 2 k) + 5 m numbers a token (q, k, m:
+                                           the widths of queries, keys, MLP), and eager attention 3 T for each head
+
+T is twice a round's completion: prompts are taken to be as long. A GPU takes fewer rows where its memory is small, so
+r is 2 there, one pair; a CPU takes 4 pairs whatever they need. Each process adds what PyTorch and Python take. Measured
+peaks are within a factor of 1.5 of this (tests/student/test_footprint.py).
+"""
+
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from peft.tuners.lora import LoraLayer
+
+from kdloop.student import memory
+from kdloop.student.memory import STATES
+
+RUNTIME = {"cpu": 0.7 * 2**30, "cuda": 0.6 * 2**30}  # of a process: PyTorch's libraries, or a GPU's context
+ROWS = 64  # completions that a CPU decodes together in a round
+PAIRS = 4  # that go through it at once in training
+LOGITS = 12  # bytes beside the logits' own: in fp32, their log-probabilities, the gradient
+ADAPTER = 24  # bytes
+
+
+class NoAdapter(ValueError):
+    "No round can train the student: PEFT puts no adapter on it"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Numbers of a model, whose weights need not be there: on the meta device."""
+
+    config: Any
+    parameters: int  # tied ones once
+    adapted: int  # of these, in linear layers that an adapter changes
+    adapter: int  # parameters of the adapter
+
+    @classmethod
+    def of(cls, model, rank: int) -> "Shape":
+        """As a training would adapt it (methods/lora.py): an adapter of this rank on every linear layer but the head.
+        Raises NoAdapter where PEFT puts none on a model of this family."""
+        config = LoraConfig(r=rank, target_modules="all-linear", task_type="CAUSAL_LM")
+        try:
+            with torch.device("meta"):
+                adapted = get_peft_model(deepcopy(model), config)
+        except ValueError as error:
+            raise NoAdapter(f"No adapter can be trained on a {model.config.model_type}: {error}") from error
+        layers = [m.base_layer for m in adapted.modules() if isinstance(m, LoraLayer)]
+        new = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+        numbers = sum(p.numel() for p in model.parameters())
+        return cls(model.config, numbers, sum(layer.weight.numel() for layer in layers), new)
+
+    def layer(self, tokens: int, dtype: torch.dtype) -> int:
+        """Bytes that a layer keeps of one token in a row of so many, for the backward pass."""
+        text, layers = self.config.get_text_config(), self.config.get_text_config().num_hidden_layers
+        heads, mlp = number(text, "num_attention_heads"), number(text, "intermediate_size") or 4 * text.hidden_size
+        queries = heads * number(text, "head_dim") or text.hidden_size
+        keys = cache_bytes(self.config, dtype) // dtype.itemsize // (2 * layers)
+        return (12 * text.hidden_size + 4 * (queries + 2 * keys) + 5 * mlp + 3 * tokens * heads) * dtype.itemsize
+
+
+def serving(shape: Shape, dtype: torch.dtype, context: int) -> dict[str, float]:
+    """Bytes of the transformers engine, by what takes them."""
+    text, b = shape.config.get_text_config(), dtype.itemsize
+    return {
+        "weights": (shape.parameters + 2 * shape.adapted) * b,
+        "KV cache": context * cache_bytes(shape.config, dtype),
+        "activations": context * STATES * text.hidden_size * b,
+    }
+
+
+def serving_gguf(shape: Shape, file: float, context: int, chats: int) -> dict[str, float]:
+    """The same of llama.cpp, which reads a file of so many bytes."""
+    text = shape.config.get_text_config()
+    return {
+        "weights": file + 2 * 4 * shape.adapter,
+        "KV cache": 2 * chats * context * cache_bytes(shape.config, torch.float16),
+        "activations": 2 * 512 * 4 * (text.vocab_size + STATES * text.hidden_size),
+    }
+
+
+def training(shape: Shape, dtype: torch.dtype, device: str, tokens: int) -> dict[str, float]:
+    """Bytes of a round, by what takes them; `tokens` of a prompt with its completion."""
+    text, t = shape.config.get_text_config(), dtype.itemsize
+    rows = 2 * PAIRS if device == "cpu" else 2
+    step = rows * tokens * text.num_hidden_layers * shape.layer(tokens, dtype)
+    step += rows * tokens // 2 * text.vocab_size * (t + LOGITS)
+    each = 2 * tokens * cache_bytes(shape.config, dtype) + text.vocab_size * (t + LOGITS)
+    drawn = (ROWS if device == "cpu" else 1) * each
+    return {
+        "weights": ((2 if device == "cpu" else 1) * shape.parameters + 2 * shape.adapted) * t,
+        "adapter and optimizer": ADAPTER * shape.adapter,
+        "KV cache or activations": max(step, drawn),
+    }
+
+
+def cache_bytes(config, dtype: torch.dtype) -> int:
+    """Of the keys and values of one token; 0 where no layer has heads, or each has a number of its own."""
+    return memory.cache_bytes(config, dtype) if number(config.get_text_config(), "num_attention_heads") else 0
+
+
+def number(config, name: str) -> int:
+    found = getattr(config, name, None)
+    return found if isinstance(found, int) else 0
