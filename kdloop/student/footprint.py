@@ -27,7 +27,7 @@ from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
 
 from kdloop.student import memory
-from kdloop.student.memory import STATES
+from kdloop.student.memory import STATES_PER_TOKEN
 
 RUNTIME = {"cpu": 0.7 * 2**30, "cuda": 0.6 * 2**30}  # of a process: PyTorch's libraries, or a GPU's context
 ROWS = 64  # completions that a CPU decodes together in a round
@@ -79,7 +79,7 @@ def serving(shape: Shape, dtype: torch.dtype, context: int) -> dict[str, float]:
     return {
         "weights": (shape.parameters + 2 * shape.adapted) * b,
         "KV cache": context * cache_bytes(shape.config, dtype),
-        "activations": context * STATES * text.hidden_size * b,
+        "activations": context * STATES_PER_TOKEN * text.hidden_size * b,
     }
 
 
@@ -89,7 +89,7 @@ def serving_gguf(shape: Shape, file: float, context: int, chats: int) -> dict[st
     return {
         "weights": file + 2 * 4 * shape.adapter,
         "KV cache": 2 * chats * context * cache_bytes(shape.config, torch.float16),
-        "activations": 2 * 512 * 4 * (text.vocab_size + STATES * text.hidden_size),
+        "activations": 2 * 512 * 4 * (text.vocab_size + STATES_PER_TOKEN * text.hidden_size),
     }
 
 
