@@ -55,7 +55,7 @@ BY_TABLE = {  # texts that are looked up through a table, not written at the cal
 
 
 def guard_names() -> set[str]:
-    trees = [ast.parse((UI.parent / f"{name}.py").read_text()) for name in ("guards", "gate")]
+    trees = [ast.parse(path.read_text()) for path in sorted((UI.parent / "gate").glob("*.py"))]
     calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
     return {c.args[0].value for c in calls if isinstance(c.func, ast.Name) and c.func.id == "Guard"}
 
