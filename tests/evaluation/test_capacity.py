@@ -77,4 +77,4 @@ def test_the_command_plans_from_speeds_that_were_measured_elsewhere(capsys):
     )
     said = capsys.readouterr().out
     k = replicas(Load(500), SPEEDS, 5)
-    assert f"{k} replicas" in said and f"{2 * k:.2f} an hour" in said
+    assert f"{k} replicas" in said and f"{2 * k:.2f} per hour" in said
