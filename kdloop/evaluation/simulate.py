@@ -64,8 +64,7 @@ def simulate(
     the votes; it judges in the gate either way.
     """
     settings = replace(settings, round_votes=0, idle_minutes=0)
-    db = open_database(settings.db)
-    checkpoints.ensure_base(db)
+    checkpoints.ensure_base(db := open_database(settings.db))
     serving = Serving(db, lambda: TransformersEngine(find_student(settings.student, settings.home)))
     supervisor = Supervisor(settings, serving)
     questions = packs.prompts("general", "train")

@@ -62,9 +62,8 @@ def settle(
 
     `start` holds theta_0, and `origin` is the engine that has it; `base` is the untrained student. Each scale is tried
     as it would be served: merged. From there it backtracks while the style of `styled` completions, as many as the
-    gate's, goes wrong. `strength` is the share of that way that is taken in the end: 0.5 is "half-baked".
-
-    Returns {"step scale", "anchor NLL rise" (relative), "drawn back" (number of backtracks)}.
+    gate's, goes wrong. `strength` is the share of that way that is taken in the end: 0.5 is "half-baked". Returns
+    {"step scale", "anchor NLL rise" (relative), "drawn back" (number of backtracks)}.
     """
     tokens = min(max_tokens, ANCHOR_TOKENS)
     prompts, anchors = sample(base, tokens, round(ANCHORS_PER_PROMPT * styled))
