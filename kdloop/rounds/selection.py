@@ -44,12 +44,11 @@ def readable(split: Split, tokenizer, max_tokens: int, known: Split | None = Non
     """The split without examples of more than `max_tokens` tokens, prompt and longest completion together: they are
     counted under TOO_LONG, and never cut. What `known` has kept already is not tokenized again."""
     short = {e.rows: e for e in (*known.train, *known.held_out)} if known else {}
-    template = Template.of(tokenizer)
 
     def fits(e: Example) -> bool:
         if short.get(e.rows) == e:
             return True
-        completions = [k.said for k in (*e.completions, *e.ranking)]
+        template, completions = Template.of(tokenizer), [k.said for k in (*e.completions, *e.ranking)]
         longest = max((len(template.completion_ids(*one)) for one in completions), default=1)
         return len(template.prompt_ids(e.prompt)) + longest <= max_tokens
 
