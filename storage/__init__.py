@@ -8,11 +8,9 @@ import sys
 
 # sqlite-utils imports all of pandas, where it is installed, to know one more type of column: 1 s and 70 MiB for every
 # command. A None here is an import that fails, which the library is made for; whoever needs pandas imports it later.
-WITHOUT_PANDAS = "pandas" not in sys.modules
-if WITHOUT_PANDAS:
-    sys.modules["pandas"] = None
-
-import sqlite_utils  # noqa: E402, F401
-
-if WITHOUT_PANDAS:
-    del sys.modules["pandas"]
+HIDDEN = sys.modules.setdefault("pandas", None) is None
+try:
+    import sqlite_utils  # noqa: F401
+finally:
+    if HIDDEN:
+        del sys.modules["pandas"]

@@ -172,8 +172,8 @@ def is_writable(path: Path, seconds: float = 0.05) -> bool:
 
 
 def insert(c: Database, table: str, **values) -> None:
-    """Insert one row, of what people write all the time: conversations, turns, completions, votes. By hand, as
-    `Table.insert` reads the schema first: 0.2 ms each, for which fifty people would wait in the queue."""
+    """Insert one row, of what is written all the time: conversations, turns, completions, votes, a round's progress. By
+    hand, as `Table.insert` reads the schema first: 0.2 ms each, for which fifty people would wait in the queue."""
     marks = ", ".join("?" * len(values))
     c.execute(f"insert into {table} ({', '.join(values)}) values ({marks})", [*encode(values).values()])
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from storage import lease
-from storage.database import connect, encode, now, transaction
+from storage.database import connect, encode, insert, now, transaction
 
 RUNNING = ("queued", "eliciting", "training", "gating")
 GONE = "The process that ran this round is gone"
@@ -174,7 +174,7 @@ def note_progress(
 ) -> None:
     with transaction(db) as c:
         row = {"round_id": round_id, "at": now(), "phase": phase, "step": step, "steps": steps, "note": note}
-        c["progress"].insert(row | {"loss": loss, "eta_seconds": eta_seconds})
+        insert(c, "progress", **row, loss=loss, eta_seconds=eta_seconds)
 
 
 def progress(db: Path, round_id: int) -> list[Progress]:

@@ -17,7 +17,7 @@ from kdloop.student.serving import Serving
 from kdloop.student.template import Template
 from storage import conversations
 from storage.checkpoints import Checkpoint
-from storage.conversations import Completion, Message, Turn, as_prompt
+from storage.conversations import Message, Turn, as_prompt
 
 MAX_CHARACTERS = 8000  # of a message: about as many tokens as the student's context of 2048
 BLANK_LINES = re.compile(r"\A(?:[^\S\n]*\n)+")
@@ -144,28 +144,3 @@ def stream(settings: Settings, engine, checkpoint: Checkpoint, turn: Turn, stop:
         raise
     finally:
         conversations.finish_completion(settings.db, id, text=text.strip(), **end)
-
-
-def two_completions(
-    db: Path, engine, checkpoint: Checkpoint, questions: list[str], sampling: Sampling, person: str, seed: int
-) -> list[tuple[Turn, Completion, Completion]]:
-    """Store two completions by one checkpoint for each question, each in a conversation of its own.
-
-    Deterministic by seed on a fresh database; what is held out follows from the order of the votes.
-    """
-    prompts = [as_prompt(q) for q in questions]
-    seeds = [seed * 10_000 + i for i in range(2 * len(prompts))]
-    samples = engine.complete(prompts * 2, sampling, seeds)
-    stored = []
-    for i, prompt in enumerate(prompts):
-        turn = conversations.add_turn(db, conversations.start_conversation(db, person, questions[i]), prompt)
-        left, right = (record(db, turn, checkpoint, samples[j], sampling, seeds[j]) for j in (i, i + len(prompts)))
-        stored.append((turn, left, right))
-    return stored
-
-
-def record(db: Path, turn: Turn, checkpoint: Checkpoint, sample: Sample, sampling: Sampling, seed: int) -> Completion:
-    """Store a sampled student completion."""
-    values = sample.measured | {"text": sample.text, "sampling": asdict(sampling) | {"seed": seed}}
-    id = conversations.add_completion(db, turn.id, "student", checkpoint_id=checkpoint.id, **values)
-    return Completion(id, turn.id, "student", checkpoint.id, sample.text, sample.status)

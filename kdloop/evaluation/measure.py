@@ -40,9 +40,7 @@ class Report:
 
     @property
     def outcomes(self) -> Outcomes:
-        pairs = list(zip(self.right(1), self.right(2), strict=True))
-        wins, losses = pairs.count((False, True)), pairs.count((True, False))
-        return Outcomes(wins, losses, len(pairs) - wins - losses)
+        return Outcomes.of([champion - base for base, champion in zip(self.right(1), self.right(2), strict=True)])
 
     @property
     def difference(self) -> tuple[float, float, float]:

@@ -12,9 +12,9 @@ from functools import cached_property
 from pathlib import Path
 
 from kdloop import packs
-from kdloop.chat.turn import two_completions
 from kdloop.feedback import collect
 from kdloop.gate.outcomes import Outcomes
+from kdloop.knowledge.rows import by_student
 from kdloop.knowledge.self_knowledge import SPREAD
 from kdloop.recipes import VOTES
 from kdloop.rounds.supervisor import Supervisor
@@ -23,7 +23,8 @@ from kdloop.student import Engine, Sample, Sampling
 from kdloop.student.base import find_student
 from kdloop.student.serving import Serving
 from kdloop.student.transformers import TransformersEngine
-from storage import checkpoints, files, json_lines
+from storage import checkpoints, conversations, files, json_lines
+from storage.checkpoints import Checkpoint
 from storage.conversations import as_prompt
 from storage.database import open_database
 from storage.rounds import Round
@@ -97,17 +98,34 @@ def vote(settings, serving, rate: Rate, questions: list[str], votes: int, seed: 
     engine, checkpoint = serving.current()
     while decided < votes and questions:
         batch = [questions.pop() for _ in range(min(CHUNK, len(questions)))]
-        for turn, left, right in two_completions(
-            settings.db, engine, checkpoint, batch, sampling, PERSON, seed * 1000 + len(questions)
-        ):
-            difference = rate(turn.prompt[-1]["content"], left.text) - rate(turn.prompt[-1]["content"], right.text)
-            if abs(difference) <= margin or not left.text or not right.text:
+        drawn = two_completions(settings.db, engine, checkpoint, batch, sampling, seed * 1000 + len(questions))
+        for question, ((left, left_text), (right, right_text)) in zip(batch, drawn, strict=True):
+            difference = rate(question, left_text) - rate(question, right_text)
+            if abs(difference) <= margin or not left_text or not right_text:
                 abstained += 1
             elif decided < votes:
                 side = "left" if difference > 0 else "right"
-                collect.choose(settings.db, PERSON, left.id, right.id, side)
+                collect.choose(settings.db, PERSON, left, right, side)
                 decided += 1
     return decided, abstained
+
+
+def two_completions(
+    db: Path, engine: Engine, checkpoint: Checkpoint, questions: list[str], sampling: Sampling, seed: int
+) -> list[list[tuple[str, str]]]:
+    """Store two completions, (id, text), by one checkpoint for each question, each in a conversation of its own.
+
+    Deterministic by seed on a fresh database; what is held out follows from the order of the votes.
+    """
+    prompts = [as_prompt(q) for q in questions]
+    seeds = [seed * 10_000 + i for i in range(2 * len(prompts))]
+    samples = engine.complete(prompts * 2, sampling, seeds)
+    drafts = [by_student(s, checkpoint, sampling, seed) for s, seed in zip(samples, seeds, strict=True)]
+    stored = []
+    for question, prompt, *pair in zip(questions, prompts, drafts[: len(prompts)], drafts[len(prompts) :], strict=True):
+        turn = conversations.add_turn(db, conversations.start_conversation(db, PERSON, question), prompt)
+        stored.append([(conversations.add_draft(db, turn.id, d), d.text) for d in pair])
+    return stored
 
 
 class HeldOut:
@@ -136,8 +154,7 @@ class HeldOut:
             self.samples[checkpoint.id] = self.sample(engine)
         pairs = zip(self.questions, self.samples[checkpoint.id], self.base, strict=True)
         gains = [self.rate(q, new.text) - self.rate(q, old.text) for q, new, old in pairs]
-        wins, losses = sum(g > self.margin for g in gains), sum(g < -self.margin for g in gains)
-        return Outcomes(wins, losses, len(gains) - wins - losses)
+        return Outcomes.of(gains, self.margin)
 
     def transcripts(self) -> list[dict]:
         """The last champion's completions beside the base's; none if the base still serves."""

@@ -15,7 +15,6 @@ from kdloop import packs
 from storage import feedback as feedback_rows
 from storage.conversations import Completion, Message, completions_and_turns, transcript
 from storage.feedback import Feedback
-from storage.split import is_held_out as is_held_out  # for ids that the caller chooses
 
 STYLE_RATERS = ("preference_model", "judge", "student")  # sources that judge how a text reads, not whether it is right
 NEAR_DUPLICATE = 0.95  # word overlap from which their preferences are noise (of people and checks one word may matter)

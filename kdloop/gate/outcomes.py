@@ -26,6 +26,12 @@ class Outcomes:
     losses: int
     ties: int
 
+    @classmethod
+    def of(cls, gains: Sequence[float], margin: float = 0.0) -> "Outcomes":
+        """By how much the candidate was better in each pair; what is within the margin is a tie."""
+        wins, losses = sum(g > margin for g in gains), sum(g < -margin for g in gains)
+        return cls(wins, losses, len(gains) - wins - losses)
+
     @property
     def n(self) -> int:
         return self.wins + self.losses + self.ties
@@ -57,8 +63,7 @@ class Outcomes:
 def by_checks(tasks: Sequence[Task], new: Engine, old: Engine, sampling: Sampling) -> Outcomes:
     """Per prompt: a win where the new engine alone passes all checks, a loss where the old one alone does."""
     after, before = (correct(engine, tasks, sampling) for engine in (new, old))
-    wins, losses = (sum(a and not b for a, b in zip(*pair, strict=True)) for pair in ((after, before), (before, after)))
-    return Outcomes(wins, losses, len(tasks) - wins - losses)
+    return Outcomes.of([a - b for a, b in zip(after, before, strict=True)])
 
 
 def correct(engine: Engine, tasks: Sequence[Task], sampling: Sampling) -> list[bool]:

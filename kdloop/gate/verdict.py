@@ -11,7 +11,7 @@ from kdloop.feedback.examples import Split
 from kdloop.gate.guards import Guard, anchor_guard, displacement_guard, regression_guard, text_guards, topic_guards
 from kdloop.gate.outcomes import SIGN_P, Outcomes, by_checks, by_margin, by_rater, held_out_pairs
 from kdloop.packs import Task
-from kdloop.raters.preference_model import PreferenceModel
+from kdloop.raters.preference_model import PreferenceModel, proven
 from kdloop.student import Engine, Sample, Sampling
 from storage.conversations import Message
 
@@ -54,7 +54,7 @@ class Verdict:
 def require_a_judge(rater: PreferenceModel | None, split: Split) -> None:
     """Raises CannotDecide, saying how many votes are missing: no candidate is trained that no gate could judge."""
     pairs = sum(e.is_pair for e in split.held_out)
-    if not (rater and rater.skill.proven) and pairs < MIN_HELD_OUT_PAIRS:
+    if not proven(rater) and pairs < MIN_HELD_OUT_PAIRS:
         skill = f"the preference model is not above chance ({rater.skill})" if rater else "no preference model"
         raise CannotDecide(
             f"Nothing can judge a candidate yet: {skill}, and {pairs} of {MIN_HELD_OUT_PAIRS} held-out pairs. "
@@ -84,7 +84,7 @@ def decide(
     anchors = old if champion is base else base.complete(prompts, sampling, seeds)
     if tasks:
         judgement = judge_by_checks(tasks, candidate, champion, base, sampling)
-    elif rater and rater.skill.proven:
+    elif proven(rater):
         judgement = judge_by_rater(rater, prompts, new, old, anchors)
     else:
         outcomes = by_margin(split, candidate, champion)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from kdloop import packs
-from kdloop.feedback.examples import Example, is_held_out, questions
+from kdloop.feedback.examples import Example, questions
 from kdloop.packs import Pack, Task
 from kdloop.raters.judge import Judge
 from kdloop.raters.preference_model import PreferenceModel
@@ -23,6 +23,7 @@ from storage.conversations import Draft, Message, as_prompt
 from storage.database import new_id
 from storage.feedback import add_feedback
 from storage.rounds import Round
+from storage.split import is_held_out
 
 PROGRESS_CHUNK = 256  # completions between two progress notes: some ten seconds
 

@@ -16,7 +16,7 @@ from kdloop.knowledge.rows import Refused, SourceContext, with_how
 from kdloop.packs import Task
 from kdloop.raters import verifiers
 from kdloop.raters.features import embed_prompts
-from kdloop.raters.preference_model import PreferenceModel, read
+from kdloop.raters.preference_model import PreferenceModel, proven, read
 from storage.conversations import Draft, Message, as_prompt, transcript
 
 N = 4  # samples per prompt; the recipe of votes takes 8 (docs/log.md, "Best of 8 within 0.1")
@@ -43,7 +43,7 @@ def best_of_n(
     are also preferred to an echo of their prompt, which a small student falls into when it learns to be brief.
     Raises Refused without a preference model whose skill is proven.
     """
-    if not (context.rater and context.rater.skill.proven):
+    if not proven(context.rater):
         raise Refused("best_of_n needs a preference model that is shown to be above chance")
     groups = context.ask(tasks, n, "best_of_n", temperature=SPREAD)
     ranked = rank(context.rater, [t.messages for t in tasks], groups, sure, astray)

@@ -157,3 +157,11 @@ def until(ends: Collection[int], ids: list[int]) -> list[int]:
     """The ids up to the first that ends the turn, with it."""
     at = next((i for i, id in enumerate(ids) if id in ends), len(ids))
     return ids[: at + 1]
+
+
+def as_completion(tokenizer, ids: list[int]) -> Completion:
+    """Sampled ids as a completion of the student, without those from its end-of-turn token on."""
+    template = Template.of(tokenizer)
+    ids, ended = template.until_end(ids)
+    text = template.text(ids).strip()
+    return Completion("", "", "student", None, text, "finished" if ended else "cut")

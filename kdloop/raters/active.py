@@ -62,11 +62,10 @@ people.FORGET.append(forget)
 def estimate(db: Path) -> dict[str, float]:
     """Refit on the current votes; the probabilities of all pairs that wait."""
     split = from_feedback(db)
-    human, waiting = [e for e in split.train if e.source == "human"], waiting_pairs(db)
-    if len(human) < 4 or not waiting:
+    if not (waiting := waiting_pairs(db)):
         return {}
-    model = preference_model.fit(human, split.held_out)
-    if not model.skill.proven:
+    model = preference_model.of_people(split)
+    if not preference_model.proven(model):
         return {}
     sides = [[(text, True) for text in side] for side in zip(*((a.chosen, a.rejected) for a in waiting), strict=True)]
     return dict(zip([a.id for a in waiting], model.probabilities([a.question for a in waiting], *sides), strict=True))

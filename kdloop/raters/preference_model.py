@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.special import expit, logsumexp
 
-from kdloop.feedback.examples import Example, relative_weights, trusted
+from kdloop.feedback.examples import Example, Split, relative_weights, trusted
 from kdloop.raters.bradley_terry import laplace
 from kdloop.raters.features import SURFACE, embed, surface
 from storage import people
@@ -31,6 +31,7 @@ SIGN_FLIPS = 399  # resolves p = 0.0025, a quarter of SKILL_P; each costs one ev
 LARGE_N = 300  # votes from which the flips cost more than they add: the Bayes factor decides, one prior for all folds
 FOLDS = 12
 MAX_FIT_VOTES = 1000  # newest votes for axes, prior scales and skill: refits within 1 s at 10,000 (log, "bench refit")
+MIN_VOTES = 4  # people's, to fit a model at all; whether it may judge is `skill`'s to say
 MIN_RATER_VOTES = 24  # before a rater's reliability is measured: its standard error is 0.2 there
 MIN_RELIABILITY = 0.1  # a rater at chance is discounted, never silenced
 
@@ -122,13 +123,28 @@ def raw(prompts: list[str], completions: list[tuple[str, bool]], axes: np.ndarra
     return np.hstack([styles, embedded @ axes])
 
 
+def people_said(split: Split) -> list[Example]:
+    return [e for e in split.train if e.source == "human"]
+
+
+def of_people(split: Split) -> PreferenceModel | None:
+    """Fitted on people's examples; None where they are too few."""
+    human = people_said(split)
+    return fit(human, split.held_out) if len(human) >= MIN_VOTES else None
+
+
+def proven(rater: PreferenceModel | None) -> bool:
+    """Whether there is one, and its skill is shown."""
+    return bool(rater and rater.skill.proven)
+
+
 def fit(train: list[Example], held_out: list[Example] = ()) -> PreferenceModel:
     """Fit on the training part; `held_out` only measures skill, beside the cross-validation of the training part.
 
-    Raises ValueError where `train` holds fewer than four votes.
+    Raises ValueError where `train` holds fewer than MIN_VOTES.
     """
     votes = [*train, *held_out]
-    if len(train) < 4:
+    if len(train) < MIN_VOTES:
         raise ValueError(f"{len(train)} votes are too few for a preference model")
     texts = [(e.question, k.said) for e in votes for k in e.completions]
     questions, completions = [q for q, _ in texts], [c for _, c in texts]

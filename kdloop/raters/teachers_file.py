@@ -1,11 +1,10 @@
 """Reads and validates the teachers' file: one [[teacher]] table for each teacher."""
 
 import math
+import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from urllib.parse import urlsplit
-
-from kdloop.packs import tomllib
 
 TERMS = ("allowed", "forbidden")
 

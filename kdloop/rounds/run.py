@@ -16,9 +16,10 @@ from kdloop.knowledge.rows import Refused, SourceContext
 from kdloop.knowledge.self_knowledge import NO_DRIFT_LIMIT, best_of_n
 from kdloop.methods import METHODS, NothingToLearn, choose, step_size
 from kdloop.methods.lora import trainable_student
+from kdloop.raters.preference_model import people_said, proven
 from kdloop.rounds.progress import Clock
 from kdloop.rounds.selection import from_base, readable, relevant, replay, select, too_long
-from kdloop.rounds.setup import Setup, Version, load_students, people_said, proven, put_together
+from kdloop.rounds.setup import Setup, Version, load_students, put_together
 from kdloop.rounds.tasks import gate_prompts, learned_tasks
 from kdloop.settings import Settings
 from kdloop.student import Engine, Sampling

@@ -4,15 +4,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kdloop import packs, recipes
-from kdloop.feedback.examples import Example, Split
+from kdloop.feedback.examples import Split
 from kdloop.gate.verdict import require_a_judge
 from kdloop.knowledge import feature
 from kdloop.knowledge.rows import SourceContext
 from kdloop.methods import choose, require
 from kdloop.methods.lora import Plan
 from kdloop.packs import Task
-from kdloop.raters import judge, preference_model, teacher
-from kdloop.raters.preference_model import PreferenceModel
+from kdloop.raters import judge, teacher
+from kdloop.raters.preference_model import PreferenceModel, of_people, people_said, proven
 from kdloop.recipes import Recipe
 from kdloop.rounds.progress import Clock
 from kdloop.rounds.selection import by_checks, line_of
@@ -25,8 +25,6 @@ from kdloop.student.transformers import TransformersEngine, device_and_dtype
 from storage import checkpoints, rounds
 from storage.checkpoints import Checkpoint
 from storage.rounds import Round
-
-MIN_EXAMPLES_TO_FIT = 4  # of people's: preference_model.fit takes no fewer
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ def put_together(settings: Settings, round: Round, students: Students, split: Sp
     """Raises NothingToLearn or CannotDecide where it is clear from the start that nothing can be trained, or judged."""
     if not round.recipe:
         choose(round.requested, split.train)
-    rater = fit_rater(split)
+    rater = of_people(split)
     recipe = recipe_of(round, rater)
     tasks, checked = training_tasks(recipe, split, round.seed), gate_tasks(recipe.pack)
     plan = plan_of(settings, round, rater, recipe, tasks)
@@ -98,20 +96,6 @@ def put_together(settings: Settings, round: Round, students: Students, split: Sp
     context = source_context(settings, round, recipe, students, rater, split, clock)
     line = line_of(settings.db, students.champion.checkpoint)
     return Setup(settings, round, students, line, rater, recipe, method, tasks, checked, plan, context)
-
-
-def people_said(split: Split) -> list[Example]:
-    return [e for e in split.train if e.source == "human"]
-
-
-def fit_rater(split: Split) -> PreferenceModel | None:
-    """The preference model of people's examples; None where they are too few."""
-    human = people_said(split)
-    return preference_model.fit(human, split.held_out) if len(human) >= MIN_EXAMPLES_TO_FIT else None
-
-
-def proven(rater: PreferenceModel | None) -> bool:
-    return bool(rater and rater.skill.proven)
 
 
 def recipe_of(round: Round, rater: PreferenceModel | None) -> Recipe:

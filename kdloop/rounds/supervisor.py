@@ -79,7 +79,7 @@ class Supervisor:
             if self.child and not rounds.renew_lease(self.settings.db, self.owner):
                 self.end("failed", "Another process has taken this round for dead, and started one of its own")
             for id in rounds.abandoned_rounds(self.settings.db):
-                rounds.finish_round(self.settings.db, id, "failed", error="The process that ran this round is gone")
+                rounds.finish_round(self.settings.db, id, "failed", error=rounds.GONE)
                 checkpoints.prune(self.settings.db)
             if self.child:
                 self.watch()

@@ -32,7 +32,6 @@ from kdloop.student.memory import STATES_PER_TOKEN
 RUNTIME = {"cpu": 0.7 * 2**30, "cuda": 0.6 * 2**30}  # of a process: PyTorch's libraries, or a GPU's context
 ROWS = 64  # completions that a CPU decodes together in a round
 PAIRS = 4  # that go through it at once in training
-LOGITS = 12  # bytes beside the logits' own: in fp32, their log-probabilities, the gradient
 ADAPTER = 24  # bytes
 
 
@@ -96,16 +95,25 @@ def serving_gguf(shape: Shape, file: float, context: int, chats: int) -> dict[st
 def training(shape: Shape, dtype: torch.dtype, device: str, tokens: int) -> dict[str, float]:
     """Bytes of a round, by what takes them; `tokens` of a prompt with its completion."""
     text, t = shape.config.get_text_config(), dtype.itemsize
-    rows = 2 * PAIRS if device == "cpu" else 2
-    step = rows * tokens * text.num_hidden_layers * shape.layer(tokens, dtype)
-    step += rows * tokens // 2 * text.vocab_size * (t + LOGITS)
-    each = 2 * tokens * cache_bytes(shape.config, dtype) + text.vocab_size * (t + LOGITS)
+    step = step_rows(device) * tokens * text.num_hidden_layers * shape.layer(tokens, dtype)
+    step += step_logits(text, dtype, device, tokens)
+    each = 2 * tokens * cache_bytes(shape.config, dtype) + memory.logits_bytes(text, dtype)
     drawn = (ROWS if device == "cpu" else 1) * each
     return {
         "weights": ((2 if device == "cpu" else 1) * shape.parameters + 2 * shape.adapted) * t,
         "adapter and optimizer": ADAPTER * shape.adapter,
         "KV cache or activations": max(step, drawn),
     }
+
+
+def step_rows(device: str) -> int:
+    """Completions that go through a training step at once: of pairs, two each."""
+    return 2 * PAIRS if device == "cpu" else 2
+
+
+def step_logits(text, dtype: torch.dtype, device: str, tokens: int) -> int:
+    """Bytes of a step's logits, of the half of `tokens` that is the completion; `text` is the config's text part."""
+    return step_rows(device) * tokens // 2 * memory.logits_bytes(text, dtype)
 
 
 def cache_bytes(config, dtype: torch.dtype) -> int:

@@ -7,6 +7,7 @@ MAX_ROWS = 256  # saturates a GPU with a small student
 MEMORY_SHARE = 0.4  # of the free memory that one batch may take: the estimates are rough, and chats may be beside it
 MAX_LOGIT_BYTES = 2**32  # of logits and what is computed from them at once
 STATES_PER_TOKEN = 24  # hidden-state sizes that a token takes up in prefill: estimated
+LOGIT_BYTES = 12  # beside a logit's own: in fp32, its log-probability, the gradient
 STATES_PER_LAYER = 64  # the same kept per layer for the backward pass, an adapter's included: estimated
 
 
@@ -23,6 +24,11 @@ def cache_bytes(config, dtype: torch.dtype) -> int:
     return 2 * text.num_hidden_layers * heads * width * dtype.itemsize
 
 
+def logits_bytes(text, dtype: torch.dtype) -> int:
+    """Bytes of one position's logits and of what is computed from them; `text` is the config's text part."""
+    return text.vocab_size * (dtype.itemsize + LOGIT_BYTES)
+
+
 def rows(config, dtype: torch.dtype, tokens: int, room: int) -> int:
     """Completions of `tokens`, their prompts included, that can be decoded together in `room` bytes."""
     text = config.get_text_config()
@@ -33,7 +39,7 @@ def rows(config, dtype: torch.dtype, tokens: int, room: int) -> int:
 def scored(config, dtype: torch.dtype, tokens: int, completion: int, room: int) -> int:
     """Completions of `completion` tokens, `tokens` with their prompts, that can be scored together in `room` bytes."""
     text = config.get_text_config()
-    logits = completion * text.vocab_size * (dtype.itemsize + 12)
+    logits = completion * logits_bytes(text, dtype)
     each = logits + tokens * STATES_PER_TOKEN * text.hidden_size * dtype.itemsize
     return min(within(MAX_LOGIT_BYTES, logits), within(room, each))
 
@@ -42,7 +48,7 @@ def trained(config, dtype: torch.dtype, tokens: int, room: int) -> int:
     """Rows of `tokens` whose forward and backward pass fit `room` bytes together."""
     text = config.get_text_config()
     layers = tokens * text.num_hidden_layers * text.hidden_size * STATES_PER_LAYER * dtype.itemsize
-    return max(1, within(room, layers + tokens * text.vocab_size * (dtype.itemsize + 12)))
+    return max(1, within(room, layers + tokens * logits_bytes(text, dtype)))
 
 
 def within(room: int, each: int) -> int:

@@ -1,6 +1,7 @@
 """The conversations that a chat template is asked to show (probes.py), with words that no template has."""
 
-from kdloop.student.template import ASSISTANT, THOUGHT, USER, as_user
+from kdloop.student.template import ASSISTANT, THOUGHT, USER
+from storage.conversations import as_prompt
 
 NAME, ABOUT, ARGUMENT, VALUE, RESULT = "fetch_heron", "Osprey", "bittern", "Dunlin", "Kestrel"
 VALUE_2, RESULT_2, NEXT = "Avocet", "Plover", "Curlew"
@@ -38,16 +39,16 @@ def definition() -> dict:
 
 
 def answering(as_text: bool, content: str | None) -> list[dict]:
-    return [*as_user(USER), said(content, tool_calls=[call(as_text)]), result()]
+    return [*as_prompt(USER), said(content, tool_calls=[call(as_text)]), result()]
 
 
 def history(as_text: bool, content: str | None) -> list[dict]:
-    return [*answering(as_text, content), said(ASSISTANT), *as_user(NEXT)]
+    return [*answering(as_text, content), said(ASSISTANT), *as_prompt(NEXT)]
 
 
 def two_calls(as_text: bool, content: str | None) -> list[dict]:
     calls = [call(as_text), call(as_text, VALUE_2, "call00002")]
-    return [*as_user(USER), said(content, tool_calls=calls), result(), result(RESULT_2, "call00002")]
+    return [*as_prompt(USER), said(content, tool_calls=calls), result(), result(RESULT_2, "call00002")]
 
 
 def missing(text: str, *words: str) -> str:

@@ -7,6 +7,7 @@ drop a tool's result, or the call, without an error.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 from jinja2 import TemplateError
 
@@ -29,7 +30,8 @@ from kdloop.student.probe_talks import (
     said,
     two_calls,
 )
-from kdloop.student.template import ASSISTANT, SYSTEM, THOUGHT, USER, Template, as_user
+from kdloop.student.template import ASSISTANT, SYSTEM, THOUGHT, USER, Template
+from storage.conversations import as_prompt
 
 REFUSES = (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError)  # a template is code
 EFFORTS = ("low", "medium", "high", "xhigh")
@@ -73,10 +75,9 @@ class Row:
     tool_results: Verdict
 
     @classmethod
-    def of(cls, tokenizer, eos: list[int] | None = None) -> "Row":
-        """`eos` as of Template."""
+    def of(cls, tokenizer) -> "Row":
         try:
-            template = Template(tokenizer, eos)
+            template = Template(tokenizer)
         except REFUSES as error:
             return cls(*[Verdict(REFUSED, sentence(error))] * len(fields(cls)))
         probes = Probes(template)
@@ -88,7 +89,7 @@ class Probes:
 
     def __init__(self, template: Template):
         self.template, self.tokenizer = template, template.tokenizer
-        self.prompt = template.rendered(as_user(USER), True)
+        self.prompt = template.rendered(as_prompt(USER), True)
 
     def chat(self) -> Verdict:
         if self.template.blocks:
@@ -99,7 +100,9 @@ class Probes:
         if self.template.system == "rendered":
             return Verdict(WORKS)
         try:
-            self.tokenizer.apply_chat_template([{"role": "system", "content": SYSTEM}, *as_user(USER)], tokenize=False)
+            self.tokenizer.apply_chat_template(
+                [{"role": "system", "content": SYSTEM}, *as_prompt(USER)], tokenize=False
+            )
             why = f"it is {SILENTLY}"
         except REFUSES as error:
             why = f'the template says "{sentence(error)}"'
@@ -107,7 +110,7 @@ class Probes:
 
     def turns(self) -> Verdict:
         """Whether history is what was generated: the first turn's prompt and completion begin the next one's prompt."""
-        talk = [*as_user(USER), said(ASSISTANT), *as_user(NEXT)]
+        talk = [*as_prompt(USER), said(ASSISTANT), *as_prompt(NEXT)]
         try:
             later = self.template.prompt_ids(talk)
         except REFUSES as error:
@@ -142,7 +145,7 @@ class Probes:
         if trained not in ends:
             return Verdict(REFUSED, f"training ends with {self.token(trained)}, at which sampling does not")
         names = ", ".join(map(self.token, ends))
-        after = self.template.rendered([*as_user(USER), said(ASSISTANT)], False).rpartition(ASSISTANT)[2]
+        after = self.template.rendered([*as_prompt(USER), said(ASSISTANT)], False).rpartition(ASSISTANT)[2]
         if self.template.tokens.search(after):
             return Verdict(WORKS, names)
         shown = bool(self.template.around()[1])
@@ -152,10 +155,10 @@ class Probes:
     def thoughts(self) -> Verdict:
         """How a completion without a thought is made, and what becomes of the student's own thoughts."""
         context, lead, switches = self.template.context, self.template.lead, self.switches()
-        if not (self.thought_shown() or switches or THINKS.search(context + lead)):
+        if not (self.thought_shown or switches or THINKS.search(context + lead)):
             return Verdict(NONE)
         own = said(f"<think>\n{THOUGHT}\n</think>\n\n{ASSISTANT}")
-        kept = THOUGHT in self.tokenizer.decode(self.template.prompt_ids([*as_user(USER), own, *as_user(NEXT)]))
+        kept = THOUGHT in self.tokenizer.decode(self.template.prompt_ids([*as_prompt(USER), own, *as_prompt(NEXT)]))
         parts = [f"they stay in the completion's text, and {'' if kept else 'not '}in history's"]
         if lead.strip():
             parts.append(f"a completion without a thought is trained after {code(lead)}")
@@ -167,14 +170,14 @@ class Probes:
         """The template's options that change a prompt."""
         found = []
         for name, values in SWITCHES.items():
-            shown = {value: self.tried(as_user(USER), **{name: value})[0] for value in values}
+            shown = {value: self.tried(as_prompt(USER), **{name: value})[0] for value in values}
             if len({text for text in shown.values() if text}) > 1:
                 default = [str(value) for value, text in shown.items() if text == self.prompt]
                 found.append(f"switch `{name}`, {default[0] if default else 'none of its values'} as default")
         return found
 
     def reasoning_content(self) -> Verdict:
-        if not (places := self.thought_shown()):
+        if not (places := self.thought_shown):
             return Verdict(REFUSED, SILENTLY)
         known = str(self.tokenizer.chat_template)
         parts = ["in history" if "in history" in places else f"{' and '.join(places)}, not in history"]
@@ -182,20 +185,21 @@ class Probes:
             return Verdict(FALLBACK, f"the template reads `thinking`, which transformers fills with it; {parts[0]}")
         return Verdict(WORKS, parts[0])
 
+    @cached_property
     def thought_shown(self) -> list[str]:
         """Where a thought that is given as `reasoning_content` is shown."""
         told = said(ASSISTANT, reasoning_content=THOUGHT)
         calling = said("", tool_calls=[call()], reasoning_content=THOUGHT)
         texts = {
-            "in the last message": self.tried([*as_user(USER), told], generation_prompt=False)[0],
-            "before a tool's result": self.tried([*as_user(USER), calling, result()])[0],
-            "in history": self.tried([*as_user(USER), told, *as_user(NEXT)])[0],
+            "in the last message": self.tried([*as_prompt(USER), told], generation_prompt=False)[0],
+            "before a tool's result": self.tried([*as_prompt(USER), calling, result()])[0],
+            "in history": self.tried([*as_prompt(USER), told, *as_prompt(NEXT)])[0],
         }
         return [place for place, text in texts.items() if THOUGHT in text]
 
     def tools(self) -> Verdict:
         """Their definitions."""
-        text, why = self.tried(as_user(USER), tools=[definition()])
+        text, why = self.tried(as_prompt(USER), tools=[definition()])
         lost = [PARTS[word] for word in (NAME, ABOUT, ARGUMENT, USER) if word not in text]
         if why or lost:
             return Verdict(REFUSED, why or f"{' and '.join(lost)} {SILENTLY}")

@@ -123,7 +123,7 @@ def slow(files: Files, shape, settings: Settings, device: str, dtype: torch.dtyp
     if device == "cpu" and refuses:
         found.append("replies come one at a time, by the transformers engine: llama.cpp does not take the student")
     if text.vocab_size > WIDE:
-        logits = 2 * footprint.PAIRS * settings.round_max_tokens * text.vocab_size * footprint.LOGITS
+        logits = footprint.step_logits(text, dtype, device, 2 * settings.round_max_tokens)
         found.append(f"{text.vocab_size:,} logits a token: up to {gib(logits)} of them in a training step")
     if not attends_to_all(files.config):
         found.append("not all layers see all that came before: prompts are read all at once, no CUDA graphs on a GPU")

@@ -13,7 +13,7 @@ from pathlib import Path
 from jinja2 import TemplateError
 
 from kdloop.student import PromptTooLong
-from storage.conversations import Message
+from storage.conversations import Message, as_prompt
 
 USER, ASSISTANT, SYSTEM, THOUGHT = "Pelican", "Walrus", "Ocelot", "Marmot"  # of probe conversations: in no template
 PRIVATE_USE = range(0xF0000, 0xFFFFE)  # Unicode's: a character that no message has marks where text is split
@@ -36,8 +36,8 @@ class Template:
     "folded" into the user's message where the template refuses it or leaves it out, as these families' cards advise.
     """
 
-    def __init__(self, tokenizer, eos: list[int] | None = None):
-        """`eos` are the generation config's; None looks beside the tokenizer's files. Raises UnknownTemplate."""
+    def __init__(self, tokenizer):
+        """Raises UnknownTemplate."""
         if not tokenizer.chat_template:
             raise UnknownTemplate("The student's tokenizer has no chat template: take a model that was made for chats")
         self.tokenizer = tokenizer
@@ -45,11 +45,12 @@ class Template:
         tokens = [t.content for t in tokenizer.added_tokens_decoder.values() if is_control(t, literal)]
         self.tokens = self.control = any_of(tokens)
         self.blocks, self.system = False, "rendered"
-        self.blocks = USER not in self.probe(as_user(USER)) and USER in self.probe(as_user(USER), blocks=True)
-        with_system = self.probe([{"role": "system", "content": SYSTEM}, *as_user(USER)])
+        self.blocks = USER not in self.probe(as_prompt(USER))
+        self.blocks = self.blocks and USER in self.probe(as_prompt(USER))
+        with_system = self.probe([{"role": "system", "content": SYSTEM}, *as_prompt(USER)])
         if SYSTEM not in with_system or USER not in with_system:
             self.system = "folded"
-        prompt = self.rendered(as_user(USER), True)
+        prompt = self.rendered(as_prompt(USER), True)
         if USER not in prompt:
             raise UnknownTemplate("The student's chat template does not show what the user says")
         *_, last = [m.start() for m in self.tokens.finditer(prompt)] or [0]
@@ -58,7 +59,7 @@ class Template:
         self.lead = before[len(prompt) :] if before.startswith(prompt) else self.thoughts_end(prompt)
         self.tail = after or tokenizer.eos_token or ""
         self.end: int | None = next(iter(self.encode(self.tail)[-1:]), None)
-        ends = (self.end, tokenizer.eos_token_id, *(generation_eos(tokenizer) if eos is None else eos))
+        ends = (self.end, tokenizer.eos_token_id, *generation_eos(tokenizer))
         self.ends: tuple[int, ...] = tuple(dict.fromkeys(id for id in ends if id is not None))
         markers = set(MARKER.findall(prompt + self.tail)) - set(tokens)
         self.markers, self.control = markers, any_of([*tokens, *markers])
@@ -168,10 +169,8 @@ class Template:
         except TemplateError as error:
             raise UnknownTemplate(f"The student's chat template refuses this conversation: {error}") from error
 
-    def probe(self, messages: list[Message], blocks: bool = False) -> str:
+    def probe(self, messages: list[Message]) -> str:
         """The rendered prompt; "" where the template refuses it."""
-        if blocks:
-            messages = [m | {"content": [{"type": "text", "text": m["content"]}]} for m in messages]
         try:
             return self.rendered(messages, True)
         except (UnknownTemplate, TypeError):  # the template adds text to a list of blocks
@@ -180,18 +179,18 @@ class Template:
     def thoughts_end(self, prompt: str) -> str:
         """What ends a thought, where the generation prompt opens one that the template drops from completions."""
         answer = {"role": "assistant", "content": ASSISTANT, "reasoning_content": THOUGHT}
-        _, found, after = self.rendered([*as_user(USER), answer], False).partition(THOUGHT)
+        _, found, after = self.rendered([*as_prompt(USER), answer], False).partition(THOUGHT)
         end = after.partition(ASSISTANT)[0] if found else "\n</think>\n\n"
         return end if prompt.rstrip().endswith("<think>") else ""
 
     def around(self) -> tuple[str, str]:
         """(all before a completion, what comes after it up to and with the first control token), the completion being
         the last message, else one that another follows. The second is "" where there is no control token."""
-        answered = [*as_user(USER), {"role": "assistant", "content": ASSISTANT}]
+        answered = [*as_prompt(USER), {"role": "assistant", "content": ASSISTANT}]
         before, _, after = self.rendered(answered, False).rpartition(ASSISTANT)
         found = self.tokens.search(after)
         if not found:
-            after = self.rendered([*answered, *as_user(SYSTEM)], False).rpartition(ASSISTANT)[2].partition(SYSTEM)[0]
+            after = self.rendered([*answered, *as_prompt(SYSTEM)], False).rpartition(ASSISTANT)[2].partition(SYSTEM)[0]
             found = self.tokens.search(after)
         return before, after[: found.end()] if found else ""
 
@@ -215,10 +214,6 @@ def unused(*texts: str) -> str:
     return next(c for c in map(chr, PRIVATE_USE) if not any(c in text for text in texts))
 
 
-def as_user(text: str) -> list[Message]:
-    return [{"role": "user", "content": text}]
-
-
 def one_system(messages: list[Message]) -> list[Message]:
     """Leading system messages joined: templates render the first alone."""
     n = next((i for i, m in enumerate(messages) if m["role"] != "system"), len(messages))
@@ -237,7 +232,7 @@ def folded(messages: list[Message]) -> list[Message]:
             pending = []
         else:
             out.append(m)
-    return [*out, *as_user("\n\n".join(pending))] if pending else out
+    return [*out, *as_prompt("\n\n".join(pending))] if pending else out
 
 
 def generation_eos(tokenizer) -> list[int]:

@@ -13,6 +13,7 @@ from kdloop.feedback import collect
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
+from kdloop.ui.learning import NO_STANDINGS
 from kdloop.ui.replies import frames
 from kdloop.ui.session import PRIVATE, REFUSED, named, paced, person, refusal, refused
 from kdloop.ui.words import t, tell
@@ -130,5 +131,5 @@ def table(settings: Settings) -> str:
         f"| {s.name} | {s.score:+.2f} | {s.low:+.2f} to {s.high:+.2f} | {s.n} |" for s in arena.standings(settings.db)
     ]
     if not rows:
-        return tell("Standings appear when two different versions have met.")
+        return tell(NO_STANDINGS)
     return "\n".join([tell("| version | Bradley-Terry score | 95 % interval | duels |"), "|---|---|---|---|", *rows])

@@ -3,11 +3,11 @@
 import pytest
 
 from kdloop.feedback import collect
-from kdloop.feedback.examples import is_held_out
 from kdloop.feedback.readiness import SILENT, readiness
 from storage import checkpoints, conversations
 from storage.conversations import as_prompt
 from storage.database import new_id
+from storage.split import is_held_out
 
 
 def two(db, question, held_out=False):

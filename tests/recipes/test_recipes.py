@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from kdloop import packs, recipes
 from kdloop.__main__ import main as command
-from kdloop.feedback.examples import Example, from_feedback, is_held_out, key
+from kdloop.feedback.examples import Example, from_feedback, key
 from kdloop.knowledge import KNOWLEDGE, elicit
 from kdloop.knowledge.rows import Refused, training_id
 from kdloop.methods import METHODS
@@ -25,6 +25,7 @@ from kdloop.rounds.tasks import training_tasks
 from storage.conversations import Completion, add_completion, add_turn, as_prompt, start_conversation
 from storage.database import new_id
 from storage.feedback import add_feedback
+from storage.split import is_held_out
 
 ROOT = Path(__file__).parents[2]
 HELD_OUT = [p for pack in packs.names() for part in packs.PARTS[1:] for p in packs.prompts(pack, part)]

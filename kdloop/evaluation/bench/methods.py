@@ -120,8 +120,7 @@ def measured(base, before: list[Sample], method: str, votes: list[Example], rate
     after = completions(engine, budget, seed)
     questions = packs.prompts("general", "heldout")[: budget.held_out]
     gains = [rate(q, new.text) - rate(q, old.text) for q, new, old in zip(questions, after, before, strict=True)]
-    wins, losses = sum(g > 0 for g in gains), sum(g < 0 for g in gains)
-    outcomes = Outcomes(wins, losses, len(gains) - wins - losses)
+    outcomes = Outcomes.of(gains)
     tokens = [np.mean([s.completion_tokens for s in samples]) for samples in (after, before)]
     repeats = [np.mean([repetition(s.text) for s in samples]) for samples in (after, before)]
     form = {"length": float(tokens[0] / tokens[1]), "repetition": float(repeats[0] - repeats[1])}

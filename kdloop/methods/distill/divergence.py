@@ -20,6 +20,7 @@ from kdloop.methods.distill import stored
 from kdloop.methods.distill.white_box import Teacher, load
 from kdloop.methods.lora import REMEDIES, Method, NothingToLearn, OnStep, Plan
 from kdloop.methods.objective import Numbers, completion_logits, fit, sample, sequence, token_logps
+from kdloop.methods.supervised import usable
 from kdloop.student.template import Template
 from storage.conversations import Completion, Message
 
@@ -31,10 +32,6 @@ Draw = Callable[..., tuple[list[list[int]], Numbers]]  # (model, teacher, rows) 
 TEACHER = "a teacher with the student's vocabulary"
 TO_READ = f"{TEACHER}, and completions to read"
 OR_STORED = f"{TO_READ}; or what it stored beside its own (the source `features`)"
-
-
-def usable(example: Example) -> bool:
-    return example.chosen is not None
 
 
 def any_prompt(example: Example) -> bool:
@@ -152,96 +149,89 @@ def taid(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep,
     return train_on_text(model, tokenizer, examples, plan, on_step, taid_loss(steps), **options)
 
 
+ON_TEXT = {"needs": OR_STORED, "requires": ("teachers", "stored")}
 METHODS = {
     "forward_kl": Method(
         usable,
         partial(train_on_text, loss=distillation_loss(losses.forward_kl)),
-        OR_STORED,
+        **ON_TEXT,
         loss="sum p log(p / q)",
         paper="survey Table 1",
         defaults="stored text",
         when="A teacher whose whole range is wanted: translation, rewriting.",
         differs_from_paper="nothing known",
-        requires=("teachers", "stored"),
     ),
     "reverse_kl": Method(
         usable,
         partial(train_on_text, loss=distillation_loss(losses.reverse_kl)),
-        OR_STORED,
+        **ON_TEXT,
         loss="sum q log(q / p)",
         paper="survey Table 1",
         defaults="stored text",
         when="A student too small for all that the teacher can say: it takes what the teacher finds likely.",
         differs_from_paper="nothing known of Table 1; MiniLLM, the survey's system for it, is absent: no policy "
         "gradient",
-        requires=("teachers", "stored"),
     ),
     "jsd": Method(
         usable,
         partial(train_on_text, loss=distillation_loss(losses.gjsd)),
-        OR_STORED,
+        **ON_TEXT,
         loss="1/2 KL(p | m) + 1/2 KL(q | m), m = (p + q) / 2",
         paper="survey Table 1",
         defaults="stored text",
         when="Between the two above, and bounded.",
         differs_from_paper="nothing known",
-        requires=("teachers", "stored"),
     ),
     "total_variation": Method(
         usable,
         partial(train_on_text, loss=distillation_loss(losses.total_variation)),
-        OR_STORED,
+        **ON_TEXT,
         loss="1/2 sum |p - q|",
         paper="Wen et al. 2023 (f-Distill)",
         defaults="stored text",
         when="A teacher with a noisy tail: unlikely tokens count by their mass alone.",
         differs_from_paper="of tokens, on stored text; the paper's is of sequences, sampled from teacher and student",
-        requires=("teachers", "stored"),
     ),
     "skew_kl": Method(
         usable,
         partial(train_on_text, loss=distillation_loss(losses.skew_kl)),
-        OR_STORED,
+        **ON_TEXT,
         loss="KL(p | a p + (1 - a) q)",
         paper="Ko et al. 2024 (DistiLLM)",
         defaults="a 0.1, stored text",
         when="Forward KL whose gradient stays small where the student gives almost nothing.",
         differs_from_paper="the loss alone: its adaptive share of own samples and its replay buffer are absent",
-        requires=("teachers", "stored"),
     ),
     "skew_reverse_kl": Method(
         usable,
         partial(train_on_text, loss=distillation_loss(losses.skew_reverse_kl)),
-        OR_STORED,
+        **ON_TEXT,
         loss="KL(q | (1 - a) p + a q)",
         paper="Ko et al. 2024 (DistiLLM)",
         defaults="a 0.1, stored text",
         when="Reverse KL whose gradient stays small where the teacher gives almost nothing.",
         differs_from_paper="the loss alone: its adaptive share of own samples and its replay buffer are absent",
-        requires=("teachers", "stored"),
     ),
     "adaptive_kl": Method(
         usable,
         partial(train_on_text, loss=distillation_loss(losses.adaptive_kl)),
-        OR_STORED,
+        **ON_TEXT,
         loss="w KL(p | q) + (1 - w) KL(q | p), w = the head's share of sum |p - q|",
         paper="Wu et al. 2024 (AKL)",
         defaults="head 0.5, stored text",
         when="Few steps: head and tail are fitted at once.",
         differs_from_paper="the head as in the authors' code: without the token that crosses 0.5, unless it is the "
         "first",
-        requires=("teachers", "stored"),
     ),
     "taid": Method(
         usable,
         taid,
-        OR_STORED,
+        **ON_TEXT,
         loss="-sum p_t log q, p_t = softmax((1 - t) z_S + t z_T)",
         paper="Shing et al. 2025 (2501.16937)",
         defaults="t from 0.4 to 1, rate max(5e-4, 2 / steps), stored text",
         when="A teacher far from the student: the target starts near the student.",
         differs_from_paper="the rate: the paper's 5e-4 would leave a straight line in a training of tens of steps",
-        requires=("teachers", "stored"),
     ),
     "gkd": Method(
         usable,

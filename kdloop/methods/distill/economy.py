@@ -9,9 +9,10 @@ from torch import Tensor
 
 from kdloop.feedback.examples import Example
 from kdloop.methods import losses, step_size, supervised
-from kdloop.methods.distill.divergence import OR_STORED, distillation_loss, train_on_text, usable
+from kdloop.methods.distill.divergence import OR_STORED, distillation_loss, train_on_text
 from kdloop.methods.lora import Method, OnStep, Plan
 from kdloop.methods.objective import Numbers, fit, sequence_logps
+from kdloop.methods.supervised import usable
 
 ADAPTERS = 3  # as many as the recipe `debate` has agents
 TEACHER_STEPS = 0.17  # share of the steps that the teacher teaches: the paper's 36,000 of 208,000
@@ -105,7 +106,7 @@ METHODS = {
         "selection of hard but learnable texts (SALT_DS) is absent",
     ),
     "adapter_soup": Method(
-        supervised.usable,
+        usable,
         soup,
         needs="liked, chosen or written completions, best those of the recipe `debate`",
         loss="NLL per token of the i-th adapter on its share; then the mean of the adapters' updates BA",

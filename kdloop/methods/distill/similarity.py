@@ -15,10 +15,11 @@ from torch.nn.functional import cross_entropy
 
 from kdloop.feedback.examples import Example
 from kdloop.methods import losses
-from kdloop.methods.distill.divergence import TO_READ, usable
+from kdloop.methods.distill.divergence import TO_READ
 from kdloop.methods.distill.white_box import Teacher, load
 from kdloop.methods.lora import Method, OnStep, Plan
 from kdloop.methods.objective import Sequence, bare, fit, forward, sequence
+from kdloop.methods.supervised import usable
 
 FEATURE_WEIGHT = 1.0  # against the labels' NLL of 1: not tuned
 

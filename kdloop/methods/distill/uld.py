@@ -15,13 +15,10 @@ from kdloop.feedback.examples import Example
 from kdloop.methods import losses
 from kdloop.methods.lora import Method, OnStep, Plan
 from kdloop.methods.objective import Sequence, completion_logits, fit, token_logps
+from kdloop.methods.supervised import usable
 from kdloop.student.template import HALF, Template
 
 DISTANCE_WEIGHT = 1.5  # against the labels' NLL of 1: the paper's
-
-
-def usable(example: Example) -> bool:
-    return example.chosen is not None
 
 
 def with_starts(tokenizer, e: Example) -> tuple[Sequence, list[int]]:

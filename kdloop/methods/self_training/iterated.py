@@ -12,9 +12,11 @@ import numpy as np
 
 from kdloop.feedback.examples import Example
 from kdloop.methods import dpo, supervised
+from kdloop.methods.distill.divergence import any_prompt
 from kdloop.methods.lora import Method, NothingToLearn, OnStep, Plan
 from kdloop.methods.rl.reward_model import cut_is_worst, reward_of
-from kdloop.methods.self_training.self_teaching import any_prompt, usable, with_context, write
+from kdloop.methods.self_training.self_teaching import with_context, write
+from kdloop.methods.supervised import usable
 from storage.conversations import Completion, as_prompt
 
 SAMPLES = 4  # per prompt: sampling is most of the time on a CPU

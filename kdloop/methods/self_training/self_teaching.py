@@ -15,9 +15,10 @@ from functools import partial
 from kdloop.feedback.examples import Example
 from kdloop.methods import dpo, losses
 from kdloop.methods.distill import divergence
-from kdloop.methods.distill.divergence import any_prompt, distillation_loss, usable
+from kdloop.methods.distill.divergence import any_prompt, distillation_loss
 from kdloop.methods.lora import Method, OnStep, Plan
-from kdloop.methods.objective import sample
+from kdloop.methods.objective import as_completion, sample
+from kdloop.methods.supervised import usable
 from kdloop.student.template import Template
 from storage.conversations import Completion, Message
 
@@ -55,14 +56,6 @@ def turns(system: str) -> list[Message]:
     roles = ["system", *texts[1::2]]
     messages = [{"role": r.lower(), "content": t.strip()} for r, t in zip(roles, texts[::2], strict=True)]
     return [m for m in messages if m["content"]]
-
-
-def as_completion(tokenizer, ids: list[int]) -> Completion:
-    """Sampled ids as a completion of the student, without those from its end-of-turn token on."""
-    template = Template.of(tokenizer)
-    ids, ended = template.until_end(ids)
-    text = template.text(ids).strip()
-    return Completion("", "", "student", None, text, "finished" if ended else "cut")
 
 
 def write(model, tokenizer, prompts: list[list[Message]], plan: Plan) -> list[Completion]:
