@@ -23,6 +23,7 @@ BYTE_ORDER_MARK = "\ufeff"  # which some editors put at the beginning of a .env 
 class Settings:
     home: Path = Path("data")  # the database, the checkpoints, the converted student
     student: str = ""  # a Hub name or a model directory; "" = SmolLM2-135M-Instruct, embedded or from the Hub
+    bits: int = 16  # of a weight in memory: 4 where 16 do not fit (NF4 by bitsandbytes; rounds are QLoRA then), or 16
     engine: str = ""  # of chats: transformers, llamacpp or openai; "" = llamacpp on a CPU, if it has the weights
     engine_url: str = ""  # of `openai`: http://HOST:PORT/v1 of a vLLM, SGLang or llama-server that serves the student
     engine_key_file: str = ""  # holds that server's key; "" = it wants none
@@ -85,6 +86,7 @@ PATH_SETTINGS = (
     "snapshots",
 )  # ~ is expanded in them
 RANGES: dict[str, tuple[float, float]] = {  # (least, most); a number without a range here is 0 or more
+    "bits": (4, 16),
     "engine_at_once": (1, math.inf),
     "port": (0, 65535),
     "max_tokens": (1, math.inf),

@@ -15,10 +15,8 @@ from kdloop.knowledge.self_knowledge import SPREAD, vote
 from kdloop.packs import Task
 from kdloop.raters import verifiers
 from kdloop.settings import Settings
-from kdloop.student import Engine, Sample, Sampling
-from kdloop.student.base import find_student
+from kdloop.student import Engine, Sample, Sampling, engines
 from kdloop.student.identity import identity
-from kdloop.student.transformers import TransformersEngine
 from storage import checkpoints, files, json_lines
 from storage.conversations import as_prompt
 
@@ -77,7 +75,7 @@ def against_base(settings: Settings, pack: str, n: int, samples: int = 0) -> Rep
     tasks = [t for t in packs.tasks(pack, "heldout") if t.verifiable][:n]
     if not tasks:
         raise ValueError(f"The pack {pack!r} has no held-out prompts with checks")
-    base = TransformersEngine(find_student(settings.student, settings.home))
+    base = engines.transformers(settings)
     champion = checkpoints.serving(settings.db)
     adapter = checkpoints.adapter_dir(settings.db, champion, identity(base.source))
     sampling = Sampling(packs.load(pack).max_tokens or settings.round_max_tokens, temperature=0.0)

@@ -19,10 +19,8 @@ from kdloop.knowledge.self_knowledge import SPREAD
 from kdloop.recipes import VOTES
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
-from kdloop.student import Engine, Sample, Sampling
-from kdloop.student.base import find_student
+from kdloop.student import Engine, Sample, Sampling, engines
 from kdloop.student.serving import Serving
-from kdloop.student.transformers import TransformersEngine
 from storage import checkpoints, conversations, files, json_lines
 from storage.checkpoints import Checkpoint
 from storage.conversations import as_prompt
@@ -66,7 +64,7 @@ def simulate(
     """
     settings = replace(settings, round_votes=0, idle_minutes=0)
     checkpoints.ensure_base(db := open_database(settings.db))
-    serving = Serving(db, lambda: TransformersEngine(find_student(settings.student, settings.home)))
+    serving = Serving(db, lambda: engines.transformers(settings))
     supervisor = Supervisor(settings, serving)
     questions = packs.prompts("general", "train")
     random.Random(seed).shuffle(questions)

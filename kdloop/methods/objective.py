@@ -17,7 +17,7 @@ from trl import SFTConfig
 from kdloop.methods.lora import OnStep, Plan, bucketed, common_arguments, fitting, micro_batch, run
 from kdloop.student import memory
 from kdloop.student.template import Template
-from kdloop.student.transformers import device_and_dtype, last
+from kdloop.student.transformers import device_and_dtype, last, pad_left
 from storage.conversations import Completion, Message
 
 Sequence = tuple[list[int], list[int]]  # ids of a prompt, ids of its completion
@@ -92,12 +92,6 @@ def forward(model, sequences: list[Sequence], **arguments):
         input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=keep, **arguments
     )
     return output, targets
-
-
-def pad_left(rows: list[list[int]], value: int, device=None) -> Tensor:
-    """(n, length of the longest row)."""
-    width = max(map(len, rows))
-    return torch.tensor([[value] * (width - len(r)) + r for r in rows], device=device)
 
 
 def token_logps(logits: Tensor, targets: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from kdloop.gate.verdict import require_a_judge
 from kdloop.knowledge import feature
 from kdloop.knowledge.rows import SourceContext
 from kdloop.methods import choose, require
-from kdloop.methods.lora import Plan
+from kdloop.methods.lora import RANK, Plan
 from kdloop.packs import Task
 from kdloop.raters import judge, teacher
 from kdloop.raters.preference_model import PreferenceModel, of_people, people_said, proven
@@ -18,8 +18,9 @@ from kdloop.rounds.progress import Clock
 from kdloop.rounds.selection import by_checks, line_of
 from kdloop.rounds.tasks import gate_tasks, training_tasks
 from kdloop.settings import Settings
-from kdloop.student import Engine, Sampling
+from kdloop.student import Engine, Sampling, engines
 from kdloop.student.base import find_student
+from kdloop.student.footprint import require_room
 from kdloop.student.identity import identity
 from kdloop.student.transformers import TransformersEngine, device_and_dtype
 from storage import checkpoints, rounds
@@ -73,8 +74,11 @@ class Setup:
 
 
 def load_students(settings: Settings, round: Round) -> Students:
-    """Raises NoStudent, BrokenCheckpoint or OtherStudent, saying what to do."""
-    engine = TransformersEngine(find_student(settings.student, settings.home), dtype=device_and_dtype()[1])
+    """Raises NoStudent, NoRoom, BrokenCheckpoint or OtherStudent, saying what to do."""
+    device, dtype = device_and_dtype()
+    tokens = 2 * settings.round_max_tokens
+    require_room(find_student(settings.student, settings.home), RANK, dtype, device, tokens, settings.bits)
+    engine = engines.transformers(settings, dtype)
     base = Version(checkpoints.lineage(settings.db)[0], engine)
     champion = checkpoints.get_checkpoint(settings.db, round.base_id)
     adapter = checkpoints.adapter_dir(settings.db, champion, identity(engine.source))

@@ -63,11 +63,14 @@ def download(name: str) -> str:
         raise NoStudent(NO_STUDENT.format(hub=name, error=error)) from error
 
 
-def read_weights(source: str | Path, dtype, **options):
-    """The causal language model of a model directory. Raises NoStudent where its weights are truncated, or not those of
-    its config: transformers would initialize the missing ones at random."""
+def read_weights(source: str | Path, dtype, device: str = "cpu", bits: int = 16, **options):
+    """The causal language model of a model directory, on the device. Raises NoStudent where its weights are truncated,
+    or not those of its config: transformers would initialize the missing ones at random."""
     from transformers import AutoModelForCausalLM
 
+    from kdloop.student import quantized
+
+    options |= quantized.loading(bits, dtype, device)
     try:
         for file in Path(source).glob("*.safetensors"):
             identity.header(file)
@@ -80,7 +83,7 @@ def read_weights(source: str | Path, dtype, **options):
             f"The weights in {source} are not those of its config.json, which describes {missing[0]} and "
             f"{len(missing) - 1} more that they lack: put both of the same model there"
         )
-    return model
+    return model.to(device) if bits == 16 else model
 
 
 def convert(gguf: Path, directory: Path) -> Path:

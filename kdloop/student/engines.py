@@ -6,6 +6,7 @@ another. A round and `simulate` sample large batches, for which the transformers
 
 import importlib.util
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -15,14 +16,18 @@ from kdloop.student.base import embedded_gguf, find_student
 from kdloop.student.identity import identity
 from storage import files
 
+if TYPE_CHECKING:
+    from kdloop.student.transformers import TransformersEngine
+
 GGUF = ".F16.gguf"
 CHATS = 8  # completions that llama.cpp decodes at once, each with a context of its own in memory; the rest wait
 
 
-def transformers(settings: Settings) -> Engine:
+def transformers(settings: Settings, dtype: torch.dtype | None = None) -> "TransformersEngine":
+    """In the dtype of replies, where none is given."""
     from kdloop.student.transformers import TransformersEngine
 
-    return TransformersEngine(find_student(settings.student, settings.home))
+    return TransformersEngine(find_student(settings.student, settings.home), dtype=dtype, bits=settings.bits)
 
 
 def llamacpp(settings: Settings) -> Engine:

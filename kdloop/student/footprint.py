@@ -6,16 +6,18 @@ replies and t in a round; c(x) bytes of keys and values a token; h hidden states
     serving    P b + 2 A b                 the student, the champion's weights, the next one's at a swap
                + n C c(b) + 24 C h b       n chats with contexts of C tokens, and the reading of one
                llama.cpp instead: the file, 2 n C c(2) for both servers at a swap, and n adapters' 4 N
+    in 4 bits, A of these P take 0.56 bytes each, and there are no merged copies
     a round    (1 + own) P t + 2 A t       `own` is 1 on a CPU, where training reads the weights once more
                + 24 N                      the adapter in fp32, its gradient, two moments, where it began and ended
                + the larger of sampling,   64 rows of T tokens: 64 T 2 c(t) + 64 v (t + 12)
                  and a training step,      r rows of T tokens: r T L a + (r / 2) T v (t + 12)
                                            where a layer keeps a = 12 h + 4 (q + 2 k) + 5 m numbers a token (q, k, m:
-                                           the widths of queries, keys, MLP), and eager attention 3 T for each head
+                                           the widths of queries, keys, MLP), and eager attention 3 T for each head;
+                                           with activation checkpointing h for each layer, and a for one of them
 
 T is twice a round's completion: prompts are taken to be as long. A GPU takes fewer rows where its memory is small, so
 r is 2 there, one pair; a CPU takes 4 pairs whatever they need. Each process adds what PyTorch and Python take. Measured
-peaks are within a factor of 1.5 of this (tests/student/test_footprint.py).
+peaks are within FACTOR of this.
 """
 
 from copy import deepcopy
@@ -25,14 +27,21 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
+from transformers import AutoConfig, AutoModelForCausalLM
 
-from kdloop.student import memory
+from kdloop.student import memory, quantized
 from kdloop.student.memory import STATES_PER_TOKEN
 
+GIB = 2**30
+FACTOR = 1.5  # within which measured peaks are of this (tests/student/test_footprint.py)
 RUNTIME = {"cpu": 0.7 * 2**30, "cuda": 0.6 * 2**30}  # of a process: PyTorch's libraries, or a GPU's context
 ROWS = 64  # completions that a CPU decodes together in a round
 PAIRS = 4  # that go through it at once in training
 ADAPTER = 24  # bytes
+
+
+class NoRoom(ValueError):
+    "A round of the student does not fit the memory that is free"
 
 
 class NoAdapter(ValueError):
@@ -72,11 +81,31 @@ class Shape:
         return (12 * text.hidden_size + 4 * (queries + 2 * keys) + 5 * mlp + 3 * tokens * heads) * dtype.itemsize
 
 
-def serving(shape: Shape, dtype: torch.dtype, context: int) -> dict[str, float]:
+def require_room(source: str, rank: int, dtype: torch.dtype, device: str, tokens: int, bits: int) -> None:
+    """Raises NoRoom, in numbers and with what to do, where a round cannot fit even if the estimate is too high by
+    FACTOR and activations are recomputed."""
+    with torch.device("meta"):
+        shape = Shape.of(AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source)), rank)
+    room, (need, less) = memory.free(device), (least(shape, dtype, device, tokens, n) for n in (bits, 4))
+    if need > FACTOR * room:
+        where = "in this machine" if device == "cpu" else "on this GPU"
+        or_less = f", or KDLOOP_BITS=4 with bitsandbytes: about {gib(less)}" if less < need else ""
+        raise NoRoom(
+            f"A round of this student needs about {gib(need)}, and {gib(room)} are free {where}. "
+            f"Take a smaller student{or_less}"
+        )
+
+
+def least(shape: Shape, dtype: torch.dtype, device: str, tokens: int, bits: int) -> float:
+    """Bytes of a round's process with activation checkpointing."""
+    return sum(training(shape, dtype, device, tokens, bits, recomputed=True).values()) + RUNTIME[device]
+
+
+def serving(shape: Shape, dtype: torch.dtype, context: int, bits: int = 16) -> dict[str, float]:
     """Bytes of the transformers engine, by what takes them."""
     text, b = shape.config.get_text_config(), dtype.itemsize
     return {
-        "weights": (shape.parameters + 2 * shape.adapted) * b,
+        "weights": weights(shape, b, 1, bits),
         "KV cache": context * cache_bytes(shape.config, dtype),
         "activations": context * STATES_PER_TOKEN * text.hidden_size * b,
     }
@@ -92,18 +121,31 @@ def serving_gguf(shape: Shape, file: float, context: int, chats: int) -> dict[st
     }
 
 
-def training(shape: Shape, dtype: torch.dtype, device: str, tokens: int) -> dict[str, float]:
-    """Bytes of a round, by what takes them; `tokens` of a prompt with its completion."""
+def training(
+    shape: Shape, dtype: torch.dtype, device: str, tokens: int, bits: int = 16, recomputed: bool = False
+) -> dict[str, float]:
+    """Bytes of a round, by what takes them; `tokens` of a prompt with its completion, `recomputed` with activation
+    checkpointing."""
     text, t = shape.config.get_text_config(), dtype.itemsize
-    step = step_rows(device) * tokens * text.num_hidden_layers * shape.layer(tokens, dtype)
+    each = text.num_hidden_layers * shape.layer(tokens, dtype)
+    if recomputed:
+        each = text.num_hidden_layers * text.hidden_size * t + shape.layer(tokens, dtype)
+    step = step_rows(device) * tokens * each
     step += step_logits(text, dtype, device, tokens)
     each = 2 * tokens * cache_bytes(shape.config, dtype) + memory.logits_bytes(text, dtype)
     drawn = (ROWS if device == "cpu" else 1) * each
     return {
-        "weights": ((2 if device == "cpu" else 1) * shape.parameters + 2 * shape.adapted) * t,
+        "weights": weights(shape, t, 2 if device == "cpu" else 1, bits),
         "adapter and optimizer": ADAPTER * shape.adapter,
         "KV cache or activations": max(step, drawn),
     }
+
+
+def weights(shape: Shape, itemsize: int, copies: int, bits: int) -> float:
+    """Bytes of so many copies of the student and of two merged ones, which share what an adapter leaves as it is."""
+    if bits == 4:
+        return shape.adapted * quantized.BYTES + (shape.parameters - shape.adapted) * itemsize
+    return (copies * shape.parameters + 2 * shape.adapted) * itemsize
 
 
 def step_rows(device: str) -> int:
@@ -124,3 +166,7 @@ def cache_bytes(config, dtype: torch.dtype) -> int:
 def number(config, name: str) -> int:
     found = getattr(config, name, None)
     return found if isinstance(found, int) else 0
+
+
+def gib(size: float) -> str:
+    return f"{size / GIB:,.2f} GiB"

@@ -1,6 +1,10 @@
-"""Batch sizes on a GPU: as large as its free memory holds. Estimates from a model's shape, for decoding, scoring and
-training."""
+"""What memory is free, and batch sizes on a GPU: as large as that holds. Estimates from a model's shape, for decoding,
+scoring and training."""
 
+import os
+from pathlib import Path
+
+import psutil
 import torch
 
 MAX_ROWS = 256  # saturates a GPU with a small student
@@ -11,8 +15,20 @@ LOGIT_BYTES = 12  # beside a logit's own: in fp32, its log-probability, the grad
 STATES_PER_LAYER = 64  # the same kept per layer for the backward pass, an adapter's included: estimated
 
 
+LIMITS = (  # (most, in use) of a container
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+
+
 def free(device: str) -> int:
-    """Bytes on the GPU that PyTorch can still allocate."""
+    """Bytes that can still be had: by PyTorch on a GPU, or in this machine or container."""
+    if torch.device(device).type == "cpu":
+        room = psutil.virtual_memory().available
+        for most, used in LIMITS:
+            if os.path.exists(most) and (limit := Path(most).read_text().strip()).isdigit():
+                room = min(room, int(limit) - int(Path(used).read_text()))
+        return max(0, room)
     return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
@@ -45,10 +61,16 @@ def scored(config, dtype: torch.dtype, tokens: int, completion: int, room: int) 
 
 
 def trained(config, dtype: torch.dtype, tokens: int, room: int) -> int:
-    """Rows of `tokens` whose forward and backward pass fit `room` bytes together."""
+    """Rows of `tokens` whose forward and backward pass fit `room` bytes together; 1 where none does, which is then
+    computed with activation checkpointing."""
+    return max(1, min(MAX_ROWS, kept_tokens(config, dtype, room) // tokens))
+
+
+def kept_tokens(config, dtype: torch.dtype, room: int) -> int:
+    """Tokens whose activations for the backward pass, logits included, fit `room` bytes."""
     text = config.get_text_config()
-    layers = tokens * text.num_hidden_layers * text.hidden_size * STATES_PER_LAYER * dtype.itemsize
-    return max(1, within(room, layers + tokens * logits_bytes(text, dtype)))
+    layers = text.num_hidden_layers * text.hidden_size * STATES_PER_LAYER * dtype.itemsize
+    return int(MEMORY_SHARE * room) // (layers + logits_bytes(text, dtype))
 
 
 def within(room: int, each: int) -> int:

@@ -16,7 +16,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from kdloop.student import AdapterRefused
+from kdloop.student import AdapterRefused, quantized
 from kdloop.student.identity import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PEFT_PREFIX, header
 
 A, B = ".lora_A.weight", ".lora_B.weight"
@@ -32,6 +32,8 @@ def merged(untrained, adapter: Path | None):
     AdapterRefused for an adapter of another architecture."""
     if adapter is None:
         return for_inference(untrained)
+    if quantized.is_quantized(untrained):
+        return for_inference(with_peft(quantized.sharing(untrained), adapter).get_base_model())
     config = json.loads((Path(adapter) / ADAPTER_CONFIG).read_text())
     updates = plain_updates(untrained, config, adapter)
     if updates is None:
@@ -57,6 +59,8 @@ def with_peft(model, adapter: Path) -> PeftModel:
 
 def merged_with(untrained, training: PeftModel):
     """`merged` with the current `default` adapter of a model in training."""
+    if quantized.is_quantized(untrained):
+        return for_inference(quantized.beside(untrained, training))
     modules = training.get_base_model().named_modules()
     layers = {name: m for name, m in modules if "default" in getattr(m, "lora_A", {})}
     lora = {name: (m.lora_A["default"].weight, m.lora_B["default"].weight) for name, m in layers.items()}

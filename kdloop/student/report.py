@@ -1,10 +1,7 @@
 """The audit as a page of text: the template's row, memory on this device, llama.cpp, what would be slow."""
 
-import os
 from dataclasses import dataclass, fields
-from pathlib import Path
 
-import psutil
 import torch
 
 from kdloop.settings import Settings
@@ -12,14 +9,10 @@ from kdloop.student import footprint, memory
 from kdloop.student.audit import Files, llamacpp_refuses
 from kdloop.student.base import embedded_gguf
 from kdloop.student.engines import CHATS
+from kdloop.student.footprint import GIB, gib
 from kdloop.student.probes import REFUSED, Row
 from kdloop.student.transformers import attends_to_all, device_and_dtype, reply_dtype
 
-GIB = 2**30
-LIMITS = (  # (most, in use) of a container
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-)
 TEXT = ("chat", "turns", "end")  # without which there is no chat
 LARGE = 2 * GIB  # weights that a CPU reads for each token: more is slow
 WIDE = 100_000  # tokens of a vocabulary
@@ -45,7 +38,7 @@ def audit(files: Files, settings: Settings, engine: str, rank: int) -> Audit:
     shape, row = footprint.Shape.of(files.model, rank), Row.of(files.tokenizer)
     (device, dtype), refuses = device_and_dtype(), llamacpp_refuses(files)
     needs = needed(shape, settings, "transformers" if refuses and engine == "llamacpp" else engine, device, dtype)
-    room = free(device)
+    room = memory.free(device)
     refusals = [f"{name}: {getattr(row, name)}" for name in TEXT if getattr(row, name).status == REFUSED]
     if refuses and engine == "llamacpp":
         refusals.append(f"KDLOOP_ENGINE=llamacpp: {refuses}")
@@ -76,26 +69,15 @@ def needed(shape, settings: Settings, engine: str, device: str, dtype: torch.dty
     elif engine == "openai":
         chats = {}  # elsewhere
     else:
-        chats = footprint.serving(shape, reply_dtype(), context)
+        chats = footprint.serving(shape, reply_dtype(), context, settings.bits)
     serving = chats | runtime
-    one = footprint.training(shape, dtype, device, 2 * settings.round_max_tokens) | runtime
+    one = footprint.training(shape, dtype, device, 2 * settings.round_max_tokens, settings.bits) | runtime
     names = dict.fromkeys([*serving, *one])
     return {
         "serving": serving,
         "a round": one,
         "both": {name: serving.get(name, 0) + one.get(name, 0) for name in names},
     }
-
-
-def free(device: str) -> int:
-    """Bytes that can still be had: on a GPU, or in this machine or container."""
-    if device == "cuda":
-        return memory.free(device)
-    room = psutil.virtual_memory().available
-    for most, used in LIMITS:
-        if os.path.exists(most) and (limit := Path(most).read_text().strip()).isdigit():
-            room = min(room, int(limit) - int(Path(used).read_text()))
-    return max(0, room)
 
 
 def described(files: Files, shape: footprint.Shape) -> str:
@@ -135,10 +117,6 @@ def slow(files: Files, shape, settings: Settings, device: str, dtype: torch.dtyp
 
 def told(parts: dict[str, float]) -> str:
     return ", ".join(f"{name} {gib(size)}" for name, size in parts.items() if size)
-
-
-def gib(size: float) -> str:
-    return f"{size / GIB:,.2f} GiB"
 
 
 def name_of(dtype) -> str:

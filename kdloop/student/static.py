@@ -21,7 +21,7 @@ from transformers.cache_utils import CacheLayerMixin, DynamicLayer
 from kdloop.student import Sampling
 from kdloop.student.draws import SeededSampler
 
-LENGTH_MULTIPLE = 64  # tokens of a cache: fewer shapes to capture, little unused memory
+LENGTH_MULTIPLE = 16  # tokens of a cache: attention reads all of it, and is a third of a step
 MIN_LENGTH_ALONE = 512  # tokens of a cache for one person, which is doubled as the conversation grows
 MIN_ROWS = 8  # of a batch: smaller ones are not faster
 KERNELS = [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]  # take any mask, and have no plan per shape

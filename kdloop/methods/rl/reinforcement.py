@@ -21,9 +21,10 @@ from kdloop.methods.distill.divergence import any_prompt
 from kdloop.methods.dpo import BETA
 from kdloop.methods.lm_head import score_label_positions_only
 from kdloop.methods.lora import Method, OnStep, Plan, Reward, common_arguments, fitting, run
-from kdloop.methods.objective import as_completion, pad_left, sample
+from kdloop.methods.objective import as_completion, sample
 from kdloop.methods.rl.reward_model import cut_is_worst, reward_of
 from kdloop.student.template import Template
+from kdloop.student.transformers import pad_left
 
 KL_WEIGHT = 0.05  # beta of RLOO, GRPO and DAPO: TRL's default of RLOO
 GROUP_SIZE = 4  # samples per prompt, compared with each other: sampling is most of the time on a CPU

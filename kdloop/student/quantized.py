@@ -1,0 +1,50 @@
+"""A student in 4 bits, where a device has no room for its weights in 16: NF4 by bitsandbytes.
+
+Trained so it is QLoRA (Dettmers et al. 2023): the base stays frozen in 4 bits, the adapter is an ordinary one in fp32,
+and nothing is merged, as 4 bits could not hold the sum; so each reply computes the adapter beside the base. Other than
+in the paper, norms and LM head keep their dtype, and optimizer states are not paged.
+"""
+
+import importlib.util
+from copy import deepcopy
+
+import torch
+from peft import PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+
+BYTES = 0.5 + 4 / 64  # of a weight: half a byte, and an fp32 scale for each block of 64
+
+
+class NoQuantization(ValueError):
+    "The student cannot be had in so many bits here"
+
+
+def loading(bits: int, dtype: torch.dtype, device: str) -> dict:
+    """Options of `from_pretrained` for a student in so many bits; {} for 16. Raises NoQuantization, saying what to
+    do."""
+    if bits == 16:
+        return {}
+    if bits != 4:
+        raise NoQuantization(f"KDLOOP_BITS={bits}: there are 4 and 16")
+    if not importlib.util.find_spec("bitsandbytes"):
+        raise NoQuantization("KDLOOP_BITS=4 needs bitsandbytes: pip install bitsandbytes; or unset KDLOOP_BITS")
+    from transformers import BitsAndBytesConfig
+
+    config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+    return {"quantization_config": config, "device_map": {"": device}}
+
+
+def is_quantized(model) -> bool:
+    return getattr(model, "quantization_method", None) is not None
+
+
+def sharing(model):
+    """A copy with modules of its own, which PEFT may wrap, and the same tensors."""
+    return deepcopy(model, {id(x): x for x in (*model.parameters(), *model.buffers())})
+
+
+def beside(untrained, training: PeftModel):
+    """A copy of `untrained` with the current `default` adapter of a model in training, in tensors of its own."""
+    model = get_peft_model(sharing(untrained), training.peft_config["default"])
+    now = get_peft_model_state_dict(training, adapter_name="default")
+    set_peft_model_state_dict(model, {name: tensor.detach().clone() for name, tensor in now.items()})
+    return model.get_base_model()
