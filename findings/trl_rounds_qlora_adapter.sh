@@ -7,11 +7,12 @@
 # What happens: The trainers' constructors cast all adapter weights to bf16 where the base is in 4 or 8 bits, without a
 #   warning; the optimizer steps in bf16, too. An adapter that is trained further is rounded before its first step, and
 #   a step below half of a weight's last place changes nothing.
-# Seen (an adapter with weights about 0.1, 5 steps of AdamW at 1e-5):
+# Seen:
+#   (weights about 0.1, 5 steps of AdamW at 1e-5)
 #   base in 32 bits: adapter {torch.float32} becomes {torch.float32}, 100% of its weights changed
 #   base in 4 bits: adapter {torch.float32} becomes {torch.bfloat16}, 3% of its weights changed
-# Means: Training an adapter further at a usual rate of RLHF needs a look at its dtype after the trainer is made; cast it
-#   back to fp32 there.
+# Means: Before an adapter is trained further at a usual rate of RLHF, look at its dtype in the trainer, and cast it
+#   back to fp32.
 
 set -eu
 folder=$(mktemp -d)
@@ -87,7 +88,8 @@ with torch.no_grad():
 adapter.save_pretrained("adapter")
 seen = {bits: train(bits) for bits in (16, 4)}
 for bits, (first, made, share) in seen.items():
-    print(f"seen: base in {bits if bits == 4 else 32} bits: adapter {first} becomes {made}, {share:.0%} of its weights changed")
+    name = f"base in {4 if bits == 4 else 32} bits"
+    print(f"seen: {name}: adapter {first} becomes {made}, {share:.0%} of its weights changed")
 if seen[4][1] != {torch.bfloat16} or seen[4][2] > seen[16][2] / 2:
     sys.exit("SFTTrainer trains the adapter of a 4-bit model in fp32 now.")
 PYTHON
