@@ -77,14 +77,14 @@ def against_base(settings: Settings, pack: str, n: int, samples: int = 0) -> Rep
     tasks = [t for t in packs.tasks(pack, "heldout") if t.verifiable][:n]
     if not tasks:
         raise ValueError(f"The pack {pack!r} has no held-out prompts with checks")
-    base = TransformersEngine(find_student(settings.student, settings.home))
+    base = TransformersEngine(find_student(settings.student, settings.home), thinks=settings.thinking)
     champion = checkpoints.serving(settings.db)
     adapter = checkpoints.adapter_dir(settings.db, champion, identity(base.source))
     sampling = Sampling(packs.load(pack).max_tokens or settings.round_max_tokens, temperature=0.0)
     old = complete(base, tasks, sampling)
     engine = base.load(adapter) if adapter else base
     new = complete(engine, tasks, sampling) if adapter else old
-    logprobs = engine.logprobs([as_prompt(t.prompt) for t in tasks], [k.said for k in new])
+    logprobs = engine.logprobs([as_prompt(t.prompt) for t in tasks], [k.written for k in new])
     mean_logprobs = [sum(row) / len(row) for row in logprobs]
     several = coverage(engine, tasks, samples, sampling.max_tokens) if samples else {}
     return Report(pack, champion.name, list(zip(tasks, old, new, strict=True)), mean_logprobs, several)

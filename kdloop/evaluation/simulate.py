@@ -66,7 +66,9 @@ def simulate(
     """
     settings = replace(settings, round_votes=0, idle_minutes=0)
     checkpoints.ensure_base(db := open_database(settings.db))
-    serving = Serving(db, lambda: TransformersEngine(find_student(settings.student, settings.home)))
+    serving = Serving(
+        db, lambda: TransformersEngine(find_student(settings.student, settings.home), thinks=settings.thinking)
+    )
     supervisor = Supervisor(settings, serving)
     questions = packs.prompts("general", "train")
     random.Random(seed).shuffle(questions)

@@ -74,7 +74,8 @@ class Setup:
 
 def load_students(settings: Settings, round: Round) -> Students:
     """Raises NoStudent, BrokenCheckpoint or OtherStudent, saying what to do."""
-    engine = TransformersEngine(find_student(settings.student, settings.home), dtype=device_and_dtype()[1])
+    source, dtype = find_student(settings.student, settings.home), device_and_dtype()[1]
+    engine = TransformersEngine(source, dtype=dtype, thinks=settings.thinking)
     base = Version(checkpoints.lineage(settings.db)[0], engine)
     champion = checkpoints.get_checkpoint(settings.db, round.base_id)
     adapter = checkpoints.adapter_dir(settings.db, champion, identity(engine.source))

@@ -22,7 +22,7 @@ CHATS = 8  # completions that llama.cpp decodes at once, each with a context of 
 def transformers(settings: Settings) -> Engine:
     from kdloop.student.transformers import TransformersEngine
 
-    return TransformersEngine(find_student(settings.student, settings.home))
+    return TransformersEngine(find_student(settings.student, settings.home), thinks=settings.thinking)
 
 
 def llamacpp(settings: Settings) -> Engine:
@@ -30,7 +30,7 @@ def llamacpp(settings: Settings) -> Engine:
 
     source = find_student(settings.student, settings.home)
     gguf = embedded_gguf(settings.student) or as_gguf(source, settings.home)
-    return LlamaCppEngine(source, gguf, settings.context_tokens, CHATS)
+    return LlamaCppEngine(source, gguf, settings.context_tokens, CHATS, thinks=settings.thinking)
 
 
 def as_gguf(student: str, home: Path) -> Path:
@@ -56,7 +56,8 @@ def openai(settings: Settings) -> Engine:
         raise ValueError("KDLOOP_ENGINE=openai needs the server's address: KDLOOP_ENGINE_URL=http://HOST:PORT/v1")
     key = files.read_text(Path(settings.engine_key_file)).strip() if settings.engine_key_file else "none"
     server = open_server(settings.engine_url, key)
-    return OpenAIEngine(find_student(settings.student, settings.home), server, settings.engine_at_once)
+    source = find_student(settings.student, settings.home)
+    return OpenAIEngine(source, server, settings.engine_at_once, thinks=settings.thinking)
 
 
 ENGINES = {"transformers": transformers, "llamacpp": llamacpp, "openai": openai}
