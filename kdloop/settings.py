@@ -30,7 +30,8 @@ class Settings:
     engine_at_once: int = 64  # replies that this server is asked for at the same time; the rest wait in the app
     host: str = "127.0.0.1"  # where the page is served; 0.0.0.0 lets other machines in
     port: int = 7860  # of the page
-    max_tokens: int = 256  # of a chat completion, at most
+    thinking: str = "auto"  # the student's thoughts: on, off, or auto: off where its template has a switch
+    max_tokens: int = 256  # of a chat completion, at most, its thought included
     round_max_tokens: int = 96  # of a completion that a round or a simulation samples, at most
     context_tokens: int = 2048  # of prompt and completion together; of longer chats the beginning is left out
     round_votes: int = 36  # a round starts after this many new votes; 0 = only by hand
@@ -85,6 +86,7 @@ PATH_SETTINGS = (
     "teacher_models",
     "snapshots",
 )  # ~ is expanded in them
+WORDS = {"thinking": ("auto", "on", "off")}  # what a text may be
 RANGES: dict[str, tuple[float, float]] = {  # (least, most); a number without a range here is 0 or more
     "bits": (4, 16),
     "engine_at_once": (1, math.inf),
@@ -223,6 +225,8 @@ def parse(name: str, text: str, by: str = ""):
         raise ValueError(f"{by}={text!r} is not {TYPE_NAMES[kind(name)]}") from None
     except (RuntimeError, OSError) as error:  # ~NAME of no user here; a name longer than the file system allows
         raise ValueError(f"{by}={text!r}: {error}") from None
+    if name in WORDS and value not in WORDS[name]:
+        raise ValueError(f"{by}={text!r}: give one of {', '.join(WORDS[name])}")
     if isinstance(value, int | float):
         least, most = RANGES.get(name, (0, math.inf))
         if not least <= value <= most:

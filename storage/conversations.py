@@ -14,7 +14,8 @@ from storage.search import FOUND, question, refresh
 from storage.split import is_held_out
 from storage.words import searchable
 
-Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}, as TRL takes it
+Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}, as TRL takes it; an assistant's
+# may have its thought as "reasoning_content", as templates read it
 
 
 def as_prompt(question: str) -> list[Message]:
@@ -38,7 +39,11 @@ CURRENT = (  # of a turn t: its newest completion, or the one that a person chos
     "and f.turn_id = t.id and f.channel = 'choice' and +f.source = 'human' and f.score is null "
     "and f.retracted_at is null and f.chosen_id is not null order by f.rowid desc limit 1), newest.id) from newest"
 )
-COMPLETION = "k.id, k.turn_id, k.author, k.checkpoint_id, k.text, k.status, k.name, k.licence, k.restricted"
+COMPLETION = "k.id, k.turn_id, k.author, k.checkpoint_id, k.text, k.status, k.name, k.licence, k.restricted, k.thought"
+
+
+class NotKept(ValueError):
+    "A message has more than a text and a thought: tools, images. It would be lost between storage and training"
 
 
 class UnknownRow(LookupError):
@@ -68,11 +73,23 @@ class Completion:
     name: str = ""
     licence: str = ""
     restricted: int = 0
+    thought: str = ""
 
     @property
     def said(self) -> tuple[str, bool]:
-        """(text, did its author end the turn): what engines score, raters judge and methods learn."""
+        """(text, did its author end the turn): what raters judge."""
         return self.text, self.status == "finished"
+
+    @property
+    def written(self) -> tuple[str, bool, str]:
+        """The same with its thought: what engines score and methods learn (Template.completion_ids)."""
+        return *self.said, self.thought
+
+    @property
+    def message(self) -> Message:
+        """As a message of a later prompt. A thought that no answer came of is no part of it."""
+        thought = {"reasoning_content": self.thought} if self.thought and self.text else {}
+        return {"role": "assistant", "content": self.text} | thought
 
 
 @dataclass(frozen=True)
@@ -101,7 +118,9 @@ def start_conversation(db: Path, person: str, title: str = "", id: str | None = 
 
 
 def add_turn(db: Path, conversation_id: str, prompt: list[Message]) -> Turn:
-    """Append a turn. `prompt` is what the model will see."""
+    """Append a turn. `prompt` is what the model will see; raises NotKept for one of more than texts and thoughts."""
+    for message in prompt:
+        check_kept(message)
     turn = Turn(new_id(), conversation_id, prompt)
     with transaction(db) as c:
         if not c.execute("select 1 from conversations where id = ?", [conversation_id]).fetchone():
@@ -109,6 +128,17 @@ def add_turn(db: Path, conversation_id: str, prompt: list[Message]) -> Turn:
         at = c.execute("select count(*) from turns where conversation_id = ?", [conversation_id]).fetchone()[0]
         insert(c, "turns", id=turn.id, conversation_id=conversation_id, position=at, prompt=prompt, created_at=now())
     return turn
+
+
+def check_kept(message: Message) -> None:
+    """Raises NotKept for what would not come back out of training and exports: tool calls and their results, images."""
+    role, fields = message.get("role"), {k for k, v in message.items() if v}
+    if role not in SPEAKERS:
+        raise NotKept(f"A message of the role {role!r} cannot be kept: only system, user and assistant are")
+    if more := sorted(fields - {"role", "content", *(["reasoning_content"] if role == "assistant" else [])}):
+        raise NotKept(f"A message with {', '.join(more)} cannot be kept: only its text is, and an assistant's thought")
+    if not isinstance(message.get("content"), str) or not isinstance(message.get("reasoning_content", ""), str):
+        raise NotKept(f"A message of the role {role!r} has no plain text as its content: only texts can be kept")
 
 
 def add_completion(db: Path, turn_id: str, author: str, **values) -> str:

@@ -241,6 +241,11 @@ def search_index(c: Database) -> None:
     run(c, SEARCH)
 
 
+def thought_column(c: Database) -> None:
+    """The student's own thought before a completion: shown folded, trained as its template has it, never judged."""
+    c.execute("alter table completions add column thought text not null default ''")
+
+
 MIGRATIONS = [
     m001_initial,
     m002_raters_and_audit,
@@ -257,4 +262,5 @@ MIGRATIONS = [
     order_without_clock,
     forget_gateways,
     search_index,
+    thought_column,
 ]  # append only: by their names, a database knows which ones it has had (database.migrate)

@@ -13,11 +13,12 @@ from storage.rounds import RUNNING
 
 FORGET: list[Callable[[], object]] = []  # called after an erasure: what this process keeps of texts elsewhere
 OWN = "(select t.id from turns t join conversations v on v.id = t.conversation_id where v.person = ?1)"
+COMPLETION = "id, turn_id, author, text, thought, status, created_at"
 TABLES = {
     "conversations": "select id, title, created_at from conversations where person = ?1",
     "turns": f"select id, conversation_id, position, prompt, created_at from turns where id in {OWN}",
-    "completions": f"select id, turn_id, author, text, status, created_at from completions where turn_id in {OWN} "
-    "union select id, turn_id, author, text, status, created_at from completions where author = 'human' and name = ?1",
+    "completions": f"select {COMPLETION} from completions where turn_id in {OWN} "
+    f"union select {COMPLETION} from completions where author = 'human' and name = ?1",
     "feedback": "select id, turn_id, chosen_id, rejected_id, score, channel, reason, critique, created_at, "
     "retracted_at from feedback where rater = ?1",
 }

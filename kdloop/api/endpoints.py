@@ -47,8 +47,8 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor) -> None:
 
 
 def ask(settings: Settings, serving: Serving, message: str) -> dict:
-    """One message, one completion: {"text", "version", "status", "token"}; the token goes to /feedback. Raises gr.Error
-    where the message is refused."""
+    """One message, one completion: {"text", "thought", "version", "status", "token"}; the token goes to /feedback.
+    Raises gr.Error where the message is refused."""
     person = f"api {secrets.token_hex(12)}"
     try:
         *_, reply = say(settings, serving, None, person, message, Event())
@@ -57,6 +57,7 @@ def ask(settings: Settings, serving: Serving, message: str) -> dict:
     token = f"{person.removeprefix('api ')}.{reply.completion_id}"
     return {
         "text": reply.text,
+        "thought": reply.thought,
         "version": reply.checkpoint.name,
         "status": reply.status,
         "token": sign(secret(settings), token),

@@ -50,7 +50,7 @@ def allowed_teachers(settings: Settings) -> Teachers | None:
 def replacement(settings: Settings, teachers: Teachers, engine: Engine, stored: Turn, reply: Reply) -> Iterator[Reply]:
     """A teacher's reply, liked in one feedback row, if the confidence is too low; a failed call leaves the
     student's."""
-    (token_logprobs,) = engine.logprobs([stored.prompt], [(reply.text, reply.status == "finished")])
+    (token_logprobs,) = engine.logprobs([stored.prompt], [(reply.text, reply.status == "finished", reply.thought)])
     logprob = float(np.mean(token_logprobs))
     conversations.finish_completion(settings.db, reply.completion_id, logprob=logprob)
     calibration = calibrate(settings.db)
@@ -64,7 +64,7 @@ def replacement(settings: Settings, teachers: Teachers, engine: Engine, stored: 
     feedback.add_feedback(
         settings.db, stored.id, rater=answer.teacher.name, channel="ranking", source="teacher", chosen_id=id
     )
-    yield replace(reply, completion_id=id, text=answer.text, status=answer.status)
+    yield replace(reply, completion_id=id, text=answer.text, thought="", status=answer.status)
 
 
 def calibrate(db: Path) -> Confidence:

@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Event
 
 from kdloop.settings import Settings, current
-from kdloop.student import Sample, Sampling
+from kdloop.student import Sample, Sampling, Thought
 from kdloop.student.serving import Serving
 from kdloop.student.template import Template
 from storage import conversations
@@ -25,7 +25,7 @@ BLANK_LINES = re.compile(r"\A(?:[^\S\n]*\n)+")
 
 @dataclass(frozen=True)
 class Reply:
-    """The completion so far; `status` is open in all but the last one."""
+    """The completion so far, and its thought; `status` is open in all but the last one."""
 
     conversation_id: str
     turn_id: str
@@ -33,6 +33,7 @@ class Reply:
     text: str
     status: str
     checkpoint: Checkpoint
+    thought: str = ""
 
 
 def messages(db: Path, conversation_id: str, person: str) -> list[Message]:
@@ -40,7 +41,7 @@ def messages(db: Path, conversation_id: str, person: str) -> list[Message]:
     out = []
     for turn, completion in conversations.history(db, conversation_id, person):
         if completion.status != "open":
-            out += [turn.prompt[-1], {"role": "assistant", "content": completion.text}]
+            out += [turn.prompt[-1], completion.message]
     return out
 
 
@@ -128,19 +129,21 @@ def stream(settings: Settings, engine, checkpoint: Checkpoint, turn: Turn, stop:
         status="open",
         sampling=asdict(sampling) | {"seed": seed},
     )
-    text, end = "", {"status": "failed"}
+    text, thought, end = "", "", {"status": "failed"}
     start = time.monotonic()
     try:
         yield Reply(turn.conversation_id, turn.id, id, "", "open", checkpoint)
         for piece in engine.stream(turn.prompt, sampling, seed, stop):
             if isinstance(piece, Sample):
-                text, end = piece.text, piece.measured
-                yield Reply(turn.conversation_id, turn.id, id, text, piece.status, checkpoint)
+                text, thought, end = piece.text, piece.thought, piece.measured
+            elif isinstance(piece, Thought):
+                thought = str(piece)
             else:
                 text = piece
-                yield Reply(turn.conversation_id, turn.id, id, text, "open", checkpoint)
+            status = piece.status if isinstance(piece, Sample) else "open"
+            yield Reply(turn.conversation_id, turn.id, id, text, status, checkpoint, thought)
     except GeneratorExit:  # the person pressed Stop or left the page
         end = {"status": "stopped", "seconds": time.monotonic() - start}
         raise
     finally:
-        conversations.finish_completion(settings.db, id, text=text.strip(), **end)
+        conversations.finish_completion(settings.db, id, **{"text": text.strip(), "thought": thought.strip()} | end)

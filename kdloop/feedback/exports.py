@@ -8,7 +8,7 @@ from kdloop.feedback import cards
 from kdloop.feedback.examples import Example, from_feedback
 from kdloop.student.base import read_weights
 from storage import files, json_lines
-from storage.conversations import Completion
+from storage.conversations import Message
 from storage.snapshots import Target
 
 FORMATS = ("sft", "dpo", "kto")  # as the methods read them; not METHODS itself, which loads TRL into the page
@@ -23,32 +23,41 @@ def export(db: Path, format: str, path: Path) -> int:
     if format not in FORMATS:
         raise ValueError(f"Unknown format {format!r}; there are {', '.join(FORMATS)}")
     split, n = from_feedback(db, newest=None), 0
+    thoughts = any(has_thought(e) for e in (*split.train, *split.held_out))
     with files.whole(path) as partial, partial.open("w", encoding="utf-8") as file:
         for part, examples in (("train", split.train), ("held_out", split.held_out)):
             free = (e for e in examples if not any(k.restricted for k in e.completions))
-            for row in (r for e in free for r in rows(format, e)):
+            for row in (r for e in free for r in rows(format, e, thoughts)):
                 file.write(json_lines.dump({**row, "split": part}) + "\n")
                 n += 1
     return n
 
 
-def rows(format: str, e: Example) -> Iterator[dict]:
+def rows(format: str, e: Example, thoughts: bool = False) -> Iterator[dict]:
     """One row per pair for dpo, per completion for kto, per liked completion for sft.
 
     All rows of a format have the same keys, and so have their messages: readers infer the columns from the first rows.
+    So with `thoughts` every message has a `reasoning_content`, "" where there is none.
     """
-    prompt = [{"role": m["role"], "content": m["content"]} for m in e.prompt]
+    prompt = [as_message(m, thoughts) for m in e.prompt]
+    chosen, rejected = ([as_message(k.message, thoughts)] if k else [] for k in (e.chosen, e.rejected))
     if format == "dpo" and e.is_pair:
-        yield {"prompt": prompt, "chosen": as_messages(e.chosen), "rejected": as_messages(e.rejected)}
+        yield {"prompt": prompt, "chosen": chosen, "rejected": rejected}
     if format == "kto":
-        for k in e.completions:
-            yield {"prompt": prompt, "completion": as_messages(k), "label": k is e.chosen}
+        for side, label in ((chosen, True), (rejected, False)):
+            if side:
+                yield {"prompt": prompt, "completion": side, "label": label}
     if format == "sft" and e.chosen:
-        yield {"messages": [*prompt, *as_messages(e.chosen)]}
+        yield {"messages": [*prompt, *chosen]}
 
 
-def as_messages(completion: Completion) -> list[dict]:
-    return [{"role": "assistant", "content": completion.text}]
+def has_thought(e: Example) -> bool:
+    return any(m.get("reasoning_content") for m in (*e.prompt, *(k.message for k in e.completions)))
+
+
+def as_message(m: Message, thoughts: bool) -> Message:
+    thought = {"reasoning_content": m.get("reasoning_content", "")} if thoughts else {}
+    return {"role": m["role"], "content": m["content"]} | thought
 
 
 def publish(db: Path, target: Target, licence: str) -> dict[str, int]:

@@ -64,7 +64,7 @@ def topic_guards(prompts: list[list[Message]], new: list[Sample], old: list[Samp
 
 def anchor_guard(candidate: Engine, base: Engine, prompts, anchors: list[Sample]) -> Guard:
     """Relative rise of the NLL of the base's own completions: what the student could say before."""
-    texts = [s.said for s in anchors]
+    texts = [s.written for s in anchors]
     before, after = (mean_nll(engine, prompts, texts) for engine in (base, candidate))
     rise = after / before - 1
     return Guard("NLL rise on the base's own completions", rise, f"<= {MAX_NLL_RISE}", rise <= MAX_NLL_RISE)
@@ -75,7 +75,7 @@ def displacement_guard(candidate: Engine, champion: Engine, pairs: list[Example]
     displacement, Razin et al. 2024)."""
     if not pairs:
         return []
-    prompts, texts = [e.prompt for e in pairs], [e.chosen.said for e in pairs]
+    prompts, texts = [e.prompt for e in pairs], [e.chosen.written for e in pairs]
     change, limit = mean_nll(champion, prompts, texts) - mean_nll(candidate, prompts, texts), -MAX_DISPLACEMENT
     return [Guard("log-probability of chosen per token", change, f">= {limit}", change >= limit)]
 

@@ -95,7 +95,7 @@ def held_out_pairs(split: Split) -> list[Example]:
 
 def margins(engine: Engine, pairs: list[Example]) -> list[float]:
     """log p(chosen) - log p(rejected) of each pair, in nats, summed over tokens."""
-    sides = [(e.prompt, k.said) for e in pairs for k in (e.chosen, e.rejected)]
+    sides = [(e.prompt, k.written) for e in pairs for k in (e.chosen, e.rejected)]
     prompts, completions = zip(*sides, strict=True) if sides else ((), ())
     nats = map(sum, engine.logprobs(list(prompts), list(completions)))
     return [chosen - rejected for chosen, rejected in zip(nats, nats, strict=True)]

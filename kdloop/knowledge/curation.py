@@ -65,7 +65,7 @@ def mosaic(context: SourceContext, tasks: Sequence[Task], most: int = 4, budget:
             continue
         order = draw.choice(ORDERS)
         prompt, text = compose([(e.question, e.chosen.text) for e in part], order)
-        columns = {"restricted": max(e.chosen.restricted for e in part)}
+        columns = {"restricted": max(e.chosen.restricted for e in part), "thought": ""}
         draft = as_draft(part[0].chosen)
         draft = replace(draft, text=text, columns=draft.columns | columns)
         context.write(prompt, draft, source="student", rater="mosaic")
@@ -132,7 +132,7 @@ def nll(engine: Engine, examples: Sequence[Example], with_prompt: bool = True) -
 
 def logprobs(engine: Engine, examples: Sequence[Example], with_prompt: bool = True) -> list[list[float]]:
     prompts = [e.prompt if with_prompt else as_prompt("") for e in examples]
-    return engine.logprobs(prompts, [e.chosen.said for e in examples])
+    return engine.logprobs(prompts, [e.chosen.written for e in examples])
 
 
 # Selections: at most n examples, best first, by scores of the student's engine or of a local teacher.

@@ -177,5 +177,6 @@ def by(construction: str) -> dict:
 
 def as_draft(k) -> Draft:
     """A stored completion as a draft of another row."""
-    columns = {"name": k.name, "licence": k.licence, "restricted": k.restricted, "checkpoint_id": k.checkpoint_id}
+    columns = {"name": k.name, "licence": k.licence, "restricted": k.restricted}
+    columns |= {"checkpoint_id": k.checkpoint_id, "thought": k.thought}
     return Draft(k.text, k.status, k.author, columns)

@@ -45,7 +45,7 @@ def rows(tokenizer, examples: list[Example], plan: Plan, size: int = MICRO_BATCH
     out = [
         {
             "prompt_ids": template.prompt_ids(prompt),
-            "completion_ids": template.completion_ids(*completion.said),
+            "completion_ids": template.completion_ids(*completion.written),
             "label": liked,
         }
         for prompt, completion, liked in rated

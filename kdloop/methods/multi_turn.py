@@ -27,7 +27,7 @@ def conversations(examples: list[Example]) -> list[list[Message]]:
     """The longest liked history of each conversation, of which the shorter ones are prefixes."""
     longest: dict[str, list[Message]] = {}
     for e in sorted(examples, key=lambda e: len(e.prompt)):
-        longest[e.conversation] = [*e.prompt, {"role": "assistant", "content": e.chosen.text}]
+        longest[e.conversation] = [*e.prompt, e.chosen.message]
     return list(longest.values())
 
 
@@ -42,7 +42,8 @@ def rows(tokenizer, messages: list[Message], max_length: int) -> list[dict[str, 
     for at, message in enumerate(messages):
         if message["role"] != "assistant" or not at:
             continue
-        prompt, completion = template.prompt_ids(messages[:at]), template.completion_ids(message["content"], True)
+        said = message["content"], True, message.get("reasoning_content", "")
+        prompt, completion = template.prompt_ids(messages[:at]), template.completion_ids(*said)
         last = out[-1] if out else {"input_ids": [], "labels": []}
         continues = prompt[: len(last["input_ids"])] == last["input_ids"]
         continues = continues and len(prompt) + len(completion) <= max_length

@@ -70,7 +70,7 @@ def tokens(row: dict) -> int:
 def sequence(tokenizer, prompt: list[Message], completion: Completion) -> Sequence:
     """Untruncated: rows that are too long are dropped (lora.fitting)."""
     template = Template.of(tokenizer)
-    return template.prompt_ids(prompt), template.completion_ids(*completion.said)
+    return template.prompt_ids(prompt), template.completion_ids(*completion.written)
 
 
 def completion_logits(model, sequences: list[Sequence], **arguments) -> tuple[Tensor, Tensor]:
@@ -157,5 +157,5 @@ def as_completion(tokenizer, ids: list[int]) -> Completion:
     """Sampled ids as a completion of the student, without those from its end-of-turn token on."""
     template = Template.of(tokenizer)
     ids, ended = template.until_end(ids)
-    text = template.text(ids).strip()
-    return Completion("", "", "student", None, text, "finished" if ended else "cut")
+    thought, text = (part.strip() for part in template.parts(ids, True))
+    return Completion("", "", "student", None, text, "finished" if ended else "cut", thought=thought)

@@ -68,7 +68,7 @@ def settle(
     tokens = min(max_tokens, ANCHOR_TOKENS)
     prompts, anchors = sample(base, tokens, round(ANCHORS_PER_PROMPT * styled))
     base_style = style(prompts[:styled], anchors[:styled])
-    end, anchor_nll = parameters(model), AnchorNLL(base, prompts, [s.said for s in anchors], origin)
+    end, anchor_nll = parameters(model), AnchorNLL(base, prompts, [s.written for s in anchors], origin)
 
     def engine_at(scale: float) -> Engine:
         place(model, start, end, scale)

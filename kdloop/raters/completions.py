@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 
 from kdloop.raters import thoughts
 from kdloop.student import Sample
-from kdloop.student.template import Template
-from storage.conversations import Message
 
 # Values of finish_reason: OpenAI's, and those of other servers
 FINISHED_REASONS = ("stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete", "completed", "end", "done")
@@ -179,9 +177,9 @@ def logprobs(value: object) -> list | None:
     return content if valid and not is_broken(json.dumps(content, ensure_ascii=False)) else None
 
 
-def local(sample: Sample, tokenizer, prompt: list[Message]) -> Completion:
-    """A local model's sample as a Completion. If its template opens a thought, the sample begins inside it."""
-    rendered = tokenizer.decode(Template.of(tokenizer).prompt_ids(prompt)[-16:])
-    thought, text = thoughts.split(f"<think>{sample.text}" if thoughts.opens_thought(rendered) else sample.text)
+def local(sample: Sample) -> Completion:
+    """A local model's sample as a Completion. Its engine has divided it by the marks of its template; what thoughts it
+    has in its text beside them are its own."""
+    inline, text = ("", sample.text) if sample.thought else thoughts.split(sample.text)
     text, status = without_broken_end(text, sample.status)
-    return Completion(text, thought, status)
+    return Completion(text, sample.thought or inline, status)

@@ -115,7 +115,7 @@ class Teachers:
         answers: dict[int, Answer] = {}
         for teacher in dict.fromkeys(chosen):
             rows = [i for i, t in enumerate(chosen) if t == teacher]
-            requests = [(prompts[i], seeds[i]) for i in rows]
+            requests = [(texts_of(prompts[i]), seeds[i]) for i in rows]
             answers |= zip(rows, self.ask_one(teacher, requests, sampling, extra), strict=True)
         return [answers[i] for i in range(len(prompts))]
 
@@ -185,7 +185,7 @@ class Teachers:
             prompts, seeds = zip(*(pairs[i] for i in new), strict=True)
             engine = self.engine(teacher)
             for i, s in zip(new, engine.complete(list(prompts), sampling, list(seeds)), strict=True):
-                found = completions.local(s, engine.tokenizer, pairs[i][0])
+                found = completions.local(s)
                 text, tokens = thoughts.join(found.thought, found.text), (s.prompt_tokens, s.completion_tokens)
                 call = store.Call(
                     hashes[i], teacher.name, requests[i], text, found.status, None, *tokens, 0.0, s.seconds
@@ -225,6 +225,11 @@ class Teachers:
         tokens = call.prompt_tokens, call.completion_tokens
         kept = {"cached": True, "logprobs": call.logprobs, "thought": thought}
         return Answer(teacher, text, call.status, how, *tokens, call.seconds, **kept)
+
+
+def texts_of(prompt: list[Message]) -> list[Message]:
+    """The prompt without the student's thoughts."""
+    return [{"role": m["role"], "content": m["content"]} for m in prompt]
 
 
 def weights_key(directory: str) -> str:

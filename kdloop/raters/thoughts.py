@@ -17,7 +17,6 @@ CLOSE = re.compile(
     r"|(?:<\|end\|>\s*)?(?:<\|start\|>assistant)?<\|channel\|>final<\|message\|>|(?-i:assistantfinal)",
     re.IGNORECASE,
 )
-OPENED = re.compile(rf"(?:{OPEN.pattern})\s*\Z", re.IGNORECASE)
 LINE = re.compile(rf"^[ \t]*(?:{OPEN.pattern})", re.IGNORECASE | re.MULTILINE)
 CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
 WRAPPED = re.compile(
@@ -75,8 +74,3 @@ def join(thought: str, completion: str) -> str:
 
 def without_tags(thought: str) -> str:
     return CLOSE.sub("", OPEN.sub("", thought)).strip()
-
-
-def opens_thought(prompt: str) -> bool:
-    """Does a rendered prompt end with a tag that opens a thought? Then the completion begins inside it."""
-    return OPENED.search(prompt[-80:]) is not None

@@ -48,7 +48,7 @@ def readable(split: Split, tokenizer, max_tokens: int, known: Split | None = Non
     def fits(e: Example) -> bool:
         if short.get(e.rows) == e:
             return True
-        template, completions = Template.of(tokenizer), [k.said for k in (*e.completions, *e.ranking)]
+        template, completions = Template.of(tokenizer), [k.written for k in (*e.completions, *e.ranking)]
         longest = max((len(template.completion_ids(*one)) for one in completions), default=1)
         return len(template.prompt_ids(e.prompt)) + longest <= max_tokens
 

@@ -36,16 +36,28 @@ class Sample:
     completion_tokens: int
     first_token_seconds: float
     seconds: float
+    thought: str = ""  # before the text, counted among its tokens
 
     @property
     def measured(self) -> dict:
-        """Status, tokens and seconds: columns of a stored completion."""
+        """Status, thought, tokens and seconds: columns of a stored completion."""
         return {k: v for k, v in asdict(self).items() if k != "text"}
 
     @property
     def said(self) -> tuple[str, bool]:
         """(text, whether the student ended its turn), as of a stored Completion."""
         return self.text, self.status == "finished"
+
+    @property
+    def written(self) -> tuple[str, bool, str]:
+        """The same with its thought."""
+        return *self.said, self.thought
+
+
+class Thought(str):
+    "The thought so far, of a reply whose text has not begun"
+
+    __slots__ = ()
 
 
 class PromptTooLong(ValueError):
@@ -65,7 +77,8 @@ class NoLogprobs(EngineUnavailable):
 
 
 class Engine(Protocol):
-    """What computes the student's tokens. Prompts are conversations; `completions` are (text, finished)."""
+    """What computes the student's tokens. Prompts are conversations; `completions` are (text, finished) or (text,
+    finished, thought)."""
 
     name: str  # its key in ENGINES
     tokenizer: Any  # the student's own, with its chat template
@@ -73,12 +86,13 @@ class Engine(Protocol):
     at_once: int  # completions that it decodes together, and so people who can chat at the same time
 
     def stream(self, prompt: list[Message], sampling: Sampling, seed: int, stop: Event) -> Iterator[str | Sample]:
-        """Yield the text so far after each step, and at last the Sample. `stop` ends it at the next token."""
+        """Yield the Thought so far, then the text so far, after each step, and at last the Sample. `stop` ends it at
+        the next token."""
 
     def complete(self, prompts: list[list[Message]], sampling: Sampling, seeds: list[int]) -> list[Sample]:
         """One completion per prompt; a seed gives the same completion, whatever else is in the batch (in fp32)."""
 
-    def logprobs(self, prompts: list[list[Message]], completions: list[tuple[str, bool]]) -> list[list[float]]:
+    def logprobs(self, prompts: list[list[Message]], completions: list[tuple]) -> list[list[float]]:
         """Per completion, the log-probability (nats) of each of its tokens; True adds its end-of-turn token."""
 
     def load(self, adapter: Path | None) -> "Engine":

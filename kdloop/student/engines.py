@@ -27,7 +27,8 @@ def transformers(settings: Settings, dtype: torch.dtype | None = None) -> "Trans
     """In the dtype of replies, where none is given."""
     from kdloop.student.transformers import TransformersEngine
 
-    return TransformersEngine(find_student(settings.student, settings.home), dtype=dtype, bits=settings.bits)
+    source = find_student(settings.student, settings.home)
+    return TransformersEngine(source, dtype=dtype, bits=settings.bits, thinks=settings.thinking)
 
 
 def llamacpp(settings: Settings) -> Engine:
@@ -35,7 +36,7 @@ def llamacpp(settings: Settings) -> Engine:
 
     source = find_student(settings.student, settings.home)
     gguf = embedded_gguf(settings.student) or as_gguf(source, settings.home)
-    return LlamaCppEngine(source, gguf, settings.context_tokens, CHATS)
+    return LlamaCppEngine(source, gguf, settings.context_tokens, CHATS, thinks=settings.thinking)
 
 
 def as_gguf(student: str, home: Path) -> Path:
@@ -61,7 +62,8 @@ def openai(settings: Settings) -> Engine:
         raise ValueError("KDLOOP_ENGINE=openai needs the server's address: KDLOOP_ENGINE_URL=http://HOST:PORT/v1")
     key = files.read_text(Path(settings.engine_key_file)).strip() if settings.engine_key_file else "none"
     server = open_server(settings.engine_url, key)
-    return OpenAIEngine(find_student(settings.student, settings.home), server, settings.engine_at_once)
+    source = find_student(settings.student, settings.home)
+    return OpenAIEngine(source, server, settings.engine_at_once, thinks=settings.thinking)
 
 
 ENGINES = {"transformers": transformers, "llamacpp": llamacpp, "openai": openai}

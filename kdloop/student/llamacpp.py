@@ -35,10 +35,18 @@ class LlamaCppEngine(OpenAIEngine):
     name = "llamacpp"
 
     def __init__(
-        self, source: str, gguf: Path, context_tokens: int, slots: int, adapter: Path | None = None, tokenizer=None
+        self,
+        source: str,
+        gguf: Path,
+        context_tokens: int,
+        slots: int,
+        adapter: Path | None = None,
+        tokenizer=None,
+        thinks: str | None = None,
     ):
         self.gguf, self.context_tokens = gguf, context_tokens
-        super().__init__(source, OwnServer(source, gguf, context_tokens, slots, adapter), slots, tokenizer=tokenizer)
+        server = OwnServer(source, gguf, context_tokens, slots, adapter)
+        super().__init__(source, server, slots, tokenizer=tokenizer, thinks=thinks)
 
     def load(self, adapter: Path | None) -> "LlamaCppEngine":
         """Raises AdapterRefused where the adapter cannot be converted, or llama.cpp does not start with it."""

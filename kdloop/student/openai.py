@@ -19,6 +19,7 @@ from kdloop.student import EngineUnavailable, NoLogprobs, Sample, Sampling
 from kdloop.student.bodies import choices, completion, completion_tokens, join_surrogates
 from kdloop.student.servers import Adapter, Server, answering
 from kdloop.student.template import Template
+from kdloop.student.thinking import so_far
 from storage.conversations import Message
 
 SCORED_TOKENS = 128  # per request for log-probabilities: vLLM's limit of `logprob_token_ids`
@@ -34,10 +35,18 @@ class OpenAIEngine:
 
     name = "openai"
 
-    def __init__(self, source: str, server: Server, at_once: int, adapter: Path | None = None, tokenizer=None):
+    def __init__(
+        self,
+        source: str,
+        server: Server,
+        at_once: int,
+        adapter: Path | None = None,
+        tokenizer=None,
+        thinks: str | None = None,
+    ):
         self.source, self.server, self.at_once = source, server, at_once
         self.tokenizer = tokenizer or AutoTokenizer.from_pretrained(source)
-        self.template = Template.of(self.tokenizer)
+        self.template = Template.of(self.tokenizer, thinks)
         self.adapter = adapter and Adapter.of(adapter)
         if self.adapter:
             with answering():
@@ -50,7 +59,7 @@ class OpenAIEngine:
     def stream(self, prompt: list[Message], sampling: Sampling, seed: int, stop: Event) -> Iterator[str | Sample]:
         """Closing the generator closes the connection, on which the server stops decoding."""
         head, begun = self.template.prompt_ids(prompt), time.monotonic()
-        text, tokens, first, status = "", None, 0.0, "stopped"
+        text, thought, tokens, first, status = "", "", None, 0.0, "stopped"
         with answering(), self.ask(head, sampling, seed, stream=True) as chunks:
             for chunk in chunks:
                 tokens = completion_tokens(chunk) or tokens
@@ -58,14 +67,16 @@ class OpenAIEngine:
                     first = first or time.monotonic() - begun
                     text += piece
                     status = ended(reason) if reason else status
-                    yield join_surrogates(text)
+                    told, (thought, said) = thought, self.template.parts_of_text(join_surrogates(text), False)
+                    yield from so_far(thought, said, told)
                 if stop.is_set() and status == "stopped":
                     break
         if status == "stopped" and not stop.is_set():
             raise EngineUnavailable("The student's server broke off. Try again in a minute")
         text = join_surrogates(text)
         tokens = self.count(text, status, None if status == "stopped" else tokens)
-        yield Sample(text.strip(), status, len(head), tokens, first, time.monotonic() - begun)
+        thought, said = self.template.parts_of_text(text, True)
+        yield Sample(said.strip(), status, len(head), tokens, first, time.monotonic() - begun, thought.strip())
 
     def complete(self, prompts: list[list[Message]], sampling: Sampling, seeds: list[int]) -> list[Sample]:
         heads, begun = [self.template.prompt_ids(p) for p in prompts], time.monotonic()
@@ -138,7 +149,8 @@ class OpenAIEngine:
         (text, reason), *_ = choices(body)
         text, status = join_surrogates(text), ended(reason)
         tokens = self.count(text, status, completion_tokens(body))
-        return Sample(text.strip(), status, prompt_tokens, tokens, 0.0, seconds)
+        thought, text = self.template.parts_of_text(text, True)
+        return Sample(text.strip(), status, prompt_tokens, tokens, 0.0, seconds, thought.strip())
 
     def count(self, text: str, status: str, counted: int | None) -> int:
         """Tokens without the end of the turn, which servers include; by the tokenizer where the server has no count."""

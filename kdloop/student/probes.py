@@ -4,7 +4,6 @@ Words that no template has are put into a conversation and looked for in what is
 drop a tool's result, or the call, without an error.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -31,12 +30,12 @@ from kdloop.student.probe_talks import (
     two_calls,
 )
 from kdloop.student.template import ASSISTANT, SYSTEM, THOUGHT, USER, Template
+from kdloop.student.thinking import THINKS
 from storage.conversations import as_prompt
 
 REFUSES = (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError)  # a template is code
 EFFORTS = ("low", "medium", "high", "xhigh")
 SWITCHES = {"enable_thinking": (True, False), "thinking": (True, False), "reasoning_effort": EFFORTS}
-THINKS = re.compile(r"<think>|</think>|<\|?channel\|?>\s*(?:thought|analysis)|<\|START_THINKING\|>|\[THINK\]")
 WORKS, FALLBACK, NONE, REFUSED = "works", "by a fallback", "none", "refused"
 LONG = 80  # letters
 SILENTLY = "left out without an error"

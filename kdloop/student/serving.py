@@ -7,11 +7,13 @@ the new weights are served; on a mismatch, or where files are damaged, the old e
 
 import sys
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
 from threading import Lock
 
 from kdloop.student import AdapterRefused, Engine, NoLogprobs
 from kdloop.student.identity import identity
+from kdloop.student.template import Template
 from storage import checkpoints
 from storage.checkpoints import BrokenCheckpoint, Checkpoint
 from storage.conversations import as_prompt
@@ -32,7 +34,10 @@ UNFIT = (BrokenCheckpoint, WrongWeights, AdapterRefused, NoLogprobs)  # errors o
 
 
 def fingerprint(engine: Engine) -> list[float]:
-    """The log-probability of each token of PROBE_COMPLETION, in nats."""
+    """The log-probability of each token of PROBE_COMPLETION, in nats; by the template's own default, so that a
+    checkpoint is known again where thoughts were switched since."""
+    engine = copy(engine)
+    engine.template = Template(engine.tokenizer)
     return [round(p, 4) for p in engine.logprobs([PROBE], [PROBE_COMPLETION])[0]]
 
 

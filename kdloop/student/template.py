@@ -13,14 +13,13 @@ from pathlib import Path
 from jinja2 import TemplateError
 
 from kdloop.student import PromptTooLong
-from storage.conversations import Message, as_prompt
+from kdloop.student.controls import any_of, is_control, unused
+from kdloop.student.thinking import KNOWN, SWITCHES, Divider, Thoughts
+from storage.conversations import Message, as_prompt, check_kept
 
 USER, ASSISTANT, SYSTEM, THOUGHT = "Pelican", "Walrus", "Ocelot", "Marmot"  # of probe conversations: in no template
-PRIVATE_USE = range(0xF0000, 0xFFFFE)  # Unicode's: a character that no message has marks where text is split
 MARKER = re.compile(r"<<?[|/]?[A-Za-z_]+\|?>?>|\[/?[A-Z_]+\]")  # of a turn, where it is no token: Llama 2's [INST]
-HTML_TAG = re.compile(r"</?[a-z]+[1-6]?>")  # Gemma has them among its added tokens
 HALF = "\N{REPLACEMENT CHARACTER}"  # what a character decodes to whose last token is missing
-BRACKETS = "<[{(｜|", ">]})｜|"
 
 
 class UnknownTemplate(ValueError):
@@ -34,29 +33,41 @@ class Template:
     tokenizer's eos and the generation config's. `lead` is what the template puts between its generation prompt and a
     completion (gpt-oss: the final channel), `tail` what it puts after one, the end included. `system` is "rendered", or
     "folded" into the user's message where the template refuses it or leaves it out, as these families' cards advise.
+    `options` are the template's own switch for thoughts, `thoughts` their marks, None where the family has none;
+    `thinks` says whether the student is to think before it answers.
     """
 
-    def __init__(self, tokenizer):
-        """Raises UnknownTemplate."""
+    def __init__(self, tokenizer, thinking: str = ""):
+        """`thinking` is on, off, auto (off where the template has a switch) or "", the template's own default. Raises
+        UnknownTemplate."""
         if not tokenizer.chat_template:
             raise UnknownTemplate("The student's tokenizer has no chat template: take a model that was made for chats")
         self.tokenizer = tokenizer
         literal = tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else ""
         tokens = [t.content for t in tokenizer.added_tokens_decoder.values() if is_control(t, literal)]
         self.tokens = self.control = any_of(tokens)
-        self.blocks, self.system = False, "rendered"
+        self.blocks, self.system, self.options, self.prefill = False, "rendered", {}, ""
         self.blocks = USER not in self.probe(as_prompt(USER))
         self.blocks = self.blocks and USER in self.probe(as_prompt(USER))
         with_system = self.probe([{"role": "system", "content": SYSTEM}, *as_prompt(USER)])
         if SYSTEM not in with_system or USER not in with_system:
             self.system = "folded"
+        switch = self.switch()
+        self.options = {switch: thinking == "on"} if switch and thinking else {}
         prompt = self.rendered(as_prompt(USER), True)
         if USER not in prompt:
             raise UnknownTemplate("The student's chat template does not show what the user says")
-        *_, last = [m.start() for m in self.tokens.finditer(prompt)] or [0]
-        self.context = prompt[last:]  # before a completion: some tokenizers depend on it
         before, after = self.around()
         self.lead = before[len(prompt) :] if before.startswith(prompt) else self.thoughts_end(prompt)
+        self.thoughts = self.find_thoughts(prompt)
+        self.thinks = bool(self.thoughts and self.thoughts.rendered)
+        if switch:
+            self.thinks = prompt == self.rendered(as_prompt(USER), True, **{switch: True})
+        elif self.thinks and self.lead and thinking == "off":  # the prompt has the end of the thought
+            self.thinks, self.prefill, self.lead = False, self.lead, ""
+            self.thoughts = self.find_thoughts(prompt + self.prefill)
+        *_, last = [m.start() for m in self.tokens.finditer(prompt)] or [0]
+        self.context = prompt[last:] + self.prefill  # before a completion: some tokenizers depend on it
         self.tail = after or tokenizer.eos_token or ""
         self.end: int | None = next(iter(self.encode(self.tail)[-1:]), None)
         ends = (self.end, tokenizer.eos_token_id, *generation_eos(tokenizer))
@@ -64,25 +75,30 @@ class Template:
         markers = set(MARKER.findall(prompt + self.tail)) - set(tokens)
         self.markers, self.control = markers, any_of([*tokens, *markers])
         self.newline, self.before = self.encode("\n"), self.encode(self.context)
+        ids = {id for id, t in tokenizer.added_tokens_decoder.items() if t.content in tokens}
+        self.divider = self.thoughts and Divider(self.thoughts, self.encode, self.text, ids)
 
     @classmethod
-    def of(cls, tokenizer) -> "Template":
-        """The tokenizer's, cached on it; made anew where its template, eos or vocabulary has changed."""
-        key = (tokenizer.chat_template, tokenizer.eos_token, len(tokenizer))
+    def of(cls, tokenizer, thinking: str | None = None) -> "Template":
+        """The tokenizer's, cached on it; made anew where its template, eos or vocabulary has changed. `thinking` holds
+        for this tokenizer from then on; None leaves it as it is."""
+        thinking = tokenizer.__dict__.get("_kdloop_thinking", "") if thinking is None else thinking
+        tokenizer.__dict__["_kdloop_thinking"] = thinking
+        key = (tokenizer.chat_template, tokenizer.eos_token, len(tokenizer), thinking)
         cached = tokenizer.__dict__.get("_kdloop_template")
         if cached is None or cached[0] != key:
-            cached = tokenizer.__dict__["_kdloop_template"] = key, cls(tokenizer)
+            cached = tokenizer.__dict__["_kdloop_template"] = key, cls(tokenizer, thinking)
         return cached[1]
 
     def prompt_ids(self, prompt: list[Message]) -> list[int]:
         """The ids of a prompt up to where its completion begins. Raises UnknownTemplate where the template refuses the
-        conversation."""
+        conversation, NotKept where that holds more than texts and thoughts."""
         return self.encode_pieces(self.pieces(prompt))
 
     def prompts_ids(self, prompts: list[list[Message]]) -> list[list[int]]:
         """The same of many prompts: each distinct one once, and those without control tokens in their text in one call
         of the tokenizer."""
-        keys = [tuple((m["role"], m["content"]) for m in prompt) for prompt in prompts]
+        keys = [tuple((m["role"], m["content"], m.get("reasoning_content")) for m in prompt) for prompt in prompts]
         pieces = {key: self.pieces(prompt) for key, prompt in dict(zip(keys, prompts, strict=True)).items()}
         whole = [key for key, parts in pieces.items() if len(parts) == 1]
         encoded = self.tokenizer([pieces[k][0] for k in whole], add_special_tokens=False)["input_ids"] if whole else []
@@ -92,15 +108,22 @@ class Template:
 
     def pieces(self, prompt: list[Message]) -> list[str]:
         """A rendered prompt, split within what would be parsed as control tokens."""
-        mark = unused(*(m["content"] for m in prompt))
-        marked = [m | {"content": self.mark_controls(m["content"], mark)} for m in prompt]
-        return self.rendered(marked, True).split(mark)
+        for message in prompt:
+            check_kept(message)
+        texts = [{k: m[k] for k in ("content", "reasoning_content") if m.get(k) is not None} for m in prompt]
+        mark = unused(*(text for of_one in texts for text in of_one.values()))
+        marked = [{k: self.mark_controls(text, mark) for k, text in of_one.items()} for of_one in texts]
+        messages = [{"role": m["role"]} | of_one for m, of_one in zip(prompt, marked, strict=True)]
+        return (self.rendered(messages, True) + self.prefill).split(mark)
 
-    def completion_ids(self, text: str, finished: bool) -> list[int]:
-        """The ids of a completion. Only a finished one gets the end of its turn: a completion that was cut at the token
-        limit must not teach the student to end in mid-sentence."""
-        mark = unused(text)
-        whole = self.lead + self.mark_controls(text, mark) + (self.tail if finished else "")
+    def completion_ids(self, text: str, finished: bool, thought: str = "") -> list[int]:
+        """The ids of a completion after its thought, where the template renders one. Only a finished one gets the end
+        of its turn: a completion that was cut at the token limit must not teach the student to end in mid-sentence."""
+        mark, lead = unused(text, thought), self.lead
+        if thought and self.thoughts and self.thoughts.rendered:
+            closing = self.thoughts.closing if text or finished else ""  # it was cut in its thought
+            lead = self.thoughts.opening + self.mark_controls(thought, mark) + closing
+        whole = lead + self.mark_controls(text, mark) + (self.tail if finished else "")
         ids = self.encode_pieces((self.context + whole).split(mark))
         if ids[: len(self.before)] == self.before:
             return ids[len(self.before) :]
@@ -109,6 +132,14 @@ class Template:
     def text(self, ids: list[int]) -> str:
         """The ids decoded, without control tokens."""
         return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+    def parts(self, ids: list[int], ended: bool) -> tuple[str, str]:
+        """(thought, text) of what the student has written: all of it, or so far."""
+        return self.divider.of_ids(ids, ended) if self.divider else ("", self.text(ids))
+
+    def parts_of_text(self, text: str, ended: bool) -> tuple[str, str]:
+        """The same of a text that a server has decoded."""
+        return self.divider.of_text(text, ended) if self.divider else ("", text)
 
     def whole(self, ids: list[int]) -> int:
         """The number of leading ids none of which leaves a character incomplete or has a NUL, the end of a C string."""
@@ -164,17 +195,34 @@ class Template:
         if self.blocks:
             messages = [m | {"content": [{"type": "text", "text": m["content"]}]} for m in messages]
         try:
-            how = {"tokenize": False, "add_generation_prompt": generation_prompt} | options
+            how = {"tokenize": False, "add_generation_prompt": generation_prompt} | self.options | options
             return self.tokenizer.apply_chat_template(messages, **how)
         except TemplateError as error:
             raise UnknownTemplate(f"The student's chat template refuses this conversation: {error}") from error
 
-    def probe(self, messages: list[Message]) -> str:
+    def probe(self, messages: list[Message], **options) -> str:
         """The rendered prompt; "" where the template refuses it."""
         try:
-            return self.rendered(messages, True)
+            return self.rendered(messages, True, **options)
         except (UnknownTemplate, TypeError):  # the template adds text to a list of blocks
             return ""
+
+    def switch(self) -> str:
+        """The name of the template's option that turns thoughts on and off; "" where it has none."""
+        asked = as_prompt(USER)
+        switches = (s for s in SWITCHES if self.probe(asked, **{s: True}) != self.probe(asked, **{s: False}))
+        return next(switches, "")
+
+    def find_thoughts(self, prompt: str) -> Thoughts | None:
+        """The marks around a thought after this prompt; None where the family has none."""
+        answer = {"role": "assistant", "content": ASSISTANT, "reasoning_content": THOUGHT}
+        before, found, after = self.rendered([*as_prompt(USER), answer], False).partition(THOUGHT)
+        if found and before.startswith(prompt):
+            return Thoughts(before[len(prompt) :], after.partition(ASSISTANT)[0], self.lead)
+        if self.thoughts_end(prompt):
+            return Thoughts("", self.lead, self.lead)
+        known = (Thoughts(*marks, self.lead, False) for marks in KNOWN if all(map(self.tokens.search, marks)))
+        return next(known, None)
 
     def thoughts_end(self, prompt: str) -> str:
         """What ends a thought, where the generation prompt opens one that the template drops from completions."""
@@ -193,25 +241,6 @@ class Template:
             after = self.rendered([*answered, *as_prompt(SYSTEM)], False).rpartition(ASSISTANT)[2].partition(SYSTEM)[0]
             found = self.tokens.search(after)
         return before, after[: found.end()] if found else ""
-
-
-def is_control(token, template: str) -> bool:
-    """Whether an added token is a control token: special, in the template, or in brackets. Added runs of blanks, words
-    and HTML tags are text."""
-    text = token.content
-    if len(text) < 2 or text.isspace() or not (token.special or text in template or text[0] in BRACKETS[0]):
-        return False
-    return token.special or text in template or (text[-1] in BRACKETS[1] and not HTML_TAG.fullmatch(text))
-
-
-def any_of(texts: list[str]) -> re.Pattern:
-    """A pattern of any of the texts, the longest first, as tokenizers match them; of none, one that never matches."""
-    return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))) or "(?!)")
-
-
-def unused(*texts: str) -> str:
-    """A private-use character that is in none of them."""
-    return next(c for c in map(chr, PRIVATE_USE) if not any(c in text for text in texts))
 
 
 def one_system(messages: list[Message]) -> list[Message]:

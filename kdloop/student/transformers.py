@@ -15,7 +15,7 @@ import torch
 from torch.nn.functional import cross_entropy, pad
 from transformers import AutoTokenizer, Cache
 
-from kdloop.student import Sample, Sampling, growing, memory, static
+from kdloop.student import Sample, Sampling, growing, memory, static, thinking
 from kdloop.student.base import read_weights
 from kdloop.student.draws import effective_top_k
 from kdloop.student.growing import Steps
@@ -88,7 +88,7 @@ def steps(decoding: Steps) -> Steps:
 
 
 class TransformersEngine:
-    """See kdloop.student.Engine. `source` is a model directory or a Hub name."""
+    """See kdloop.student.Engine. `source` is a model directory or a Hub name, `thinks` as Template's `thinking`."""
 
     name = "transformers"
     at_once = 1  # replies streamed at the same time; `complete` decodes BATCH together
@@ -100,11 +100,12 @@ class TransformersEngine:
         dtype: torch.dtype | None = None,
         device: str | None = None,
         bits: int = 16,
+        thinks: str = "",
     ):
         self.source = source
         self.device, self.dtype = device or device_and_dtype()[0], dtype or reply_dtype()
         self.tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
-        self.template = Template.of(self.tokenizer)
+        self.template = Template.of(self.tokenizer, thinks)
         self.of(read_weights(source, self.dtype, self.device, bits))
         if adapter:
             self.serve(merged(self.untrained, adapter))
@@ -135,11 +136,12 @@ class TransformersEngine:
         return self
 
     def stream(self, prompt: list[Message], sampling: Sampling, seed: int, stop: Event) -> Iterator[str | Sample]:
-        head, ids, begun, first = self.template.prompt_ids(prompt), [], time.monotonic(), 0.0
+        head, ids, begun, first, thought = self.template.prompt_ids(prompt), [], time.monotonic(), 0.0, ""
         for drawn in steps(self.decode([head], sampling, [seed])):
             first = first or time.monotonic() - begun
             ids.append(drawn[0])
-            yield self.template.text(ids).rstrip(HALF)
+            told, (thought, text) = thought, (part.rstrip(HALF) for part in self.template.parts(ids, False))
+            yield from thinking.so_far(thought, text, told)
             if stop.is_set():
                 break
         yield self.sample(ids, len(head), sampling, first, time.monotonic() - begun)
@@ -279,6 +281,5 @@ class TransformersEngine:
     def sample(self, ids: list[int], prompt_tokens: int, sampling: Sampling, first: float, seconds: float) -> Sample:
         ids, finished = self.template.until_end(ids)
         status = "finished" if finished else "cut" if len(ids) >= sampling.max_tokens else "stopped"
-        text = self.template.text(ids)
-        text = text.strip() if finished else text.rstrip(HALF).strip()
-        return Sample(text, status, prompt_tokens, len(ids), first, seconds)
+        thought, text = (part if finished else part.rstrip(HALF) for part in self.template.parts(ids, True))
+        return Sample(text.strip(), status, prompt_tokens, len(ids), first, seconds, thought.strip())

@@ -30,6 +30,10 @@ footer button, footer a { color: var(--body-text-color) !important; }
 .kd-text code { direction: ltr; unicode-bidi: isolate; }
 #chat-log .kd-text :is(code, pre) { font-size: 0.9em; }
 #chat-log .kd-text pre code { font-size: inherit; }
+.kd-thought { border-inline-start: 2px solid var(--border-color-primary); padding-inline-start: 0.8em; }
+.kd-thought { margin-bottom: 0.6em; }
+.kd-thought, .kd-thought summary { color: var(--body-text-color-subdued); font-size: var(--text-sm); }
+.kd-thought summary { cursor: pointer; }
 .kd-heading { font-size: 1.15em; }
 #header [data-testid=status-tracker]:has(.error) { display: none; }
 .kd-mark { color: var(--body-text-color-subdued); font-weight: normal; font-style: normal; }

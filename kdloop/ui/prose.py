@@ -5,7 +5,8 @@ model's markdown its looks (code, bold, italic, headings, addresses) and leaves 
 HTML's text is the text, character for character; `plain` gives it back. No tag, image or script of theirs is left.
 
 A chat renders markdown and then cleans the HTML. What is made here is one `<div>` on one line with all but letters,
-digits and spaces as character references, which neither changes.
+digits and spaces as character references, which neither changes. A thought is folded into it before the text, of which
+it is no part.
 """
 
 import html
@@ -27,6 +28,7 @@ INLINE = re.compile(  # bounded lengths: a message of stars alone must not take 
     r"|(?P<a>https?://[^\s<>\"'`*)\]}]{1,400}(?<![.,;:!?]))"
 )
 MARKS = {"strong": 2, "em": 1}  # characters at each end
+FOLD = re.compile(r'<details class="kd-thought".*?</details>')
 COPY = (
     '<button title="copy" class="copy_code_button"><span class="copy-text"><svg viewBox="0 0 15 15" width="15" '
     'height="15"><path fill="currentColor" d="M5 4h8v9H5zM2 1h9v2H4v8H2z"></path></svg></span>'
@@ -35,8 +37,12 @@ COPY = (
 
 SCRIPT = """
 () => {
-  const plain = text => text.startsWith('OPEN')
-    ? new DOMParser().parseFromString(text, "text/html").body.textContent : text;
+  const plain = text => {
+    if (!text.startsWith('OPEN')) return text;
+    const body = new DOMParser().parseFromString(text, "text/html").body;
+    body.querySelectorAll("details").forEach(fold => fold.remove());
+    return body.textContent;
+  };
   const mend = () => {  // Gradio puts a message's HTML into edit boxes and labels: they get its text
     document.querySelectorAll("#chat-log textarea").forEach(box => {
       const text = plain(box.value);
@@ -64,8 +70,8 @@ def literal(text: str) -> str:
     return f"{OPEN}{escaped(one_newline(text))}{CLOSE}"
 
 
-def styled(text: str) -> str:
-    """Markdown with its looks, its marks beside them."""
+def styled(text: str, fold: str = "") -> str:
+    """Markdown with its looks, its marks beside them, after a `folded` thought."""
     out = []
     for kind, lines in groupby(blocks(one_newline(text)), key=itemgetter(0)):
         part = "".join(line for _, line in lines)
@@ -75,12 +81,18 @@ def styled(text: str) -> str:
             out.append(mark(part))
         else:
             out += [prose(line) for line in LINE.findall(part)]
-    return f"{OPEN}{''.join(out)}{CLOSE}"
+    return f"{OPEN}{fold}{''.join(out)}{CLOSE}"
+
+
+def folded(thought: str, title: str, is_open: bool) -> str:
+    """A thought under its title, as it was written; a click shows or hides it."""
+    state, text = " open" if is_open else "", escaped(one_newline(thought))
+    return f'<details class="kd-thought"{state}><summary>{escaped(title)}</summary>{text}</details>'
 
 
 def plain(shown: str) -> str:
     """The text that `literal` or `styled` showed; any other as it is."""
-    return html.unescape(TAG.sub("", shown)) if shown.startswith(OPEN) else shown
+    return html.unescape(TAG.sub("", FOLD.sub("", shown, count=1))) if shown.startswith(OPEN) else shown
 
 
 def one_newline(text: str) -> str:

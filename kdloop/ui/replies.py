@@ -23,6 +23,7 @@ from kdloop.student.serving import Serving
 from kdloop.ui import rating
 from kdloop.ui.session import REFUSED, paced, refusal, refused
 from kdloop.ui.transcript import (
+    CUT_IN_THOUGHT,
     assistant_message,
     chatbot,
     completion_shown,
@@ -107,7 +108,8 @@ def write_one(settings: Settings, serving: Serving, me: str, text: str, state: d
     """(messages to show, *the comparison's components), of a single completion."""
     for grown in frames(delegation.say(settings, serving, state.get("conversation"), me, text, stop)):
         now_writing(state, grown)
-        yield exchange(text, grown.text, grown.completion_id), *rating.nothing_to_compare()
+        messages = exchange(text, grown.text, grown.completion_id, grown.thought, grown.status == "open")
+        yield messages, *rating.nothing_to_compare()
 
 
 def write_two(settings: Settings, serving: Serving, me: str, text: str, state: dict, stop: Event) -> Iterator[tuple]:
@@ -115,9 +117,10 @@ def write_two(settings: Settings, serving: Serving, me: str, text: str, state: d
     asked = [user_message(text), assistant_message(tell(WHICH), None)]
     for left, right in frames(say_twice(settings, serving, state.get("conversation"), me, text, stop)):
         now_writing(state, left, right)
-        yield asked, *rating.side_by_side(left.text, right.text, False)
-    state.update(compared=state["writing"])
-    yield asked, *rating.side_by_side(left.text, right.text, True)
+        yield asked, *rating.side_by_side(*map(answer, (left, right)), False)
+    both = bool(left.text and right.text)  # one that was cut in its thought is no answer
+    state.update(compared=state["writing"] if both else None)
+    yield asked, *rating.side_by_side(*map(answer, (left, right)), both)
 
 
 def retry(settings: Settings, serving: Serving, supervisor: Supervisor, messages: list[dict], state: dict):
@@ -131,12 +134,19 @@ def retry(settings: Settings, serving: Serving, supervisor: Supervisor, messages
                 now_writing(state, grown)
                 past = transcript(settings, me, grown.conversation_id)[:-1]
                 liked = thumbs(settings, me, grown.conversation_id)
-            bot = frame([*past, assistant_message(grown.text, grown.completion_id)], liked)
+            message = assistant_message(grown.text, grown.completion_id, grown.thought, grown.status == "open")
+            bot = frame([*past, message], liked)
             yield bot, state, *rating.nothing_to_compare()
             liked = None
         if former.author == "student" and former.text and grown.text:
             state.update(compared=(former.id, grown.completion_id))
             yield gr.skip(), state, *rating.side_by_side(former.text, grown.text, True)
+
+
+def answer(reply: Reply) -> str:
+    """Of two side by side, whose thoughts are not shown: people choose between answers."""
+    thinks = reply.thought and not reply.text
+    return (tell("Thinking…") if reply.status == "open" else tell(CUT_IN_THOUGHT)) if thinks else reply.text
 
 
 def now_writing(state: dict, *replies: Reply) -> None:

@@ -16,13 +16,14 @@ from kdloop.ui.words import tell
 from storage import checkpoints, conversations, feedback
 
 WRITING = "kd-writing"  # the CSS class of a chat whose last message grows: no buttons there yet
+CUT_IN_THOUGHT = "cut at its length before it answered"
 THUMBS = {True: "Like", False: "Dislike"}  # liked -> Gradio's name of that thumb
 
 
 def transcript(settings: Settings, me: str, conversation: str | None) -> list[dict]:
     """The conversation's messages, as `gr.Chatbot` takes them."""
     turns = conversations.history(settings.db, conversation, me) if conversation else []
-    return [m for turn, k in turns for m in exchange(turn.prompt[-1]["content"], k.text, k.id)]
+    return [m for turn, k in turns for m in exchange(turn.prompt[-1]["content"], k.text, k.id, k.thought)]
 
 
 def authors(settings: Settings, state: dict) -> str:
@@ -33,8 +34,11 @@ def authors(settings: Settings, state: dict) -> str:
     versions = {k.id: k.name for k in checkpoints.lineage(settings.db)}
     turns = conversations.history(settings.db, state["conversation"], person(state))
     roles = {"student": tell("student"), "teacher": tell("teacher, as the student was not sure:")}
-    cut = {"cut": f" ({tell('cut at its length: ask it to go on')})"}
-    names = (f"{roles[k.author]} {versions.get(k.checkpoint_id, k.name)}{cut.get(k.status, '')}" for _, k in turns)
+    cut = {True: f" ({tell('cut at its length: ask it to go on')})", False: f" ({tell(CUT_IN_THOUGHT)})"}
+    ends = [cut[bool(k.text)] if k.status == "cut" else "" for _, k in turns]
+    names = [
+        f"{roles[k.author]} {versions.get(k.checkpoint_id, k.name)}{e}" for (_, k), e in zip(turns, ends, strict=True)
+    ]
     runs = [(name, [i for i, _ in run]) for name, run in groupby(enumerate(names, start=1), key=itemgetter(1))]
     spans = [(f"{at[0]}–{at[-1]}" if len(at) > 1 else str(at[0]), name) for name, at in runs]
     return " · ".join(f"{tell('answer')} {at}: {name}" for at, name in spans)
@@ -57,18 +61,19 @@ def chatbot(messages: list[dict], liked: dict[str, bool], writing: bool = False)
     return gr.Chatbot(value=messages, feedback_value=pressed, elem_classes=[WRITING] if writing else [])
 
 
-def exchange(text: str, completion: str, id: str) -> list[dict]:
-    return [user_message(text), assistant_message(completion, id)]
+def exchange(text: str, completion: str, id: str, thought: str = "", writing: bool = False) -> list[dict]:
+    return [user_message(text), assistant_message(completion, id, thought, writing)]
 
 
 def user_message(text: str) -> dict:
     return {"role": "user", "content": prose.literal(text)}
 
 
-def assistant_message(text: str, id: str | None) -> dict:
-    """Without an id: a message of the page's own."""
-    metadata = {"metadata": {"id": id}} if id else {}
-    return {"role": "assistant", "content": prose.styled(text or "…")} | metadata
+def assistant_message(text: str, id: str | None, thought: str = "", writing: bool = False) -> dict:
+    """Without an id: a message of the page's own. A thought is folded, and unfolded while it is written."""
+    metadata, thinks = {"metadata": {"id": id}} if id else {}, writing and not text
+    fold = prose.folded(thought, tell("Thinking…") if thinks else tell("Thought"), thinks) if thought else ""
+    return {"role": "assistant", "content": prose.styled(text or "…", fold)} | metadata
 
 
 def completion_id(message: dict) -> str | None:

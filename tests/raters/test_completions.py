@@ -7,7 +7,6 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 from parts import completion, context, endpoint, listening, teacher
-from transformers import AutoTokenizer
 
 from kdloop import packs
 from kdloop.feedback.examples import from_feedback
@@ -16,6 +15,7 @@ from kdloop.raters import completions, thoughts
 from kdloop.raters import teacher as teaching
 from kdloop.raters.teacher import Teacher, Teachers
 from kdloop.student import Sampling
+from kdloop.student.template import Template
 from kdloop.student.transformers import TransformersEngine
 from storage import teachers as store
 from storage.conversations import as_prompt
@@ -239,18 +239,18 @@ def test_the_student_learns_the_text_and_the_row_keeps_the_thought(db):
     assert kept == ["A", "B"]
 
 
-def test_a_model_that_begins_within_its_thought_and_is_cut_there_has_said_nothing(db, tiny_student, tmp_path):
+def test_a_model_that_begins_within_its_thought_and_is_cut_there_has_said_nothing(db, tiny_student):
     """Behind an endpoint the owner says so; of a local model its template does."""
     with endpoint(lambda r: (200, body("Let me see. Apples", finish="length"))) as (url, _):
         plain, thinks = teacher(url), teacher(url, name="thinker", thinks=True)
         assert Teachers(db, [plain]).ask(ASKED, Sampling(5), [1])[0].text
         (answer,) = Teachers(db, [thinks]).ask(ASKED, Sampling(6), [1])
     assert not answer.ok and "a thought alone" in answer.error
-    tokenizer = AutoTokenizer.from_pretrained(tiny_student)
-    sample = TransformersEngine(tiny_student).complete(ASKED, Sampling(8), [1])[0]
-    assert completions.local(sample, tokenizer, ASKED[0]).text
-    tokenizer.chat_template = tokenizer.chat_template + "{% if add_generation_prompt %}<think>\n{% endif %}"
-    found = completions.local(sample, tokenizer, ASKED[0])
+    engine = TransformersEngine(tiny_student)
+    assert completions.local(engine.complete(ASKED, Sampling(8), [1])[0]).text
+    engine.tokenizer.chat_template += "{% if add_generation_prompt %}<think>\n{% endif %}"
+    engine.template = Template.of(engine.tokenizer)
+    found = completions.local(engine.complete(ASKED, Sampling(8), [1])[0])
     assert found.text == "" and found.thought
 
 

@@ -39,7 +39,9 @@ def test_conversations_of_an_older_database_are_chats(tmp_path, monkeypatch):
     monkeypatch.undo()
     open_database(db)
     conversations.add_turn(db, "v", [{"role": "user", "content": "hi"}])
-    conversations.add_turn(db, conversations.start_conversation(db, "ann", kind="duel"), [{"role": "user"}])
+    conversations.add_turn(
+        db, conversations.start_conversation(db, "ann", kind="duel"), [{"role": "user", "content": "hi"}]
+    )
     assert conversations.find_conversations(db, "ann") == [("v", "Tides")]
     with pytest.raises(sqlite3.IntegrityError):
         conversations.start_conversation(db, "ann", kind="quarrel")

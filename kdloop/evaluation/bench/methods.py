@@ -129,7 +129,7 @@ def measured(base, before: list[Sample], method: str, votes: list[Example], rate
 
 def displacement(engine: Engine, base: Engine, votes: list[Example]) -> float:
     """Log-probability, in nats per token, that the chosen completions of the training pairs gained."""
-    prompts, chosen = [e.prompt for e in votes], [e.chosen.said for e in votes]
+    prompts, chosen = [e.prompt for e in votes], [e.chosen.written for e in votes]
     after, before = (np.concatenate(e.logprobs(prompts, chosen)).mean() for e in (engine, base))
     return float(after - before)
 
