@@ -68,6 +68,34 @@ def completion(text):
     return {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": usage}
 
 
+def thinker(family, directory, prompt, completion, *more):
+    """Write a two-layer student with the chat template of one of TRL's families to `directory`: it has learned to say
+    this completion, with its thought, after this prompt, and `more` such pairs."""
+    import torch
+    from families import TEMPLATES, byte_level
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from kdloop.methods.objective import sequence, sequence_logps
+    from kdloop.student.template import Template
+
+    tokenizer = byte_level(TEMPLATES[family])
+    Template.of(tokenizer, "on")
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+    ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None}
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), tie_word_embeddings=True, **sizes, **ids))
+    rows = [sequence(tokenizer, *pair) for pair in ((prompt, completion), *more)]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    for _ in range(150):
+        logps, lengths = sequence_logps(model, rows)
+        (-logps.sum() / lengths.sum()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return str(directory)
+
+
 def teacher(url, **values):
     return Teacher(
         **{"name": "tess", "model": "m", "url": url, "terms": "allowed", "retries": 0, "licence": "mit"} | values

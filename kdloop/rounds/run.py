@@ -16,6 +16,7 @@ from kdloop.knowledge.rows import Refused, SourceContext
 from kdloop.knowledge.self_knowledge import NO_DRIFT_LIMIT, best_of_n
 from kdloop.methods import METHODS, NothingToLearn, choose, step_size
 from kdloop.methods.lora import trainable_student
+from kdloop.methods.self_training.self_teaching import caution
 from kdloop.raters.preference_model import people_said, proven
 from kdloop.rounds.progress import Clock
 from kdloop.rounds.selection import from_base, readable, relevant, replay, select, too_long
@@ -95,7 +96,7 @@ def choose_lesson(setup: Setup, split: Split, elicited: dict[str, int]) -> Lesso
         why += f". People seem to like {', '.join(setup.rater.strongest())}"
     return Lesson(
         method,
-        why + too_long(split, setup.settings.context_tokens),
+        why + too_long(split, setup.settings.context_tokens) + caution(method, champion.engine.tokenizer),
         examples,
         setup.students.base if at_base else champion,
         counts(split, examples, elicited) | {"replayed": len(replayed)},

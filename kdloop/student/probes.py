@@ -30,7 +30,7 @@ from kdloop.student.probe_talks import (
     two_calls,
 )
 from kdloop.student.template import ASSISTANT, SYSTEM, THOUGHT, USER, Template
-from kdloop.student.thinking import THINKS
+from kdloop.student.thinking import THINKS, Thoughts
 from storage.conversations import as_prompt
 
 REFUSES = (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError)  # a template is code
@@ -60,8 +60,8 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Row:
-    """The first five are what kdloop does with a conversation of text. The others are what the template shows of what
-    kdloop's own chat does not have: thoughts in a field of their own, and tools."""
+    """The first five are what kdloop does with a conversation of text and thoughts. The others are what the template
+    shows of a thought in a field of its own, and of tools, which kdloop's chat does not have."""
 
     chat: Verdict
     system: Verdict
@@ -152,18 +152,30 @@ class Probes:
         return Verdict(FALLBACK, f"{names}: {why}")
 
     def thoughts(self) -> Verdict:
-        """How a completion without a thought is made, and what becomes of the student's own thoughts."""
-        context, lead, switches = self.template.context, self.template.lead, self.switches()
+        """What becomes of the student's own thoughts, how a completion without one is made, and what turns them on and
+        off."""
+        context, lead, marks, switches = self.template.context, self.template.lead, self.marks(), self.switches()
         if not (self.thought_shown or switches or THINKS.search(context + lead)):
             return Verdict(NONE)
-        own = said(f"<think>\n{THOUGHT}\n</think>\n\n{ASSISTANT}")
-        kept = THOUGHT in self.tokenizer.decode(self.template.prompt_ids([*as_prompt(USER), own, *as_prompt(NEXT)]))
-        parts = [f"they stay in the completion's text, and {'' if kept else 'not '}in history's"]
+        if not marks:
+            return Verdict(
+                FALLBACK, "; ".join(["they stay in the completion's text: their marks are unknown", *switches])
+            )
+        begins = f"from {code(marks.opening)}" if marks.opening else "from the prompt's end"
+        trained = "trained" if marks.rendered else "not trained, as the template leaves them out"
+        parts = [f"kept apart, {begins} to {code(marks.closing)}; {trained}"]
         if lead.strip():
-            parts.append(f"a completion without a thought is trained after {code(lead)}")
+            parts.append(f"a completion without one is trained after {code(lead)}")
         elif THINKS.search(context):
             parts.append(f"a prompt ends with {code(context)}")
-        return Verdict(FALLBACK, "; ".join([*parts, *switches]))
+        if not self.template.switch():
+            off = Template(self.tokenizer, "off")
+            parts.append(f"off: a prompt ends with {code(off.prefill)}" if off.prefill else "they cannot be turned off")
+        return Verdict(WORKS, "; ".join([*parts, *switches]))
+
+    def marks(self) -> Thoughts | None:
+        """Of a student that thinks: some templates have others, or none, where the switch is off."""
+        return (Template(self.tokenizer, "on") if self.template.switch() else self.template).thoughts
 
     def switches(self) -> list[str]:
         """The template's options that change a prompt."""

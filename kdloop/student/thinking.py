@@ -50,11 +50,14 @@ class Divider:
         blank = (id not in self.controls and not self.decode([id]).strip() for id in ids)
         first = next((i for i, is_blank in enumerate(blank) if not is_blank), len(ids))
         thought, text = divided(ids[first:], *self.ids, ended)
-        return self.decode(thought), self.decode(text)
+        return self.decode(thought).lstrip(), self.decode(text).lstrip()
 
     def of_text(self, text: str, ended: bool) -> tuple[str, str]:
         """The same of a decoded text, as servers send it."""
-        return divided(text.lstrip(), *self.words, ended) if self.words else ("", text)
+        if not self.words:
+            return "", text
+        thought, text = divided(text.lstrip(), *self.words, ended)
+        return thought.lstrip(), text.lstrip()
 
 
 def forms(mark: str) -> list[str]:

@@ -27,8 +27,18 @@ student can be served and trained here, with 1 where it says what forbids it, wi
 **none**: there is no such thing in this family. The words that are looked for must be in what is rendered, in their
 order: many templates drop a tool's result or the call without an error.
 
-The first five columns are what kdloop does with text today. Its own chat has no tools and no field for thoughts: the
-last four say what a template would show of them, through transformers.
+The first five columns are what kdloop does with a conversation. A student's thought is stored apart from its
+completion, shown folded in the chat, and counted among its tokens; votes, judges, the preference model and the gate's
+guards see the completion alone; exports have it as `reasoning_content` where somebody thought. What is trained is what
+the template renders for that completion with its thought, and earlier turns have theirs where the template keeps them.
+`KDLOOP_THINKING` is `auto` (off where the template has a switch; a family without one thinks), `on` or `off` (where
+there is no switch, the prompt then has the end of the thought). A reply that is cut in its thought has no answer, and
+takes no vote: `KDLOOP_MAX_TOKENS` counts both. Of a server's text a thought is taken where its marks are no special
+tokens (not Gemma 4's): the transformers engine sees all.
+
+The last four columns say what a template would show of a thought that is given to it, and of tools, through
+transformers. kdloop's chat has no tools: a conversation with tool calls, their results or images is refused in words
+where it would be stored, sampled from or trained.
 
 Made with small byte-level tokenizers that have each template's control tokens; `<EOS>` stands for the tokenizer's own
 eos, where that is another token. These five families were checked with their real tokenizers, too, and have the same

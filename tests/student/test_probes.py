@@ -105,12 +105,16 @@ def test_templates_that_drop_a_tools_result_or_the_call_without_an_error_are_fou
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_thoughts_stay_where_the_row_says(name):
+def test_thoughts_are_where_the_row_says(name):
     template, row = family(name)
-    thought = "<think>\nIt was late.\n</think>\n\nNobody."
-    assert "It was late." in template.text(template.completion_ids(thought, True))
-    history = template.tokenizer.decode(template.prompt_ids([ASKED, SAID | {"content": thought}, ASKED]))
-    assert row.thoughts.status == NONE or ("not in history" in row.thoughts.how) is ("It was late." not in history)
+    on = Template(template.tokenizer, "on") if template.switch() else template
+    assert (row.thoughts.status == NONE) is (on.thoughts is None)
+    if on.thoughts:
+        trained = on.tokenizer.decode(on.completion_ids("Nobody.", True, "It was late."))
+        assert ("; trained" in row.thoughts.how) is (f"It was late.{on.thoughts.closing}Nobody." in trained)
+        off = Template(template.tokenizer, "off")
+        assert ("cannot be turned off" in row.thoughts.how) is off.thinks
+        assert ("off: a prompt ends with" in row.thoughts.how) is bool(off.prefill)
     for switch in re.findall(r"switch `(\w+)`", row.thoughts.how):
         values = ("medium", "low") if switch == "reasoning_effort" else (True, False)
         assert len({template.rendered([ASKED], True, **{switch: value}) for value in values}) == 2

@@ -25,7 +25,15 @@ from storage.conversations import Completion, Message
 DEMONSTRATION = "{question}\n\nHere is an example of a good answer:\n{chosen}\n\nNow answer in your own words."
 CRITIQUE = "{question}\n\nAn earlier answer was:\n{rejected}\n\nWhat was said of it: {critique}\n\nAnswer better."
 ROLE = re.compile(r"^(User|Assistant):", re.MULTILINE)
+SHORTENS_THOUGHTS = ("sdft", "sdpo")
+CAUTION = ". The student thinks before it answers: {method} may cost long thinkers what they can do (arXiv 2607.05184)"
 SAMPLE_BATCH = 16  # prompts, of similar length
+
+
+def caution(method: str, tokenizer) -> str:
+    """What to tell of a method whose teacher has privileged context, and so needs no long thought; "" for others."""
+    warned = method in SHORTENS_THOUGHTS and Template.of(tokenizer).thinks
+    return CAUTION.format(method=method) if warned else ""
 
 
 def has_critique(example: Example) -> bool:
@@ -102,7 +110,8 @@ METHODS = {
         loss="E_own[KL(q | p)], p with the completion as an example in its prompt",
         paper="after SDFT, Shenfeld et al. 2026",
         defaults="own samples",
-        when="New skills from demonstrations with little forgetting: it is trained on the student's own samples.",
+        when="New skills from demonstrations with little forgetting: it is trained on the student's own samples. Not "
+        "for a student that thinks long (2607.05184).",
         differs_from_paper="the teacher is the untrained student throughout, also where the training starts from a "
         "champion; the paper's is a moving average of the student",
     ),
@@ -113,7 +122,8 @@ METHODS = {
         loss="E_own[JSD(p, q)], p with the rejected completion and its critique in its prompt",
         paper="after SDPO, Hübotter et al. 2026",
         defaults="own samples",
-        when="People who say what is wrong: a critique becomes a signal at every token.",
+        when="People who say what is wrong: a critique becomes a signal at every token. Not for a student that thinks "
+        "long (2607.05184).",
         differs_from_paper="the critique is of another, stored completion of the prompt, not of the sample that is "
         "trained on; no reward, and no successful sample is shown to the teacher, which is the untrained student "
         "throughout",
