@@ -82,6 +82,7 @@ class Engine(Protocol):
 
     name: str  # its key in ENGINES
     tokenizer: Any  # the student's own, with its chat template
+    template: Any  # that of the tokenizer (template.py)
     source: str  # the base student's model directory or Hub name: what training starts from
     at_once: int  # completions that it decodes together, and so people who can chat at the same time
 

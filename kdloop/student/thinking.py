@@ -49,14 +49,14 @@ class Divider:
             return self.of_text(self.decode(ids), ended)
         blank = (id not in self.controls and not self.decode([id]).strip() for id in ids)
         first = next((i for i, is_blank in enumerate(blank) if not is_blank), len(ids))
-        thought, text = divided(ids[first:], *self.ids, ended)
+        thought, text = divided(ids[first:], *self.ids, ended=ended)
         return self.decode(thought).lstrip(), self.decode(text).lstrip()
 
     def of_text(self, text: str, ended: bool) -> tuple[str, str]:
         """The same of a decoded text, as servers send it."""
         if not self.words:
             return "", text
-        thought, text = divided(text.lstrip(), *self.words, ended)
+        thought, text = divided(text.lstrip(), *self.words, ended=ended)
         return thought.lstrip(), text.lstrip()
 
 

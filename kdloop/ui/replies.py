@@ -117,10 +117,10 @@ def write_two(settings: Settings, serving: Serving, me: str, text: str, state: d
     asked = [user_message(text), assistant_message(tell(WHICH), None)]
     for left, right in frames(say_twice(settings, serving, state.get("conversation"), me, text, stop)):
         now_writing(state, left, right)
-        yield asked, *rating.side_by_side(*map(answer, (left, right)), False)
+        yield asked, *rating.side_by_side(*map(answer, (left, right)), done=False)
     both = bool(left.text and right.text)  # one that was cut in its thought is no answer
     state.update(compared=state["writing"] if both else None)
-    yield asked, *rating.side_by_side(*map(answer, (left, right)), both)
+    yield asked, *rating.side_by_side(*map(answer, (left, right)), done=both)
 
 
 def retry(settings: Settings, serving: Serving, supervisor: Supervisor, messages: list[dict], state: dict):
