@@ -25,6 +25,7 @@ from storage.database import connect
 from storage.teachers import record_calibration
 
 TASKS = packs.tasks("general", "train")[:10]
+N = 60  # answers to their own prompts, and as many to others'
 
 
 def test_rouge_l_is_the_f_measure_of_the_longest_common_subsequence():
@@ -230,13 +231,13 @@ def test_difference_sampling_leaves_out_what_surprises_the_teacher(db, student_h
 @pytest.mark.slow
 def test_ifd_leaves_out_answers_that_belong_to_another_prompt(student_home):
     engine = TransformersEngine(str(student_home / "student"))
-    asked = packs.prompts("general", "train")[:100]
-    said = engine.complete([as_prompt(q) for q in asked], Sampling(24, temperature=0.0), range(100))
+    asked = sorted(packs.prompts("general", "train"), key=len)[:N]
+    said = engine.complete([as_prompt(q) for q in asked], Sampling(16, temperature=0.0), range(N))
     matched = [example(i, q, s.text) for i, (q, s) in enumerate(zip(asked, said, strict=True))]
-    planted = [example(100 + i, q, said[i - 1].text) for i, q in enumerate(asked)]
-    kept = curation.by_ifd([*matched, *planted], 100, engine)
+    planted = [example(N + i, q, said[i - 1].text) for i, q in enumerate(asked)]
+    kept = curation.by_ifd([*matched, *planted], N, engine)
     chosen = [sum(e in part for e in kept) for part in (matched, planted)]
-    assert fisher_exact([[k, 100 - k] for k in chosen], alternative="greater").pvalue < 0.05, chosen
+    assert fisher_exact([[k, N - k] for k in chosen], alternative="greater").pvalue < 0.05, chosen
 
 
 def test_dedupe_is_idempotent_and_the_coreset_spreads():
