@@ -1,5 +1,7 @@
 """What a round needs, put together once and handed down: the students, the rater, the recipe, its prompts, the plan."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,9 +22,11 @@ from kdloop.rounds.tasks import gate_tasks, training_tasks
 from kdloop.settings import Settings
 from kdloop.student import Engine, Sampling
 from kdloop.student.base import find_student
+from kdloop.student.engines import chosen, open_engine
 from kdloop.student.identity import identity
+from kdloop.student.remote import RemoteSampling
 from kdloop.student.transformers import TransformersEngine, device_and_dtype
-from storage import checkpoints, rounds
+from storage import checkpoints, files, rounds
 from storage.checkpoints import Checkpoint
 from storage.rounds import Round
 
@@ -72,9 +76,26 @@ class Setup:
         return self.rater.reliability if proven(self.rater) else {}
 
 
-def load_students(settings: Settings, round: Round) -> Students:
-    """Raises NoStudent, BrokenCheckpoint or OtherStudent, saying what to do."""
-    engine = TransformersEngine(find_student(settings.student, settings.home), dtype=device_and_dtype()[1])
+@contextmanager
+def untrained_student(settings: Settings) -> Iterator[TransformersEngine]:
+    """The student before any training. Where a vLLM or SGLang serves it, that server samples for the round, too, and
+    has none of the round's adapters afterwards. Raises NoStudent, EngineUnavailable, WrongWeights."""
+    source, dtype = find_student(settings.student, settings.home), device_and_dtype()[1]
+    remote = open_engine(settings) if chosen(settings) == "openai" else None
+    if remote is None or not remote.server.loads_adapters:
+        if remote:
+            print("This server takes adapters at its start only: the round samples with transformers", flush=True)
+        yield TransformersEngine(source, dtype=dtype)
+        return
+    with files.scratch(settings.home / "checkpoints" / "trained") as folder:
+        try:
+            yield RemoteSampling(source, remote, folder, dtype)
+        finally:
+            remote.server.unload()
+
+
+def load_students(settings: Settings, round: Round, engine: TransformersEngine) -> Students:
+    """`engine` is the untrained student's. Raises BrokenCheckpoint or OtherStudent, saying what to do."""
     base = Version(checkpoints.lineage(settings.db)[0], engine)
     champion = checkpoints.get_checkpoint(settings.db, round.base_id)
     adapter = checkpoints.adapter_dir(settings.db, champion, identity(engine.source))
