@@ -26,7 +26,7 @@ class Settings:
     engine: str = ""  # of chats: transformers, llamacpp or openai; "" = llamacpp on a CPU, if it has the weights
     engine_url: str = ""  # of `openai`: http://HOST:PORT/v1 of a vLLM, SGLang or llama-server that serves the student
     engine_key_file: str = ""  # holds that server's key; "" = it wants none
-    engine_at_once: int = 64  # replies that this server is asked for at the same time; the rest wait in the app
+    engine_at_once: int = 64  # completions that app and round each ask of this server at a time; other replies wait
     host: str = "127.0.0.1"  # where the page is served; 0.0.0.0 lets other machines in
     port: int = 7860  # of the page
     max_tokens: int = 256  # of a chat completion, at most
