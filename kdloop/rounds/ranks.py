@@ -35,8 +35,8 @@ def join(gpus: list[str]) -> None:
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[int(os.environ["LOCAL_RANK"])]
     dist.init_process_group("nccl" if gpus else "gloo", timeout=PATIENCE)
-    for variable in LAUNCHED:
-        os.environ.pop(variable, None)
+    for variable in [v for v in os.environ if v in LAUNCHED or v.startswith("ACCELERATE_")]:
+        del os.environ[variable]
     if parallel.rank():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  the steps are printed once
 

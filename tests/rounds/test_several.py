@@ -24,7 +24,7 @@ from kdloop.methods.lora import Plan, trainable_student
 from kdloop.recipes import VOTES
 from kdloop.rounds import several
 from kdloop.rounds.supervisor import Supervisor
-from kdloop.settings import Settings, of_child
+from kdloop.settings import Settings, of_child, visible_gpus
 from storage import checkpoints, conversations, rounds
 from storage.conversations import as_prompt
 from storage.database import open_database
@@ -142,6 +142,17 @@ def test_a_method_that_cannot_be_split_is_trained_by_one_and_says_so():
     assert several.processes(Settings(processes=100), "dpo") == several.BATCH
     assert several.in_words(Settings(), "grpo") == several.in_words(Settings(), "dpo") == ""
     assert set(ALONE) < set(METHODS)
+
+
+def test_each_process_is_given_one_of_the_gpus_that_the_round_sees(settings, monkeypatch):
+    """As far as it goes without one: by CUDA's names."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5b2f,7")
+    assert visible_gpus(3) == ["3", "GPU-5b2f", "7"] and visible_gpus(2) == ["3", "GPU-5b2f"]
+    asked = job(settings, [full(0)], gpus=["3", "7"])
+    assert several.environment(settings, asked)["CUDA_VISIBLE_DEVICES"] == "3,7"
+    assert "ACCELERATE_USE_CPU" not in several.environment(settings, asked)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert visible_gpus(2) == ["0", "1"]
 
 
 def vote(db, n: int) -> None:
