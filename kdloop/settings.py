@@ -27,7 +27,7 @@ class Settings:
     engine: str = ""  # of chats: transformers, llamacpp or openai; "" = llamacpp on a CPU, if it has the weights
     engine_url: str = ""  # of `openai`: http://HOST:PORT/v1 of a vLLM, SGLang or llama-server that serves the student
     engine_key_file: str = ""  # holds that server's key; "" = it wants none
-    engine_at_once: int = 64  # replies that this server is asked for at the same time; the rest wait in the app
+    engine_at_once: int = 64  # completions that app and round each ask of this server at a time; other replies wait
     host: str = "127.0.0.1"  # where the page is served; 0.0.0.0 lets other machines in
     port: int = 7860  # of the page
     thinking: str = "auto"  # the student's thoughts: on, off, or auto: off where its template has a switch
@@ -42,6 +42,7 @@ class Settings:
     teacher_models: str = ""  # directories or Hub names, by commas, of white-box teachers; "" = the untrained student
     bake: str = ""  # what `bake` turns into weights: a system prompt; lines with User: and Assistant: begin turns
     gate_prompts: int = 64  # held-out prompts on which candidate and champion are compared
+    processes: int = 0  # that train a round together, one a GPU; 0 = one for each GPU that there is, on a CPU one
     round_timeout_minutes: float = 60.0  # of a round's own time; pauses for chats do not count
     snapshots: str = ""  # a folder, or hf://datasets/OWNER/NAME: a snapshot after every round and at the end; "" = none
     compare_every: int = 6  # every n-th chat message of a person gets two completions to choose from; 0 = never
@@ -130,6 +131,12 @@ def of_child() -> dict[str, str]:
     started; modules on the caller's PYTHONPATH are found as well."""
     ours, theirs = str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH")
     return os.environ | {"PYTHONPATH": f"{ours}{os.pathsep}{theirs}" if theirs else ours}
+
+
+def visible_gpus(count: int) -> list[str]:
+    """CUDA's names of the `count` GPUs that this process sees."""
+    named = environment().get("CUDA_VISIBLE_DEVICES")
+    return named.split(",")[:count] if named else [str(i) for i in range(count)]
 
 
 def space_settings() -> dict:

@@ -16,6 +16,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PrinterCallback, TrainerCallback
 
 from kdloop.feedback.examples import Example
+from kdloop.methods import parallel
 from kdloop.student import memory, quantized
 from kdloop.student.base import read_weights
 from kdloop.student.merging import updated
@@ -147,9 +148,11 @@ def micro_batch(model, plan: Plan, on_cpu: int, tokens: Iterable[int]) -> int:
     """Rows per forward pass. A CPU is fastest with few, which fit its caches; a GPU takes the largest divisor of the
     batch that its free memory holds. `tokens` has the tokens read per row, of all its sequences."""
     device, dtype = device_and_dtype()
+    most = max(1, plan.batch // parallel.size())  # a part of each step for every process
     if device != "cuda":
-        return on_cpu
+        return min(on_cpu, most)
     fits = memory.trained(model.config, dtype, max(tokens, default=1), memory.free(device))
+    fits = min(parallel.least(fits, device), most)
     return next(n for n in (plan.batch // k for k in range(1, plan.batch + 1) if plan.batch % k == 0) if n <= fits)
 
 
@@ -190,7 +193,8 @@ class StepCallback(TrainerCallback):
             if not math.isfinite(loss):
                 raise Diverged(f"Loss {loss} at step {state.global_step}: lower the learning rate")
             print(f"step {state.global_step} of {state.max_steps}, loss {loss:.4f}", flush=True)
-            control.should_training_stop |= bool(self.on_step(state.global_step, state.max_steps, loss))
+            stop = bool(self.on_step(state.global_step, state.max_steps, loss))
+            control.should_training_stop |= parallel.agreed(stop, args.device)
 
 
 @contextmanager
@@ -252,7 +256,7 @@ def run(trainer, on_step: OnStep) -> dict[str, float]:
     trainer.remove_callback(PrinterCallback)  # prints each log as a dict; StepCallback prints a line
     trainer.add_callback(StepCallback(on_step))
     trainer.floating_point_ops = lambda inputs: 0  # would count all parameters at each step
-    with long_rows_recomputed(trainer.model), without_module_walks(trainer.model):
+    with long_rows_recomputed(trainer.model), without_module_walks(trainer.model), parallel.shared_steps(trainer):
         trainer.train()
     metrics: dict[str, float] = {}
     for logs in trainer.state.log_history:

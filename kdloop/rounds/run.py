@@ -18,9 +18,10 @@ from kdloop.methods import METHODS, NothingToLearn, choose, step_size
 from kdloop.methods.lora import trainable_student
 from kdloop.methods.self_training.self_teaching import caution
 from kdloop.raters.preference_model import people_said, proven
+from kdloop.rounds import several
 from kdloop.rounds.progress import Clock
 from kdloop.rounds.selection import from_base, readable, relevant, replay, select, too_long
-from kdloop.rounds.setup import Setup, Version, load_students, put_together
+from kdloop.rounds.setup import Setup, Students, Version, load_students, put_together, untrained_student
 from kdloop.rounds.tasks import gate_prompts, learned_tasks
 from kdloop.settings import Settings
 from kdloop.student import Engine, Sampling
@@ -53,8 +54,12 @@ def run(settings: Settings, round: Round) -> None:
 
     Raises what goes wrong; the trainer process records it.
     """
+    with untrained_student(settings) as student:
+        through_phases(settings, round, load_students(settings, round, student))
+
+
+def through_phases(settings: Settings, round: Round, students: Students) -> None:
     db, clock = settings.db, Clock(settings.db, round.id)
-    students = load_students(settings, round)
     tokenizer, context = students.base.engine.tokenizer, settings.context_tokens
 
     with clock.phase("eliciting"):
@@ -96,7 +101,10 @@ def choose_lesson(setup: Setup, split: Split, elicited: dict[str, int]) -> Lesso
         why += f". People seem to like {', '.join(setup.rater.strongest())}"
     return Lesson(
         method,
-        why + too_long(split, setup.settings.context_tokens) + caution(method, champion.engine.tokenizer),
+        why
+        + too_long(split, setup.settings.context_tokens)
+        + caution(method, champion.engine.tokenizer)
+        + several.in_words(setup.settings, method),
         examples,
         setup.students.base if at_base else champion,
         counts(split, examples, elicited) | {"replayed": len(replayed)},
@@ -110,7 +118,12 @@ def train(setup: Setup, lesson: Lesson, clock: Clock) -> tuple[Checkpoint, dict]
     start = step_size.parameters(model)
     plan = replace(setup.plan, epochs=min(MAX_EPOCHS, recipe.passes / len(lesson.examples)))
     on_step = step_size.DirectionEarlyStopping(model, start, clock.step) if recipe.early_stop else clock.step
-    metrics = METHODS[lesson.method].train(model, base.tokenizer, lesson.examples, plan, on_step)
+    if several.processes(settings, lesson.method) > 1:
+        what = lesson.method, lesson.examples, plan, base.source, lesson.start.adapter, base.dtype
+        job = several.Job(setup.round.id, *what, recipe.early_stop, gpus=[])
+        metrics = several.train(settings, job, model, start)
+    else:
+        metrics = METHODS[lesson.method].train(model, base.tokenizer, lesson.examples, plan, on_step)
     clock.note(CHOOSING_STEP_SIZE)
     sampled = settings.round_max_tokens, settings.gate_prompts
     metrics |= step_size.settle(model, start, base, lesson.start.engine, *sampled, recipe.strength)

@@ -1,5 +1,7 @@
 """What a round needs, put together once and handed down: the students, the rater, the recipe, its prompts, the plan."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,12 +20,16 @@ from kdloop.rounds.progress import Clock
 from kdloop.rounds.selection import by_checks, line_of
 from kdloop.rounds.tasks import gate_tasks, training_tasks
 from kdloop.settings import Settings
-from kdloop.student import Engine, Sampling, engines
+from kdloop.student import Engine, Sampling
 from kdloop.student.base import find_student
+from kdloop.student.engines import chosen, open_engine, transformers
 from kdloop.student.footprint import require_room
 from kdloop.student.identity import identity
+from kdloop.student.openai import OpenAIEngine
+from kdloop.student.remote import RemoteSampling
+from kdloop.student.servers import VLLM
 from kdloop.student.transformers import TransformersEngine, device_and_dtype
-from storage import checkpoints, rounds
+from storage import checkpoints, files, rounds
 from storage.checkpoints import Checkpoint
 from storage.rounds import Round
 
@@ -73,12 +79,28 @@ class Setup:
         return self.rater.reliability if proven(self.rater) else {}
 
 
-def load_students(settings: Settings, round: Round) -> Students:
-    """Raises NoStudent, NoRoom, BrokenCheckpoint or OtherStudent, saying what to do."""
-    device, dtype = device_and_dtype()
-    tokens = 2 * settings.round_max_tokens
-    require_room(find_student(settings.student, settings.home), RANK, dtype, device, tokens, settings.bits)
-    engine = engines.transformers(settings, dtype)
+@contextmanager
+def untrained_student(settings: Settings) -> Iterator[TransformersEngine]:
+    """The student before any training. Where a vLLM or SGLang serves it, that server samples for the round, too, and
+    has none of the round's adapters afterwards. Raises NoStudent, NoRoom, EngineUnavailable, WrongWeights."""
+    source, (device, dtype) = find_student(settings.student, settings.home), device_and_dtype()
+    require_room(source, RANK, dtype, device, 2 * settings.round_max_tokens, settings.bits)
+    remote = open_engine(settings) if chosen(settings) == "openai" else None
+    server = remote.server if isinstance(remote, OpenAIEngine) else None
+    if not isinstance(server, VLLM):
+        if server:
+            print("This server takes adapters at its start only: the round samples with transformers", flush=True)
+        yield transformers(settings, dtype)
+        return
+    with files.scratch(settings.home / "checkpoints" / "trained") as folder:
+        try:
+            yield RemoteSampling(source, remote, folder, dtype, bits=settings.bits, thinks=settings.thinking)
+        finally:
+            server.unload()
+
+
+def load_students(settings: Settings, round: Round, engine: TransformersEngine) -> Students:
+    """`engine` is the untrained student's. Raises BrokenCheckpoint or OtherStudent, saying what to do."""
     base = Version(checkpoints.lineage(settings.db)[0], engine)
     champion = checkpoints.get_checkpoint(settings.db, round.base_id)
     adapter = checkpoints.adapter_dir(settings.db, champion, identity(engine.source))

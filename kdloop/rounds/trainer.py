@@ -20,7 +20,9 @@ def main(round_id: int) -> int:
     Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
     try:
         from kdloop.rounds.run import run
+        from kdloop.rounds.several import keep_one_gpu
 
+        keep_one_gpu()
         run(settings, rounds.get_round(settings.db, round_id))
         return 0
     except Exception as error:

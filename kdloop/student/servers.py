@@ -8,6 +8,7 @@ tokens, as many as `ranks` has, and `ranked` finds one of them. `ends` are the t
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,23 +58,35 @@ class VLLM:
     `base` is the name of the model that it serves. An adapter is loaded from a path that the server can read, too.
     """
 
-    loads_at = "load_lora_adapter"  # below /v1
+    loads_at, unloads_at = "load_lora_adapter", "unload_lora_adapter"  # below /v1
     ranks: tuple[int, ...] = ()  # not needed: it leaves no token out
 
     def __init__(self, client: OpenAI, base: str):
         self.client, self.base = client, base
+        self.loaded: set[str] = set()  # names of adapters that it got from this object, and from no other client before
 
     def load(self, adapter: Adapter) -> None:
         """Raises AdapterRefused with the server's words."""
         body = {"lora_name": adapter.name, "lora_path": str(adapter.directory.resolve())}
         try:
             self.client.with_options(max_retries=0).post(self.loads_at, body=body, cast_to=str)
+            self.loaded.add(adapter.name)
         except APIStatusError as error:
             if "already" not in str(error):  # another app loaded it, or this one before it was started again
                 raise AdapterRefused(
                     f"The server does not load {adapter.directory}: {error}. It must see this path, and be started as "
                     "docs/scale.md says"
                 ) from error
+
+    def unload(self) -> None:
+        """Take from the server what it was given here. An app that uses such an adapter gives it again (OpenAIEngine).
+        Where the server does not answer, a line on stderr: nothing depends on it."""
+        for name in sorted(self.loaded):
+            try:
+                self.client.with_options(max_retries=0).post(self.unloads_at, body={"lora_name": name}, cast_to=str)
+            except OpenAIError as error:
+                print(f"kdloop: the server keeps the adapter {name}: {error}", file=sys.stderr, flush=True)
+        self.loaded.clear()
 
     def model(self, adapter: Adapter | None) -> str:
         return adapter.name if adapter else self.base
@@ -121,7 +134,7 @@ class SGLang(VLLM):
     """SGLang, started with --enable-lora, --max-lora-rank and --lora-target-modules all (its documentation, "LoRA
     Serving")."""
 
-    loads_at = "../load_lora_adapter"  # beside /v1
+    loads_at, unloads_at = "../load_lora_adapter", "../unload_lora_adapter"  # beside /v1
 
     def model(self, adapter: Adapter | None) -> str:
         return f"{self.base}:{adapter.name}" if adapter else self.base

@@ -41,6 +41,11 @@ def fingerprint(engine: Engine) -> list[float]:
     return [round(p, 4) for p in engine.logprobs([PROBE], [PROBE_COMPLETION])[0]]
 
 
+def distance(one: list[float], other: list[float]) -> float:
+    """Mean absolute difference of two fingerprints of the same tokens, in nats."""
+    return sum(abs(a - b) for a, b in zip(one, other, strict=True)) / len(one)
+
+
 class Serving:
     """`base` is the untrained student's engine; every other checkpoint is loaded from it."""
 
@@ -103,6 +108,6 @@ def check(engine: Engine, checkpoint: Checkpoint) -> None:
     published, found = checkpoint.metrics.get("fingerprint", []), fingerprint(engine)
     if len(published) != len(found):
         raise WrongWeights(f"{checkpoint.name} was published with other tokens: it is not of this student")
-    distance = sum(abs(a - b) for a, b in zip(published, found, strict=True)) / len(published)
-    if not distance <= TOLERANCE[engine.name]:  # also where it is NaN
-        raise WrongWeights(f"{checkpoint.name} was loaded, but its log-probabilities are off by {distance:.3f} nats")
+    apart = distance(published, found)
+    if not apart <= TOLERANCE[engine.name]:  # also where it is NaN
+        raise WrongWeights(f"{checkpoint.name} was loaded, but its log-probabilities are off by {apart:.3f} nats")

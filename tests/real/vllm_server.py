@@ -6,6 +6,7 @@ Written after vLLM 0.32 (vllm/entrypoints) and SGLang's documentation: where the
 
 import json
 import threading
+from collections import Counter
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from itertools import pairwise
@@ -27,6 +28,9 @@ class Small:
         self.scores = True  # False: it knows nothing of log-probabilities of given tokens
         self.breaks_off = False  # a stream, amid
         self.max_rank = 64
+        self.completed = Counter()  # completions sampled of each model's name
+        self.at_once = self.most_at_once = 0  # requests under way
+        self.is_dead = lambda completed: False  # from then on it samples nothing
 
     def models(self):
         return 200, {"object": "list", "data": [{"id": "student", "object": "model", "owned_by": self.owner}]}
@@ -48,7 +52,20 @@ class Small:
         self.loaded.append(name)
         return 200, f"Success: LoRA adapter '{name}' added successfully."
 
+    def unload(self, asked: dict):
+        if self.adapters.pop(asked["lora_name"], None) is None:
+            return 404, {"error": {"message": f"The lora adapter '{asked['lora_name']}' cannot be found.", "code": 404}}
+        return 200, f"Success: LoRA adapter '{asked['lora_name']}' removed successfully."
+
     def complete(self, asked: dict):
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            return self.complete_one(asked)
+        finally:
+            self.at_once -= 1
+
+    def complete_one(self, asked: dict):
         name = asked["model"].removeprefix("student:") if self.owner == "sglang" else asked["model"]
         engine = self.base if name == "student" else self.adapters.get(name)
         if engine is None:
@@ -58,6 +75,9 @@ class Small:
                 return 200, self.echoed(engine, asked)
             if "logprob_token_ids" in asked:
                 return 200, self.next_tokens(engine, asked)
+            self.completed[name] += 1
+            if self.is_dead(self.completed):
+                return 503, {"error": {"message": "The engine is dead.", "code": 503}}
             return 200, self.sampled(engine, asked)
 
     def echoed(self, engine, asked: dict) -> dict:
@@ -107,8 +127,9 @@ def body(choices: list[dict], prompt: int, completion: int) -> dict:
 @contextmanager
 def served(small: Small):
     """The address, ".../v1"."""
-    loads_at = "/load_lora_adapter" if small.owner == "sglang" else "/v1/load_lora_adapter"
-    routes = {loads_at: small.load, "/v1/completions": small.complete}
+    loads_at = "" if small.owner == "sglang" else "/v1"
+    routes = {f"{loads_at}/load_lora_adapter": small.load, f"{loads_at}/unload_lora_adapter": small.unload}
+    routes["/v1/completions"] = small.complete
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):

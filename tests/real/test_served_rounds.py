@@ -1,0 +1,172 @@
+"""Rounds whose student is sampled by a server with vLLM's or SGLang's protocol (vllm_server.py), and scored here."""
+
+from dataclasses import replace
+from threading import Event
+
+import pytest
+from test_openai_engine import GREEDY, QUESTIONS, random_adapter, texts
+from vllm_server import Small, served
+
+from kdloop import packs
+from kdloop.feedback import collect
+from kdloop.recipes import VOTES
+from kdloop.rounds.run import run
+from kdloop.rounds.setup import untrained_student
+from kdloop.settings import Settings
+from kdloop.student import AdapterRefused, EngineUnavailable, Sampling
+from kdloop.student.remote import RemoteSampling
+from kdloop.student.servers import Adapter
+from kdloop.student.serving import WrongWeights
+from kdloop.student.transformers import TransformersEngine
+from storage import checkpoints, conversations, rounds
+from storage.conversations import as_prompt
+from storage.database import connect, open_database
+
+
+@pytest.fixture(params=["vllm", "sglang"])
+def small(request, tiny_student):
+    return Small(tiny_student, request.param)
+
+
+def settings_of(home, student: str, url: str = "", **values) -> Settings:
+    served_by = {"engine": "openai", "engine_url": url} if url else {}
+    return Settings(home=home, student=student, round_max_tokens=12, gate_prompts=8, **served_by | values)
+
+
+def vote(db, n: int) -> None:
+    """`n` times a person prefers the short one of two completions."""
+    for question in packs.prompts("general", "train")[:n]:
+        turn = conversations.add_turn(db, conversations.start_conversation(db, "ann"), as_prompt(question))
+        both = "Yes, gladly.", f"Well, let me think at length about it: {question} " * 2
+        short, long = (conversations.add_completion(db, turn.id, "student", text=t, checkpoint_id=1) for t in both)
+        collect.choose(db, "ann", short, long, "left")
+
+
+def voted_round(settings: Settings, **values) -> rounds.Round:
+    """A queued round of people's votes and, unless `values` of its recipe say otherwise, of the preference model's."""
+    checkpoints.ensure_base(open_database(settings.db))
+    vote(settings.db, 60)
+    recipe = replace(VOTES, prompts=6, passes=16, **values).as_dict()
+    return rounds.start_round(settings.db, requested="dpo", seed=3, started_by="test", owner="me", recipe=recipe)
+
+
+def written(db) -> list[str]:
+    """Completions that a round wrote."""
+    with connect(db) as c:
+        return [text for (text,) in c.execute("select text from completions where sampling like '%seed%'")]
+
+
+def test_a_round_by_the_server_is_the_round_by_transformers(small, tiny_student, tmp_path):
+    """The same seeds, so the same completions, step size and verdict; and the server is left as it was. (What is
+    elicited has seeds of more than the 32 bits that servers take.)"""
+    ended = {}
+    with served(small) as url:
+        for where, address in (("here", ""), ("there", url)):
+            settings = settings_of(tmp_path / where, tiny_student, address, engine_at_once=5)
+            begun = voted_round(settings, knowledge=())
+            run(settings, begun)
+            ended[where] = rounds.get_round(settings.db, begun.id)
+    here, there = ended["here"], ended["there"]
+    assert here.status == there.status in ("promoted", "rejected"), there.error
+    assert there.verdict["n"] and there.verdict == here.verdict
+    assert there.metrics["step scale"] == here.metrics["step scale"]
+    assert small.completed["student"] >= 8 + 12, "anchors, and the gate's completions of the base"
+    assert sum(n for name, n in small.completed.items() if name != "student") >= 2 * 8, "style, and the candidate's"
+    assert len(small.loaded) >= 2 and not small.adapters
+    assert 2 <= small.most_at_once <= 5
+    assert [p.name for p in (tmp_path / "there" / "checkpoints").iterdir()] == ["000001"]
+
+
+@pytest.fixture
+def student(small, tiny_student, tmp_path):
+    """The round's untrained student, sampled by `small`."""
+    with served(small) as url, untrained_student(settings_of(tmp_path, tiny_student, url)) as engine:
+        yield engine
+
+
+def test_it_is_sampled_there_and_scored_here(small, student, tiny_student, tmp_path):
+    local = TransformersEngine(tiny_student, dtype=student.dtype)
+    adapter = random_adapter(tiny_student, tmp_path / "adapter", std=2.0)
+    for ours, theirs in ((student, local), (student.load(adapter), local.load(adapter))):
+        assert texts(ours) == texts(theirs)
+        assert texts(ours, 32, Sampling(8), seed=9) == texts(theirs, 32, Sampling(8), seed=9)
+        streamed = list(ours.stream(as_prompt(QUESTIONS[0]), GREEDY, 1, Event()))[-1]
+        assert streamed.text == texts(theirs, 1)[0]
+        small.scores = False
+        assert ours.logprobs([as_prompt(QUESTIONS[0])], [("By train, mostly.", True)])[0]
+        small.scores = True
+    assert small.completed.total() == 2 * (8 + 32 + 1)
+
+
+def test_what_is_elicited_is_sampled_there(small, tiny_student, tmp_path):
+    with served(small) as url:
+        settings = settings_of(tmp_path, tiny_student, url)
+        begun = voted_round(settings)
+        small.is_dead = lambda completed: sum(map(bool, written(settings.db))) > 0  # once it has elicited
+        with pytest.raises(EngineUnavailable):
+            run(settings, begun)
+    assert 0 < len(written(settings.db)) <= small.completed["student"]
+
+
+def test_an_adapter_of_another_client_stays_on_the_server(small, tiny_student, tmp_path):
+    theirs, ours = (random_adapter(tiny_student, tmp_path / str(n), seed=n, std=2.0) for n in (1, 2))
+    with served(small) as url:
+        settings = settings_of(tmp_path, tiny_student, url)
+        small.load({"lora_name": Adapter.of(theirs).name, "lora_path": str(theirs)})
+        with untrained_student(settings) as engine:
+            assert len({*map(tuple, (texts(engine.load(a)) for a in (theirs, ours, None)))}) == 3
+            assert len(small.adapters) == 2
+        assert set(small.adapters) == {Adapter.of(theirs).name}
+
+
+def test_a_server_of_another_model_is_refused_before_anything_is_elicited(tiny_teacher, tiny_student, tmp_path):
+    with served(Small(tiny_teacher, "vllm")) as url:
+        settings = settings_of(tmp_path, tiny_student, url)
+        begun = voted_round(settings)
+        with pytest.raises(WrongWeights, match="serve the model that KDLOOP_STUDENT names"):
+            run(settings, begun)
+    assert not written(settings.db)
+
+
+def test_other_weights_under_the_candidates_name_are_never_sampled(small, student, tiny_student, tmp_path):
+    adapter = random_adapter(tiny_student, tmp_path / "adapter", std=2.0)
+    small.adapters[Adapter.of(adapter).name] = other = small.base.load(None)
+    other.model.get_output_embeddings().weight.mul_(30)
+    with pytest.raises(WrongWeights):
+        texts(student.load(adapter))
+    assert not small.completed
+
+
+DEATHS = {  # after how many completions, of the base or of adapters, the server samples nothing any more
+    "at the first prompt": (lambda base, adapted: base > 0, "eliciting"),
+    "while it elicits": (lambda base, adapted: base > 3, "eliciting"),
+    "while the step size is looked for": (lambda base, adapted: adapted > 2, "training"),
+    "at the gate": (lambda base, adapted: adapted > 8, "gating"),
+}
+
+
+@pytest.mark.parametrize("when", DEATHS)
+def test_a_server_that_dies_fails_the_round_in_words_and_writes_no_completion(tiny_student, tmp_path, when):
+    dead, during = DEATHS[when]
+    small = Small(tiny_student, "vllm")
+    small.is_dead = lambda done: dead(done["student"], done.total() - done["student"])
+    with served(small) as url:
+        settings = settings_of(tmp_path, tiny_student, url)
+        begun = voted_round(settings)
+        with pytest.raises(EngineUnavailable, match=r"The student's server does not answer .*engine is dead"):
+            run(settings, begun)
+    assert not any("dead" in text for text in written(settings.db))
+    assert rounds.get_round(settings.db, begun.id).status == during
+
+
+def test_a_server_that_does_not_take_the_candidate_says_so(small, student, tiny_student, tmp_path):
+    small.max_rank = 4
+    with pytest.raises(AdapterRefused, match="greater than max_lora_rank 4"):
+        texts(student.load(random_adapter(tiny_student, tmp_path / "adapter")))
+
+
+def test_beside_a_llama_server_a_round_samples_with_transformers(tiny_student, tmp_path, capsys):
+    small = Small(tiny_student, "llamacpp")
+    with served(small) as url, untrained_student(settings_of(tmp_path, tiny_student, url)) as engine:
+        assert texts(engine, 2) and not isinstance(engine, RemoteSampling)
+    assert "takes adapters at its start only" in capsys.readouterr().out and not small.completed

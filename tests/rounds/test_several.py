@@ -1,0 +1,219 @@
+"""A round's training by two processes: it is the training by one, and they end with the round, however it ends."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from all_methods import STOPPED, trained
+from safetensors.torch import load_file
+from test_methods import full
+
+from kdloop import packs
+from kdloop.feedback import collect
+from kdloop.methods import ALONE, METHODS, NothingToLearn, step_size
+from kdloop.methods.lora import Plan, trainable_student
+from kdloop.recipes import VOTES
+from kdloop.rounds import several
+from kdloop.rounds.supervisor import Supervisor
+from kdloop.settings import Settings, of_child, visible_gpus
+from storage import checkpoints, conversations, rounds
+from storage.conversations import as_prompt
+from storage.database import open_database
+
+
+@pytest.fixture
+def settings(tmp_path, tiny_student):
+    settings = Settings(home=tmp_path, student=tiny_student, processes=2, round_max_tokens=8, gate_prompts=4)
+    checkpoints.ensure_base(open_database(settings.db))
+    return settings
+
+
+def job(settings: Settings, examples: list, **values) -> several.Job:
+    """A training of a queued round."""
+    round = rounds.start_round(settings.db, requested="auto", seed=1, started_by="test", owner="me")
+    rounds.advance(settings.db, round.id, "training")
+    plan = Plan(1, epochs=3, learning_rate=1e-2, max_length=values.pop("max_length", 2048))
+    what = {"method": "dpo", "adapter": None, "dtype": torch.float32, "early_stop": True, "gpus": []}
+    return several.Job(round.id, examples=examples, plan=plan, source=settings.student, **what | values)
+
+
+def started(settings: Settings) -> tuple:
+    model = trainable_student(settings.student, None, torch.float32, seed=1)
+    return model, step_size.parameters(model)
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """The processes below it."""
+    try:
+        return [p for p in psutil.Process(pid).children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def ranks_of(pid: int) -> list[psutil.Process]:
+    """The two processes that train, once they are there."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        found = [p for p in family(pid) if "kdloop.rounds.ranks" in p.cmdline() and "--module" not in p.cmdline()]
+        if len(found) == 2:
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"There are {len(found)} processes that train")
+
+
+def all_end(processes: list[psutil.Process]) -> bool:
+    return not psutil.wait_procs(processes, timeout=60)[1]
+
+
+def test_two_processes_train_what_one_does_by_each_method_that_can_be_split(tiny_student, tiny_teacher, tmp_path):
+    """Ten rows: the last batch is smaller, and its only micro-batch one process's."""
+    names = [name for name in METHODS if name not in ALONE]
+    assert {"sft", "dpo", "kto", "cdpo", "forward_kl", "hidden_l2", "adapter_soup"} <= {*names}
+    plan = Plan(1, epochs=2, learning_rate=1e-2, max_tokens=4, teachers=(tiny_teacher,))
+    asked = tiny_student, [full(i) for i in range(10)], plan
+    (tmp_path / "asked").write_bytes(pickle.dumps((names, *asked)))
+    launch = several.command(tmp_path, 2)
+    launch = [*launch[: launch.index("--module")], str(Path(__file__).parent / "all_methods.py"), str(tmp_path)]
+    subprocess.run(launch, env=of_child() | {"ACCELERATE_USE_CPU": "true"}, check=True)
+    for name in names:
+        alone, losses = trained(name, *asked)
+        before = trained_nothing(tiny_student, alone)
+        for rank in range(2):
+            together = load_file(tmp_path / f"{name}-{rank}")
+            off = sum(float((together[k] - alone[k]).norm() ** 2) for k in alone) ** 0.5
+            assert off <= 0.01 * before, f"{name}: off by {off:.2g}, trained by {before:.2g}"
+            found = pickle.loads((tmp_path / f"{name}-{rank}.losses").read_bytes())
+            assert found == pytest.approx(losses, rel=1e-3, abs=1e-5), name
+        assert name != STOPPED or len(losses) == 2
+
+
+def trained_nothing(student: str, adapter: dict) -> float:
+    """How far the adapter is from where its training began."""
+    model = trainable_student(student, None, torch.float32, seed=1)
+    start = step_size.parameters(model)
+    wave = {k: 0.02 * torch.sin(torch.arange(w.numel())).view_as(w) for k, w in start.items()}
+    return sum(float((adapter[k] - start[k] - wave[k]).norm() ** 2) for k in start) ** 0.5
+
+
+def test_the_model_gets_what_they_have_trained_and_the_round_shows_their_steps(settings):
+    asked, (model, start) = job(settings, [full(i) for i in range(10)]), started(settings)
+    metrics = several.train(settings, asked, model, start)
+    assert metrics["loss"] > 0 and metrics["rewards/margins"] == metrics["rewards/margins"]
+    assert any(not torch.equal(p, start[name]) for name, p in model.named_parameters() if name in start)
+    assert rounds.get_round(settings.db, asked.round_id).progress["steps"] == 6
+    assert not list((settings.home / "rounds" / f"{asked.round_id:06d}").iterdir())
+
+
+def test_what_they_find_out_is_raised_as_by_one_process(settings):
+    with pytest.raises(NothingToLearn, match="longer than the 4 tokens"):
+        several.train(settings, job(settings, [full(0)], max_length=4), *started(settings))
+    with pytest.raises(several.ProcessFailed, match=r"Process [01] of those that train: .*No such file"):
+        several.train(settings, job(settings, [full(0)], adapter=settings.home / "nowhere"), *started(settings))
+
+
+def test_where_one_is_killed_the_others_end_and_the_round_is_told(settings):
+    with ThreadPoolExecutor(1) as beside:
+        asked = job(settings, [full(i) for i in range(200)])
+        training = beside.submit(several.train, settings, asked, *started(settings))
+        ranks = ranks_of(os.getpid())
+        everybody = family(os.getpid())
+        while not (rounds.get_round(settings.db, asked.round_id).progress or {}).get("steps"):
+            time.sleep(0.1)
+        ranks[1].kill()
+        with pytest.raises(several.ProcessFailed, match=r"process [01] was ended by SIGKILL"):
+            training.result(timeout=120)
+    assert all_end([p for p in everybody if p.pid != os.getpid()])
+
+
+def test_a_method_that_cannot_be_split_is_trained_by_one_and_says_so():
+    settings = Settings(processes=4)
+    assert [several.processes(settings, name) for name in ("dpo", "kto", "grpo", "taid")] == [4, 4, 1, 1]
+    assert several.in_words(settings, "dpo") == "; 4 processes train"
+    assert several.in_words(settings, "grpo") == "; one process trains, as grpo samples while it trains"
+    assert several.processes(Settings(processes=100), "dpo") == several.BATCH
+    assert several.in_words(Settings(), "grpo") == several.in_words(Settings(), "dpo") == ""
+    assert set(ALONE) < set(METHODS)
+
+
+def test_each_process_is_given_one_of_the_gpus_that_the_round_sees(settings, monkeypatch):
+    """As far as it goes without one: by CUDA's names."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5b2f,7")
+    assert visible_gpus(3) == ["3", "GPU-5b2f", "7"] and visible_gpus(2) == ["3", "GPU-5b2f"]
+    asked = job(settings, [full(0)], gpus=["3", "7"])
+    assert several.environment(settings, asked)["CUDA_VISIBLE_DEVICES"] == "3,7"
+    assert "ACCELERATE_USE_CPU" not in several.environment(settings, asked)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert visible_gpus(2) == ["0", "1"]
+
+
+def vote(db, n: int) -> None:
+    for question in packs.prompts("general", "train")[:n]:
+        turn = conversations.add_turn(db, conversations.start_conversation(db, "ann"), as_prompt(question))
+        both = "Yes, gladly.", f"Well, let me think at length about it: {question} " * 2
+        short, long = (conversations.add_completion(db, turn.id, "student", text=t, checkpoint_id=1) for t in both)
+        collect.choose(db, "ann", short, long, "left")
+
+
+def test_a_round_with_two_processes_is_paused_cancelled_and_ended_with_all_of_them(settings):
+    vote(settings.db, 60)
+    supervisor = Supervisor(settings)
+    recipe = replace(VOTES, knowledge=(), passes=400).as_dict()
+    for how in ("cancelled", "failed"):
+        round = supervisor.start("dpo", recipe=recipe)
+        ranks = ranks_of(supervisor.child.pid)
+        everybody = [psutil.Process(supervisor.child.pid), *family(supervisor.child.pid)]
+        assert {os.getpgid(p.pid) for p in everybody} == {supervisor.child.pid}
+        with supervisor.yielding():
+            supervisor.tick()
+            assert {p.status() for p in ranks} == {psutil.STATUS_STOPPED}
+        supervisor.tick()
+        assert psutil.STATUS_STOPPED not in {p.status() for p in ranks}
+        if how == "cancelled":
+            rounds.request_cancel(settings.db, round.id)
+        else:
+            os.kill(supervisor.child.pid, signal.SIGKILL)
+        assert supervisor.wait().status == how
+        assert all_end(everybody)
+
+
+PARENT = """
+import sys, time
+from pathlib import Path
+from kdloop.recipes import VOTES
+from kdloop.rounds.supervisor import Supervisor
+from kdloop.settings import Settings
+supervisor = Supervisor(Settings(home=Path({home!r}), student={student!r}, processes=2))
+supervisor.start("dpo", recipe={recipe!r})
+print(supervisor.child.pid, flush=True)
+input()
+with supervisor.yielding():
+    supervisor.tick()
+    print("paused", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_an_app_that_is_killed_amid_a_reply_leaves_none_of_them(settings):
+    vote(settings.db, 60)
+    recipe = replace(VOTES, knowledge=(), passes=400).as_dict()
+    code = PARENT.format(home=str(settings.home), student=settings.student, recipe=recipe)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    app = subprocess.Popen([sys.executable, "-c", code], env=of_child(), **pipes)
+    pid = int(app.stdout.readline())
+    ranks = ranks_of(pid)
+    everybody = [psutil.Process(pid), *family(pid)]
+    print("go", file=app.stdin, flush=True)
+    assert app.stdout.readline() == "paused\n"
+    assert {p.status() for p in ranks} == {psutil.STATUS_STOPPED}
+    app.kill()
+    app.wait()
+    assert all_end(everybody)
