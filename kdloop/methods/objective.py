@@ -157,5 +157,5 @@ def as_completion(tokenizer, ids: list[int]) -> Completion:
     """Sampled ids as a completion of the student, without those from its end-of-turn token on."""
     template = Template.of(tokenizer)
     ids, ended = template.until_end(ids)
-    thought, text = (part.strip() for part in template.parts(ids, True))
+    thought, text = (part.strip() for part in template.parts(ids, ended))
     return Completion("", "", "student", None, text, "finished" if ended else "cut", thought=thought)

@@ -75,7 +75,7 @@ class OpenAIEngine:
             raise EngineUnavailable("The student's server broke off. Try again in a minute")
         text = join_surrogates(text)
         tokens = self.count(text, status, None if status == "stopped" else tokens)
-        thought, said = self.template.parts_of_text(text, True)
+        thought, said = self.template.parts_of_text(text, status == "finished")
         yield Sample(said.strip(), status, len(head), tokens, first, time.monotonic() - begun, thought.strip())
 
     def complete(self, prompts: list[list[Message]], sampling: Sampling, seeds: list[int]) -> list[Sample]:
@@ -149,7 +149,7 @@ class OpenAIEngine:
         (text, reason), *_ = choices(body)
         text, status = join_surrogates(text), ended(reason)
         tokens = self.count(text, status, completion_tokens(body))
-        thought, text = self.template.parts_of_text(text, True)
+        thought, text = self.template.parts_of_text(text, status == "finished")
         return Sample(text.strip(), status, prompt_tokens, tokens, 0.0, seconds, thought.strip())
 
     def count(self, text: str, status: str, counted: int | None) -> int:

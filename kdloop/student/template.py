@@ -134,7 +134,7 @@ class Template:
         return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
     def parts(self, ids: list[int], ended: bool) -> tuple[str, str]:
-        """(thought, text) of what the student has written: all of it, or so far."""
+        """(thought, text) of what the student has written, to the end of its turn or so far."""
         return self.divider.of_ids(ids, ended) if self.divider else ("", self.text(ids))
 
     def parts_of_text(self, text: str, ended: bool) -> tuple[str, str]:

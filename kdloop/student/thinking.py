@@ -44,7 +44,7 @@ class Divider:
         self.words = shown if all(map(all, shown)) else None  # some are special tokens, which no text shows
 
     def of_ids(self, ids: list[int], ended: bool) -> tuple[str, str]:
-        """Of token ids; before they have `ended`, what may become a mark is left out."""
+        """Of token ids; where the turn has not `ended`, what may become a mark is left out."""
         if not self.by_ids:
             return self.of_text(self.decode(ids), ended)
         blank = (id not in self.controls and not self.decode([id]).strip() for id in ids)

@@ -282,5 +282,5 @@ class TransformersEngine:
     def sample(self, ids: list[int], prompt_tokens: int, sampling: Sampling, first: float, seconds: float) -> Sample:
         ids, finished = self.template.until_end(ids)
         status = "finished" if finished else "cut" if len(ids) >= sampling.max_tokens else "stopped"
-        thought, text = (part if finished else part.rstrip(HALF) for part in self.template.parts(ids, True))
+        thought, text = (part if finished else part.rstrip(HALF) for part in self.template.parts(ids, finished))
         return Sample(text.strip(), status, prompt_tokens, len(ids), first, seconds, thought.strip())

@@ -78,8 +78,6 @@ def test_what_a_student_writes_is_divided_at_every_token(name):
     assert not any(text for _, text in grown[:begun]) and grown[begun][0] == THOUGHT
     plain, ended = template.until_end(template.completion_ids(SAID, True))
     assert ended and stripped(template.parts(plain, True)) == ("", SAID)
-    at = len(ids) // 3
-    assert template.parts(ids[:at], True)[1] == "" or grown[at][1], "what is cut in its thought is no answer"
 
 
 @pytest.mark.parametrize("name", [n for n in THINKING if n not in ("diffusion_gemma", "gemma4_v5")])
@@ -206,8 +204,9 @@ def test_an_engine_streams_the_thought_and_then_the_answer(student):
 
 def test_a_reply_that_is_cut_or_stopped_in_its_thought_has_no_answer(student):
     engine, stop = TransformersEngine(student[0], dtype=torch.float32, thinks="on"), Event()
-    (cut,) = engine.complete([ASKED], Sampling(9, temperature=0), [1])
-    assert cut.status == "cut" and cut.text == "" and THOUGHT.startswith(cut.thought) and cut.completion_tokens == 9
+    for n in (1, 5, 9, 14):
+        (cut,) = engine.complete([ASKED], Sampling(n, temperature=0), [1])
+        assert cut.status == "cut" and cut.text == "" and THOUGHT.startswith(cut.thought) and cut.completion_tokens == n
     for piece in engine.stream(ASKED, Sampling(200, temperature=0), 1, stop):
         if isinstance(piece, Thought) and len(piece) > 4:
             stop.set()
