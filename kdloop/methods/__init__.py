@@ -21,6 +21,8 @@ FAMILIES = (supervised, multi_turn, dpo, ranking, kto)  # people's feedback
 FAMILIES += (divergence, speculative, similarity, uld, economy)  # a teacher
 FAMILIES += (self_teaching, iterated, reinforcement)  # the student itself, a reward
 METHODS: dict[str, Method] = {name: method for family in FAMILIES for name, method in family.METHODS.items()}
+# Their training is one, on rows that are known before it begins: it can be saved midway (parts.py).
+IN_PARTS = frozenset(name for family in FAMILIES[:5] for name in family.METHODS)
 RENAMED = {"agents": "adapter_soup"}  # old name -> today's: old homes' settings, recipes and queued rounds have it
 MAX_CONTRADICTED = 0.2  # share of the votes, above which cdpo is taken: twice the noise of 0.1 that it assumes
 

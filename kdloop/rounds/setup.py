@@ -21,6 +21,7 @@ from kdloop.settings import Settings
 from kdloop.student import Engine, Sampling
 from kdloop.student.base import find_student
 from kdloop.student.identity import identity
+from kdloop.student.journal import Journal, JournaledEngine
 from kdloop.student.transformers import TransformersEngine, device_and_dtype
 from storage import checkpoints, rounds
 from storage.checkpoints import Checkpoint
@@ -72,9 +73,11 @@ class Setup:
         return self.rater.reliability if proven(self.rater) else {}
 
 
-def load_students(settings: Settings, round: Round) -> Students:
+def load_students(settings: Settings, round: Round, journal: Journal) -> Students:
     """Raises NoStudent, BrokenCheckpoint or OtherStudent, saying what to do."""
-    engine = TransformersEngine(find_student(settings.student, settings.home), dtype=device_and_dtype()[1])
+    source, dtype = find_student(settings.student, settings.home), device_and_dtype()[1]
+    kept = journal.folder is not None
+    engine = JournaledEngine(journal, source, dtype=dtype) if kept else TransformersEngine(source, dtype=dtype)
     base = Version(checkpoints.lineage(settings.db)[0], engine)
     champion = checkpoints.get_checkpoint(settings.db, round.base_id)
     adapter = checkpoints.adapter_dir(settings.db, champion, identity(engine.source))
