@@ -28,6 +28,7 @@ from storage.rounds import RUNNING, Round, RoundRunning
 from storage.snapshots import DamagedSnapshot, open_target, owed, renew, take
 
 TICK_SECONDS = 1.0  # how soon an end, a cancel or enough votes are noticed; a tick reads a few rows
+JUST_STARTED_SECONDS = 5 * TICK_SECONDS  # within which a round is the last vote's
 HAND_OVER_SECONDS = 30  # for its process to save what it has: a step, or a batch of completions; then it is killed
 PAUSE_TRIES = 20  # to stop the process outside of a write, each waiting up to half a second for its write to end
 
@@ -69,6 +70,12 @@ class Supervisor:
             rounds.release_lease(self.settings.db, self.owner)
             self.round = None
             raise
+
+    def starts_by_votes(self) -> bool:
+        """Whether votes have just made a round due, or started one, as the next tick does."""
+        if (round := self.round) is None:
+            return self.schedule.due() == "votes"
+        return round.started_by == "votes" and self.stopwatch.ran < JUST_STARTED_SECONDS
 
     @contextmanager
     def lent(self) -> Iterator[Round]:

@@ -16,7 +16,7 @@ from kdloop.ui import gpu_calls
 from kdloop.ui.session import PRIVATE, REFUSED, named, paced, person, refusal
 from kdloop.ui.words import t, tell
 from storage import checkpoints
-from storage.checkpoints import Checkpoint
+from storage.checkpoints import BrokenCheckpoint, Checkpoint
 from storage.rounds import RoundRunning
 
 QUOTA = (
@@ -60,8 +60,8 @@ def agreed(kind: str, state: dict) -> bool:
 
 
 def train_if_agreed(settings: Settings, supervisor: Supervisor, state: dict) -> None:
-    """After a vote: it starts a part where a round is due, on the quota of who has agreed to it."""
-    if agreed("rounds", state) and not supervisor.round and supervisor.schedule.due():
+    """After a vote: it starts a part where it has made a round due, on the quota of who has agreed to it."""
+    if agreed("rounds", state) and supervisor.starts_by_votes():
         train_a_part(settings, supervisor, state)
 
 
@@ -92,7 +92,10 @@ class OnQuota:
 
     def current(self) -> tuple[Engine, Checkpoint]:
         engine, checkpoint = self.serving.current()
-        adapter: Path | None = checkpoints.adapter_dir(self.settings.db, checkpoint)
+        try:
+            adapter: Path | None = checkpoints.adapter_dir(self.settings.db, checkpoint)
+        except BrokenCheckpoint:  # what is in memory here cannot be loaded there
+            return engine, checkpoint
         return gpu_calls.LentGpu(engine, adapter, tell_why), checkpoint
 
 

@@ -75,6 +75,8 @@ def without_hardware() -> None:
     import torch
 
     torch.version.cuda = "13.0"
+    torch._C._cuda_init = lambda: None  # a CPU build has none,
+    torch.cuda._is_in_bad_fork = bool  # and here a lambda, which cannot be sent to another process
     torch.cuda.synchronize = lambda *_: None
     torch.Tensor.cuda = lambda tensor, *_, **__: tensor
 
