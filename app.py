@@ -52,10 +52,10 @@ def restore(settings: Settings) -> None:
 
 def serve(settings: Settings, serving: Serving) -> None:
     from kdloop.api import endpoints
-    from kdloop.ui import build, launch
+    from kdloop.ui import build, gpu_calls, launch
 
     if settings.zero_gpu:
-        ask_for_a_gpu()
+        gpu_calls.calls()  # a ZeroGPU Space does not start without a function for its visitors' GPU
     supervisor = Supervisor(settings, serving)
     demo = build(settings, serving, supervisor, endpoints.build)
     launch(demo, settings)
@@ -70,16 +70,6 @@ def serve(settings: Settings, serving: Serving) -> None:
             connection.loop.call_soon_threadsafe(connection.transport.abort)
         demo.close()
         active.wait()
-
-
-def ask_for_a_gpu() -> None:
-    """A ZeroGPU Space does not start without a function for its visitors' GPU. Nobody calls this one: the student is
-    loaded by now, and stays on the CPU."""
-    import spaces  # there it is installed
-
-    @spaces.GPU
-    def nothing():
-        pass
 
 
 if __name__ == "__main__":

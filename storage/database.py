@@ -1,6 +1,7 @@
 """Path -> connection. Opening an older database migrates it in one transaction; a newer one is refused."""
 
 import json
+import os
 import secrets
 import sqlite3
 from collections import defaultdict, deque
@@ -43,6 +44,17 @@ class Turns:
 
 
 WRITING: dict[Path, Turns] = defaultdict(Turns)
+OF_PARENT: list = []  # connections of the process that this one was forked from: never used, never closed
+
+
+def leave_to_parent() -> None:
+    """A forked process has connections, and locks, of its own: SQLite's do not survive a fork (sqlite.org/faq.html)."""
+    OF_PARENT.extend(IDLE.values())
+    IDLE.clear()
+    WRITING.clear()
+
+
+os.register_at_fork(after_in_child=leave_to_parent)
 
 
 class NewerDatabase(Exception):

@@ -138,6 +138,13 @@ def use_feedback(db: Path, round_id: int, train: list[str], held_out: list[str])
         c["round_feedback"].insert_all(rows, replace=True)
 
 
+def forget_rows(db: Path, round_id: int) -> None:
+    """Delete what a round has elicited: the turns that it asked, and its feedback on others."""
+    with transaction(db) as c:
+        c["feedback"].delete_where("round_id = ?", [round_id])
+        c["conversations"].delete_where("person = ?", [f"round {round_id}"])
+
+
 def get_round(db: Path, id: int) -> Round:
     return find_rounds(db, "where id = ?", [id])[0]
 

@@ -28,6 +28,8 @@ ALONE: dict[str, str] = {  # method -> why only one process trains by it (parall
     "taid": "moves its target by the loss of every micro-batch",
     "curriculum": IN_ORDER,
 }
+# Their training is one, on rows that are known before it begins: it can be saved midway (parts.py).
+IN_PARTS = frozenset(name for family in FAMILIES[:5] for name in family.METHODS)
 RENAMED = {"agents": "adapter_soup"}  # old name -> today's: old homes' settings, recipes and queued rounds have it
 MAX_CONTRADICTED = 0.2  # share of the votes, above which cdpo is taken: twice the noise of 0.1 that it assumes
 

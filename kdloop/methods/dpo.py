@@ -87,7 +87,7 @@ def train(
     trainer.precompute_ref_logps = True  # they are in the rows
     autocast = model.device.type == "cuda"  # which casts the adapter's inputs to bf16 itself
     with pairs_read_once(model), disable_input_dtype_casting(model, active=autocast):
-        return run(trainer, on_step)
+        return run(trainer, on_step, plan.journal)
 
 
 def with_references(model, rows: list[dict]) -> list[dict]:

@@ -76,10 +76,8 @@ def train(
         undesirable_weight=max(1.0, likes / max(len(data) - likes, 1)),
         precompute_ref_log_probs=True,
     )
-    return run(
-        TokenizedKTOTrainer(model, args=config, train_dataset=Dataset.from_list(data), processing_class=tokenizer),
-        on_step,
-    )
+    trainer = TokenizedKTOTrainer(model, args=config, train_dataset=Dataset.from_list(data), processing_class=tokenizer)
+    return run(trainer, on_step, plan.journal)
 
 
 METHODS = {

@@ -8,7 +8,7 @@ import random
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -17,8 +17,10 @@ from transformers import PrinterCallback, TrainerCallback
 
 from kdloop.feedback.examples import Example
 from kdloop.methods import parallel
+from kdloop.methods.parts import Parts
 from kdloop.student import memory, quantized
 from kdloop.student.base import read_weights
+from kdloop.student.journal import Journal
 from kdloop.student.merging import updated
 from kdloop.student.norms import fuse_norms
 from kdloop.student.transformers import device_and_dtype
@@ -53,6 +55,7 @@ class Plan:
     reward: Reward | None = None
     right: float = 1.0  # the least reward of a right completion: 1 where all checks hold (`star`)
     anchor: float = ANCHOR  # weight of NLL(chosen) beside a loss of pairs; 0 is the paper's loss
+    journal: Journal | None = None  # of a training in parts (IN_PARTS); None: in one go
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,11 @@ def common_arguments(plan: Plan, micro_batch: int) -> dict:
 
 def micro_batch(model, plan: Plan, on_cpu: int, tokens: Iterable[int]) -> int:
     """Rows per forward pass. A CPU is fastest with few, which fit its caches; a GPU takes the largest divisor of the
-    batch that its free memory holds. `tokens` has the tokens read per row, of all its sequences."""
+    batch that its free memory holds. `tokens` has the tokens read per row, of all its sequences. The parts of a
+    training keep that of the first: the order of the rows depends on it."""
+    if plan.journal:
+        first = replace(plan, journal=None)
+        return plan.journal.once("micro-batch", lambda: micro_batch(model, first, on_cpu, tokens))
     device, dtype = device_and_dtype()
     most = max(1, plan.batch // parallel.size())  # a part of each step for every process
     if device != "cuda":
@@ -250,14 +257,18 @@ def without_module_walks(model) -> Iterator[None]:
         del model.train, model.zero_grad, model.parameters  # the class's own
 
 
-def run(trainer, on_step: OnStep) -> dict[str, float]:
+def run(trainer, on_step: OnStep, journal: Journal | None = None) -> dict[str, float]:
     """Train, and return the last logged value of every metric. Raises Diverged where the loss, or the adapter in the
-    end, is not finite."""
+    end, is not finite, and OutOfTime where the `journal`'s time is up: the next part goes on from there."""
     trainer.remove_callback(PrinterCallback)  # prints each log as a dict; StepCallback prints a line
     trainer.add_callback(StepCallback(on_step))
     trainer.floating_point_ops = lambda inputs: 0  # would count all parameters at each step
+    checkpoint = None
+    if journal:
+        trainer.add_callback(parts := Parts(trainer, on_step, journal))
+        checkpoint = parts.resume()
     with long_rows_recomputed(trainer.model), without_module_walks(trainer.model), parallel.shared_steps(trainer):
-        trainer.train()
+        trainer.train(resume_from_checkpoint=checkpoint)
     metrics: dict[str, float] = {}
     for logs in trainer.state.log_history:
         metrics |= {k: v for k, v in logs.items() if isinstance(v, (int, float))}

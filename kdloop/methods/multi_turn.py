@@ -65,7 +65,8 @@ def train(model, tokenizer, examples: list[Example], plan: Plan, on_step: OnStep
     data = fitting(data, plan)
     config = SFTConfig(**common_arguments(plan, micro_batch(model, plan, MICRO_BATCH, map(longest, data))))
     data = Dataset.from_list(data)
-    return run(SFTTrainer(model, args=config, train_dataset=data, processing_class=tokenizer), on_step)
+    trainer = SFTTrainer(model, args=config, train_dataset=data, processing_class=tokenizer)
+    return run(trainer, on_step, plan.journal)
 
 
 METHODS = {

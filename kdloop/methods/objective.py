@@ -58,7 +58,8 @@ def fit(model, rows: list[dict], objective: Objective, plan: Plan, on_step: OnSt
     if not ordered:
         rows = bucketed(rows, size, plan.seed, tokens)
     config = SFTConfig(**common_arguments(plan, size), remove_unused_columns=False)
-    return run(ObjectiveTrainer(objective, model=model, args=config, train_dataset=rows), on_step)
+    trainer = ObjectiveTrainer(objective, model=model, args=config, train_dataset=rows)
+    return run(trainer, on_step, plan.journal)
 
 
 def tokens(row: dict) -> int:

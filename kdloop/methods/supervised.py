@@ -56,7 +56,8 @@ def train(
     size = micro_batch(model, plan, MICRO_BATCH, map(longest, rows))
     config = SFTConfig(**common_arguments(plan, size), loss_type=loss)
     data = Dataset.from_list(bucketed(rows, size, plan.seed))
-    return run(SFTTrainer(model, args=config, train_dataset=data, processing_class=tokenizer), on_step)
+    trainer = SFTTrainer(model, args=config, train_dataset=data, processing_class=tokenizer)
+    return run(trainer, on_step, plan.journal)
 
 
 def mean_nll(model, rows: list[dict], progress: float):

@@ -4,6 +4,7 @@ import subprocess
 from pathlib import Path
 
 from kdloop.settings import Settings, current, of_child
+from storage.leftovers import JOURNAL
 
 # Not a session of its own: when the app is killed, the system then ends or wakes a group that is paused, too.
 OWN_GROUP = {"process_group": 0}
@@ -18,11 +19,17 @@ TRAINER_ENVIRONMENT = KEEP_MEMORY | {
     "TQDM_DISABLE": "1",
     "TRL_EXPERIMENTAL_SILENCE": "1",
 }
+IN_ONE_GO = "in-one-go"  # in a round's journal: its training cannot be saved midway, so nobody interrupts it
 NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
 
 
 def log_file(settings: Settings, round_id: int) -> Path:
     return settings.home / "rounds" / f"{round_id:06d}" / "trainer.log"
+
+
+def journal_folder(settings: Settings, round_id: int) -> Path:
+    """Of a round in parts (student/journal.py); it is deleted when the round ends."""
+    return log_file(settings, round_id).with_name(JOURNAL)
 
 
 def spawn(settings: Settings, round_id: int, command: list[str]) -> subprocess.Popen:
@@ -31,7 +38,7 @@ def spawn(settings: Settings, round_id: int, command: list[str]) -> subprocess.P
     log = log_file(settings, round_id)
     log.parent.mkdir(parents=True, exist_ok=True)
     gpu = NO_GPU if settings.zero_gpu else {}  # a ZeroGPU belongs to visitors' requests: a round would wait for it
-    with log.open("wb") as out:
+    with log.open("ab") as out:
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

@@ -5,16 +5,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from kdloop.student.journal import Journal
 from storage import rounds
 
 SECONDS = {"eliciting": "elicit", "training": "train", "gating": "gate"}  # status -> its key in the round's `seconds`
 
 
 class Clock:
-    """Writes the round's status and progress; `seconds` holds how long each phase took, by elicit, train and gate."""
+    """Writes the round's status and progress; `seconds` holds how long each phase took, by elicit, train and gate, in
+    all parts of the round."""
 
-    def __init__(self, db: Path, round_id: int):
-        self.db, self.round_id, self.status, self.seconds = db, round_id, "", {}
+    def __init__(self, db: Path, round_id: int, journal: Journal | None = None):
+        self.db, self.round_id, self.status = db, round_id, ""
+        self.journal = journal or Journal()
+        self.seconds = self.journal.get("seconds", {})
 
     @contextmanager
     def phase(self, status: str, **values) -> Iterator[None]:
@@ -22,8 +26,12 @@ class Clock:
         rounds.advance(self.db, self.round_id, status, **values)
         self.status, began = status, time.monotonic()
         self.step(0, 1)
-        yield
-        self.seconds[SECONDS[status]] = round(time.monotonic() - began, 1)
+        try:
+            yield
+        finally:
+            took = self.seconds.get(SECONDS[status], 0) + time.monotonic() - began
+            self.seconds[SECONDS[status]] = round(took, 1)
+            self.journal.put("seconds", self.seconds)
 
     def note(self, note: str) -> None:
         """What is being done, where there are no steps to count."""

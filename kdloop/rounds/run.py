@@ -6,6 +6,7 @@ and handed down.
 
 import random
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from kdloop import packs
@@ -14,11 +15,12 @@ from kdloop.gate.verdict import CannotDecide, Verdict, decide
 from kdloop.knowledge import elicit
 from kdloop.knowledge.rows import Refused, SourceContext
 from kdloop.knowledge.self_knowledge import NO_DRIFT_LIMIT, best_of_n
-from kdloop.methods import METHODS, NothingToLearn, choose, step_size
+from kdloop.methods import IN_PARTS, METHODS, NothingToLearn, choose, step_size
 from kdloop.methods.lora import trainable_student
 from kdloop.methods.self_training.self_teaching import caution
 from kdloop.raters.preference_model import people_said, proven
 from kdloop.rounds import several
+from kdloop.rounds.process import IN_ONE_GO
 from kdloop.rounds.progress import Clock
 from kdloop.rounds.selection import from_base, readable, relevant, replay, select, too_long
 from kdloop.rounds.setup import Setup, Students, Version, load_students, put_together, untrained_student
@@ -27,6 +29,7 @@ from kdloop.settings import Settings
 from kdloop.student import Engine, Sampling
 from kdloop.student.base import base_name
 from kdloop.student.identity import identity, name_base
+from kdloop.student.journal import Journal, OutOfTime
 from kdloop.student.serving import fingerprint
 from storage import checkpoints, rounds
 from storage.checkpoints import Checkpoint
@@ -40,50 +43,65 @@ MIN_PROBABILITY = 0.51  # the rater's, that one of the two is better: at 0.5 the
 
 @dataclass(frozen=True)
 class Lesson:
-    """What is trained: `method` on `examples`, from `start` on. `why` says so to people; `counts` are the round's."""
+    """What is trained: `method` on `examples`, from the base or the champion on. `why` says so to people; `counts` are
+    the round's."""
 
     method: str
     why: str
     examples: list[Example]
-    start: Version
+    at_base: bool
     counts: dict
 
+    def origin(self, setup: Setup) -> Version:
+        """The version that is trained further."""
+        return setup.students.base if self.at_base else setup.students.champion
 
-def run(settings: Settings, round: Round) -> None:
-    """Carry a queued round to its end: its candidate promoted or rejected, or the round refused without one.
 
-    Raises what goes wrong; the trainer process records it.
+def run(settings: Settings, round: Round, journal: Journal | None = None) -> None:
+    """Carry a round to its end: its candidate promoted or rejected, or the round refused without one.
+
+    Raises what goes wrong; the trainer process records it. With a `journal` it goes on where the part before has
+    stopped, and raises OutOfTime when the time of this part is up.
     """
-    with untrained_student(settings) as student:
-        through_phases(settings, round, load_students(settings, round, student))
+    journal = journal or Journal()
+    with untrained_student(settings, journal) as student:
+        through_phases(settings, round, load_students(settings, round, student), journal)
 
 
-def through_phases(settings: Settings, round: Round, students: Students) -> None:
-    db, clock = settings.db, Clock(settings.db, round.id)
+def through_phases(settings: Settings, round: Round, students: Students, journal: Journal) -> None:
+    db, clock = settings.db, Clock(settings.db, round.id, journal)
     tokenizer, context = students.base.engine.tokenizer, settings.context_tokens
 
     with clock.phase("eliciting"):
-        split = readable(from_feedback(db), tokenizer, context)
+        split = journal.once("votes", lambda: readable(from_feedback(db), tokenizer, context))
         try:
             setup = put_together(settings, round, students, split, clock)
-            elicited = elicit(setup.context, setup.tasks, setup.recipe.knowledge)
-            split = readable(from_feedback(db, round.id, setup.recipe.pack), tokenizer, context, known=split)
-            lesson = choose_lesson(setup, split, elicited)
+            elicited = journal.once("elicited", lambda: elicit_anew(setup, journal))
+            rows = partial(from_feedback, db, round.id, setup.recipe.pack)
+            split = journal.once("split", lambda: readable(rows(), tokenizer, context, known=split))
+            lesson = journal.once("lesson", lambda: choose_lesson(setup, split, elicited))
         except (NothingToLearn, CannotDecide, Refused) as refusal:
             return refuse(db, round, split, f"{refusal}{too_long(split, context)}")
     record_rows(db, round, lesson.examples, split)
 
     with clock.phase("training", method=lesson.method, why=lesson.why, counts=lesson.counts):
         try:
-            candidate, metrics = train(setup, lesson, clock)
+            candidate, metrics = journal.once("candidate", lambda: train(setup, lesson, clock, journal))
         except NothingToLearn as refusal:  # a method that samples for itself knows only now what it has
             return refuse(db, round, split, str(refusal), "training")
 
     with clock.phase("gating", metrics=metrics):
-        verdict = gate(setup, split, candidate)
+        verdict = journal.once("verdict", lambda: gate(setup, split, candidate))
 
     end = checkpoints.promote if verdict.passed else checkpoints.reject
     end(db, candidate.id, round.id, verdict=verdict.as_dict(), seconds=clock.seconds)
+
+
+def elicit_anew(setup: Setup, journal: Journal) -> dict[str, int]:
+    """Rows written, by source. What a part before wrote, and did not come to the end of, is written again."""
+    if journal.folder:
+        rounds.forget_rows(setup.settings.db, setup.round.id)
+    return elicit(setup.context, setup.tasks, setup.recipe.knowledge)
 
 
 def choose_lesson(setup: Setup, split: Split, elicited: dict[str, int]) -> Lesson:
@@ -106,28 +124,49 @@ def choose_lesson(setup: Setup, split: Split, elicited: dict[str, int]) -> Lesso
         + caution(method, champion.engine.tokenizer)
         + several.in_words(setup.settings, method),
         examples,
-        setup.students.base if at_base else champion,
+        at_base,
         counts(split, examples, elicited) | {"replayed": len(replayed)},
     )
 
 
-def train(setup: Setup, lesson: Lesson, clock: Clock) -> tuple[Checkpoint, dict]:
+def train(setup: Setup, lesson: Lesson, clock: Clock, journal: Journal) -> tuple[Checkpoint, dict]:
     """(the candidate, published; the training's metrics). Raises NothingToLearn."""
     settings, recipe, base = setup.settings, setup.recipe, setup.students.base.engine
-    model = trainable_student(base.source, lesson.start.adapter, base.dtype, setup.round.seed, base.untrained)
-    start = step_size.parameters(model)
-    plan = replace(setup.plan, epochs=min(MAX_EPOCHS, recipe.passes / len(lesson.examples)))
-    on_step = step_size.DirectionEarlyStopping(model, start, clock.step) if recipe.early_stop else clock.step
-    if several.processes(settings, lesson.method) > 1:
-        what = lesson.method, lesson.examples, plan, base.source, lesson.start.adapter, base.dtype
-        job = several.Job(setup.round.id, *what, recipe.early_stop, gpus=[])
-        metrics = several.train(settings, job, model, start)
-    else:
-        metrics = METHODS[lesson.method].train(model, base.tokenizer, lesson.examples, plan, on_step)
+    origin = lesson.origin(setup)
+    model = trainable_student(base.source, origin.adapter, base.dtype, setup.round.seed, base.untrained)
+    start = journal.once("start", lambda: step_size.parameters(model))  # another device would draw another one
+    step_size.place(model, start, start, 0.0)
+
+    def fitted() -> tuple[dict, step_size.Parameters]:
+        metrics = fit(setup, lesson, model, step_size.parameters(model), clock, journal)
+        return metrics, step_size.parameters(model)
+
+    metrics, end = journal.once("trained", fitted)
+    step_size.place(model, start, end, 1.0)
     clock.note(CHOOSING_STEP_SIZE)
     sampled = settings.round_max_tokens, settings.gate_prompts
-    metrics |= step_size.settle(model, start, base, lesson.start.engine, *sampled, recipe.strength)
-    return publish(settings, setup.round, lesson.start.checkpoint, model, base, lesson.method, metrics), metrics
+    metrics |= step_size.settle(model, start, base, origin.engine, *sampled, recipe.strength)
+    return publish(settings, setup.round, origin.checkpoint, model, base, lesson.method, metrics), metrics
+
+
+def fit(setup: Setup, lesson: Lesson, model, start: step_size.Parameters, clock: Clock, journal: Journal) -> dict:
+    """Train the model, which has the parameters `start`; the metrics. Raises NothingToLearn, and OutOfTime also where
+    this part has an end and the method trains in one go."""
+    recipe, tokenizer = setup.recipe, setup.students.base.engine.tokenizer
+    plan = replace(setup.plan, epochs=min(MAX_EPOCHS, recipe.passes / len(lesson.examples)))
+    if journal.folder and lesson.method in IN_PARTS:
+        plan = replace(plan, journal=journal)
+    elif journal.folder:
+        journal.put(IN_ONE_GO, lesson.method)
+        if journal.has_end:
+            raise OutOfTime(f"{lesson.method} trains in one go, which is left to the round's own process")
+    if several.processes(setup.settings, lesson.method) > 1:
+        base, adapter = setup.students.base.engine, lesson.origin(setup).adapter
+        what = lesson.method, lesson.examples, plan, base.source, adapter, base.dtype
+        job = several.Job(setup.round.id, *what, recipe.early_stop, gpus=[])
+        return several.train(setup.settings, job, model, start)
+    on_step = step_size.DirectionEarlyStopping(model, start, clock.step) if recipe.early_stop else clock.step
+    return METHODS[lesson.method].train(model, tokenizer, lesson.examples, plan, on_step)
 
 
 def publish(

@@ -22,9 +22,10 @@ from kdloop.rounds.tasks import gate_tasks, training_tasks
 from kdloop.settings import Settings
 from kdloop.student import Engine, Sampling
 from kdloop.student.base import find_student
-from kdloop.student.engines import chosen, open_engine, transformers
+from kdloop.student.engines import chosen, open_engine
 from kdloop.student.footprint import require_room
 from kdloop.student.identity import identity
+from kdloop.student.journal import Journal, JournaledEngine
 from kdloop.student.openai import OpenAIEngine
 from kdloop.student.remote import RemoteSampling
 from kdloop.student.servers import VLLM
@@ -80,21 +81,22 @@ class Setup:
 
 
 @contextmanager
-def untrained_student(settings: Settings) -> Iterator[TransformersEngine]:
+def untrained_student(settings: Settings, journal: Journal) -> Iterator[TransformersEngine]:
     """The student before any training. Where a vLLM or SGLang serves it, that server samples for the round, too, and
     has none of the round's adapters afterwards. Raises NoStudent, NoRoom, EngineUnavailable, WrongWeights."""
     source, (device, dtype) = find_student(settings.student, settings.home), device_and_dtype()
     require_room(source, RANK, dtype, device, 2 * settings.round_max_tokens, settings.bits)
+    how = {"dtype": dtype, "bits": settings.bits, "thinks": settings.thinking}
     remote = open_engine(settings) if chosen(settings) == "openai" else None
     server = remote.server if isinstance(remote, OpenAIEngine) else None
     if not isinstance(server, VLLM):
         if server:
             print("This server takes adapters at its start only: the round samples with transformers", flush=True)
-        yield transformers(settings, dtype)
+        yield JournaledEngine(journal, source, **how) if journal.folder else TransformersEngine(source, **how)
         return
     with files.scratch(settings.home / "checkpoints" / "trained") as folder:
         try:
-            yield RemoteSampling(source, remote, folder, dtype, bits=settings.bits, thinks=settings.thinking)
+            yield RemoteSampling(source, remote, folder, **how)
         finally:
             server.unload()
 

@@ -16,18 +16,20 @@ from threading import Event, Lock, RLock, Thread
 import torch
 
 from kdloop.rounds import process
-from kdloop.rounds.process import log_file
+from kdloop.rounds.process import IN_ONE_GO, journal_folder, log_file
 from kdloop.rounds.schedule import RETRY_MINUTES, Schedule
 from kdloop.rounds.stopwatch import Stopwatch
 from kdloop.settings import Settings, current
 from kdloop.student.serving import Serving
-from storage import checkpoints, rounds
+from storage import checkpoints, files, rounds
 from storage.database import DatabaseError, is_writable
 from storage.lease import new_owner
-from storage.rounds import Round, RoundRunning
+from storage.rounds import RUNNING, Round, RoundRunning
 from storage.snapshots import DamagedSnapshot, open_target, owed, renew, take
 
 TICK_SECONDS = 1.0  # how soon an end, a cancel or enough votes are noticed; a tick reads a few rows
+JUST_STARTED_SECONDS = 5 * TICK_SECONDS  # within which a round is the last vote's
+HAND_OVER_SECONDS = 30  # for its process to save what it has: a step, or a batch of completions; then it is killed
 PAUSE_TRIES = 20  # to stop the process outside of a write, each waiting up to half a second for its write to end
 
 
@@ -49,23 +51,83 @@ class Supervisor:
         """Queue a round and spawn its process; `recipe` as of Recipe.as_dict. Raises RoundRunning while there is
         one."""
         with self.lock:
-            new_votes = self.schedule.new_votes()
-            self.round = rounds.start_round(
-                self.settings.db,
-                requested=requested,
-                seed=seed,
-                started_by=started_by,
-                owner=self.owner,
-                recipe=recipe,
-            )
-            try:
-                child = self.spawn(self.round)
-            except OSError as error:  # a full disk, too many processes: nobody would end it
-                rounds.finish_round(self.settings.db, self.round.id, "failed", error=f"No process for it: {error}")
-                rounds.release_lease(self.settings.db, self.owner)
-                raise
-            self.stopwatch, self.child, self.schedule.votes_at_start = Stopwatch(), child, new_votes
+            self.queue(requested, started_by, seed, recipe)
+            self.child = self.spawn_or_end()
             return self.round
+
+    def queue(self, requested: str, started_by: str, seed: int | None = None, recipe: dict | None = None) -> None:
+        """A round without a process. Raises RoundRunning."""
+        new_votes = self.schedule.new_votes()
+        about = {"requested": requested, "seed": seed, "started_by": started_by, "recipe": recipe}
+        self.round = rounds.start_round(self.settings.db, owner=self.owner, **about)
+        self.stopwatch, self.schedule.votes_at_start = Stopwatch(), new_votes
+
+    def spawn_or_end(self) -> subprocess.Popen:
+        try:
+            return self.spawn(self.round)
+        except OSError as error:  # a full disk, too many processes: nobody would end it
+            rounds.finish_round(self.settings.db, self.round.id, "failed", error=f"No process for it: {error}")
+            rounds.release_lease(self.settings.db, self.owner)
+            self.round = None
+            raise
+
+    def starts_by_votes(self) -> bool:
+        """Whether votes have just made a round due, or started one, as the next tick does."""
+        if (round := self.round) is None:
+            return self.schedule.due() == "votes"
+        return round.started_by == "votes" and self.stopwatch.ran < JUST_STARTED_SECONDS
+
+    @contextmanager
+    def lent(self) -> Iterator[Round]:
+        """The running round, or one that is due, without its process: for whoever has a device for a part of it. When
+        the block ends, however it ends, its process goes on from there, unless the round has ended.
+
+        Raises ValueError where no round runs or is due, and where somebody else has it.
+        """
+        with self.lock:
+            round = self.hand_over()
+        try:
+            yield round
+        finally:
+            with self.lock:
+                self.take_back()
+
+    def hand_over(self) -> Round:
+        if self.round and not self.child:
+            raise ValueError("Somebody's GPU is training already")
+        if not self.round:
+            if not (reason := self.schedule.due()):
+                raise ValueError("No round is running, and there are too few new votes for one")
+            self.queue(self.settings.method, reason)
+            return self.round
+        if (journal_folder(self.settings, self.round.id) / f"{IN_ONE_GO}.pt").exists():
+            raise ValueError("This round's method trains in one go, so it stays on the CPU")
+        self.ask_to_end()
+        self.child = None
+        if rounds.get_round(self.settings.db, self.round.id).status not in RUNNING:
+            self.end("failed", rounds.GONE)  # it has an end of its own
+            raise ValueError("The round has just ended")
+        return self.round
+
+    def ask_to_end(self) -> None:
+        """The process writes down what it has, or is killed."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.child.pid, signal.SIGCONT)
+            self.child.terminate()
+        try:
+            self.child.wait(HAND_OVER_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.child.pid, signal.SIGKILL)
+            self.child.wait()
+
+    def take_back(self) -> None:
+        if not self.round:  # ended meanwhile, by the app's end or another's lease
+            return
+        row = rounds.get_round(self.settings.db, self.round.id)
+        if row.status in RUNNING and not row.cancel_requested_at:
+            self.child = self.spawn_or_end()
+        else:
+            self.end("cancelled", row.error or "Cancelled by hand")
 
     def spawn(self, round: Round) -> subprocess.Popen:
         return process.spawn(self.settings, round.id, self.command(round))
@@ -76,14 +138,14 @@ class Supervisor:
     def tick(self) -> None:
         """Called every second: renew the lease, watch the child, start what is due."""
         with self.lock:
-            if self.child and not rounds.renew_lease(self.settings.db, self.owner):
+            if self.round and not rounds.renew_lease(self.settings.db, self.owner):
                 self.end("failed", "Another process has taken this round for dead, and started one of its own")
             for id in rounds.abandoned_rounds(self.settings.db):
                 rounds.finish_round(self.settings.db, id, "failed", error=rounds.GONE)
                 checkpoints.prune(self.settings.db)
             if self.child:
                 self.watch()
-            elif reason := self.schedule.due():
+            elif not self.round and (reason := self.schedule.due()):
                 self.start_if_free(reason)
         self.renew_snapshots()
 
@@ -139,11 +201,12 @@ class Supervisor:
 
     def end(self, status: str, why: str) -> None:
         """Make sure that the process is gone, record the end unless the round has one, and follow a promotion."""
-        if self.child.poll() is None:
+        if self.child and self.child.poll() is None:
             os.killpg(self.child.pid, signal.SIGKILL)
             self.child.wait()
         rounds.finish_round(self.settings.db, self.round.id, status, error=why)
         rounds.release_lease(self.settings.db, self.owner)
+        files.remove(journal_folder(self.settings, self.round.id))
         self.child = self.round = None
         self.schedule.last_end = time.monotonic()
         checkpoints.prune(self.settings.db)
@@ -198,7 +261,7 @@ class Supervisor:
         if self.thread:
             self.thread.join()  # its tick may start a round, or load a champion
         with self.lock:
-            if self.child:
+            if self.round:
                 self.end("failed", "The app was stopped during this round")
             else:
                 self.snapshot()

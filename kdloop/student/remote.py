@@ -12,8 +12,6 @@ from pathlib import Path
 from threading import Event
 from typing import Self
 
-import torch
-
 from kdloop.student import Sample, Sampling
 from kdloop.student.openai import OpenAIEngine
 from kdloop.student.serving import TOLERANCE, WrongWeights, distance, fingerprint
@@ -30,8 +28,8 @@ class RemoteSampling(TransformersEngine):
     EngineUnavailable where the server fails, and WrongWeights where it has other weights under that name.
     """
 
-    def __init__(self, source: str, remote: OpenAIEngine, folder: Path, dtype: torch.dtype, **options):
-        super().__init__(source, dtype=dtype, **options)
+    def __init__(self, source: str, remote: OpenAIEngine, folder: Path, **options):
+        super().__init__(source, **options)
         self.untrained_remote, self.at_once = remote, remote.at_once
         self.folder, self.numbers = folder, count()
         self.adapter, self.checked = None, None

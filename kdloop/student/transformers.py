@@ -4,6 +4,7 @@ The adapter is merged into a copy of the base's weights at loading (merging.py).
 static.py on a GPU where the model allows that.
 """
 
+import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +38,15 @@ READ_TOKENS = 2**15  # prompts read together: as many tokens saturate it
 BLOCK, STREAM_BLOCK = 8, 2  # steps between two reads of the sampled tokens, of a batch and of one person's reply
 MAX_DECODERS = 3  # that an engine keeps, each with a cache of its own
 DECODERS_LOCK = Lock()
+
+
+def decode_in_child() -> None:
+    """A forked process (ZeroGPU's) has no thread of its parent's, and would wait for it for ever."""
+    global DECODING_THREAD, DECODERS_LOCK
+    DECODING_THREAD, DECODERS_LOCK = ThreadPoolExecutor(1, "decoder"), Lock()
+
+
+os.register_at_fork(after_in_child=decode_in_child)
 
 
 def device_and_dtype() -> tuple[str, torch.dtype]:

@@ -28,7 +28,10 @@ NOTHING_KEPT = (
     "**Nothing survives**: a Space's disk is new after each restart, sleep or commit, and no snapshots are set up. Set "
     "the variable `KDLOOP_SNAPSHOTS=hf://datasets/OWNER/NAME` and the secret `HF_TOKEN` (see docs/spaces.md)."
 )
-ZERO_GPU = "This is a ZeroGPU Space: its GPU belongs to the requests of visitors, so rounds train on its CPU, slowly."
+ZERO_GPU = (
+    "This is a ZeroGPU Space: its GPU is lent to visitors, on their daily quota. Rounds train on its CPU, slowly, "
+    "except for the parts that somebody gives some of their quota for, below the chat."
+)
 
 
 def build(settings: Settings, state: gr.State) -> dict:

@@ -14,7 +14,7 @@ from kdloop.feedback import collect
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
-from kdloop.ui import prose, rating, replies, session
+from kdloop.ui import prose, rating, replies, session, zerogpu
 from kdloop.ui.session import PRIVATE, REFUSED, named, paced, person, warn
 from kdloop.ui.transcript import THUMBS, authors, completion_id, completion_shown, open_chat, position, thumbs
 from kdloop.ui.words import t, tell
@@ -60,6 +60,7 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, who: gr.
     update_header = named(partial(header, settings, supervisor), "header")
     for event in said:
         event.then(update_header, None, shown.head, queue=False, **PRIVATE)
+    zerogpu.build(settings, supervisor, state, said)
     gr.Timer(HEADER_SECONDS).tick(update_header, None, shown.head, queue=False, **PRIVATE)
     return Parts(shown.bot, shown.comparison.group, shown.head, shown.authors, ended[0], generating)
 

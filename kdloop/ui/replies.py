@@ -20,7 +20,7 @@ from kdloop.chat.turn import retry as complete_again
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
-from kdloop.ui import rating
+from kdloop.ui import rating, zerogpu
 from kdloop.ui.session import REFUSED, paced, refusal, refused
 from kdloop.ui.transcript import (
     CUT_IN_THOUGHT,
@@ -98,8 +98,9 @@ def reply(settings: Settings, serving: Serving, supervisor: Supervisor, text: st
     conversation = state.get("conversation")
     with replying(settings, supervisor, state) as (me, stop):
         past, liked = transcript(settings, me, conversation), thumbs(settings, me, conversation)
+        champion = zerogpu.champion(settings, serving, state)
         write = write_two if is_time_to_compare(settings, me) else write_one
-        for messages, *comparison in write(settings, serving, me, text, state, stop):
+        for messages, *comparison in write(settings, champion, me, text, state, stop):
             yield frame([*past, *messages], liked), state, *comparison
             liked = None
 
@@ -128,8 +129,8 @@ def retry(settings: Settings, serving: Serving, supervisor: Supervisor, messages
     can be compared."""
     with replying(settings, supervisor, state) as (me, stop):
         former = conversations.completion(settings.db, completion_shown(messages), me)
-        past, liked = None, {}
-        for grown in frames(complete_again(settings, serving, former.id, me, stop)):
+        past, liked, champion = None, {}, zerogpu.champion(settings, serving, state)
+        for grown in frames(complete_again(settings, champion, former.id, me, stop)):
             if past is None:
                 now_writing(state, grown)
                 past = transcript(settings, me, grown.conversation_id)[:-1]

@@ -19,7 +19,13 @@ from storage import checkpoints, files, snapshots
 from storage.conversations import UnknownRow
 
 REFUSED = (ValueError, PromptTooLong, UnknownRow)  # a domain function's refusals: their text is for people
-PER_MINUTE = {"searches": 120, "downloads": 6, "erasures": 5, "sign-ins": 5}  # typing searches; the rest is costly
+PER_MINUTE = {
+    "searches": 120,
+    "downloads": 6,
+    "erasures": 5,
+    "sign-ins": 5,
+    "parts of rounds": 2,
+}  # typing searches; the rest is costly
 SET_BY_OWNER = {"messages": "messages_a_minute", "votes": "votes_a_minute"}
 PEOPLE_BEHIND_ONE_ADDRESS = 4  # a household, or a small office
 PACE: dict[tuple[str, str], deque] = defaultdict(deque)  # (who, what) -> times; in memory, as a restart may forget it

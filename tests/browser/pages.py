@@ -28,7 +28,7 @@ PRIVATE = "plinth-of-eve"
 
 
 @contextmanager
-def running(home: Path, **environment):
+def running(home: Path, script: str = "app.py", **environment):
     """The URL of an app on `home`; it must end in order."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -36,7 +36,7 @@ def running(home: Path, **environment):
     env = os.environ | {"KDLOOP_HOME": str(home), "KDLOOP_PORT": str(port), "KDLOOP_MAX_TOKENS": "24"} | environment
     log = home / "app.log"
     with log.open("wb") as out:
-        process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=env, stdout=out, stderr=subprocess.STDOUT)
+        process = subprocess.Popen([sys.executable, script], cwd=ROOT, env=env, stdout=out, stderr=subprocess.STDOUT)
     url = f"http://127.0.0.1:{port}"
     try:
         for _ in range(240):

@@ -12,13 +12,15 @@ from threading import Event
 import pytest
 
 from kdloop.feedback import collect
-from kdloop.rounds import stopwatch
+from kdloop.rounds import process, stopwatch
 from kdloop.rounds.process import log_file
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
+from kdloop.student.journal import Journal
 from storage import checkpoints, conversations, feedback, people, rounds, snapshots
 from storage.database import open_database
 
+ASKED = [{"role": "user", "content": "x"}]
 COUNT = "import os, time\nprint(os.environ.get('CUDA_VISIBLE_DEVICES'), flush=True)\n"
 COUNT += "while True: time.sleep(0.02); print('.', end='', flush=True)"
 
@@ -239,3 +241,107 @@ def test_a_round_that_was_refused_before_it_trained_keeps_the_votes_and_does_not
     assert supervisor.schedule.due() == "idle", "one vote more, and nobody chats"
     vote(db, 1)
     assert supervisor.schedule.due() == "votes"
+
+
+class Lent(Counting):
+    """On a ZeroGPU Space; its process says how it was ended, as a round's own does."""
+
+    def command(self, round):
+        code = "import signal, sys\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(print('saved', flush=True)))\n"
+        return [sys.executable, "-c", code + COUNT]
+
+
+@pytest.fixture
+def on_zero_gpu(tmp_path):
+    """(supervisor, round) of a process that has begun to count."""
+    settings = Settings(home=tmp_path, zero_gpu=True)
+    checkpoints.ensure_base(open_database(settings.db))
+    supervisor = Lent(settings)
+    round = supervisor.start(started_by="votes")
+    until_it_counts(supervisor, round)
+    yield supervisor, round
+    supervisor.stop()
+
+
+def until_it_counts(supervisor, round, more_than=0):
+    deadline = time.monotonic() + 10
+    while supervisor.counted(round) <= more_than and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert supervisor.counted(round) > more_than
+
+
+def test_whoever_lends_a_gpu_gets_the_round_without_its_process_which_goes_on_afterwards(on_zero_gpu):
+    supervisor, round = on_zero_gpu
+    assert supervisor.starts_by_votes()
+    with supervisor.lent() as given:
+        assert given.id == round.id and supervisor.child is None
+        assert log_file(supervisor.settings, round.id).read_text().endswith("saved\n"), "it was asked, not killed"
+        counted = supervisor.counted(round)
+        for _ in range(3):
+            supervisor.tick()
+        with supervisor.yielding():
+            pass
+        assert supervisor.counted(round) == counted and supervisor.child is None
+        assert not rounds.abandoned_rounds(supervisor.settings.db) and rounds.running_round(supervisor.settings.db)
+        with pytest.raises(ValueError, match="is training already"), supervisor.lent():
+            pass
+    until_it_counts(supervisor, round, counted)
+    assert len(rounds.list_rounds(supervisor.settings.db)) == 1
+
+
+def test_a_call_that_fails_gives_the_round_back(on_zero_gpu):
+    supervisor, round = on_zero_gpu
+    with pytest.raises(OSError, match="no quota"), supervisor.lent():
+        counted = supervisor.counted(round)
+        raise OSError("no quota")
+    until_it_counts(supervisor, round, counted)
+
+
+@pytest.mark.parametrize("end", ["rejected", "cancelled", "app"])
+def test_a_round_that_ends_while_it_is_lent_has_no_process_again(on_zero_gpu, end):
+    supervisor, round = on_zero_gpu
+    db, journal = supervisor.settings.db, process.journal_folder(supervisor.settings, round.id)
+    journal.mkdir(parents=True)
+    with supervisor.lent():
+        if end == "rejected":
+            rounds.finish_round(db, round.id, "rejected")
+        elif end == "cancelled":
+            rounds.request_cancel(db, round.id)
+        else:
+            supervisor.stop()
+    row = rounds.get_round(db, round.id)
+    assert row.status == {"app": "failed"}.get(end, end) and supervisor.child is None and supervisor.round is None
+    assert not journal.exists(), "it holds people's words"
+    with pytest.raises(ValueError, match="No round is running"), supervisor.lent():
+        pass
+
+
+def test_a_round_that_ended_before_it_could_be_lent_keeps_its_end(on_zero_gpu):
+    supervisor, round = on_zero_gpu
+    rounds.finish_round(supervisor.settings.db, round.id, "rejected")
+    with pytest.raises(ValueError, match="has just ended"), supervisor.lent():
+        pass
+    assert rounds.get_round(supervisor.settings.db, round.id).status == "rejected" and supervisor.round is None
+
+
+def test_a_training_in_one_go_is_not_interrupted(on_zero_gpu):
+    supervisor, round = on_zero_gpu
+    Journal(process.journal_folder(supervisor.settings, round.id)).put(process.IN_ONE_GO, "grpo")
+    with pytest.raises(ValueError, match="in one go"), supervisor.lent():
+        pass
+    assert supervisor.child.poll() is None
+
+
+def test_a_round_that_is_due_begins_on_the_gpu_of_who_lends_it(tmp_path):
+    settings = Settings(home=tmp_path, zero_gpu=True, round_votes=1)
+    checkpoints.ensure_base(open_database(settings.db))
+    supervisor = Lent(settings)
+    turn = conversations.add_turn(settings.db, conversations.start_conversation(settings.db, "ann"), ASKED)
+    liked = conversations.add_completion(settings.db, turn.id, "student", text="y", checkpoint_id=1)
+    assert not supervisor.starts_by_votes()
+    collect.thumb(settings.db, "ann", liked, True)
+    assert supervisor.starts_by_votes()
+    with supervisor.lent() as round:
+        assert (round.started_by, supervisor.child) == ("votes", None)
+    until_it_counts(supervisor, round)
+    supervisor.stop()

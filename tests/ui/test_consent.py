@@ -26,7 +26,7 @@ def said(**values) -> str:
         (SPACE, "on this Hugging Face Space until it restarts", "computer"),
         (SPACE | {"snapshots": HUB}, "in its owner's snapshots, also after a restart", "computer"),
         ({"teachers": "teachers.toml"}, "Rounds may show it to teachers", "ZeroGPU"),
-        (SPACE | {"zero_gpu": True}, "rounds train on its CPU, slowly", "teachers"),
+        (SPACE | {"zero_gpu": True}, "Rounds train on its CPU, slowly", "teachers"),
     ],
 )
 def test_the_line_above_the_tabs_says_where_words_are_kept_and_who_sees_them(values, told, not_told):
