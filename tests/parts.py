@@ -86,7 +86,7 @@ def thinker(family, directory, prompt, completion, *more):
     model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), tie_word_embeddings=True, **sizes, **ids))
     rows = [sequence(tokenizer, *pair) for pair in ((prompt, completion), *more)]
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    for _ in range(150):
+    for _ in range(250):
         logps, lengths = sequence_logps(model, rows)
         (-logps.sum() / lengths.sum()).backward()
         optimizer.step()

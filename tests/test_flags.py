@@ -42,7 +42,7 @@ def bare(monkeypatch, tmp_path):
 def texts(name):
     if name == "home":
         return "of the variable", "of the flag"
-    return TEXTS[kind(name)]
+    return ("on", "off") if name == "thinking" else TEXTS[kind(name)]
 
 
 def value(name, text):

@@ -18,7 +18,7 @@ from transformers import AutoTokenizer
 from kdloop.student import EngineUnavailable, NoLogprobs, Sample, Sampling
 from kdloop.student.bodies import choices, completion, completion_tokens, join_surrogates
 from kdloop.student.servers import Adapter, Server, answering
-from kdloop.student.template import Template
+from kdloop.student.template import HALF, Template
 from kdloop.student.thinking import so_far
 from storage.conversations import Message
 
@@ -75,8 +75,8 @@ class OpenAIEngine:
             raise EngineUnavailable("The student's server broke off. Try again in a minute")
         text = join_surrogates(text)
         tokens = self.count(text, status, None if status == "stopped" else tokens)
-        thought, said = self.template.parts_of_text(text, status == "finished")
-        yield Sample(said.strip(), status, len(head), tokens, first, time.monotonic() - begun, thought.strip())
+        thought, said = self.parts(text, status)
+        yield Sample(said, status, len(head), tokens, first, time.monotonic() - begun, thought)
 
     def complete(self, prompts: list[list[Message]], sampling: Sampling, seeds: list[int]) -> list[Sample]:
         heads, begun = [self.template.prompt_ids(p) for p in prompts], time.monotonic()
@@ -149,8 +149,14 @@ class OpenAIEngine:
         (text, reason), *_ = choices(body)
         text, status = join_surrogates(text), ended(reason)
         tokens = self.count(text, status, completion_tokens(body))
-        thought, text = self.template.parts_of_text(text, status == "finished")
-        return Sample(text.strip(), status, prompt_tokens, tokens, 0.0, seconds, thought.strip())
+        thought, text = self.parts(text, status)
+        return Sample(text, status, prompt_tokens, tokens, 0.0, seconds, thought)
+
+    def parts(self, text: str, status: str) -> tuple[str, str]:
+        """(thought, text), without half a character where it was cut."""
+        ended = status == "finished"
+        thought, said = (part.strip() for part in self.template.parts_of_text(text, ended))
+        return (thought, said) if ended else (thought.rstrip(HALF).rstrip(), said.rstrip(HALF).rstrip())
 
     def count(self, text: str, status: str, counted: int | None) -> int:
         """Tokens without the end of the turn, which servers include; by the tokenizer where the server has no count."""

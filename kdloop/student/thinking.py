@@ -36,12 +36,14 @@ class Divider:
 
     def __init__(self, marks: Thoughts, encode: Callable, decode: Callable[[list[int]], str], controls: set[int]):
         self.decode, self.controls = decode, controls
-        self.ids = [list(map(encode, forms(m))) for m in (marks.opening, marks.lead, marks.closing)]
+        three = marks.opening, marks.lead, marks.closing
+        self.ids = [list(map(encode, forms(mark))) for mark in three]
         self.by_ids = all(controls & set(ids) for variants in self.ids for ids in variants)
-        shown = [
-            [decode(encode(form)).strip() for form in forms(m)][-1:] for m in (marks.opening, marks.lead, marks.closing)
-        ]
-        self.words = shown if all(map(all, shown)) else None  # some are special tokens, which no text shows
+        shown = [[mark.strip()] if mark.strip() else [] for mark in three]  # where a server sends special tokens
+        hidden = [[decode(encode(mark)).strip() for mark in variants] for variants in shown]
+        visible = all(map(all, hidden))  # else what is left of the marks says too little
+        self.words = [a + b for a, b in zip(shown, hidden, strict=True)] if visible else shown
+        self.in_text = visible or bool(marks.opening)
 
     def of_ids(self, ids: list[int], ended: bool) -> tuple[str, str]:
         """Of token ids; where the turn has not `ended`, what may become a mark is left out."""
@@ -54,7 +56,7 @@ class Divider:
 
     def of_text(self, text: str, ended: bool) -> tuple[str, str]:
         """The same of a decoded text, as servers send it."""
-        if not self.words:
+        if not self.in_text:
             return "", text
         thought, text = divided(text.lstrip(), *self.words, ended=ended)
         return thought.lstrip(), text.lstrip()

@@ -12,6 +12,8 @@ from kdloop.methods import multi_turn
 from kdloop.methods.objective import as_completion
 from kdloop.settings import Settings
 from kdloop.student import Sample, Sampling, Thought
+from kdloop.student.gguf import write_student
+from kdloop.student.llamacpp import LlamaCppEngine
 from kdloop.student.probes import Row
 from kdloop.student.serving import check, fingerprint
 from kdloop.student.template import Template
@@ -90,6 +92,13 @@ def test_a_servers_text_is_divided_the_same(name):
         thought, answered = stripped(template.parts_of_text(text[:n], False))
         assert THOUGHT.startswith(thought) and SAID.startswith(answered)
     assert stripped(template.parts_of_text(template.text(template.completion_ids(SAID, False)), True)) == ("", SAID)
+
+
+@pytest.mark.parametrize("name", THINKING)
+def test_a_server_that_sends_special_tokens_is_read_too(name):
+    template = family(name)
+    ids = template.until_end(template.completion_ids(*said().written))[0]
+    assert stripped(template.parts_of_text(template.tokenizer.decode(ids), True)) == (THOUGHT, SAID)
 
 
 @pytest.mark.parametrize("name", THINKING)
@@ -177,6 +186,13 @@ def test_what_would_be_lost_on_the_way_is_refused_in_words(message, words):
             family(name).prompt_ids([*ASKED, message, *ASKED])
 
 
+@pytest.mark.parametrize("name", ["gemma4_v5", "diffusion_gemma"])
+def test_a_text_without_its_marks_is_kept_whole(name):
+    template = family(name)
+    text = template.text(template.until_end(template.completion_ids(*said().written))[0])
+    assert template.parts_of_text(text, True) == ("", text) and THOUGHT in text and SAID in text
+
+
 @pytest.fixture(scope="module", params=["qwen3", "deepseek_r1_distill", "gptoss"])
 def student(request, tmp_path_factory):
     """(a directory of a small student that thinks and answers as told, its family)."""
@@ -211,6 +227,20 @@ def test_a_reply_that_is_cut_or_stopped_in_its_thought_has_no_answer(student):
         if isinstance(piece, Thought) and len(piece) > 4:
             stop.set()
     assert isinstance(piece, Sample) and piece.status == "stopped" and piece.text == "" and piece.thought
+
+
+def test_llamacpp_streams_the_same(student, tmp_path):
+    file = write_student(student[0], tmp_path / "student.gguf")
+    engine = LlamaCppEngine(student[0], file, 512, 2, thinks="on")
+    *pieces, sample = engine.stream(ASKED, Sampling(200, temperature=0), 1, Event())
+    assert (sample.thought, sample.text, sample.status) == (THOUGHT, SAID, "finished")
+    assert sum(isinstance(piece, Thought) for piece in pieces) > 5 and pieces[-1] == SAID
+    tokens = engine.template.until_end(engine.template.completion_ids(*said().written))[0]
+    assert sample.completion_tokens == len(tokens)
+    (cut,) = engine.complete([ASKED], Sampling(len(tokens) // 2, temperature=0), [1])
+    assert cut.status == "cut" and cut.text == "" and THOUGHT.startswith(cut.thought) and cut.thought
+    (scores,) = engine.load(None).logprobs([ASKED], [sample.written])
+    assert len(scores) == len(tokens) + 1 and min(scores) > -1, "its adapters keep the setting"
 
 
 def test_a_checkpoint_is_known_again_where_thoughts_were_switched_since(student):

@@ -20,7 +20,7 @@ from kdloop.settings import Settings
 from kdloop.ui import teach
 from storage import checkpoints, conversations, feedback, people
 from storage.conversations import Completion, as_prompt
-from storage.database import open_database
+from storage.database import connect, open_database
 from storage.migrations import MIGRATIONS, disputes
 
 PUBLIC = packs.prompts("general", "train")
@@ -70,7 +70,8 @@ def test_an_older_database_knows_what_is_disputed(tmp_path, monkeypatch):
     db = open_database(tmp_path / "kdloop.db")
     checkpoints.ensure_base(db)
     row, _, rejected = compared(db, PUBLIC[0])
-    turn = conversations.completion(db, rejected).turn_id
+    with connect(db) as c:
+        turn = c.execute("select turn_id from completions where id = ?", [rejected]).fetchone()[0]
     feedback.add_feedback(db, turn, rater="bob", channel="choice", chosen_id=rejected)
     monkeypatch.undo()
     open_database(db)
