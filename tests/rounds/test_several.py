@@ -109,7 +109,7 @@ def test_the_model_gets_what_they_have_trained_and_the_round_shows_their_steps(s
     metrics = several.train(settings, asked, model, start)
     assert metrics["loss"] > 0 and metrics["rewards/margins"] == metrics["rewards/margins"]
     assert any(not torch.equal(p, start[name]) for name, p in model.named_parameters() if name in start)
-    assert rounds.get_round(settings.db, asked.round_id).progress["steps"] == 6
+    assert [(p.step, p.steps) for p in rounds.progress(settings.db, asked.round_id)] == [(i, 6) for i in range(1, 7)]
     assert not list((settings.home / "rounds" / f"{asked.round_id:06d}").iterdir())
 
 
@@ -126,7 +126,7 @@ def test_where_one_is_killed_the_others_end_and_the_round_is_told(settings):
         training = beside.submit(several.train, settings, asked, *started(settings))
         ranks = ranks_of(os.getpid())
         everybody = family(os.getpid())
-        while not (rounds.get_round(settings.db, asked.round_id).progress or {}).get("steps"):
+        while not rounds.progress(settings.db, asked.round_id) and not training.done():
             time.sleep(0.1)
         ranks[1].kill()
         with pytest.raises(several.ProcessFailed, match=r"process [01] was ended by SIGKILL"):
