@@ -7,6 +7,7 @@ PyTorch, its forked workers, its queues and errors. What a call computes, it com
 
 import json
 import runpy
+import sys
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -83,4 +84,5 @@ def without_hardware() -> None:
 
 if __name__ == "__main__":
     without_hardware()
+    sys.path[0] = ""  # where the app is
     runpy.run_path("app.py", run_name="__main__")
