@@ -46,7 +46,7 @@ class Parts(TrainerCallback):
             self.directions[:] = [d.to(device) for d in beside["directions"]]
             if beside["on a GPU"] != torch.cuda.is_available():  # another device's random state is of no use
                 (checkpoint / "rng_state.pth").unlink(missing_ok=True)
-        return checkpoint and str(checkpoint)
+        return str(checkpoint) if checkpoint else None
 
     @property
     def directions(self) -> list[torch.Tensor]:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import torch
 
@@ -73,13 +73,13 @@ class Journal:
                 torch.save(value, partial)
 
     def once(self, name: str, compute: Callable[[], T]) -> T:
-        """The value of that name, computed unless an earlier part has done so."""
-        missing = object()
-        value = self.get(name, missing)
-        if value is missing:
-            self.check()
-            value = compute()
-            self.put(name, value)
+        """The value of that name, never None, computed unless an earlier part has done so."""
+        known: T | None = self.get(name, None)
+        if known is not None:
+            return known
+        self.check()
+        value = compute()
+        self.put(name, value)
         return value
 
     def recall(self, keys: list[str], compute: Callable[[list[int]], list], at_once: int) -> list:
@@ -116,12 +116,12 @@ class JournaledEngine(TransformersEngine):
         self.journal, self.weights = journal, "base"
         super().__init__(*arguments, **options)
 
-    def load(self, adapter: Path | None) -> "JournaledEngine":
+    def load(self, adapter: Path | None) -> Self:
         engine = super().load(adapter)
         engine.weights = digest((adapter / "adapter_model.safetensors").read_bytes()) if adapter else "base"
         return engine
 
-    def load_trained(self, training) -> "JournaledEngine":
+    def load_trained(self, training) -> Self:
         engine = super().load_trained(training)
         trained = (p.detach().float().cpu().numpy().tobytes() for p in training.parameters() if p.requires_grad)
         engine.weights = digest(*trained)

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from pathlib import Path
 from threading import Event, Lock
+from typing import Self
 
 import torch
 from torch.nn.functional import cross_entropy, pad
@@ -108,7 +109,7 @@ class TransformersEngine:
         if adapter:
             self.serve(merged(self.untrained, adapter))
 
-    def of(self, model) -> "TransformersEngine":
+    def of(self, model) -> Self:
         """Serve `model`, which is on the engine's device, as the untrained one."""
         self.untrained = updated(model, {})
         if self.on_gpu:
@@ -119,16 +120,16 @@ class TransformersEngine:
     def on_gpu(self) -> bool:
         return torch.device(self.device).type == "cuda"
 
-    def load(self, adapter: Path | None) -> "TransformersEngine":
+    def load(self, adapter: Path | None) -> Self:
         """From the untrained weights in memory, on their device. (Not on the default one: in a ZeroGPU Space PyTorch
         reports a GPU once the page is built.) Raises AdapterRefused for an adapter of another architecture."""
         return copy(self).serve(merged(self.untrained, adapter))
 
-    def load_trained(self, training) -> "TransformersEngine":
+    def load_trained(self, training) -> Self:
         """An engine with the current adapter of a model in training, without files."""
         return copy(self).serve(merged_with(self.untrained, training))
 
-    def serve(self, model) -> "TransformersEngine":
+    def serve(self, model) -> Self:
         self.model, self.decoders = model, []
         self.static = self.on_gpu and attends_to_all(model.config) and static.fits(model)
         return self
