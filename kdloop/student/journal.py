@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import torch
 
@@ -115,12 +115,12 @@ class JournaledEngine(TransformersEngine):
         self.journal, self.weights = journal, "base"
         super().__init__(*arguments, **options)
 
-    def load(self, adapter: Path | None) -> "JournaledEngine":
+    def load(self, adapter: Path | None) -> Self:
         engine = super().load(adapter)
         engine.weights = digest((adapter / "adapter_model.safetensors").read_bytes()) if adapter else "base"
         return engine
 
-    def load_trained(self, training) -> "JournaledEngine":
+    def load_trained(self, training) -> Self:
         engine = super().load_trained(training)
         trained = (p.detach().float().cpu().numpy().tobytes() for p in training.parameters() if p.requires_grad)
         engine.weights = digest(*trained)
