@@ -232,7 +232,7 @@ PLANTED = {  # a template -> (the column, its status, words of how)
     ),
     "a switch": (
         each(TURN, prompt=PROMPT + "{% if enable_thinking is false %}{{ '<think></think>' }}{% endif %}"),
-        ("thoughts", FALLBACK, "switch `enable_thinking`, True as default"),
+        ("thoughts", WORKS, "switch `enable_thinking`, True as default"),
     ),
     "broken": ("{% for m in messages %}", ("chat", REFUSED, "Unexpected end of template")),
     "no user": ("{{ bos_token }}", ("chat", REFUSED, "does not show what the user says")),
