@@ -10,7 +10,7 @@ from kdloop.settings import NAMES, Settings, current, variable
 from kdloop.student.base import licence
 from kdloop.ui import choices, files, raters
 from kdloop.ui.files import fresh_path
-from kdloop.ui.session import LOCAL, PRIVATE, TABLE, allowed, named, paced, refusal, refused, sign_in
+from kdloop.ui.session import PRIVATE, TABLE, allowed, named, paced, refusal, refused, sign_in
 from kdloop.ui.words import t, tell
 from storage import audit, snapshots
 
@@ -32,7 +32,7 @@ ZERO_GPU = "This is a ZeroGPU Space: its GPU belongs to the requests of visitors
 
 
 def build(settings: Settings, state: gr.State) -> dict:
-    alone = settings.host in LOCAL and not settings.admin_token
+    alone = not settings.shared
     gr.Markdown(t(HERE if alone else ON_SPACE if settings.oauth else ELSEWHERE), elem_classes="kd-head")
     with gr.Row(visible=not alone):
         token = gr.Textbox(label=t("Admin token"), type="password", max_length=200)

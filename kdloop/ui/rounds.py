@@ -29,6 +29,7 @@ LEFT_OUT = (
     "older votes",
     "too long",
     "near-identical pairs",
+    "without a text",
     "liked, but only repeats the prompt",
     "repeated or contradicted",
     "contradictory",
