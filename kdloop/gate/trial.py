@@ -16,13 +16,6 @@ ANNOUNCED = {  # in place of the verdict's "Promoted", by mode
     "confirm": "On trial, not answering yet",
     "judge": "Promoted by the judge alone",
 }
-STANDINGS = {  # of trials.standings, in words
-    "running": "on trial",
-    "confirmed": "confirmed by people",
-    "rolled back": "rolled back by people",
-    "ended by owner": "trial ended by the owner",
-    "judge": "by the judge alone",
-}
 
 
 def announced(reason: str, mode: str) -> str:

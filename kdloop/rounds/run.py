@@ -155,11 +155,11 @@ def gate(setup: Setup, split: Split, candidate: Checkpoint) -> Verdict:
         learned_tasks(setup.line, setup.recipe),
     )
     if not verdict.passed or current(settings).promotion != "judge":
-        ask_people(setup.context, engine, candidate, CONTESTED_PROMPTS if not verdict.passed else TRIAL_PROMPTS)
+        ask_people(setup.context, engine, candidate, TRIAL_PROMPTS if verdict.passed else CONTESTED_PROMPTS)
     return verdict
 
 
-def ask_people(context: SourceContext, engine: Engine, candidate: Checkpoint, n: int) -> None:
+def ask_people(context: SourceContext, engine: Engine, candidate: Checkpoint, n: int = CONTESTED_PROMPTS) -> None:
     """Write pairs for the Teach tab: the candidate beside the champion, on `n` prompts that may be learned from. They
     ask whether the AI's choice is right, so there are none without a proven preference model."""
     if proven(context.rater):
