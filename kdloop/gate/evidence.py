@@ -78,7 +78,7 @@ def counted(counts: np.ndarray, shared: bool) -> np.ndarray:
 
 def trail(votes: Sequence[Vote], shared: bool) -> list[Evidence]:
     """The evidence before the first vote and after each one, to the one that decides: the same whenever one looks."""
-    people = {person: i for i, person in enumerate(dict.fromkeys(v.person for v in votes))}
+    people = {person: i for i, person in enumerate(sorted({v.person for v in votes}))}
     counts, found = np.zeros((len(people), len(KINDS))), [Evidence()]
     for vote in votes:
         if found[-1].decision != "running":
