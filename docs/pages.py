@@ -12,7 +12,7 @@ import tokenize
 from pathlib import Path
 
 from kdloop import packs, recipes, settings
-from kdloop.settings import CHANGEABLE, NAMES, SETTABLE, Settings, flag, variable
+from kdloop.settings import CHANGEABLE, NAMES, OPTIONS, SETTABLE, Settings, flag, variable
 
 HERE = Path(__file__).parent
 MARKED = re.compile(
@@ -87,6 +87,8 @@ def span(name: str) -> str:
     if name not in CHANGEABLE:
         return ""
     least, most = CHANGEABLE[name]
+    if name in OPTIONS:
+        return ", ".join(OPTIONS[name])
     if isinstance(getattr(Settings, name), str):
         return f"up to {most:,} characters"
     return f"{least:,} to {most:,}"

@@ -15,7 +15,7 @@ from storage import checkpoints, snapshots
 from storage.database import DatabaseError, NewerDatabase, open_database
 from storage.rounds import RoundRunning
 
-TABLES = ("methods", "divergence", "cost", "reward", "drafts", "capacity", "gpu")  # of `bench`, with their own options
+TABLES = ("methods", "divergence", "cost", "reward", "drafts", "capacity", "trial", "gpu")  # of `bench`; own options
 DATA_ERRORS = (snapshots.DamagedSnapshot, snapshots.ForgottenErasure, checkpoints.BrokenCheckpoint, NewerDatabase)
 REFUSED = (ValueError, OSError, DatabaseError, NoStudent, RoundRunning, *DATA_ERRORS)  # each says what to do
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from storage import choices
 
 TRUE = ("1", "t", "true", "yes", "on")
+LOCAL = ("127.0.0.1", "localhost", "::1")
 FALSE = ("0", "f", "false", "no", "off")
 BYTE_ORDER_MARK = "\ufeff"  # which some editors put at the beginning of a .env file
 
@@ -43,6 +44,7 @@ class Settings:
     bake: str = ""  # what `bake` turns into weights: a system prompt; lines with User: and Assistant: begin turns
     gate_prompts: int = 64  # held-out prompts on which candidate and champion are compared
     processes: int = 0  # that train a round together, one a GPU; 0 = one for each GPU that there is, on a CPU one
+    promotion: str = "trial"  # trial: what passes answers while people confirm it; confirm: once they have; judge
     round_timeout_minutes: float = 60.0  # of a round's own time; pauses for chats do not count
     snapshots: str = ""  # a folder, or hf://datasets/OWNER/NAME: a snapshot after every round and at the end; "" = none
     compare_every: int = 6  # every n-th chat message of a person gets two completions to choose from; 0 = never
@@ -59,6 +61,11 @@ class Settings:
     @property
     def db(self) -> Path:
         return self.home / "kdloop.db"
+
+    @property
+    def shared(self) -> bool:
+        """Can others than the owner open the page? Where not, whoever sits at this computer is the owner."""
+        return self.host not in LOCAL or bool(self.admin_token)
 
     @classmethod
     def from_environment(cls, **given) -> "Settings":
@@ -87,7 +94,6 @@ PATH_SETTINGS = (
     "teacher_models",
     "snapshots",
 )  # ~ is expanded in them
-WORDS = {"thinking": ("auto", "on", "off")}  # what a text may be
 RANGES: dict[str, tuple[float, float]] = {  # (least, most); a number without a range here is 0 or more
     "bits": (4, 16),
     "engine_at_once": (1, math.inf),
@@ -98,6 +104,12 @@ RANGES: dict[str, tuple[float, float]] = {  # (least, most); a number without a 
     "delegate_below": (0, 1),
     "gate_prompts": (1, math.inf),
 }
+
+
+OPTIONS = {
+    "promotion": ("trial", "confirm", "judge"),
+    "thinking": ("auto", "on", "off"),
+}  # words
 
 
 @contextmanager
@@ -157,6 +169,7 @@ CHANGEABLE: dict[str, tuple[float, float]] = {  # (least, most) of a number, or 
     "round_votes": (0, 10_000),
     "idle_minutes": (0, 10_080),
     "compare_every": (0, 1000),
+    "promotion": (0, 10),
     "gate_prompts": (24, 512),  # of fewer, hardly ever MIN_DECIDED (gate/verdict.py) are decided
     "round_timeout_minutes": (1, 1440),
     "max_tokens": (16, 1024),
@@ -199,6 +212,8 @@ def validate(settings: Settings, name: str, value: object):
     if kind(name) is str:
         if len(text := str(value).replace("\0", "").strip()) > most:  # no environment holds a zero byte
             raise ValueError(f"{shown}: {len(text)} characters; at most {most}")
+        if name in OPTIONS and text not in OPTIONS[name]:
+            raise ValueError(f"{shown}: {text!r}; one of {', '.join(OPTIONS[name])}")
         return text
     try:
         number = kind(name)(value)
@@ -232,8 +247,8 @@ def parse(name: str, text: str, by: str = ""):
         raise ValueError(f"{by}={text!r} is not {TYPE_NAMES[kind(name)]}") from None
     except (RuntimeError, OSError) as error:  # ~NAME of no user here; a name longer than the file system allows
         raise ValueError(f"{by}={text!r}: {error}") from None
-    if name in WORDS and value not in WORDS[name]:
-        raise ValueError(f"{by}={text!r}: give one of {', '.join(WORDS[name])}")
+    if name in OPTIONS and value not in OPTIONS[name]:
+        raise ValueError(f"{by}={text!r}: one of {', '.join(OPTIONS[name])}")
     if isinstance(value, int | float):
         least, most = RANGES.get(name, (0, math.inf))
         if not least <= value <= most:

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from sqlite_utils import Database
 
-from storage import files
+from storage import files, trials
 from storage.database import connect, encode, now, transaction
 from storage.rounds import RUNNING
+from storage.trials import Trial
 
 MANIFEST = "manifest.json"
 
@@ -149,8 +150,11 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def promote(db: Path, candidate_id: int, round_id: int | None = None, **round_values) -> Checkpoint:
-    """The candidate serves from now on and the former champion retires; the round's end is the same transaction.
+def promote(
+    db: Path, candidate_id: int, round_id: int | None = None, mode: str = "judge", **round_values
+) -> Checkpoint:
+    """The candidate serves from now on and the former champion retires; the round's end is the same transaction. In the
+    modes `trial` and `confirm` (Settings.promotion) so is the beginning of its trial; in `confirm` it does not serve.
 
     A round whose champion serves no more (an owner rolled back meanwhile), or that is being cancelled, ends rejected.
     """
@@ -163,10 +167,13 @@ def promote(db: Path, candidate_id: int, round_id: int | None = None, **round_va
             round_values["verdict"] = verdict | {"passed": False, "reason": f"Rejected: {why}"}
             end_rejected(c, candidate_id, round_id, round_values)
         else:
-            version = c.execute("select max(version) + 1 from checkpoints").fetchone()[0]
-            begin_to_serve(c, candidate_id, version)
+            if mode != "judge":
+                trials.begin(c, round_id, candidate_id, mode)
+            if mode != "confirm":
+                begin_to_serve(c, candidate_id)
             if round_id:
-                c["rounds"].update(round_id, encode({"status": "promoted", "finished_at": now()} | round_values))
+                status = "promoted" if mode == "judge" else "on trial"
+                c["rounds"].update(round_id, encode({"status": status, "finished_at": now()} | round_values))
     return get_checkpoint(db, candidate_id)
 
 
@@ -193,30 +200,59 @@ def end_rejected(c: Database, candidate_id: int, round_id: int, round_values: di
 
 def serve(db: Path, id: int) -> Checkpoint:
     """By an owner's hand: serve an earlier version again, or a candidate that the gate refused, which then gets a
-    version. Raises BrokenCheckpoint where its files are pruned or damaged."""
-    target = get_checkpoint(db, id)
-    adapter_dir(db, target)
+    version. It ends a running trial. Raises BrokenCheckpoint where its files are pruned or damaged."""
+    adapter_dir(db, get_checkpoint(db, id))
     with transaction(db) as c:
-        version = c.execute("select max(version) + 1 from checkpoints").fetchone()[0]
-        version = version if target.version is None else target.version
-        begin_to_serve(c, id, version)
+        begin_to_serve(c, id)
+        if trial := trials.running_in(c):
+            trials.end_row(c, trial.id, "ended by owner", {})
+            close_round(c, trial, id == trial.challenger, "An owner has ended the trial")
     return serving(db)
 
 
-def begin_to_serve(c: Database, id: int, version: int) -> None:
+def end_trial(db: Path, trial: Trial, outcome: str, evidence: dict, why: str, back_to: int) -> bool:
+    """Confirm the challenger, or roll back to the checkpoint `back_to`, and record it, in one transaction; False where
+    somebody else has ended the trial."""
+    with transaction(db) as c:
+        if not trials.end_row(c, trial.id, outcome, evidence):
+            return False
+        if outcome == "confirmed" and trial.mode == "confirm":
+            begin_to_serve(c, trial.challenger)
+        if outcome == "rolled back" and trial.mode == "trial":
+            begin_to_serve(c, back_to)
+        close_round(c, trial, outcome == "confirmed", why)
+    return True
+
+
+def close_round(c: Database, trial: Trial, confirmed: bool, why: str) -> None:
+    """Of a trial that has ended: the round's last status, and the reason in its verdict."""
+    if not confirmed:
+        c["checkpoints"].update(trial.challenger, {"status": "rejected"})
+    verdict = json.loads(c.execute("select verdict from rounds where id = ?", [trial.round_id]).fetchone()[0] or "{}")
+    verdict["reason"] = ". ".join(filter(None, [verdict.get("reason"), why]))
+    status = "promoted" if confirmed else "rejected"
+    c["rounds"].update(trial.round_id, encode({"status": status, "verdict": verdict}))
+
+
+def begin_to_serve(c: Database, id: int) -> None:
+    """Under its version, or where it has none under the next."""
+    version = "select coalesce(version, (select max(version) + 1 from checkpoints)) from checkpoints where id = ?"
+    version = c.execute(version, [id]).fetchone()[0]
     c.execute("update checkpoints set status = 'retired' where status = 'serving'")
     c["checkpoints"].update(id, {"status": "serving", "version": version, "promoted_at": now()})
 
 
 def prune(db: Path, keep: int = 5, keep_rejected: int = 1) -> list[int]:
     """Delete the files of all but the last `keep` retired versions and `keep_rejected` refused candidates, and of
-    candidates whose round did not judge them. The rows stay. What no row names, a killed round has left."""
+    candidates whose round did not judge them. Those of a running trial are kept. The rows stay. What no row names, a
+    killed round has left."""
     judged = "round_id not in (select id from rounds where status in ('failed', 'cancelled'))"
     newest = f"select id from checkpoints where status = ? and path is not null and {judged} order by id desc limit ?"
     with transaction(db) as c:
         rows = c.execute(
             "select id from checkpoints where pruned_at is null and path is not null and (status = 'retired' and "
-            f"id not in ({newest}) or status = 'rejected' and id not in ({newest}))",
+            f"id not in ({newest}) or status = 'rejected' and id not in ({newest})) "
+            "and id not in (select champion from trials where outcome = 'running')",
             ["retired", keep, "rejected", keep_rejected],
         ).fetchall()
         for (id,) in rows:

@@ -148,6 +148,18 @@ def thumbs(db: Path, rater: str, conversation_id: str) -> dict[str, bool]:
     return {chosen or rejected: chosen is not None for chosen, rejected in rows}
 
 
+def thumbs_of(db: Path, checkpoint_id: int) -> list[bool]:
+    """Liked or not, of the live thumbs that a checkpoint's completions were given, in their order."""
+    with connect(db) as c:
+        live = f"channel = 'thumb' and retracted_at is null and +source = 'human' and rater not in ({BLOCKED})"
+        rows = c.execute(
+            f"select rowid, 1 from feedback where chosen_by = ?1 and {live} union all "
+            f"select rowid, 0 from feedback where rejected_by = ?1 and {live} order by 1",
+            [checkpoint_id],
+        ).fetchall()
+    return [bool(r[1]) for r in rows]
+
+
 def count_votes(db: Path) -> tuple[int, int]:
     """(people's active votes, those among them that came after the last round that trained a candidate began): what
     was refused before training leaves its votes new (kdloop.rounds.supervisor says when they start a round again)."""

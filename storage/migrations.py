@@ -246,6 +246,41 @@ def thought_column(c: Database) -> None:
     c.execute("alter table completions add column thought text not null default ''")
 
 
+TRIALS = """
+create table trials (
+  id integer primary key,
+  round_id integer not null references rounds(id),
+  challenger integer not null references checkpoints(id),
+  champion integer not null references checkpoints(id),
+  mode text not null check (mode in ('trial', 'confirm')),
+  started text not null,
+  ended text,
+  outcome text not null default 'running' check (outcome in ('running', 'confirmed', 'rolled back', 'ended by owner')),
+  evidence text not null default '{}',
+  check (challenger <> champion)
+);;
+create unique index one_trial on trials(outcome) where outcome = 'running';;
+create table trial_pairs (
+  trial_id integer not null references trials(id) on delete cascade,
+  challenger_id text not null references completions(id) on delete cascade,
+  champion_id text not null references completions(id) on delete cascade,
+  unique (challenger_id, champion_id)
+);;
+create index trial_pairs_trial on trial_pairs(trial_id);;
+create index trial_pairs_champion on trial_pairs(champion_id);;
+create index feedback_liked on feedback(chosen_by) where channel = 'thumb' and retracted_at is null;;
+create index feedback_disliked on feedback(rejected_by) where channel = 'thumb' and retracted_at is null"""
+
+
+def trials(c: Database) -> None:
+    """Challengers that people compare with the champion (trials.py); a round whose candidate is one is on trial."""
+    run(c, TRIALS)
+    also_allow(c, "rounds", "'cancelled'", "'on trial'")
+    uses = c.execute("select sql from sqlite_schema where name = 'round_uses_feedback'").fetchone()[0]
+    c.execute("drop trigger round_uses_feedback")
+    c.execute(uses.replace("('promoted', 'rejected')", "('promoted', 'rejected', 'on trial')"))
+
+
 MIGRATIONS = [
     m001_initial,
     m002_raters_and_audit,
@@ -263,4 +298,5 @@ MIGRATIONS = [
     forget_gateways,
     search_index,
     thought_column,
+    trials,
 ]  # append only: by their names, a database knows which ones it has had (database.migrate)

@@ -1,13 +1,15 @@
 """Rounds and their progress. One runs at a time: who runs it holds the lease (lease.py).
 
-queued -> eliciting -> training -> gating -> promoted | rejected | failed | cancelled
+queued -> eliciting -> training -> gating -> promoted | on trial | rejected | failed | cancelled
+
+A round on trial ends promoted or rejected once its trial (trials.py) does.
 """
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage import lease
+from storage import lease, trials
 from storage.database import connect, encode, insert, now, transaction
 
 RUNNING = ("queued", "eliciting", "training", "gating")
@@ -51,6 +53,10 @@ class RoundRunning(Exception):
     "A round is running already"
 
 
+class TrialRunning(RoundRunning):
+    "A challenger is on trial: a round would be compared with a champion that nobody has confirmed"
+
+
 class RoundEnded(Exception):
     "Somebody else has ended the round, which its process does not know yet"
 
@@ -58,11 +64,17 @@ class RoundEnded(Exception):
 def start_round(
     db: Path, *, requested: str, seed: int | None, started_by: str, owner: str, recipe: dict | None = None
 ) -> Round:
-    """Queue a round on the serving checkpoint and take the lease. Raises RoundRunning while another one holds it."""
+    """Queue a round on the serving checkpoint and take the lease. Raises RoundRunning while another one holds it, and
+    TrialRunning, which is one, until people have decided on the last one's challenger."""
     with transaction(db) as c:
         held = lease.held(c)
         if held and lease.lives(held):
             raise RoundRunning(f"Round {held['round_id']} is running: wait for it, or cancel it")
+        if trial := trials.running_in(c):
+            raise TrialRunning(
+                f"The candidate of round {trial.round_id} is on trial: the next round starts once people have decided. "
+                "Compare more answers, or end it: serve either version by hand"
+            )
         if held:
             end_row(c, held["round_id"], "failed", GONE)
         base = c.execute("select id from checkpoints where status = 'serving'").fetchone()[0]

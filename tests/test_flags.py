@@ -42,7 +42,9 @@ def bare(monkeypatch, tmp_path):
 def texts(name):
     if name == "home":
         return "of the variable", "of the flag"
-    return ("on", "off") if name == "thinking" else TEXTS[kind(name)]
+    if name in settings.OPTIONS:
+        return settings.OPTIONS[name][1:3]
+    return TEXTS[kind(name)]
 
 
 def value(name, text):
@@ -88,7 +90,7 @@ def test_a_flag_wins_in_every_table_of_bench_too(table, monkeypatch):
 @pytest.mark.parametrize("name", sorted(settings.CHANGEABLE))
 def test_a_flag_wins_over_the_page_too(name, db):
     other = {int: (100, 101), float: (1.0, 60.0), str: ("by the owner", "by another one")}[kind(name)]
-    by_owner, later = other if name != "delegate_below" else (0.125, 0.75)
+    by_owner, later = {"delegate_below": (0.125, 0.75), "promotion": ("judge", "trial")}.get(name, other)
     change(Settings(home=db.parent), {name: by_owner}, "ann")
     with flags_are({"home": str(db.parent), name: texts(name)[1]}):
         started = Settings.from_environment()

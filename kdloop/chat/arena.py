@@ -11,6 +11,7 @@ from threading import Event
 
 import numpy as np
 
+from kdloop.chat import contest
 from kdloop.chat.turn import Reply, add_message, clean_message, in_step, stream
 from kdloop.raters.bradley_terry import laplace
 from kdloop.settings import Settings
@@ -18,6 +19,8 @@ from kdloop.student import Engine
 from kdloop.student.serving import UNFIT, Serving
 from storage import checkpoints, conversations, feedback
 from storage.checkpoints import Checkpoint
+
+TRIAL_SHARE = 0.8  # of duels, while a trial runs, between its challenger and its champion
 
 
 @dataclass(frozen=True)
@@ -59,10 +62,13 @@ def duel(
     Raises ValueError for an empty or over-long prompt.
     """
     question = clean_message(question)
-    sides = [serving.current(), opponent(settings.db, serving)]
-    secrets.SystemRandom().shuffle(sides)
+    sides = contest.on_trial(settings.db, serving) if secrets.randbelow(100) < 100 * TRIAL_SHARE else None
+    if not sides:
+        sides = [serving.current(), opponent(settings.db, serving)]
+        secrets.SystemRandom().shuffle(sides)
     turn = add_message(settings, sides[0][0], None, person, question, kind="duel")
-    yield from in_step([stream(settings, engine, checkpoint, turn, stop) for engine, checkpoint in sides])
+    grown = in_step([stream(settings, engine, checkpoint, turn, stop) for engine, checkpoint in sides])
+    yield from contest.recorded(settings.db, grown)
 
 
 def names(db: Path, left_id: str, right_id: str, person: str) -> tuple[str, str]:

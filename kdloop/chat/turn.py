@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Event
 
+from kdloop.chat import contest
 from kdloop.settings import Settings, current
 from kdloop.student import Sample, Sampling, Thought
 from kdloop.student.serving import Serving
@@ -58,10 +59,11 @@ def say(
 def say_twice(
     settings: Settings, serving: Serving, conversation_id: str | None, person: str, text: str, stop: Event
 ) -> Iterator[tuple[Reply, Reply]]:
-    """Add a user message, as `say` does, and stream two completions to choose from."""
-    engine, checkpoint = serving.current()
-    turn = add_message(settings, engine, conversation_id, person, text)
-    yield from in_step([stream(settings, engine, checkpoint, turn, stop) for _ in range(2)])
+    """Add a user message, as `say` does, and stream two completions to choose from, without a name: see contest.py."""
+    sides = contest.sides(settings.db, serving)
+    turn = add_message(settings, sides[0][0], conversation_id, person, text)
+    grown = in_step([stream(settings, engine, checkpoint, turn, stop) for engine, checkpoint in sides])
+    yield from contest.recorded(settings.db, grown)
 
 
 def in_step(streams: list[Iterator[Reply]]) -> Iterator[tuple[Reply, ...]]:
@@ -73,8 +75,9 @@ def in_step(streams: list[Iterator[Reply]]) -> Iterator[tuple[Reply, ...]]:
 
 
 def is_time_to_compare(settings: Settings, person: str) -> bool:
-    """Whether this message of the person gets two completions: every N-th does, by `Settings.compare_every`."""
-    every = current(settings).compare_every
+    """Whether this message of the person gets two completions: every N-th does, by `Settings.compare_every`, and more
+    often while a challenger is on trial."""
+    every = contest.compares_every(settings.db, current(settings).compare_every)
     return every > 0 and (conversations.count_turns(settings.db, person) + 1) % every == 0
 
 

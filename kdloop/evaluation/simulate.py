@@ -1,7 +1,9 @@
 """The whole loop without a browser: a function votes in place of a person, and judges the result.
 
-The rater chooses between two completions of the shipped training prompts; rounds run exactly as in the app; every
-promoted checkpoint is compared with the base by that rater on held-out prompts. Training sees only the rater's votes.
+The rater chooses between two completions of the shipped training prompts; rounds run exactly as in the app; what the
+judge has passed the rater compares with the champion, blind, until that confirms it or rolls it back (unless
+`--promotion judge`); what serves then is compared with the base by that rater on held-out prompts. Training sees only
+the rater's votes.
 """
 
 import importlib.util
@@ -13,7 +15,9 @@ from pathlib import Path
 
 from kdloop import packs
 from kdloop.feedback import collect
+from kdloop.gate.evidence import MOST
 from kdloop.gate.outcomes import Outcomes
+from kdloop.gate.trial import settle
 from kdloop.knowledge.rows import by_student
 from kdloop.knowledge.self_knowledge import SPREAD
 from kdloop.recipes import VOTES
@@ -21,15 +25,18 @@ from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.student import Engine, Sample, Sampling, engines
 from kdloop.student.serving import Serving
-from storage import checkpoints, conversations, files, json_lines
+from storage import checkpoints, conversations, files, json_lines, rounds, trials
 from storage.checkpoints import Checkpoint
-from storage.conversations import as_prompt
+from storage.conversations import Draft, as_prompt
 from storage.database import open_database
 from storage.rounds import Round
 
 Rate = Callable[[str, str], float]
 PERSON = "simulated person"
 CHUNK = 32  # prompts per batch
+MOST_ASKED = 4 * MOST  # where nearly all completions are empty, nothing is compared
+COUNTED = ("compared", "wins", "losses", "ties")
+AT_ONCE = 8  # comparisons of a trial that are sampled together: it may end after few
 MAX_HELD_OUT = 100  # prompts: a win rate to within 0.1
 
 
@@ -68,7 +75,8 @@ def simulate(
     supervisor = Supervisor(settings, serving)
     questions = packs.prompts("general", "train")
     random.Random(seed).shuffle(questions)
-    questions = questions[: round(share * len(questions))]
+    shared = questions[: round(share * len(questions))]
+    questions = [*shared]
     recipe = None if ai else replace(VOTES, knowledge=()).as_dict()
     report: dict = {"votes": 0, "abstentions": 0, "seed": seed, "share": share, "ai": ai, "rounds": []}
     measure = HeldOut(serving.base, rate, settings, seed, margin)
@@ -78,9 +86,10 @@ def simulate(
         report["abstentions"] += abstained
         print(f"round {i + 1}: {decided} votes, {abstained} abstentions; training", flush=True)
         supervisor.start(settings.method, started_by="simulate", seed=seed * 100 + i, recipe=recipe)
-        ended = supervisor.wait()
+        ended, trial = supervisor.wait(), compare(settings, serving, rate, shared, seed * 100 + i, margin)
+        ended = rounds.get_round(db, ended.id)
         outcomes = measure.against_base(*serving.current())
-        report["rounds"].append(entry(i + 1, ended, outcomes))
+        report["rounds"].append(entry(i + 1, ended, outcomes) | {"trial": trial})
         print(line(report["rounds"][-1]), flush=True)
         report |= {"final": outcomes.as_dict(), "transcripts": measure.transcripts()}
         if out:
@@ -108,6 +117,28 @@ def vote(settings, serving, rate: Rate, questions: list[str], votes: int, seed: 
     return decided, abstained
 
 
+def compare(settings: Settings, serving: Serving, rate: Rate, questions: list[str], seed: int, margin: float) -> dict:
+    """The person's blind comparisons of a challenger with the champion, until they decide: what the trial ended on;
+    {} where nothing is on trial."""
+    if not (running := trials.running(settings.db)):
+        return {}
+    both = [serving.load(checkpoints.get_checkpoint(settings.db, id)) for id in (running.challenger, running.champion)]
+    sampling, asked, ended = Sampling(settings.round_max_tokens), 0, None
+    while not ended and asked < MOST_ASKED:
+        batch = [questions[(asked + i) % len(questions)] for i in range(AT_ONCE)]
+        drawn = completions_of(settings.db, both, batch, sampling, seed * 1000 + asked)
+        for question, ((mine, text), (other, former)) in zip(batch, drawn, strict=True):
+            gain, asked = rate(question, text) - rate(question, former), asked + 1
+            if (text or former) and not ended:
+                trials.offer(settings.db, running.id, mine, other)
+                choice = "left" if gain > margin else "right" if gain < -margin else "tie"
+                choice = choice if text and former else "left" if text else "right"
+                collect.choose(settings.db, PERSON, mine, other, choice)
+                ended = settle(settings.db, shared=False)
+    told = ended.evidence if ended else {}
+    return {"outcome": ended.outcome if ended else "running", **{k: told.get(k, 0) for k in COUNTED}}
+
+
 def two_completions(
     db: Path, engine: Engine, checkpoint: Checkpoint, questions: list[str], sampling: Sampling, seed: int
 ) -> list[list[tuple[str, str]]]:
@@ -115,13 +146,28 @@ def two_completions(
 
     Deterministic by seed on a fresh database; what is held out follows from the order of the votes.
     """
-    prompts = [as_prompt(q) for q in questions]
-    seeds = [seed * 10_000 + i for i in range(2 * len(prompts))]
-    samples = engine.complete(prompts * 2, sampling, seeds)
+    seeds = [seed * 10_000 + i for i in range(2 * len(questions))]
+    samples = engine.complete([as_prompt(q) for q in questions] * 2, sampling, seeds)
     drafts = [by_student(s, checkpoint, sampling, seed) for s, seed in zip(samples, seeds, strict=True)]
+    return stored_pairs(db, questions, drafts[: len(questions)], drafts[len(questions) :])
+
+
+def completions_of(
+    db: Path, both: list[tuple[Engine, Checkpoint]], questions: list[str], sampling: Sampling, seed: int
+) -> list[list[tuple[str, str]]]:
+    """The same by two checkpoints, one completion by each."""
+    seeds, prompts = [seed * 10_000 + i for i in range(len(questions))], [as_prompt(q) for q in questions]
+    sides = [
+        [by_student(s, k, sampling, n) for s, n in zip(engine.complete(prompts, sampling, seeds), seeds, strict=True)]
+        for engine, k in both
+    ]
+    return stored_pairs(db, questions, *sides)
+
+
+def stored_pairs(db: Path, questions: list[str], first: list[Draft], second: list[Draft]) -> list[list]:
     stored = []
-    for question, prompt, *pair in zip(questions, prompts, drafts[: len(prompts)], drafts[len(prompts) :], strict=True):
-        turn = conversations.add_turn(db, conversations.start_conversation(db, PERSON, question), prompt)
+    for question, *pair in zip(questions, first, second, strict=True):
+        turn = conversations.add_turn(db, conversations.start_conversation(db, PERSON, question), as_prompt(question))
         stored.append([(conversations.add_draft(db, turn.id, d), d.text) for d in pair])
     return stored
 
@@ -179,9 +225,12 @@ def entry(n: int, r: Round, outcomes: Outcomes) -> dict:
 def line(e: dict) -> str:
     h = e["heldout"]
     bar = "#" * round(20 * h["win_rate"])
+    trial = e["trial"] and "\n    trial: {outcome} after {compared:g} comparisons, {wins:g} to {losses:g}".format(
+        **e["trial"]
+    )
     return (
         f"  round {e['round']} {e['status']:9} {e['method'] or '-':4} pairs {e['pairs']:3} seconds {e['seconds']} "
-        f"win rate against base {h['win_rate']:.2f} {h['ci95']} |{bar:20}|\n    {e['reason']}"
+        f"win rate against base {h['win_rate']:.2f} {h['ci95']} |{bar:20}|\n    {e['reason']}{trial or ''}"
     )
 
 

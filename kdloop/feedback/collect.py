@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kdloop import packs
-from storage import conversations, feedback
+from storage import conversations, feedback, trials
 from storage.conversations import Completion
 from storage.feedback import AIChoice
 
@@ -36,13 +36,16 @@ def stars(db: Path, person: str, completion_id: str, n: int) -> str:
 
 
 def choose(db: Path, person: str, left_id: str, right_id: str, choice: str) -> list[str]:
-    """A blind choice between two completions of one turn. A tie is stored but not trained on; "both bad" is two
-    dislikes. Raises ValueError for another choice, or completions of different turns."""
+    """A blind choice between two completions of one turn, one of which may be empty: it can be lost against. A tie is
+    stored but not trained on; "both bad" is two dislikes. Raises ValueError for another choice, or completions of
+    different turns."""
     if choice not in CHOICES:
         raise ValueError(f"Choice {choice!r}; one of {', '.join(CHOICES)}")
-    left, right = rateable(db, person, left_id), rateable(db, person, right_id)
+    left, right = rateable(db, person, left_id, empty=True), rateable(db, person, right_id, empty=True)
     if left.turn_id != right.turn_id or left.id == right.id:
         raise ValueError("A choice is between two completions of the same prompt")
+    if not {"left": left.text, "right": right.text}.get(choice, left.text or right.text):
+        raise ValueError("That answer is empty: choose the other one")
     if choice == "both bad":
         return [
             feedback.add_feedback(db, k.turn_id, rater=person, channel="choice", rejected_id=k.id)
@@ -87,10 +90,16 @@ def critique(db: Path, person: str, completion_id: str, text: str, reasons: tupl
 
 
 def lessons(db: Path, person: str, probabilities: Mapping[str, float]) -> list[AIChoice]:
-    """AI choices for this person to check, disputed ones first, then the least certain; on the packs' prompts only:
-    other people's prompts are private. `probabilities` by id are newer than the rows' own (raters/active.py)."""
-    waiting = feedback.ai_choices(db, person, packs.prompts("general", "train"))
-    return sorted(waiting, key=lambda a: (not a.disputed, abs(probabilities.get(a.id, a.probability) - 0.5)))
+    """AI choices for this person to check: those of a running trial that nobody has judged first, then disputed ones,
+    then the least certain; on the packs' prompts only: other people's prompts are private. `probabilities` by id are
+    newer than the rows' own (raters/active.py)."""
+    waiting, on_trial = feedback.ai_choices(db, person, packs.prompts("general", "train")), trials.waiting_pairs(db)
+
+    def order(a: AIChoice) -> tuple:
+        tried = {a.chosen_id, a.rejected_id} in on_trial
+        return not tried, not a.disputed, abs(probabilities.get(a.id, a.probability) - 0.5)
+
+    return sorted(waiting, key=order)
 
 
 def review(db: Path, person: str, ai_choice_id: str, choice: str) -> str:
@@ -131,15 +140,21 @@ def prefer(db: Path, person: str, turn_id: str, left_id: str, right_id: str, cho
 
 def undo(db: Path, person: str, channel: str, completion_id: str) -> int:
     """Retract a person's feedback on a completion by channel; returns the number of retracted rows."""
-    return feedback.retract(db, person, channel, rateable(db, person, completion_id).id)
+    return feedback.retract(db, person, channel, rateable(db, person, completion_id, empty=True).id)
 
 
-def rateable(db: Path, person: str, completion_id: str) -> Completion:
-    """Raises ValueError unless it is a finished, non-empty completion of the student."""
+def rateable(db: Path, person: str, completion_id: str, empty: bool = False) -> Completion:
+    """Raises ValueError unless it is a finished completion of the student, with a text unless it may be `empty`: not
+    because somebody has stopped it."""
     completion = conversations.completion(db, completion_id, person)
-    if completion.author != "student" or completion.status in ("open", "failed") or not completion.text:
+    finished = completion.status not in ("open", "failed") if completion.text else empty and ended(completion)
+    if completion.author != "student" or not finished:
         raise ValueError("Only a completion that the student has finished can be rated")
     return completion
+
+
+def ended(completion: Completion) -> bool:
+    return completion.status in ("finished", "cut")
 
 
 def correction_text(text: str) -> str:

@@ -201,6 +201,8 @@ def merged(examples: list[Example], dropped: Counter) -> list[Example]:
 
 def reason_to_drop(e: Example) -> str:
     """Why nothing can be learned from it; "" to keep it. Corrections are kept, however small the change."""
+    if not all(k.text for k in e.completions):
+        return "without a text"
     if e.is_pair and e.chosen.text == e.rejected.text:
         return "identical pairs"
     if e.is_written:

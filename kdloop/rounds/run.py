@@ -1,4 +1,4 @@
-"""One round: elicit -> select -> train -> gate -> promote | reject. Runs in the trainer's own process.
+"""One round: elicit -> select -> train -> gate -> promote, or put on trial | reject. Runs in the trainer's own process.
 
 Read `run` first: each phase is a function below it, in their order. What a round needs is put together once (setup.py)
 and handed down.
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from kdloop import packs
 from kdloop.feedback.examples import Example, Split, from_feedback, trusted
+from kdloop.gate.trial import announced
 from kdloop.gate.verdict import CannotDecide, Verdict, decide
 from kdloop.knowledge import elicit
 from kdloop.knowledge.rows import Refused, SourceContext
@@ -25,7 +26,7 @@ from kdloop.rounds.progress import Clock
 from kdloop.rounds.selection import from_base, readable, relevant, replay, select, too_long
 from kdloop.rounds.setup import Setup, Students, Version, load_students, put_together, untrained_student
 from kdloop.rounds.tasks import gate_prompts, learned_tasks
-from kdloop.settings import Settings
+from kdloop.settings import Settings, current
 from kdloop.student import Engine, Sampling
 from kdloop.student.base import base_name
 from kdloop.student.identity import identity, name_base
@@ -38,6 +39,7 @@ from storage.rounds import Round
 CHOOSING_STEP_SIZE = "choosing the step size"  # shown on the Rounds tab
 MAX_EPOCHS = 3  # however few the examples are that `Recipe.passes` is shared by
 CONTESTED_PROMPTS = 8  # on which people may compare a refused candidate with the champion: some minutes' reading
+TRIAL_PROMPTS = 16  # the same of one on trial, whose comparisons decide: about half of what a trial takes
 MIN_PROBABILITY = 0.51  # the rater's, that one of the two is better: at 0.5 they are the same to it
 
 
@@ -93,8 +95,13 @@ def through_phases(settings: Settings, round: Round, students: Students, journal
     with clock.phase("gating", metrics=metrics):
         verdict = journal.once("verdict", lambda: gate(setup, split, candidate))
 
-    end = checkpoints.promote if verdict.passed else checkpoints.reject
-    end(db, candidate.id, round.id, verdict=verdict.as_dict(), seconds=clock.seconds)
+    told = {"verdict": verdict.as_dict(), "seconds": clock.seconds}
+    if verdict.passed:
+        mode = current(settings).promotion
+        told["verdict"]["reason"] = announced(verdict.reason, mode)
+        checkpoints.promote(db, candidate.id, round.id, mode, **told)
+    else:
+        checkpoints.reject(db, candidate.id, round.id, **told)
 
 
 def elicit_anew(setup: Setup, journal: Journal) -> dict[str, int]:
@@ -200,16 +207,16 @@ def gate(setup: Setup, split: Split, candidate: Checkpoint) -> Verdict:
         setup.checked,
         learned_tasks(setup.line, setup.recipe),
     )
-    if not verdict.passed:
-        ask_people(setup.context, engine, candidate)
+    if not verdict.passed or current(settings).promotion != "judge":
+        ask_people(setup.context, engine, candidate, TRIAL_PROMPTS if verdict.passed else CONTESTED_PROMPTS)
     return verdict
 
 
-def ask_people(context: SourceContext, engine: Engine, candidate: Checkpoint) -> None:
-    """Write pairs for the Teach tab: a refused candidate beside the champion, on prompts that may be learned from. They
+def ask_people(context: SourceContext, engine: Engine, candidate: Checkpoint, n: int = CONTESTED_PROMPTS) -> None:
+    """Write pairs for the Teach tab: the candidate beside the champion, on `n` prompts that may be learned from. They
     ask whether the AI's choice is right, so there are none without a proven preference model."""
     if proven(context.rater):
-        tasks = random.Random(context.round.seed).sample(packs.tasks("general", "train"), CONTESTED_PROMPTS)
+        tasks = random.Random(context.round.seed).sample(packs.tasks("general", "train"), n)
         both = replace(context, writers=((engine, candidate), context.writers[0]))
         best_of_n(both, tasks, n=2, sure=MIN_PROBABILITY, astray=NO_DRIFT_LIMIT)
 

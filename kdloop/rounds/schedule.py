@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from itertools import takewhile
 
 from kdloop.settings import Settings, current
-from storage import feedback, rounds
+from storage import feedback, rounds, trials
 
 # After a refusal, the share of `round_votes` that has to be new before votes start a round again: a quarter may bring
 # what was missing, and a refused round costs a minute or two.
@@ -27,9 +27,10 @@ class Schedule:
         return feedback.count_votes(self.settings.db)[1]
 
     def due(self) -> str | None:
-        """Why a round should start now, "votes" or "idle"; None where none should."""
+        """Why a round should start now, "votes" or "idle"; None where none should. While a challenger is on trial,
+        votes wait for the champion that people decide on."""
         new = self.new_votes()
-        if not new or self.backing_off():
+        if not new or self.backing_off() or trials.running(self.settings.db):
             return None
         settings = current(self.settings)
         if settings.round_votes and new >= self.starts_at():

@@ -15,6 +15,7 @@ from threading import Event, Lock, RLock, Thread
 
 import torch
 
+from kdloop.gate import trial
 from kdloop.rounds import process
 from kdloop.rounds.process import IN_ONE_GO, journal_folder, log_file
 from kdloop.rounds.schedule import RETRY_MINUTES, Schedule
@@ -143,11 +144,21 @@ class Supervisor:
             for id in rounds.abandoned_rounds(self.settings.db):
                 rounds.finish_round(self.settings.db, id, "failed", error=rounds.GONE)
                 checkpoints.prune(self.settings.db)
+            self.settle_trial()
             if self.child:
                 self.watch()
             elif not self.round and (reason := self.schedule.due()):
                 self.start_if_free(reason)
         self.renew_snapshots()
+
+    def settle_trial(self) -> None:
+        """Confirm the challenger or roll it back once people's comparisons decide."""
+        if ended := trial.settle(self.settings.db, self.settings.shared):
+            print(f"kdloop: trial {ended.id} {ended.outcome}", flush=True)
+            checkpoints.prune(self.settings.db)
+            if self.serving:
+                self.serving.current()  # as at a round's end
+                self.serving.next_to_it = None
 
     @contextmanager
     def yielding(self) -> Iterator[None]:

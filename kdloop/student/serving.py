@@ -55,6 +55,8 @@ class Serving:
         self.base = base()
         self.student = identity(self.base.source) if Path(self.base.source).is_dir() else None
         self.now: tuple[Engine, Checkpoint] | None = None
+        self.next_to_it: tuple[Engine, Checkpoint] | None = None  # of a trial: asked for at each comparison
+        self.loading = Lock()
         self.unfit: set[int] = set()  # checkpoints that could not be loaded: not tried again at each reply
 
     def know_student(self) -> None:
@@ -92,6 +94,21 @@ class Serving:
             fallback = self.now or (self.base, checkpoints.lineage(self.db)[0])
             print(f"kdloop: {fallback[1].name} answers instead of {serving.name}: {error}", file=sys.stderr, flush=True)
             return fallback
+
+    def beside(self, checkpoint: Checkpoint) -> tuple[Engine, Checkpoint]:
+        """The engine of another checkpoint, kept for who asks for it next. Raises one of UNFIT, at once where that was
+        found before."""
+        if checkpoint.id in self.unfit:
+            raise BrokenCheckpoint(f"{checkpoint.name} could not be loaded")
+        with self.loading:
+            if not self.next_to_it or self.next_to_it[1].id != checkpoint.id:
+                self.next_to_it = None  # first: both at once may be more than the memory holds
+                try:
+                    self.next_to_it = self.load(checkpoint)
+                except UNFIT:
+                    self.unfit.add(checkpoint.id)
+                    raise
+            return self.next_to_it
 
     def load(self, checkpoint: Checkpoint) -> tuple[Engine, Checkpoint]:
         """Raises one of UNFIT where it cannot be served, or is of another base student."""

@@ -37,6 +37,7 @@ footer button, footer a { color: var(--body-text-color) !important; }
 .kd-heading { font-size: 1.15em; }
 #header [data-testid=status-tracker]:has(.error) { display: none; }
 .kd-mark { color: var(--body-text-color-subdued); font-weight: normal; font-style: normal; }
+.kd-alarm { border-inline-start: 4px solid #b45309; padding: 4px 12px; }
 .kd-lineage { overflow-x: auto; }
 .kd-lineage text { text-anchor: middle; font-size: 13px; }
 .kd-lineage .kd-small { font-size: 11px; fill: var(--body-text-color-subdued); }
@@ -91,8 +92,8 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, endpoint
         with gr.Tabs() as tabs:
             with gr.Tab(t("Chat"), id="chat"):
                 parts = chat.build(settings, serving, supervisor, who, state)
-            with gr.Tab(t("Arena"), id="arena"):
-                arena.build(settings, serving, supervisor, state)
+            with gr.Tab(t("Arena"), id="arena") as arena_tab:
+                duels = arena.build(settings, serving, supervisor, state)
             with gr.Tab(t("Teach"), id="teach") as teach_tab:
                 lessons = teach.build(settings, state)
             with gr.Tab(t("Learning"), id="learning") as learning_tab:
@@ -103,6 +104,7 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, endpoint
                 versions = models.build(settings, serving, state)
             with gr.Tab(t("Admin"), id="admin") as admin_tab:
                 owner = admin.build(settings, state)
+        fill_when_opened(arena_tab, duels, "arena")
         fill_when_opened(teach_tab, lessons, "lessons")
         fill_when_opened(learning_tab, curves, "learning")
         fill_when_opened(rounds_tab, live, "refresh")

@@ -8,9 +8,9 @@ import pandas as pd
 from kdloop.feedback import exports
 from kdloop.settings import NAMES, Settings, current, variable
 from kdloop.student.base import licence
-from kdloop.ui import choices, files, raters
+from kdloop.ui import choices, files, raters, trial
 from kdloop.ui.files import fresh_path
-from kdloop.ui.session import LOCAL, PRIVATE, TABLE, allowed, named, paced, refusal, refused, sign_in
+from kdloop.ui.session import PRIVATE, TABLE, allowed, named, paced, refusal, refused, sign_in
 from kdloop.ui.words import t, tell
 from storage import audit, snapshots
 
@@ -35,7 +35,7 @@ ZERO_GPU = (
 
 
 def build(settings: Settings, state: gr.State) -> dict:
-    alone = settings.host in LOCAL and not settings.admin_token
+    alone = not settings.shared
     gr.Markdown(t(HERE if alone else ON_SPACE if settings.oauth else ELSEWHERE), elem_classes="kd-head")
     with gr.Row(visible=not alone):
         token = gr.Textbox(label=t("Admin token"), type="password", max_length=200)
@@ -43,6 +43,7 @@ def build(settings: Settings, state: gr.State) -> dict:
     if settings.oauth:
         gr.LoginButton()
     with gr.Column(visible=alone) as inside:
+        alarm = gr.HTML(elem_id="alarm")
         people = raters.build(settings, state)
         boxes, connect = choices.build(settings, state)
         export_panel(settings, state)
@@ -51,7 +52,7 @@ def build(settings: Settings, state: gr.State) -> dict:
         values = gr.Dataframe(label=t("Settings (environment variables)"), **TABLE)
         leave = gr.Button(t("Sign out"), visible=not alone)
     opened = named(partial(fill, settings), "admin")
-    outputs = [inside, kept, log, values, *people, *boxes]
+    outputs = [inside, alarm, kept, log, values, *people, *boxes]
     connect(partial(fill, settings), outputs)
     entered, left = (named(partial(f, settings), f.__name__) for f in (sign_in_as_owner, sign_out))
     for event in (
@@ -98,10 +99,11 @@ def fill(settings: Settings, state: dict):
     try:
         allowed(settings, state)
     except gr.Error:
-        return gr.Column(visible=False), "", None, None, *raters.nothing(), *choices.nothing()
+        return gr.Column(visible=False), "", "", None, None, *raters.nothing(), *choices.nothing()
     log = pd.DataFrame(audit.entries(settings.db), columns=[tell(head) for head in AUDIT])
     panels = [*raters.fill(settings), *choices.fill(settings)]
-    return gr.Column(visible=True), persistence(settings), log, table(current(settings)), *panels
+    told = trial.alarm_box(settings), persistence(settings)
+    return gr.Column(visible=True), *told, log, table(current(settings)), *panels
 
 
 def sign_in_as_owner(settings: Settings, token: str, state: dict):

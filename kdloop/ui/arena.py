@@ -13,6 +13,7 @@ from kdloop.feedback import collect
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
+from kdloop.ui import trial
 from kdloop.ui.learning import NO_STANDINGS
 from kdloop.ui.replies import frames
 from kdloop.ui.session import PRIVATE, REFUSED, named, paced, person, refusal, refused
@@ -40,7 +41,7 @@ KEYS = """
 LEAVE = "() => document.activeElement.closest('#duel-prompt') && document.activeElement.blur()"  # arrows vote from here
 
 
-def build(settings: Settings, serving: Serving, supervisor: Supervisor, state: gr.State) -> None:
+def build(settings: Settings, serving: Serving, supervisor: Supervisor, state: gr.State) -> dict:
     gr.Markdown(t(ABOUT), elem_classes="kd-head")
     with gr.Row(equal_height=True):
         prompt = gr.Textbox(
@@ -59,6 +60,7 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, state: g
         ]
     reveal = gr.Markdown(elem_id="reveal")
     back = gr.Button(t("Undo this vote"), size="sm", visible=False)
+    tried = gr.HTML(elem_id="arena-trial")
     fight = named(partial(duel, settings, serving, supervisor), "duel")
     outputs = [*boxes, *votes, reveal, back, state]
     once = {"concurrency_id": "gen", "concurrency_limit": serving.base.at_once, **PRIVATE}
@@ -66,9 +68,10 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, state: g
     surprise.click(pick, None, prompt, queue=False, **PRIVATE).then(fight, [prompt, state], outputs, **once)
     for button, value in zip(votes, VOTES.values(), strict=True):
         handler = named(partial(vote, settings, value), "vote")
-        button.click(handler, state, [*votes, reveal, back, state], concurrency_limit=None, **PRIVATE)
+        button.click(handler, state, [*votes, reveal, back, tried, state], concurrency_limit=None, **PRIVATE)
     undone = named(partial(undo, settings), "undo_vote")
-    back.click(undone, state, [reveal, back, state], concurrency_limit=None, **PRIVATE)
+    back.click(undone, state, [reveal, back, tried, state], concurrency_limit=None, **PRIVATE)
+    return {"outputs": [tried], "fill": partial(trial.panel, settings)}
 
 
 def pick() -> str:
@@ -114,7 +117,8 @@ def vote(settings: Settings, value: str, state: dict):
     text = tell(
         "You voted **{value}**. Left was **{left}**, right was **{right}**.", value=tell(value), left=left, right=right
     )
-    return *buttons(False), f"{text}\n\n{table(settings)}", gr.Button(visible=True), state
+    told = f"{text}\n\n{table(settings)}"
+    return *buttons(False), told, gr.Button(visible=True), trial.panel(settings), state
 
 
 def undo(settings: Settings, state: dict):
@@ -123,7 +127,8 @@ def undo(settings: Settings, state: dict):
         raise refused("No vote to take back")
     for id in pair:
         collect.undo(settings.db, me, "choice", id)
-    return tell("Taken back: this vote counts for nothing. Start another duel."), gr.Button(visible=False), state
+    said = tell("Taken back: this vote counts for nothing. Start another duel.")
+    return said, gr.Button(visible=False), trial.panel(settings), state
 
 
 def table(settings: Settings) -> str:

@@ -14,11 +14,11 @@ from kdloop.feedback import collect
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
-from kdloop.ui import prose, rating, replies, session, zerogpu
+from kdloop.ui import prose, rating, replies, session, trial, zerogpu
 from kdloop.ui.session import PRIVATE, REFUSED, named, paced, person, warn
 from kdloop.ui.transcript import THUMBS, authors, completion_id, completion_shown, open_chat, position, thumbs
 from kdloop.ui.words import t, tell
-from storage import ancestry, checkpoints, feedback
+from storage import ancestry, checkpoints, feedback, trials
 
 EXAMPLES = ["What should I cook with two eggs and rice?", "Explain tides to a child.", "Help me plan a quiet Sunday."]
 HEADER_SECONDS = 5  # between two looks at who answers and how many votes there are: four indexed counts
@@ -162,14 +162,16 @@ def connect_votes(settings: Settings, state: gr.State, shown: Components) -> tup
 
 
 def header(settings: Settings, supervisor: Supervisor) -> str:
-    """ "student vN · learned from M votes · next round at K" """
+    """ "student vN · learned from M votes · on trial · next round at K" """
     serving = checkpoints.serving(settings.db)
     _, new = feedback.count_votes(settings.db)
     n = ancestry.votes_behind(settings.db, serving)
     votes = tell("student **{name}** · learned from **{n}** votes", name=serving.name, n=n)
     at = supervisor.schedule.starts_at()
     plan = tell(AT_VOTES if at else "rounds by hand", at=at, new=new)
-    return f"{votes} · {plan}"
+    if trials.running(settings.db):
+        plan = tell("next round after the trial")
+    return " · ".join(filter(None, [votes, trial.decided_by(settings).get(serving.id), plan]))
 
 
 def pick(event: gr.SelectData) -> str:

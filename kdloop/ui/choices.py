@@ -5,7 +5,7 @@ from functools import partial
 
 import gradio as gr
 
-from kdloop.settings import CHANGEABLE, Settings, change, current, fixed_by, kind
+from kdloop.settings import CHANGEABLE, OPTIONS, Settings, change, current, fixed_by, kind
 from kdloop.ui.session import PRIVATE, allowed, named, refusal
 from kdloop.ui.words import t, tell
 
@@ -13,6 +13,7 @@ LABELS = {
     "round_votes": "New votes that start a round (0: none)",
     "idle_minutes": "Minutes without a chat that start a round (0: none)",
     "round_timeout_minutes": "Minutes that a round may take",
+    "promotion": "Who decides on what the judge has passed",
     "gate_prompts": "Prompts that the gate asks",
     "compare_every": "Messages from one choice between two answers to the next (0: never)",
     "delegate_below": "A teacher answers where the student's confidence is below (0: never)",
@@ -21,6 +22,11 @@ LABELS = {
     "messages_a_minute": "Messages of one person a minute",
     "votes_a_minute": "Votes of one person a minute",
     "notice": "Your own words to people, above the tabs",
+}
+OPTIONS_SAID = {
+    "trial": "People, while it answers: it is confirmed or rolled back",
+    "confirm": "People, before it answers",
+    "judge": "The judge alone",
 }
 HOW = (
     "They hold from now on, also after a restart; a round that is running goes on as it began. An empty field goes "
@@ -37,6 +43,11 @@ def build(settings: Settings, state: gr.State) -> tuple[list, Callable]:
         for pair in zip(numbers[::2], numbers[1::2], strict=True):
             with gr.Row():
                 fields |= {name: gr.Number(label=t(LABELS[name]), elem_id=f"set-{name}") for name in pair}
+        fields["promotion"] = gr.Dropdown(
+            [(t(text), option) for option, text in OPTIONS_SAID.items()],
+            label=t(LABELS["promotion"]),
+            elem_id="set-promotion",
+        )
         fields["notice"] = gr.Textbox(label=t(LABELS["notice"]), lines=2, max_length=2000, elem_id="set-notice")
         with gr.Row():
             save = gr.Button(t("Save the settings"), variant="primary")
@@ -68,9 +79,11 @@ def fill(settings: Settings) -> list:
 
 def field(settings: Settings, name: str, value):
     default, (least, most) = getattr(settings, name), CHANGEABLE[name]
-    component = gr.Textbox if kind(name) is str else gr.Number
+    component = gr.Dropdown if name in OPTIONS else gr.Textbox if kind(name) is str else gr.Number
     if by := fixed_by(settings, name):
         info = tell("Set by {variable}", variable=by)
+    elif name in OPTIONS:
+        info = tell("Default: {default}. See docs/trust.md", default=tell(OPTIONS_SAID[default]))
     elif kind(name) is str:
         info = tell("At most {most} characters; Markdown. Empty: nothing is shown", most=most)
     else:

@@ -2,9 +2,8 @@
 
 import gradio as gr
 
-from kdloop.settings import Settings, current
+from kdloop.settings import LOCAL, Settings, current
 from kdloop.ui.admin import ZERO_GPU
-from kdloop.ui.session import LOCAL
 from kdloop.ui.words import t
 from storage.snapshots import HUB
 

@@ -11,13 +11,15 @@ import pandas as pd
 from kdloop.chat import arena
 from kdloop.chat.arena import Standing
 from kdloop.settings import Settings
+from kdloop.ui import trial
 from kdloop.ui.plots import Point, picture, side_by_side
 from kdloop.ui.session import TABLE
 from kdloop.ui.words import t, tell
 from storage import checkpoints, feedback, rounds, teachers
 from storage.rounds import Round
 
-JUDGED = ["round", "version", "verdict", "against the version before", "against the base", "checks gained", "judged by"]
+RATES = ("against the version before", "against the base", "checks gained")
+JUDGED = ["round", "version", "verdict", *RATES, "judged by", "decided by"]
 STANDINGS, EXAMPLES = ("version", "score", "95 % interval", "duels"), ("prompt", "before", "after")
 JUDGES = (
     "judge",
@@ -37,12 +39,13 @@ NO_STANDINGS = "Standings appear when two different versions have met."
 
 def build(settings: Settings) -> dict:
     """Returns what `fill` fills; the page does so whenever the tab is opened."""
+    tried = gr.HTML(elem_id="learning-trial")
     summary = gr.Markdown(t(EMPTY), elem_id="learning")
     rates = gr.HTML(elem_id="win-rates")
     table = gr.Dataframe(
         label=t("Rounds that reached the gate"),
         **TABLE,
-        column_widths=[70, 100, 90, 200, 200, 100, 200, *[130] * 12],
+        column_widths=[70, 100, 90, 200, 200, 100, 200, 130, *[130] * 12],
     )
     guards = gr.HTML(elem_id="guards")
     with gr.Row():
@@ -62,7 +65,7 @@ def build(settings: Settings) -> dict:
         label=t("The same prompts before and after the last round"), **TABLE, column_widths=[200, 350, 350]
     )
     judges = gr.Dataframe(label=t("AI judges, compared with people's votes"), **TABLE, visible=False, elem_id="judges")
-    outputs = [summary, rates, table, guards, votes, hours, scores, standings, examples, judges]
+    outputs = [tried, summary, rates, table, guards, votes, hours, scores, standings, examples, judges]
     return {"outputs": outputs, "fill": partial(fill, settings)}
 
 
@@ -70,6 +73,7 @@ def fill(settings: Settings):
     judged = [r for r in reversed(rounds.list_rounds(settings.db, 200)) if r.verdict and r.verdict.get("n")]
     counted, standings = votes(settings), arena.standings(settings.db)
     return (
+        trial.panel(settings),
         summary(settings, judged),
         curves(judged),
         table(settings, judged),
@@ -122,11 +126,13 @@ def gain(verdict: dict) -> dict:
 
 def table(settings: Settings, judged: list[Round]) -> pd.DataFrame:
     names, heads = {k.id: k.name for k in checkpoints.lineage(settings.db)}, [tell(head) for head in JUDGED]
+    by = trial.decided_by(settings)
     rows = []
     for r in judged:
         base = r.verdict.get("against_base")
         rates = interval(r.verdict), interval(base) if base else "", gained(r.verdict) if checks(r) else ""
-        cells = (r.id, names.get(r.candidate_id, ""), tell(r.status), *rates, r.verdict["judged_by"])
+        judge, people = r.verdict["judged_by"], by.get(r.candidate_id, "")
+        cells = (r.id, names.get(r.candidate_id, ""), tell(r.status), *rates, judge, people)
         guards = {tell(name): f"{g['value']:.3g} ({g['limit']})" for name, g in r.verdict["guards"].items()}
         rows.append(dict(zip(heads, cells, strict=True)) | guards)
     return pd.DataFrame(rows, columns=None if rows else heads).fillna("")

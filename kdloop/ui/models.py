@@ -13,14 +13,14 @@ from kdloop.settings import Settings
 from kdloop.student.base import base_name, find_student, licence, origin
 from kdloop.student.identity import identity, name_base, named_base
 from kdloop.student.serving import UNFIT, Serving
-from kdloop.ui import files, lineage
+from kdloop.ui import files, lineage, trial
 from kdloop.ui.files import fresh_path
 from kdloop.ui.session import PRIVATE, TABLE, allowed, named, paced, refusal, refused
 from kdloop.ui.words import t, tell
-from storage import audit, checkpoints, rounds
+from storage import audit, checkpoints, rounds, trials
 from storage.checkpoints import BrokenCheckpoint, Checkpoint
 
-COLUMNS = ["version", "status", "from", "method", "examples", "of them AI", "verdict", "promoted"]
+COLUMNS = ["version", "status", "decided by", "from", "method", "examples", "of them AI", "verdict", "promoted"]
 FORMS = {
     "LoRA adapter (PEFT)": "adapter",
     "LoRA adapter (GGUF, for llama.cpp)": "gguf",
@@ -34,7 +34,7 @@ def build(settings: Settings, serving: Serving, state: gr.State) -> dict:
         versions(settings),
         label=t("Versions"),
         **TABLE,
-        column_widths=[100, 80, 60, 80, 100, 110, 430, 170],
+        column_widths=[100, 80, 130, 60, 80, 100, 110, 430, 170],
     )
     with gr.Row():
         chosen = gr.Dropdown(choices(settings), label=t("Version"), elem_id="version")
@@ -63,7 +63,10 @@ def picture(settings: Settings) -> str:
 
 
 def kept(settings: Settings) -> list[Checkpoint]:
-    return [k for k in checkpoints.lineage(settings.db) if k.status != "candidate" and not k.pruned_at]
+    """What can be served: a candidate of the running trial, too."""
+    on_trial = (now := trials.running(settings.db)) and now.challenger
+    lineage = checkpoints.lineage(settings.db)
+    return [k for k in lineage if (k.status != "candidate" or k.id == on_trial) and not k.pruned_at]
 
 
 def choices(settings: Settings) -> list[tuple[str, int]]:
@@ -73,13 +76,13 @@ def choices(settings: Settings) -> list[tuple[str, int]]:
 def versions(settings: Settings) -> pd.DataFrame:
     known = checkpoints.lineage(settings.db)
     names, by_id = {k.id: k.name for k in known}, {r.id: r for r in rounds.list_rounds(settings.db, 10_000)}
-    rows = []
+    rows, by = [], trial.decided_by(settings)
     for k in reversed(known):
         r = by_id.get(k.round_id)
         n, ai = (r.counts.get("train", ""), r.counts.get("ai", "")) if r else ("", "")
         why = (r.verdict or {}).get("reason", "") if r else "the student as it came"
         parent, when = names.get(k.parent_id, ""), (k.promoted_at or "")[:16]
-        rows.append((k.name, k.status, parent, k.method or "", n, ai, why, when))
+        rows.append((k.name, k.status, by.get(k.id, ""), parent, k.method or "", n, ai, why, when))
     return pd.DataFrame(rows, columns=[tell(head) for head in COLUMNS])
 
 
@@ -150,8 +153,9 @@ def to_gguf(adapter: Path, student: Path, directory: Path) -> None:
 
 
 def serve(settings: Settings, serving: Serving, id, state: dict):
-    """Roll back to an earlier version, or promote a candidate that the gate refused."""
+    """Roll back to an earlier version, or promote a candidate that the gate refused. Either ends a running trial."""
     who, k = allowed(settings, state), find(settings, id)
+    on_trial = (running := trials.running(settings.db)) and running.challenger
     try:
         serving.load(k)  # first: what cannot answer must not be named as the one that does
         checkpoints.serve(settings.db, k.id)
@@ -159,6 +163,7 @@ def serve(settings: Settings, serving: Serving, id, state: dict):
         raise refusal(error) from error
     serving.current()
     now = checkpoints.serving(settings.db).name
-    audit.record(settings.db, who, "promoted by hand" if k.status == "rejected" else "rolled back", now)
+    by_hand = k.status in ("rejected", "candidate") or k.id == on_trial
+    audit.record(settings.db, who, "promoted by hand" if by_hand else "rolled back", now)
     gr.Info(tell("{name} answers from now on", name=now))
     return gr.Button(visible=False), *fill(settings)

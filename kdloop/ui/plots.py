@@ -10,6 +10,7 @@ from html import escape
 from itertools import pairwise
 
 LEFT, WIDTH = 13, 85  # per cent
+LEFT_OF_TRAIL = 3  # it has no numbers on its left
 TOP, HEIGHT, BELOW = 10, 170, 40  # pixels
 MAX_LABELS = 8  # on the x axis: more would overlap on a phone
 INK, FAINT, GRID = "var(--primary-600)", "var(--body-text-color-subdued)", "var(--border-color-primary)"
@@ -67,10 +68,42 @@ def picture(
     names += "".join(text(x, TOP + HEIGHT + 18, p.at) for x, p in list(zip(at, points, strict=True))[::every])
     names += text(LEFT + WIDTH / 2, TOP + HEIGHT + 36, axis)
     dots = "".join(point(x, y, p) for x, p in zip(at, points, strict=True))
+    return figure(title, f"{lines}{names}{dots}")
+
+
+def trail(
+    title: str, axis: str, values: Sequence[float], steps: Sequence[str], marks: dict[float, str], most: int
+) -> str:
+    """A path from 0 on, one value from -1 to 1 a step, on an axis of at least `most` steps; `steps` name them where the
+    mouse rests, `marks` are dashed lines with their words."""
+    most, low, high = max(most, len(values) - 1), -1.3, 1.3
+
+    def y(value: float) -> float:
+        return round(TOP + HEIGHT * (high - value) / (high - low), 1)
+
+    def x(step: float) -> float:
+        return round(LEFT_OF_TRAIL + (LEFT + WIDTH - LEFT_OF_TRAIL) * step / most, 2)
+
+    end = x(most)
+    lines = line(x(0), y(0), end, y(0), f'stroke="{GRID}"')
+    lines += "".join(line(x(0), y(at), end, y(at), f'stroke="{FAINT}" stroke-dasharray="5 4"') for at in marks)
+    names = "".join(text(end, y(at) + (-6 if at > 0 else 16), word, "end") for at, word in marks.items())
+    names += "".join(text(x(at), TOP + HEIGHT + 18, f"{at:g}") for at in ticks(0, most))
+    names += text((x(0) + end) / 2, TOP + HEIGHT + 36, axis)
+    path = [(x(i), y(value)) for i, value in enumerate(values)]
+    lines += "".join(line(*a, *b, f'stroke="{INK}" stroke-width="3" stroke-linecap="round"') for a, b in pairwise(path))
+    dots = "".join(
+        f'<g><title>{escape(step)}</title><circle cx="{at}%" cy="{height}" r="8" fill="transparent"/></g>'
+        for (at, height), step in zip(path, steps, strict=True)
+    )
+    now = f'<circle cx="{path[-1][0]}%" cy="{path[-1][1]}" r="5" fill="{INK}"/>'
+    return figure(title, f"{lines}{names}{now}{dots}")
+
+
+def figure(title: str, drawn: str) -> str:
     return (
         f'<figure style="margin: 0"><figcaption><b>{escape(title)}</b></figcaption><svg width="100%" '
-        f'height="{TOP + HEIGHT + BELOW}" role="img" aria-label="{escape(title)}">{lines}{names}{dots}</svg>'
-        "</figure>"
+        f'height="{TOP + HEIGHT + BELOW}" role="img" aria-label="{escape(title)}">{drawn}</svg></figure>'
     )
 
 

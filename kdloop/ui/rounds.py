@@ -15,6 +15,7 @@ from kdloop.feedback.readiness import MIN_EXAMPLES, Readiness
 from kdloop.rounds.process import log_file
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
+from kdloop.ui import trial
 from kdloop.ui.session import PRIVATE, TABLE, allowed, named, owns, refusal, refused
 from kdloop.ui.words import t, tell
 from storage import audit, checkpoints, feedback, rounds
@@ -29,6 +30,7 @@ LEFT_OUT = (
     "older votes",
     "too long",
     "near-identical pairs",
+    "without a text",
     "liked, but only repeats the prompt",
     "repeated or contradicted",
     "contradictory",
@@ -48,6 +50,7 @@ LATEST = 0  # in place of a round's id
 
 def build(settings: Settings, supervisor: Supervisor, state: gr.State) -> dict:
     status = gr.Markdown(live(settings), elem_id="live")
+    tried = gr.HTML(elem_id="rounds-trial")
     losses = gr.LinePlot(
         loss_table(settings), x="step", y="loss", title=t("Training loss of the latest round"), height=220
     )
@@ -68,7 +71,7 @@ def build(settings: Settings, supervisor: Supervisor, state: gr.State) -> dict:
     with gr.Row():
         guards = gr.Dataframe(label=t("Guards of this verdict"), **TABLE, elem_id="guards")
         log = gr.Textbox(label=t("Log of the latest round"), lines=8, visible=False, elem_id="log")
-    asked, outputs = [which, state], [status, losses, history, guards, log, usable]
+    asked, outputs = [which, state], [status, losses, history, guards, log, usable, tried]
     refresh = named(partial(everything, settings), "refresh")
     timer = gr.Timer(2, active=False)
     timer.tick(refresh, asked, outputs, queue=False, **PRIVATE)
@@ -91,7 +94,7 @@ def everything(settings: Settings, which: int, state: dict):
     owner = owns(settings, state)
     tables = loss_table(settings), history_table(settings, owner), guard_table(settings, which)
     log = gr.Textbox(log_tail(settings) if owner else "", visible=owner)
-    return live(settings), *tables, log, usable(settings)
+    return live(settings), *tables, log, usable(settings), trial.panel(settings)
 
 
 def live(settings: Settings) -> str:
@@ -119,6 +122,8 @@ def usable(settings: Settings) -> str:
     if known.left_out:
         reasons = ", ".join(f"{n} {tell(why)}" for why, n in known.left_out.most_common())
         sentences.append(tell("Not used: {reasons}.", reasons=reasons))
+    if waits := trial.line(settings):
+        sentences.append(waits)
     if not known.enough and settings.method == "auto":
         sentences.append(tell(NOT_ENOUGH, most=MIN_EXAMPLES, half=MIN_EXAMPLES // 2))
     return " ".join(sentences)

@@ -12,7 +12,7 @@ from threading import Lock
 
 import gradio as gr
 
-from kdloop.settings import Settings, current
+from kdloop.settings import LOCAL, Settings, current
 from kdloop.student import PromptTooLong
 from kdloop.ui.words import tell
 from storage import checkpoints, files, snapshots
@@ -32,7 +32,6 @@ PACE: dict[tuple[str, str], deque] = defaultdict(deque)  # (who, what) -> times;
 MOST_PACED = 10_000  # entries, then all are dropped: memory stays bounded whoever asks
 PACE_LOCK = Lock()
 MIN_KEY_BYTES = 32  # of a signing key: `secret` writes 64 hexadecimal digits
-LOCAL = ("127.0.0.1", "localhost", "::1")
 TABLE = {"interactive": False, "datatype": "str", "wrap": True}  # a gr.Dataframe to read
 PRIVATE = {"api_visibility": "private", "show_progress": "hidden"}
 
@@ -142,7 +141,7 @@ def allowed(settings: Settings, state: dict) -> str:
     person(state)
     if state.get("owner"):
         return state["owner"]
-    if settings.host in LOCAL and not settings.admin_token:
+    if not settings.shared:
         return "this computer"
     raise refused("Sign in as the owner first, on the Admin tab")
 

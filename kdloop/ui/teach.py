@@ -15,9 +15,10 @@ from kdloop.raters import active
 from kdloop.settings import Settings, current
 from kdloop.ui.session import PRIVATE, REFUSED, named, paced, person, refusal, refused
 from kdloop.ui.words import t, tell
-from storage import feedback
+from storage import feedback, trials
 
 EMPTY = "Nothing to check yet. After the first round, the pairs that the AI rater was least sure of wait here."
+ON_TRIAL = "One of the two is by a version on trial: your choice counts in what becomes of it."
 DISPUTED = "Somebody disagrees with the AI rater here."
 BETTER = "Neither? Write a better answer (key E; Shift+Enter saves)"
 VOTES = {"← Left is better": "left", "Right is better →": "right", "↑ Equally good": "tie", "↓ Skip": "skip"}
@@ -60,6 +61,8 @@ def fill(settings: Settings, state: dict, result: str = ""):
     pair, flipped = queue[0], bool(randbelow(2))
     left, right = (pair.rejected, pair.chosen) if flipped else (pair.chosen, pair.rejected)
     why = tell(DISPUTED if pair.disputed else "The AI rater was {sure:.0%} sure here.", sure=pair.probability)
+    if {pair.chosen_id, pair.rejected_id} in trials.waiting_pairs(settings.db):
+        why = tell(ON_TRIAL)
     status = [result, f"{tell('Pairs that wait: {n}.', n=len(queue))} {why} {worth(settings)}"]
     state["teach"] = pair.id, flipped
     return (

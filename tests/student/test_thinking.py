@@ -264,5 +264,5 @@ def test_the_setting_is_one_of_three_words(monkeypatch):
         monkeypatch.setenv("KDLOOP_THINKING", word)
         assert Settings.from_environment().thinking == word
     monkeypatch.setenv("KDLOOP_THINKING", "sometimes")
-    with pytest.raises(ValueError, match="KDLOOP_THINKING='sometimes': give one of auto, on, off"):
+    with pytest.raises(ValueError, match="KDLOOP_THINKING='sometimes': one of auto, on, off"):
         Settings.from_environment()

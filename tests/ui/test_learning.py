@@ -44,7 +44,19 @@ def filled(db):
     """What the tab shows, by the name of what shows it."""
 
     def fill():
-        names = ("summary", "rates", "table", "guards", "votes", "hours", "scores", "standings", "examples", "judges")
+        names = (
+            "trial",
+            "summary",
+            "rates",
+            "table",
+            "guards",
+            "votes",
+            "hours",
+            "scores",
+            "standings",
+            "examples",
+            "judges",
+        )
         return dict(zip(names, learning.fill(Settings(home=db.parent)), strict=True))
 
     return fill
