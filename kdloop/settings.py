@@ -39,7 +39,7 @@ class Settings:
     delegate_below: float = 0.0  # a teacher answers where the student's calibrated confidence is lower; 0 = never
     teacher_models: str = ""  # directories or Hub names, by commas, of white-box teachers; "" = the untrained student
     bake: str = ""  # what `bake` turns into weights: a system prompt; lines with User: and Assistant: begin turns
-    gate_prompts: int = 64  # held-out prompts on which candidate and champion are compared
+    gate_prompts: int = 64  # held-out prompts on which candidate and champion are compared, twice if need be
     round_timeout_minutes: float = 60.0  # of a round's own time; pauses for chats do not count
     snapshots: str = ""  # a folder, or hf://datasets/OWNER/NAME: a snapshot after every round and at the end; "" = none
     compare_every: int = 6  # every n-th chat message of a person gets two completions to choose from; 0 = never

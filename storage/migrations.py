@@ -9,7 +9,7 @@ from sqlite_utils import Database
 from sqlite_utils.db import ForeignKey
 
 from storage.scale import DISPUTES, RATERS, SCALE, SEARCH, order_without_clock, refusals_use_nothing, run
-from storage.split import split_columns
+from storage.split import half_at_first, split_columns
 
 SCHEMA = """
 create table conversations (
@@ -257,4 +257,5 @@ MIGRATIONS = [
     order_without_clock,
     forget_gateways,
     search_index,
+    half_at_first,
 ]  # append only: by their names, a database knows which ones it has had (database.migrate)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kdloop.feedback.examples import Example
-from kdloop.gate.outcomes import SIGN_P, Outcomes, by_checks
+from kdloop.gate.outcomes import Outcomes, by_checks
 from kdloop.packs import Task
 from kdloop.raters.features import repetition, styles
 from kdloop.student import Engine, Sample, Sampling
@@ -24,6 +24,7 @@ MAX_SAMENESS_RISE = 0.025  # mean cosine; +0.033 where 18 of 100 began "I'm sorr
 MAX_RELEVANCE_FALL = 0.08  # mean cosine; at 0.05, 64 prompts refuse a candidate that lost nothing in 1 of 20 gates
 MAX_END_OF_TURN_FALL = 0.10  # of the share of finished completions; refused candidates had 0.125 and 0.406
 MAX_ECHO_RISE = 0.10  # of the share of echoes; one at 0.14 was refused, promoted ones had up to 0.09
+MAX_FALSE_ALARM = 0.025  # one-sided, of the sign test on what earlier rounds have learned
 LENGTH_FACTOR = 2.5  # beyond the span of the champion's and the chosen completions' mean words
 
 
@@ -85,10 +86,10 @@ def mean_words(texts) -> float:
 
 
 def regression_guard(learned: Sequence[Task], candidate: Engine, champion: Engine, sampling: Sampling) -> list[Guard]:
-    """The gate's sign test with sides flipped, on prompts of packs that earlier rounds have learned by checks."""
+    """A sign test with sides flipped, on prompts of packs that earlier rounds have learned by checks."""
     if not learned:
         return []
-    outcomes = by_checks(learned, candidate, champion, sampling)
-    lost = Outcomes(outcomes.losses, outcomes.wins, outcomes.ties).p_value < SIGN_P
+    outcomes = Outcomes.of(by_checks(learned, candidate, champion, sampling))
+    lost = Outcomes(outcomes.losses, outcomes.wins, outcomes.ties).p_value < MAX_FALSE_ALARM
     change = (outcomes.wins - outcomes.losses) / outcomes.n
     return [Guard("checks passed that were learned, change", change, "not below 0 beyond chance", not lost)]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from kdloop import packs
 from kdloop.feedback.examples import Example, Split, from_feedback, trusted
+from kdloop.gate.spending import Turn
 from kdloop.gate.verdict import CannotDecide, Verdict, decide
 from kdloop.knowledge import elicit
 from kdloop.knowledge.rows import Refused, SourceContext
@@ -19,7 +20,7 @@ from kdloop.methods.lora import trainable_student
 from kdloop.raters.preference_model import people_said, proven
 from kdloop.rounds.progress import Clock
 from kdloop.rounds.selection import from_base, readable, relevant, replay, select, too_long
-from kdloop.rounds.setup import Setup, Version, load_students, put_together
+from kdloop.rounds.setup import Setup, Version, load_students, put_together, turn_of
 from kdloop.rounds.tasks import gate_prompts, learned_tasks
 from kdloop.settings import Settings
 from kdloop.student import Engine, Sampling
@@ -64,7 +65,8 @@ def run(settings: Settings, round: Round) -> None:
             split = readable(from_feedback(db, round.id, setup.recipe.pack), tokenizer, context, known=split)
             lesson = choose_lesson(setup, split, elicited)
         except (NothingToLearn, CannotDecide, Refused) as refusal:
-            return refuse(db, round, split, f"{refusal}{too_long(split, context)}")
+            tested = turn_of(settings, round, students) if getattr(refusal, "tested", False) else None
+            return refuse(db, round, split, f"{refusal}{too_long(split, context)}", gate=tested)
     record_rows(db, round, lesson.examples, split)
 
     with clock.phase("training", method=lesson.method, why=lesson.why, counts=lesson.counts):
@@ -140,10 +142,10 @@ def gate(setup: Setup, split: Split, candidate: Checkpoint) -> Verdict:
         students.champion.engine,
         students.base.engine,
         split,
-        gate_prompts(split, settings.gate_prompts),
+        gate_prompts(split, settings.gate_prompts, setup.round.seed),
         setup.rater,
         Sampling(settings.round_max_tokens),
-        setup.round.seed,
+        setup.turn,
         setup.checked,
         learned_tasks(setup.line, setup.recipe),
     )
@@ -161,9 +163,11 @@ def ask_people(context: SourceContext, engine: Engine, candidate: Checkpoint) ->
         best_of_n(both, tasks, n=2, sure=MIN_PROBABILITY, astray=NO_DRIFT_LIMIT)
 
 
-def refuse(db: Path, round: Round, split: Split, reason: str, at: str = "eliciting") -> None:
-    """End the round without a candidate: what there is cannot be learned from, or could not be judged."""
+def refuse(db: Path, round: Round, split: Split, reason: str, at: str = "eliciting", gate: Turn | None = None) -> None:
+    """End the round without a candidate: what there is cannot be learned from, or could not be judged; by a test that
+    counts as the `gate`, where there is one."""
     verdict = {"passed": False, "reason": f"Rejected before training: {reason}", "n": 0, "guards": {}}
+    verdict |= {"gate": gate.as_dict()} if gate else {}
     record_rows(db, round, split.train, split)
     rounds.advance(db, round.id, at, verdict=verdict, counts=counts(split, [], {}))
     rounds.finish_round(db, round.id, "rejected")
