@@ -6,12 +6,12 @@ error is spent over gates and looks (spending.py), a least gain, and guards that
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from kdloop.feedback.examples import Example, Split
-from kdloop.gate.guards import Guard, anchor_guard, displacement_guard, regression_guard, text_guards, topic_guards
+from kdloop.feedback.examples import Split
+from kdloop.gate.guards import Guard, Spread, divergence_guards, regression_guard, text_guards, topic_guards
 from kdloop.gate.outcomes import TIE_MARGIN, Outcomes, by_checks, by_margin, by_rater, held_out_pairs
 from kdloop.gate.spending import LEAST_GAIN_BY_CHECKS, LEAST_WIN_RATE, MIN_DECIDED, Turn, settled
 from kdloop.packs import Task
@@ -21,7 +21,6 @@ from storage.conversations import Message
 
 MIN_HELD_OUT_PAIRS = 20  # where a sign test needs 15 of 20; margins are never ties, so all of them are decided
 LEAST_DECIDED = 0.1  # of the pairs that people saw: with fewer, 128 prompts have hardly MIN_DECIDED that count
-MAX_ANCHORS = 64  # completions whose NLL is guarded
 MAX_EXAMPLES = 6  # kept with the verdict, for everybody to read
 
 
@@ -46,6 +45,7 @@ class Verdict:
     turn: Turn
     against_base: Outcomes | None = None  # by the same judge, for the learning curve alone
     examples: tuple[dict, ...] = ()  # {"prompt", "before", "after"}
+    drift: dict = field(default_factory=dict)  # drift.py: {"pairs", "said"}
 
     def as_dict(self) -> dict:
         guards = {g.name: {"value": round(g.value, 4), "limit": g.limit, "ok": bool(g.ok)} for g in self.guards}
@@ -60,6 +60,7 @@ class Verdict:
             "examples": list(self.examples),
             "gate": self.turn.as_dict(),
             "gains": [None if g is None else round(g, 6) for g in judged.gains],
+            "drift": self.drift,
             "judging": {"margin": judged.margin, "least": judged.least, "prompts": judged.prompts, "once": judged.once},
             **judged.outcomes.as_dict(),
         }
@@ -184,7 +185,7 @@ def decide(
         judgement = replace(judgement, better=judgement.better and len(pairs) >= MIN_HELD_OUT_PAIRS)
     if judgement.better or not drawn.n:
         drawn.part(0, len(prompts) // 2)
-    guards = guards_of(drawn, split, pairs, learned)
+    guards = guards_of(drawn, split, learned, judgement.better)
     found = verdict(judgement, guards, turn)
     return replace(found, against_base=against_base, examples=examples(drawn, split))
 
@@ -193,7 +194,7 @@ class Drawn:
     """Completions of (candidate, champion, base) on the gate's prompts, drawn in parts, each prompt with one seed."""
 
     def __init__(self, engines: tuple[Engine, Engine, Engine], prompts: list[list[Message]], sampling, seed: int):
-        self.engines, self.prompts, self.sampling = engines, prompts, sampling
+        self.engines, self.prompts, self.sampling, self.seed = engines, prompts, sampling, seed
         self.seeds = [seed * 1_000_003 + i for i in range(len(prompts))]
         self.samples: dict[int, list[Sample]] = {id(engine): [] for engine in engines}
 
@@ -211,16 +212,16 @@ class Drawn:
         return [self.samples[id(engine)][start:end] for engine in self.engines]
 
 
-def guards_of(drawn: Drawn, split: Split, pairs: list[Example], learned: Sequence[Task]) -> tuple[Guard, ...]:
-    """On all that was sampled."""
-    candidate, champion, base = drawn.engines
+def guards_of(drawn: Drawn, split: Split, learned: Sequence[Task], better: bool) -> tuple[Guard, ...]:
+    """On all that was sampled; divergences, which cost as much as the comparison, where the candidate is `better`."""
+    candidate, champion, _ = drawn.engines
     prompts = drawn.prompts[: drawn.n]
-    new, old, anchors = drawn.part(0, drawn.n)
+    new, old, _ = drawn.part(0, drawn.n)
+    diverged = divergence_guards(*drawn.engines, Spread.of(prompts, drawn.seed)) if better else ()
     return (
         *text_guards(new, old, [e.chosen for e in split.train if e.chosen]),
         *topic_guards(prompts, new, old),
-        anchor_guard(candidate, base, prompts[-MAX_ANCHORS:], anchors[-MAX_ANCHORS:]),
-        *displacement_guard(candidate, champion, pairs),
+        *diverged,
         *regression_guard(learned, candidate, champion, drawn.sampling),
     )
 

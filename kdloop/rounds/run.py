@@ -10,6 +10,7 @@ from pathlib import Path
 
 from kdloop import packs
 from kdloop.feedback.examples import Example, Split, from_feedback, trusted
+from kdloop.gate import drift
 from kdloop.gate.spending import Turn
 from kdloop.gate.verdict import CannotDecide, Verdict, decide
 from kdloop.knowledge import elicit
@@ -151,7 +152,20 @@ def gate(setup: Setup, split: Split, candidate: Checkpoint) -> Verdict:
     )
     if not verdict.passed:
         ask_people(setup.context, engine, candidate)
-    return verdict
+    return replace(verdict, drift=drifted(setup, split, engine))
+
+
+def drifted(setup: Setup, split: Split, candidate: Engine) -> dict:
+    """The pairs that people decided first, as judge and candidate see them, beside how they were seen at the last gate
+    that a champion passed: {"pairs", "said"}; {} where no preference model can judge."""
+    if not proven(setup.rater):
+        return {}
+    pairs = drift.read(setup.rater, split, candidate)
+    earlier = ((r.verdict or {}).get("drift") for r in setup.line[::-1])
+    before = next(filter(None, earlier), None)
+    if before is None:  # the first: the candidate beside the base
+        before = {"pairs": drift.read(setup.rater, split, setup.students.base.engine)}
+    return {"pairs": pairs, "said": drift.sentence(pairs, before["pairs"])}
 
 
 def ask_people(context: SourceContext, engine: Engine, candidate: Checkpoint) -> None:
