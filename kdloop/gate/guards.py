@@ -18,11 +18,11 @@ from kdloop.student.transformers import TransformersEngine
 from storage.conversations import Message
 
 SPREAD_PROMPTS, SPREAD_SAMPLES, SPREAD_TOKENS = 16, 4, 48  # 3,000 tokens at which a divergence is exact
-MAX_ALIKE_RISE = 0.1  # mean cosine
+MAX_ALIKE_RISE = 0.15  # mean cosine; by chance at most 0.085 (docs/trust.md), 0.44 where all are one text
 MAX_REPETITION_RISE = 0.05  # of the share of repeated trigrams; refused candidates had 0.055 and 0.071
 MAX_SAMENESS_RISE = 0.025  # mean cosine; +0.033 where 18 of 100 began "I'm sorry for your", +0.009 in a good round
 MAX_RELEVANCE_FALL = 0.08  # mean cosine; at 0.05, 64 prompts refuse a candidate that lost nothing in 1 of 20 gates
-MAX_END_OF_TURN_FALL = 0.10  # of the share of finished completions; refused candidates had 0.125 and 0.406
+MAX_END_OF_TURN_FALL = 0.15  # of the share of finished completions; 0.10 refused 7 % of equals, a bad one had 0.406
 MAX_ECHO_RISE = 0.10  # of the share of echoes; one at 0.14 was refused, promoted ones had up to 0.09
 MAX_FALSE_ALARM = 0.025  # one-sided, of the sign test on what earlier rounds have learned
 LENGTH_FACTOR = 2.5  # beyond the span of the champion's and the chosen completions' mean words
