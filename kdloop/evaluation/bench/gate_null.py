@@ -60,19 +60,17 @@ def tastes(rng: np.random.Generator) -> dict[str, Callable[[], Taste]]:
 
 def line(taste: Taste, rng: np.random.Generator, confirm: bool) -> tuple[int, float]:
     """(the round that promoted, or 0; the candidate's true win rate then). Without `confirm`, as gates were before: one
-    model selects, rewards and judges, at 0.025 each time."""
+    model selects, rewards and judges, and each gate may spend what a first one may, 0.03."""
     n = VOTES * ROUNDS
     x = rng.normal(size=(n, DIMENSIONS)) * 2**0.5
     utility = x @ taste.weights + taste.unseen * 2**0.5 * rng.normal(size=n)
     x *= np.where(rng.random(n) < expit(utility), 1, -1)[:, None]
     place = np.arange(1, n + 1)
     held_out = place % np.where(place <= EARLY, EARLY_EVERY, EVERY) == 0 if confirm else np.zeros(n, bool)
-    tried = 0
     for k in range(1, ROUNDS + 1):
         seen = place <= k * VOTES
         _, mode, hessian = laplace(x[None, seen & ~held_out], PRIOR)
         selects, turn = mode[0], Turn(k if confirm else 1)
-        tried += 1
         if confirm and sum_test(x[seen & held_out] @ selects) >= turn.error:
             continue
         if confirm:
@@ -99,9 +97,8 @@ def simulated(lines: int, seed: int) -> str:
             rates = [rate for k, rate in found if k]
             first, ever = (share(sum(map(of, found)), lines) for of in (lambda f: f[0] == 1, lambda f: f[0] > 0))
             true = f"{np.mean(rates):.2f}" if rates else ""
-            rows.append(
-                f"| {name} | {'cross-fitted' if confirm else 'one model, 0.025 each'} | {first} | {ever} | {true} |"
-            )
+            gate = "cross-fitted" if confirm else "one model, each as a first gate"
+            rows.append(f"| {name} | {gate} | {first} | {ever} | {true} |")
             print(rows[-1], flush=True)
     return "\n".join(rows)
 
