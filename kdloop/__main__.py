@@ -15,7 +15,7 @@ from storage import checkpoints, snapshots
 from storage.database import DatabaseError, NewerDatabase, open_database
 from storage.rounds import RoundRunning
 
-TABLES = ("methods", "divergence", "cost", "reward", "drafts", "capacity", "trial", "gpu")  # of `bench`; own options
+TABLES = ("methods", "divergence", "cost", "reward", "drafts", "capacity", "gate_null", "trial", "gpu")  # own options
 DATA_ERRORS = (snapshots.DamagedSnapshot, snapshots.ForgottenErasure, checkpoints.BrokenCheckpoint, NewerDatabase)
 REFUSED = (ValueError, OSError, DatabaseError, NoStudent, RoundRunning, *DATA_ERRORS)  # each says what to do
 
@@ -183,6 +183,7 @@ def calibrate(args) -> int:
     print(judge.refusal(db, first) or f"{first.name} may be trained on")
     print(f"{report.right} of {report.decided} decided as people did, {report.flips} flips with the order,")
     print(f"{report.unreadable} unreadable of {report.n}; bias to the longer completion {report.longer:+.2f}")
+    print(f"Asked again about {report.asked_again} pairs, it decided {report.changed} otherwise")
     return 0 if not report.refusal else 1
 
 

@@ -42,7 +42,7 @@ class Settings:
     delegate_below: float = 0.0  # a teacher answers where the student's calibrated confidence is lower; 0 = never
     teacher_models: str = ""  # directories or Hub names, by commas, of white-box teachers; "" = the untrained student
     bake: str = ""  # what `bake` turns into weights: a system prompt; lines with User: and Assistant: begin turns
-    gate_prompts: int = 64  # held-out prompts on which candidate and champion are compared
+    gate_prompts: int = 64  # held-out prompts on which candidate and champion are compared, twice if need be
     processes: int = 0  # that train a round together, one a GPU; 0 = one for each GPU that there is, on a CPU one
     promotion: str = "trial"  # trial: what passes answers while people confirm it; confirm: once they have; judge
     round_timeout_minutes: float = 60.0  # of a round's own time; pauses for chats do not count

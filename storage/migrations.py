@@ -9,7 +9,7 @@ from sqlite_utils import Database
 from sqlite_utils.db import ForeignKey
 
 from storage.scale import DISPUTES, RATERS, SCALE, SEARCH, order_without_clock, refusals_use_nothing, run
-from storage.split import split_columns
+from storage.split import half_at_first, split_columns
 
 SCHEMA = """
 create table conversations (
@@ -299,4 +299,5 @@ MIGRATIONS = [
     search_index,
     thought_column,
     trials,
+    half_at_first,
 ]  # append only: by their names, a database knows which ones it has had (database.migrate)

@@ -142,6 +142,18 @@ def request_cancel(db: Path, id: int) -> None:
         c["rounds"].update(id, {"cancel_requested_at": now()})
 
 
+def gates_since(db: Path, champion_id: int, before: int) -> int:
+    """How many gates have tested something against this champion before round `before`. Rounds that were refused before
+    training on one number of votes have made one test."""
+    tested = "json_extract(verdict, '$.gate.number') is not null"
+    with connect(db) as c:
+        return c.execute(
+            "select count(distinct iif(candidate_id is null, 'votes ' || json_extract(counts, '$.held_out'), id)) "
+            f"from rounds where base_id = ? and id < ? and {tested}",
+            [champion_id, before],
+        ).fetchone()[0]
+
+
 def use_feedback(db: Path, round_id: int, train: list[str], held_out: list[str]) -> None:
     """Record which feedback rows a round reads: the lineage of whatever it trains."""
     parts = {"train": train, "held_out": held_out}

@@ -9,21 +9,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kdloop.feedback.examples import Example
-from kdloop.gate.outcomes import SIGN_P, Outcomes, by_checks
+from kdloop.gate.outcomes import Outcomes, by_checks
 from kdloop.packs import Task
-from kdloop.raters.features import repetition, styles
+from kdloop.raters.features import embed, repetition, sameness, styles
 from kdloop.student import Engine, Sample, Sampling
-from kdloop.student.scoring import mean_nll
+from kdloop.student.scoring import ENTROPY_CHANGE, MAX_KL, at_temperature_1, divergence
+from kdloop.student.transformers import TransformersEngine
 from storage.conversations import Message
 
-MAX_NLL_RISE = 0.05  # relative; promoted candidates had -7 to +2.5 %, a refused one +5.2 %
-MAX_DISPLACEMENT = 0.15  # nats per token that chosen completions may lose; a convention: no measurement set it
+SPREAD_PROMPTS, SPREAD_SAMPLES, SPREAD_TOKENS = 16, 4, 48  # 3,000 tokens at which a divergence is exact
+MAX_ALIKE_RISE = 0.15  # mean cosine; by chance at most 0.085 (docs/trust.md), 0.44 where all are one text
 MAX_REPETITION_RISE = 0.05  # of the share of repeated trigrams; refused candidates had 0.055 and 0.071
 MAX_SAMENESS_RISE = 0.025  # mean cosine; +0.033 where 18 of 100 began "I'm sorry for your", +0.009 in a good round
 MAX_RELEVANCE_FALL = 0.08  # mean cosine; at 0.05, 64 prompts refuse a candidate that lost nothing in 1 of 20 gates
-MAX_END_OF_TURN_FALL = 0.10  # of the share of finished completions; refused candidates had 0.125 and 0.406
+MAX_END_OF_TURN_FALL = 0.15  # of the share of finished completions; 0.10 refused 7 % of equals, a bad one had 0.406
 MAX_ECHO_RISE = 0.10  # of the share of echoes; one at 0.14 was refused, promoted ones had up to 0.09
+MAX_FALSE_ALARM = 0.025  # one-sided, of the sign test on what earlier rounds have learned
 LENGTH_FACTOR = 2.5  # beyond the span of the champion's and the chosen completions' mean words
 
 
@@ -62,22 +63,50 @@ def topic_guards(prompts: list[list[Message]], new: list[Sample], old: list[Samp
     ]
 
 
-def anchor_guard(candidate: Engine, base: Engine, prompts, anchors: list[Sample]) -> Guard:
-    """Relative rise of the NLL of the base's own completions: what the student could say before."""
-    texts = [s.written for s in anchors]
-    before, after = (mean_nll(engine, prompts, texts) for engine in (base, candidate))
-    rise = after / before - 1
-    return Guard("NLL rise on the base's own completions", rise, f"<= {MAX_NLL_RISE}", rise <= MAX_NLL_RISE)
+@dataclass(frozen=True)
+class Spread:
+    """Completions at temperature 1, SPREAD_SAMPLES for each of SPREAD_PROMPTS prompts: what a student can say, where
+    what it serves is cooled. Equal prompts follow each other; all engines have the same seeds."""
+
+    prompts: list[list[Message]]
+    seeds: list[int]
+
+    @classmethod
+    def of(cls, prompts: list[list[Message]], seed: int) -> "Spread":
+        repeated = [p for p in prompts[:SPREAD_PROMPTS] for _ in range(SPREAD_SAMPLES)]
+        return cls(repeated, [seed * 1_000_003 + i for i in range(len(repeated))])
+
+    def sample(self, engine: Engine) -> list[tuple]:
+        return [s.written for s in engine.complete(self.prompts, at_temperature_1(SPREAD_TOKENS), self.seeds)]
+
+    def self_similarity(self, completions: list[tuple]) -> float:
+        """Mean cosine of completions of one prompt with each other."""
+        texts = [text for text, *_ in completions]
+        groups = [embed(texts[at : at + SPREAD_SAMPLES]) for at in range(0, len(texts), SPREAD_SAMPLES)]
+        return float(np.mean([sameness(group) for group in groups]))
 
 
-def displacement_guard(candidate: Engine, champion: Engine, pairs: list[Example]) -> list[Guard]:
-    """Change of the log-probability of held-out chosen completions, nats per token; none without pairs (likelihood
-    displacement, Razin et al. 2024)."""
-    if not pairs:
-        return []
-    prompts, texts = [e.prompt for e in pairs], [e.chosen.written for e in pairs]
-    change, limit = mean_nll(champion, prompts, texts) - mean_nll(candidate, prompts, texts), -MAX_DISPLACEMENT
-    return [Guard("log-probability of chosen per token", change, f">= {limit}", change >= limit)]
+def divergence_guards(
+    candidate: TransformersEngine, champion: TransformersEngine, base: TransformersEngine, spread: Spread
+) -> list[Guard]:
+    """Exact KL divergence of the candidate and the base both ways, each on its own samples; the entropy at the base's
+    samples, and how alike samples of one prompt are, both beside the champion's."""
+    anchors, own = spread.sample(base), spread.sample(candidate)
+    forward = divergence(base, candidate, spread.prompts, anchors)
+    reverse = divergence(base, candidate, spread.prompts, own).reverse
+    before, sampled = forward.entropy_p, anchors
+    if champion is not base:
+        before = divergence(champion, base, spread.prompts, anchors).entropy_p
+        sampled = spread.sample(champion)
+    entropy = forward.entropy_q / before - 1
+    alike = spread.self_similarity(own) - spread.self_similarity(sampled)
+    low, high = ENTROPY_CHANGE
+    return [
+        Guard("KL(base, candidate) per token", forward.forward, f"<= {MAX_KL}", forward.forward <= MAX_KL),
+        Guard("KL(candidate, base) per token", reverse, f"<= {MAX_KL}", reverse <= MAX_KL),
+        Guard("entropy per token, change", entropy, f"{low:+} to {high:+}", low <= entropy <= high),
+        Guard("samples of one prompt alike, rise", alike, f"<= {MAX_ALIKE_RISE}", alike <= MAX_ALIKE_RISE),
+    ]
 
 
 def mean_words(texts) -> float:
@@ -85,10 +114,10 @@ def mean_words(texts) -> float:
 
 
 def regression_guard(learned: Sequence[Task], candidate: Engine, champion: Engine, sampling: Sampling) -> list[Guard]:
-    """The gate's sign test with sides flipped, on prompts of packs that earlier rounds have learned by checks."""
+    """A sign test with sides flipped, on prompts of packs that earlier rounds have learned by checks."""
     if not learned:
         return []
-    outcomes = by_checks(learned, candidate, champion, sampling)
-    lost = Outcomes(outcomes.losses, outcomes.wins, outcomes.ties).p_value < SIGN_P
+    outcomes = Outcomes.of(by_checks(learned, candidate, champion, sampling))
+    lost = Outcomes(outcomes.losses, outcomes.wins, outcomes.ties).p_value < MAX_FALSE_ALARM
     change = (outcomes.wins - outcomes.losses) / outcomes.n
     return [Guard("checks passed that were learned, change", change, "not below 0 beyond chance", not lost)]

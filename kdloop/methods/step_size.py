@@ -5,8 +5,9 @@
 s > 1 extrapolates (after ExPO, Zheng et al. 2024), s < 1 interpolates back. ExPO's line is one in the weights, this one
 is in A and B: what they add, BA, has a part that grows with s squared. So a short training goes as far as a long one,
 and one that went too far is shortened instead of thrown away. s is the largest one found at which the negative
-log-likelihood (NLL) of completions by the untrained student, the anchors, has risen by no more than a budget: what the
-student could say before, it can say after. (A line search for the step within a trust region is TRPO's, Schulman et
+log-likelihood (NLL) of completions by the untrained student, the anchors, has risen by no more than a budget. That is
+one-sided, as sharper is likelier, so the step is shortened where the exact KL divergence from the untrained student is
+too large, or the entropy has changed too much. (A line search for the step within a trust region is TRPO's, Schulman et
 al. 2015, Appendix C; theirs is bounded by KL divergence, and backtracks only.)
 """
 
@@ -20,7 +21,7 @@ from kdloop import packs
 from kdloop.methods.lora import OnStep
 from kdloop.raters.features import styles
 from kdloop.student import Engine, Sample, Sampling
-from kdloop.student.scoring import nats
+from kdloop.student.scoring import ENTROPY_CHANGE, MAX_KL, Divergence, at_temperature_1, divergence, nats
 from kdloop.student.transformers import TransformersEngine
 from storage.conversations import Message, as_prompt
 
@@ -34,6 +35,9 @@ INITIAL_SCALE = 2.0  # most trainings end at 1.5 to 3
 MAX_GROWTH = 1.2  # of the scale before anything bounds it from above: 1.5 was always far over, by 24 to 37 %
 MAX_TRIES = 5  # of a scale: each is a read of the anchors, 6 to 20 s on two cores
 BRACKET_RATIO = 1.03  # of a scale beyond the limit to one within it: two more tries from 1.02 moved the scale by 0.01
+LIMIT_SHARE = 0.8  # of the gate's limits of divergence, which it reads on other texts
+DIVERGENCE_PROMPTS, DIVERGENCE_TOKENS = 24, 48  # some 1,000 tokens, at each of which the divergence is exact
+MAX_SHORTENINGS = 3  # one is enough where the divergence is a parabola
 MAX_BACKTRACKS = 4  # to 0.41 of the scale, which no measured training needed; then the gate's guards judge
 BACKTRACK_FACTOR = 0.8  # not tuned; each look at the style samples the gate's prompts, about 20 s
 ANCHORS_PER_PROMPT = 1.5  # of the gate: 96 for 64. By 32, the rise was off by up to 3 %
@@ -61,9 +65,10 @@ def settle(
     """Move the trained model along its direction as far as the budget allows.
 
     `start` holds theta_0, and `origin` is the engine that has it; `base` is the untrained student. Each scale is tried
-    as it would be served: merged. From there it backtracks while the style of `styled` completions, as many as the
-    gate's, goes wrong. `strength` is the share of that way that is taken in the end: 0.5 is "half-baked". Returns
-    {"step scale", "anchor NLL rise" (relative), "drawn back" (number of backtracks)}.
+    as it would be served: merged. It is shortened where it diverges too far (`shortened`), and backtracks while the
+    style of `styled` completions, as many as the gate's, goes wrong. `strength` is the share of that way that is taken
+    in the end: 0.5 is "half-baked". Returns {"step scale", "anchor NLL rise" (relative), "KL" (of the last scale whose
+    divergence was read, nats per token), "drawn back" (number of backtracks)}.
     """
     tokens = min(max_tokens, ANCHOR_TOKENS)
     prompts, anchors = sample(base, tokens, round(ANCHORS_PER_PROMPT * styled))
@@ -82,13 +87,35 @@ def settle(
     def style_change_at(scale: float) -> np.ndarray:
         return style(*sample(engine_at(scale), tokens, styled)) - base_style
 
-    scale, rise = line_search(rise_at, anchor_nll.at_origin, budget(anchor_nll.at_origin))
+    asked, said = sample_at_1(base)
+
+    def divergence_at(scale: float) -> Divergence:
+        return divergence(base, engine_at(scale), asked, said)
+
+    searched, rise = line_search(rise_at, anchor_nll.at_origin, budget(anchor_nll.at_origin))
+    scale, kl = shortened(searched, divergence_at)
     scale, backtracks = backtrack(scale, style_change_at)
     scale *= strength
-    if backtracks or strength != 1:
+    if scale != searched:
         rise = rise_at(scale)
     place(model, start, end, scale)
-    return {"step scale": scale, "anchor NLL rise": rise, "drawn back": backtracks}
+    return {"step scale": scale, "anchor NLL rise": rise, "KL": kl, "drawn back": backtracks}
+
+
+def shortened(scale: float, divergence_at: Callable[[float], Divergence]) -> tuple[float, float]:
+    """(the scale, shortened until its divergence from the base is within the limits; KL(base, it) there). The KL grows
+    with the square of the scale, the entropy's change with the scale itself."""
+    d = divergence_at(scale)
+    for _ in range(MAX_SHORTENINGS):
+        entropy = d.entropy_q / max(d.entropy_p, 1e-9) - 1
+        limit = ENTROPY_CHANGE[0] if entropy < 0 else ENTROPY_CHANGE[1]
+        print(f"step scale {scale:.2f}: KL {d.forward:.3f}, entropy {entropy:+.1%}", flush=True)
+        room = min((LIMIT_SHARE * MAX_KL / max(d.forward, 1e-9)) ** 0.5, LIMIT_SHARE * limit / (entropy or 1e-9))
+        if room >= 1:
+            break
+        scale *= 0.97 * room
+        d = divergence_at(scale)
+    return scale, d.forward
 
 
 def backtrack(scale: float, style_change_at: Callable[[float], np.ndarray]) -> tuple[float, int]:
@@ -179,6 +206,13 @@ def sample(engine: Engine, max_tokens: int, n: int) -> tuple[list[list[Message]]
     """(prompts, completions) on the training pack's first n prompts; the seeds are 0 to n - 1."""
     prompts = [as_prompt(q) for q in packs.prompts("general", "train")[:n]]
     return prompts, engine.complete(prompts, Sampling(max_tokens), list(range(len(prompts))))
+
+
+def sample_at_1(engine: Engine) -> tuple[list[list[Message]], list[tuple]]:
+    """(prompts, completions) at temperature 1 on the training pack's last prompts."""
+    prompts = [as_prompt(q) for q in packs.prompts("general", "train")[-DIVERGENCE_PROMPTS:]]
+    sampled = engine.complete(prompts, at_temperature_1(DIVERGENCE_TOKENS), list(range(len(prompts))))
+    return prompts, [s.written for s in sampled]
 
 
 def parameters(model) -> Parameters:

@@ -2,7 +2,7 @@
 
 pack.toml      about; rubric, principles and topics; checks for every completion; a generator ([source]); [harm] weights
 train.jsonl    prompts for rounds, and for the votes of `simulate`
-gate.jsonl     prompts of the gate; never trained on
+gate.jsonl     prompts of the gate, beside those of the templates in pack.toml's [fresh]; never trained on
 heldout.jsonl  prompts for measurements: `simulate` and `measure` compare with the base on them
 
 A line is {"prompt": ...} and, for verifiable prompts, "answer" and "checks" (raters/verifiers.py). A pack with a
@@ -59,6 +59,7 @@ class Pack:
     max_tokens: int | None = None
     harm: dict | None = None  # weights of raters/harm.py
     source: dict | None = None
+    fresh: dict | None = None  # templates and subjects of further gate prompts (`gate_pool`)
 
 
 def names() -> list[str]:
@@ -93,6 +94,15 @@ def prompts(name: str, part: str) -> list[str]:
     return [t.prompt for t in tasks(name, part)]
 
 
+@lru_cache
+def gate_pool(name: str) -> tuple[str, ...]:
+    """What the gate draws from, anew in each round: gate.jsonl, and each of the pack's templates with each subject, so
+    that few prompts are asked twice."""
+    fresh = load(name).fresh or {"templates": (), "subjects": ()}
+    written = [t.format(subject) for t in fresh["templates"] for subject in fresh["subjects"]]
+    return (*prompts(name, "gate"), *written)
+
+
 def split_key(pack: Pack, prompt: str) -> str:
     """The text of a generated prompt that its part is a hash of: all, or the match of the pattern `decides`.
 
@@ -118,5 +128,5 @@ def normal(prompt: str) -> str:
 @lru_cache
 def held_out(*packs: str) -> frozenset[str]:
     """The normalised gate and held-out prompts of these packs: no round on them may train on one."""
-    parts = [tasks(name, part) for name in packs for part in PARTS[1:]]
-    return frozenset(normal(t.prompt) for part in parts for t in part)
+    asked = [*(t.prompt for name in packs for t in tasks(name, "heldout")), *(q for n in packs for q in gate_pool(n))]
+    return frozenset(map(normal, asked))

@@ -8,12 +8,15 @@ evidence (MacKay 1992), so no votes are held out for tuning. A thumb counts as a
 votes on the same completions. A vote has its rater's weight, discounted if the rater's votes cannot be predicted from
 the rater's other votes.
 
+What selects and rewards is fitted on the training part of the votes; its `judge`, which the gate asks, on the held-out
+part alone. So a candidate that was trained towards what is noise in the one gains nothing by the other.
+
 A refit after each vote has to be fast: features are cached; the embedding's axes, the prior's scales and the skill come
 from the newest votes, and only the weights are fitted on all.
 """
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.special import expit, logsumexp
@@ -28,10 +31,12 @@ EMBEDDING_DIMENSIONS = 16  # principal components of the 384: a few dozen votes 
 PRIOR_SCALES = (0.05, 0.15, 0.5, 1.5)  # candidates for the prior's standard deviation, about a factor of 3 apart
 SKILL_P = 0.01  # false-positive rate for coin-flip votes: 0 of 40 coins passed (docs/log.md, "permutation test")
 SIGN_FLIPS = 399  # resolves p = 0.0025, a quarter of SKILL_P; each costs one evidence of all hypotheses
+SUM_FLIPS = 19_999  # of one number a vote, which cost nothing: they resolve the error of the 30th gate
 LARGE_N = 300  # votes from which the flips cost more than they add: the Bayes factor decides, one prior for all folds
 FOLDS = 12
 MAX_FIT_VOTES = 1000  # newest votes for axes, prior scales and skill: refits within 1 s at 10,000 (log, "bench refit")
 MIN_VOTES = 4  # people's, to fit a model at all; whether it may judge is `skill`'s to say
+MIN_JUDGE_VOTES = 12  # held out, to fit a judge: of fewer, a test at 0.025 could hardly confirm anything
 MIN_RATER_VOTES = 24  # before a rater's reliability is measured: its standard error is 0.2 there
 MIN_RELIABILITY = 0.1  # a rater at chance is discounted, never silenced
 
@@ -71,6 +76,7 @@ class PreferenceModel:
     covariance: np.ndarray = field(repr=False)  # (d, d), of the weights
     skill: Skill = Skill(0, 0)
     reliability: dict[str, float] = field(default_factory=dict)  # by rater with enough votes, in [0.1, 1]
+    judge: "PreferenceModel | None" = None  # its skill: how this model, which has not seen them, predicts its votes
 
     def scores(self, prompts: list[str], completions: list[tuple[str, bool]]) -> np.ndarray:
         """(n,) log-odds against the average completion; a difference is the log-odds of one over the other."""
@@ -139,7 +145,8 @@ def proven(rater: PreferenceModel | None) -> bool:
 
 
 def fit(train: list[Example], held_out: list[Example] = ()) -> PreferenceModel:
-    """Fit on the training part; `held_out` only measures skill, beside the cross-validation of the training part.
+    """Fit on the training part, with a judge that is fitted on `held_out` where it is large enough; the prior's scales
+    are the training part's. `held_out` measures skill, too, beside the cross-validation of the training part.
 
     Raises ValueError where `train` holds fewer than MIN_VOTES.
     """
@@ -164,7 +171,19 @@ def fit(train: list[Example], held_out: list[Example] = ()) -> PreferenceModel:
     margins = np.concatenate([margins, x[n:] @ weights])
     right = (margins > 0).sum() + 0.5 * (margins == 0).sum()
     skill = Skill(float(right), len(margins), flip_test(x[newest.start :]))
-    return PreferenceModel(centre, scale, axes, weights, covariance, skill, reliability)
+    model = PreferenceModel(centre, scale, axes, weights, covariance, skill, reliability)
+    return replace(model, judge=judge_of(model, x[n:], trusted(held_out, reliability), prior))
+
+
+def judge_of(model: PreferenceModel, x: np.ndarray, votes: list[Example], prior: np.ndarray) -> PreferenceModel | None:
+    """Fitted on `votes`, which the model has not seen, and their (n, d) comparisons; None where they are too few."""
+    if len(votes) < MIN_JUDGE_VOTES:
+        return None
+    _, mode, hessian = laplace(x[None], prior, np.array(relative_weights(votes)))
+    margins = x @ model.weights
+    right = (margins > 0).sum() + 0.5 * (margins == 0).sum()
+    skill = Skill(float(right), len(margins), sum_test(margins))
+    return replace(model, weights=mode[0], covariance=np.linalg.inv(hessian[0]), skill=skill, reliability={})
 
 
 def reliabilities(x: np.ndarray, votes: list[Example], prior: np.ndarray) -> dict[str, float]:
@@ -224,6 +243,17 @@ def flip_test(x: np.ndarray) -> float:
     signs = np.random.default_rng(0).choice([-1.0, 1.0], (SIGN_FLIPS, len(x), 1))
     flipped = log_bayes_factor(np.concatenate([x[None], signs * x]))
     return float((flipped >= flipped[0] - 1e-9).mean())
+
+
+def sum_test(margins: np.ndarray) -> float:
+    """p-value of a sum of (n,) margins against coin-flip votes, by random sign flips: votes that were missed widely
+    count for more than in a sign test."""
+    if not len(margins):
+        return 1.0
+    kept = np.random.default_rng(0).integers(0, 2, (SUM_FLIPS, len(margins)), dtype=np.int8)  # 1: its sign stays
+    total = margins.sum()
+    flipped = 2 * (kept.astype(np.float32) @ margins.astype(np.float32)) - total
+    return float((1 + (flipped >= total - 1e-5 * np.abs(margins).sum()).sum()) / (SUM_FLIPS + 1))
 
 
 def log_bayes_factor(x: np.ndarray) -> np.ndarray:

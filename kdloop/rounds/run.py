@@ -11,6 +11,8 @@ from pathlib import Path
 
 from kdloop import packs
 from kdloop.feedback.examples import Example, Split, from_feedback, trusted
+from kdloop.gate import drift
+from kdloop.gate.spending import Turn
 from kdloop.gate.trial import announced
 from kdloop.gate.verdict import CannotDecide, Verdict, decide
 from kdloop.knowledge import elicit
@@ -24,7 +26,7 @@ from kdloop.rounds import several
 from kdloop.rounds.process import IN_ONE_GO
 from kdloop.rounds.progress import Clock
 from kdloop.rounds.selection import from_base, readable, relevant, replay, select, too_long
-from kdloop.rounds.setup import Setup, Students, Version, load_students, put_together, untrained_student
+from kdloop.rounds.setup import Setup, Students, Version, load_students, put_together, turn_of, untrained_student
 from kdloop.rounds.tasks import gate_prompts, learned_tasks
 from kdloop.settings import Settings, current
 from kdloop.student import Engine, Sampling
@@ -83,7 +85,8 @@ def through_phases(settings: Settings, round: Round, students: Students, journal
             split = journal.once("split", lambda: readable(rows(), tokenizer, context, known=split))
             lesson = journal.once("lesson", lambda: choose_lesson(setup, split, elicited))
         except (NothingToLearn, CannotDecide, Refused) as refusal:
-            return refuse(db, round, split, f"{refusal}{too_long(split, context)}")
+            tested = turn_of(settings, round, students) if getattr(refusal, "tested", False) else None
+            return refuse(db, round, split, f"{refusal}{too_long(split, context)}", gate=tested)
     record_rows(db, round, lesson.examples, split)
 
     with clock.phase("training", method=lesson.method, why=lesson.why, counts=lesson.counts):
@@ -200,16 +203,29 @@ def gate(setup: Setup, split: Split, candidate: Checkpoint) -> Verdict:
         students.champion.engine,
         students.base.engine,
         split,
-        gate_prompts(split, settings.gate_prompts),
+        gate_prompts(split, settings.gate_prompts, setup.round.seed),
         setup.rater,
         Sampling(settings.round_max_tokens),
-        setup.round.seed,
+        setup.turn,
         setup.checked,
         learned_tasks(setup.line, setup.recipe),
     )
     if not verdict.passed or current(settings).promotion != "judge":
         ask_people(setup.context, engine, candidate, TRIAL_PROMPTS if verdict.passed else CONTESTED_PROMPTS)
-    return verdict
+    return replace(verdict, drift=drifted(setup, split, engine))
+
+
+def drifted(setup: Setup, split: Split, candidate: Engine) -> dict:
+    """The pairs that people decided first, as judge and candidate see them, beside how they were seen at the last gate
+    that a champion passed: {"pairs", "said"}; {} where no preference model can judge."""
+    if not proven(setup.rater):
+        return {}
+    pairs = drift.read(setup.rater, split, candidate)
+    earlier = ((r.verdict or {}).get("drift") for r in setup.line[::-1])
+    before = next(filter(None, earlier), None)
+    if before is None:  # the first: the candidate beside the base
+        before = {"pairs": drift.read(setup.rater, split, setup.students.base.engine)}
+    return {"pairs": pairs, "said": drift.sentence(pairs, before["pairs"])}
 
 
 def ask_people(context: SourceContext, engine: Engine, candidate: Checkpoint, n: int = CONTESTED_PROMPTS) -> None:
@@ -221,9 +237,11 @@ def ask_people(context: SourceContext, engine: Engine, candidate: Checkpoint, n:
         best_of_n(both, tasks, n=2, sure=MIN_PROBABILITY, astray=NO_DRIFT_LIMIT)
 
 
-def refuse(db: Path, round: Round, split: Split, reason: str, at: str = "eliciting") -> None:
-    """End the round without a candidate: what there is cannot be learned from, or could not be judged."""
+def refuse(db: Path, round: Round, split: Split, reason: str, at: str = "eliciting", gate: Turn | None = None) -> None:
+    """End the round without a candidate: what there is cannot be learned from, or could not be judged; by a test that
+    counts as the `gate`, where there is one."""
     verdict = {"passed": False, "reason": f"Rejected before training: {reason}", "n": 0, "guards": {}}
+    verdict |= {"gate": gate.as_dict()} if gate else {}
     record_rows(db, round, split.train, split)
     rounds.advance(db, round.id, at, verdict=verdict, counts=counts(split, [], {}))
     rounds.finish_round(db, round.id, "rejected")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kdloop import packs, recipes
 from kdloop.feedback.examples import Split
+from kdloop.gate.spending import Turn
 from kdloop.gate.verdict import require_a_judge
 from kdloop.knowledge import feature
 from kdloop.knowledge.rows import SourceContext
@@ -60,7 +61,8 @@ class Students:
 
 @dataclass(frozen=True)
 class Setup:
-    """`method` may be "auto"; `checked` are the gate's prompts with checks, and `line` the champion's rounds."""
+    """`method` may be "auto"; `checked` are the gate's prompts with checks, `line` the champion's rounds, and `turn`
+    says which gate this one has."""
 
     settings: Settings
     round: Round
@@ -73,6 +75,7 @@ class Setup:
     checked: list[Task]
     plan: Plan
     context: SourceContext
+    turn: Turn
 
     @property
     def reliability(self) -> dict[str, float]:
@@ -119,11 +122,18 @@ def put_together(settings: Settings, round: Round, students: Students, split: Sp
     plan = plan_of(settings, round, rater, recipe, tasks)
     method = recipe.method if round.requested == "auto" else round.requested
     require(method, plan)
+    turn = turn_of(settings, round, students)
     if not checked:
-        require_a_judge(rater, split)
+        require_a_judge(rater, split, turn)
     context = source_context(settings, round, recipe, students, rater, split, clock)
     line = line_of(settings.db, students.champion.checkpoint)
-    return Setup(settings, round, students, line, rater, recipe, method, tasks, checked, plan, context)
+    return Setup(settings, round, students, line, rater, recipe, method, tasks, checked, plan, context, turn)
+
+
+def turn_of(settings: Settings, round: Round, students: Students) -> Turn:
+    champion = students.champion.checkpoint
+    number = 1 + rounds.gates_since(settings.db, champion.id, round.id)
+    return Turn(number, champion.version, round.seed)
 
 
 def recipe_of(round: Round, rater: PreferenceModel | None) -> Recipe:

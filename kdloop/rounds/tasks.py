@@ -38,7 +38,12 @@ def learned_tasks(line: Sequence[Round], recipe: Recipe) -> list[Task]:
     return [t for pack in learned if pack != recipe.pack for t in gate_tasks(pack)]
 
 
-def gate_prompts(split: Split, n: int) -> list[list[Message]]:
-    """`n` prompts: half are the newest of people's held-out ones, where there are that many, the rest the pack's."""
-    pack = [as_prompt(q) for q in packs.prompts("general", "gate")]
-    return (split.held_out_prompts[-n // 2 :] + pack)[:n]
+def gate_prompts(split: Split, n: int, seed: int) -> list[list[Message]]:
+    """Up to 2 `n` prompts, drawn anew by `seed`: a quarter are of people's held-out ones, where there are that many,
+    the rest of the pack's pool. A gate that is settled earlier asks fewer."""
+    draw = random.Random(seed)
+    own, pool = split.held_out_prompts, [as_prompt(q) for q in packs.gate_pool("general")]
+    asked = draw.sample(own, min(len(own), n // 2))
+    asked += draw.sample(pool, min(len(pool), 2 * n - len(asked)))
+    draw.shuffle(asked)
+    return asked

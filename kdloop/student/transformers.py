@@ -249,17 +249,36 @@ class TransformersEngine:
 
     def logprobs(self, prompts: list[list[Message]], completions: list[tuple[str, bool]]) -> list[list[float]]:
         """In batches of similar length."""
+        scores: list[list[float]] = [[] for _ in completions]
+        for rows, heads, tails in self.scoring_batches(prompts, completions):
+            for i, found in zip(rows, self.score(heads, tails), strict=True):
+                scores[i] = found
+        return scores
+
+    def distributions(
+        self, prompts: list[list[Message]], completions: list[tuple[str, bool]]
+    ) -> Iterator[torch.Tensor]:
+        """(tokens, vocabulary) log-probabilities in fp32 for each batch of completions: of all that could be
+        in place of each of their tokens. Engines of one student yield the same batches."""
+        for _, heads, tails in self.scoring_batches(prompts, completions):
+            with torch.inference_mode():  # not around the yield: it would hold in what runs meanwhile
+                _, logits = self.logits(heads, tails)
+                rows = [row[-len(tail) :] for row, tail in zip(logits, tails, strict=True)]
+                logps = torch.cat(rows).float().log_softmax(-1)
+            yield logps
+
+    def scoring_batches(
+        self, prompts: list[list[Message]], completions: list[tuple[str, bool]]
+    ) -> Iterator[tuple[list[int], list[list[int]], list[list[int]]]]:
+        """(indices, prompts' tokens, completions' tokens), of similar length; none of an empty completion."""
         heads = self.template.prompts_ids(prompts)
         tails = [self.template.completion_ids(*c) for c in completions]
         order = sorted((i for i, tail in enumerate(tails) if tail), key=lambda i: len(heads[i]) + len(tails[i]))
-        scores: list[list[float]] = [[] for _ in tails]
         widest, longest = (max(map(len, of)) for of in ([h + t for h, t in zip(heads, tails, strict=True)], tails))
         batch = self.scored_at_once(widest, longest)
         for at in range(0, len(order), batch):
             rows = order[at : at + batch]
-            for i, found in zip(rows, self.score([heads[i] for i in rows], [tails[i] for i in rows]), strict=True):
-                scores[i] = found
-        return scores
+            yield rows, [heads[i] for i in rows], [tails[i] for i in rows]
 
     def scored_at_once(self, tokens: int, completion: int) -> int:
         """Completions of `completion` tokens, `tokens` with their prompts, that are scored together."""
@@ -270,15 +289,21 @@ class TransformersEngine:
     @torch.inference_mode()
     def score(self, heads: list[list[int]], tails: list[list[int]]) -> list[list[float]]:
         """The log-probabilities of each tail's tokens, in one forward pass."""
-        batch = self.padded([head + tail for head, tail in zip(heads, tails, strict=True)])
-        positions, keep = self.positions(batch), last(batch["input_ids"], max(map(len, tails)) + 1)
-        logits = self.model(**batch, position_ids=positions, logits_to_keep=keep, use_cache=False).logits[:, :-1]
+        ids, logits = self.logits(heads, tails)
         if self.on_gpu:
-            targets = batch["input_ids"][:, -logits.size(1) :]  # beside shorter completions, the end of the prompt
+            targets = ids[:, -logits.size(1) :]  # beside shorter completions, the end of the prompt
             nats = cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none").view_as(targets)
             return [[-n for n in row[-len(tail) :]] for row, tail in zip(nats.tolist(), tails, strict=True)]
         rows = zip(logits, [torch.tensor(tail, device=self.device) for tail in tails], strict=True)
         return [(-cross_entropy(row[-len(tail) :].float(), tail, reduction="none")).tolist() for row, tail in rows]
+
+    def logits(self, heads: list[list[int]], tails: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """((n, width) token ids, padded at the left; (n, longest tail, vocabulary) logits of the tails' tokens, aligned
+        at the right)."""
+        batch = self.padded([head + tail for head, tail in zip(heads, tails, strict=True)])
+        positions, keep = self.positions(batch), last(batch["input_ids"], max(map(len, tails)) + 1)
+        logits = self.model(**batch, position_ids=positions, logits_to_keep=keep, use_cache=False).logits[:, :-1]
+        return batch["input_ids"], logits
 
     def padded(self, ids: list[list[int]]) -> dict[str, torch.Tensor]:
         """By hand: `tokenizer.pad` took a tenth of the time of 256 rows on a GPU (docs/speed.md)."""

@@ -63,7 +63,7 @@ def test_bad_input_is_refused_and_nothing_is_kept(db, act, message):
 
 
 def test_nothing_held_out_is_in_the_training_part(db):
-    for i in range(160):  # most questions twice, and then not in the same part: every fifth conversation is held out
+    for i in range(160):  # most questions twice, and then not in the same part: many conversations are held out
         a, b = ask(db, f"the first answer {i}", f"another one entirely {i}", question=f"question {i % 83}?")
         collect.choose(db, "ann", a, b, "left")
     split = from_feedback(db)

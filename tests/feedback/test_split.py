@@ -1,4 +1,4 @@
-"""What is held out: every fifth conversation with feedback, for good."""
+"""What is held out: every second conversation with feedback at first, later every fifth, for good."""
 
 import pytest
 from test_collect import ask
@@ -10,7 +10,7 @@ from storage import checkpoints, conversations
 from storage.conversations import as_prompt
 from storage.database import connect, new_id, open_database
 from storage.migrations import MIGRATIONS
-from storage.split import is_held_out, split_columns
+from storage.split import half_at_first, is_held_out, split_columns
 
 
 def held_out(db):
@@ -19,7 +19,7 @@ def held_out(db):
 
 
 @pytest.mark.parametrize("bulk", [True, False])
-def test_of_36_conversations_with_a_vote_seven_are_held_out(db, bulk):
+def test_of_36_conversations_with_a_vote_half_are_held_out(db, bulk):
     """Whether people begin them all before they vote or one by one; who does not vote does not count."""
 
     def begin(i):
@@ -31,7 +31,7 @@ def test_of_36_conversations_with_a_vote_seven_are_held_out(db, bulk):
         if i % 2 and i < 72:
             collect.choose(db, "ann", a, b, "left")
     split = from_feedback(db)
-    assert (len(split.train), len(split.held_out)) == (29, 7)
+    assert (len(split.train), len(split.held_out)) == (18, 18)
 
 
 def test_what_was_decided_stays_and_what_rounds_write_never_is_held_out(db):
@@ -48,7 +48,7 @@ def test_what_was_decided_stays_and_what_rounds_write_never_is_held_out(db):
             assert not known[author["id"]]
         elif i % 7 == 0:
             collect.thumb(db, "ann", k, None)
-    assert sum(parts.values()) == 8, "every fifth of 40"
+    assert sum(parts.values()) == 20, "every second of 40"
     trained = {e.conversation for e in from_feedback(db).train}
     assert not any(parts[id] for id in trained)
 
@@ -69,3 +69,26 @@ def test_an_older_database_goes_on_to_hold_out_what_it_did(tmp_path, monkeypatch
     split = from_feedback(db)
     assert {e.conversation for e in split.held_out} == {id for id in ids if is_held_out(id)}
     assert len(split.train) + len(split.held_out) == 40
+
+
+def voted(db, n, start=0):
+    """Votes in `n` conversations, and how many of these are held out."""
+    before = sum(map(bool, held_out(db).values()))
+    for i in range(start, start + n):
+        collect.choose(db, "ann", *ask(db, f"yes {i}", f"no {i}", question=f"Question {i}?"), "left")
+    return sum(map(bool, held_out(db).values())) - before
+
+
+def test_of_many_votes_a_fifth_is_held_out(db):
+    assert voted(db, 96) == 48 and voted(db, 100, 96) == 20
+
+
+def test_a_database_that_held_out_every_fifth_keeps_what_it_decided(tmp_path, monkeypatch):
+    monkeypatch.setattr("storage.database.MIGRATIONS", MIGRATIONS[: MIGRATIONS.index(half_at_first)])
+    db = open_database(tmp_path / "kdloop.db")
+    checkpoints.ensure_base(db)
+    assert voted(db, 20) == 4
+    decided = held_out(db)
+    monkeypatch.undo()
+    open_database(db)
+    assert voted(db, 20, 20) == 10 and decided.items() <= held_out(db).items()

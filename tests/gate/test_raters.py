@@ -10,7 +10,8 @@ from kdloop.feedback.examples import Example, Split, echoes
 from kdloop.gate import guards
 from kdloop.gate.guards import Guard
 from kdloop.gate.outcomes import Outcomes
-from kdloop.gate.verdict import MAX_EXAMPLES, CannotDecide, decide, require_a_judge, verdict
+from kdloop.gate.spending import Turn
+from kdloop.gate.verdict import MAX_EXAMPLES, CannotDecide, Judgement, decide, require_a_judge, verdict
 from kdloop.raters import preference_model
 from kdloop.rounds.tasks import gate_prompts
 from kdloop.student import Sample, Sampling
@@ -60,25 +61,31 @@ def test_votes_at_random_prove_no_skill():
 
 def test_a_verdict_shows_nobody_what_people_asked():
     engine = Spoken(lambda messages, seed: f"An answer of {seed}")
-    for n, shown in ((6, 3), (2, 1), (64, MAX_EXAMPLES)):
+    for n in (2, 6, 64):
         split = Split(votes(10, lambda i: False), votes(10, lambda i: False))
-        asked = gate_prompts(split, n)
-        decided = decide(engine, engine, engine, split, asked, None, Sampling(8), 1)
+        asked = gate_prompts(split, n, seed=n)
+        decided = decide(engine, engine, engine, split, asked, None, Sampling(8), Turn())
+        shown = min(MAX_EXAMPLES, sum(p not in split.held_out_prompts for p in asked[:n]))
         private = {e.question for e in split.held_out}
         assert len(decided.examples) == shown and not private & {e["prompt"] for e in decided.examples}
 
 
 def test_no_judge_no_training():
     with pytest.raises(CannotDecide, match="0 of 20 held-out pairs"):
-        require_a_judge(None, Split(train=votes(10, lambda i: False), held_out=[]))
+        require_a_judge(None, Split(train=votes(10, lambda i: False), held_out=[]), Turn())
 
 
 def test_the_verdict_needs_a_clear_win_enough_comparisons_and_every_guard():
     good, bad = Guard("repetition rise", 0.01, "<= 0.05", True), Guard("repetition rise", 0.3, "<= 0.05", False)
-    assert verdict("rater", Outcomes(40, 5, 10), True, (good,)).passed
-    assert "too few" in verdict("rater", Outcomes(3, 0, 60), False, (good,)).reason
-    assert "not shown to be better" in verdict("rater", Outcomes(14, 10, 30), True, (good,)).reason
-    blocked = verdict("rater", Outcomes(40, 5, 10), True, (good, bad))
+
+    def judged(wins, losses, ties, *guards):
+        judgement = Judgement("rater", (1.0,) * wins + (-1.0,) * losses + (0.0,) * ties, better=wins > 30)
+        return verdict(judgement, guards, Turn(3, 2))
+
+    assert judged(40, 5, 10, good).passed and "gate no. 3 since v2" in judged(40, 5, 10, good).reason
+    assert "too few" in judged(3, 0, 60, good).reason
+    assert "not shown to be better" in judged(14, 10, 30, good).reason
+    blocked = judged(40, 5, 10, good, bad)
     assert not blocked.passed and "repetition rise 0.3, limit <= 0.05" in blocked.reason
 
 

@@ -246,7 +246,7 @@ def test_the_judge_sees_all_that_people_saw_between_borders_that_nobody_forges(d
         of = Judge(Teachers(db, [one]), one, "Which is better?")
         judge.calibrate(of, [vote], db)
         of.rate(TALK, [forged, "Lake Garda."])
-    assert len(seen) == 2 + 2 * len(judge.ASPECTS)
+    assert len(seen) == 2 + 2 + 2 * len(judge.ASPECTS), "its pair is asked about again"
     for request in seen:
         (message,) = request["messages"]
         asked = message["content"]
@@ -303,3 +303,15 @@ def test_the_command_calibrates_the_first_teacher_and_says_whether_it_may_be_tra
             (tmp_path / "teachers.toml").write_text(f'[[teacher]]\nname = "tess"\nurl = "{url}"\nterms = "allowed"\n')
             assert main(["calibrate"]) == ends
         assert says in capsys.readouterr().out
+
+
+def test_a_judge_that_contradicts_itself_when_asked_again_is_counted(db, judge_of):
+    asked = []
+
+    def fickle(text):
+        asked.append(text)
+        return shorter(text) if len(asked) <= 80 else '{"rationale": "", "verdict": "tie"}'
+
+    report = judge.calibrate(judge_of(fickle), votes(40), db)
+    assert (report.asked_again, report.changed) == (judge.MAX_ASKED_AGAIN, judge.MAX_ASKED_AGAIN)
+    assert report.right == 40 and report.refusal == ""
