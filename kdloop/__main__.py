@@ -154,7 +154,7 @@ def run_round(args) -> int:
         ended = supervisor.wait()
         print(f"Round {ended.id} {ended.status}: {(ended.verdict or {}).get('reason') or ended.error}", flush=True)
         statuses.append(ended.status)
-    return 0 if statuses[-1] in ("promoted", "rejected") else 1
+    return 0 if statuses[-1] in ("promoted", "on trial", "rejected") else 1
 
 
 def measure(args) -> int:
