@@ -1,7 +1,7 @@
 """`accelerate launch` whose processes stay in the round's process group: `python -m kdloop.rounds.launcher OPTIONS`.
 
 PyTorch starts each of them in a session of its own, where no signal to the round's group reaches it: a round that is
-paused for a chat would go on, one that is cancelled would leave them behind (findings/launched_in_own_sessions.sh).
+paused for a chat would go on, one that is cancelled would leave them behind.
 There is no option for it, so two private methods are replaced, and only in the version that they were read in.
 """
 
