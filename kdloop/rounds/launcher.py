@@ -1,7 +1,7 @@
 """`accelerate launch` whose processes stay in the round's process group: `python -m kdloop.rounds.launcher OPTIONS`.
 
 PyTorch starts each of them in a session of its own, where no signal to the round's group reaches it: a round that is
-paused for a chat would go on, one that is cancelled would leave them behind (findings/launched_in_own_sessions.sh).
+paused for a chat would go on, one that is cancelled would leave them behind.
 There is no option for it, so two private methods are replaced, and only in the version that they were read in.
 """
 
@@ -45,8 +45,11 @@ def stay_in_our_group() -> None:
 
 
 def killed(error: ChildFailedError) -> str:
-    """Which process a signal ended, in words; "" where none was: those that failed otherwise have said why."""
+    """Which process a signal ended, in words; "" where one failed otherwise, which has said why. The launcher itself
+    ends those that are left by SIGTERM."""
     signals = {rank: -failure.exitcode for rank, failure in error.failures.items() if failure.exitcode < 0}
+    others = {rank: n for rank, n in signals.items() if n != signal.SIGTERM}
+    signals = others or (signals if len(signals) == len(error.failures) else {})
     return ", ".join(f"process {rank} was ended by {signal.Signals(n).name}" for rank, n in signals.items())
 
 
