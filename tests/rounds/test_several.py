@@ -41,6 +41,7 @@ def job(settings: Settings, examples: list, **values) -> several.Job:
     """A training of a queued round."""
     round = rounds.start_round(settings.db, requested="auto", seed=1, started_by="test", owner="me")
     rounds.advance(settings.db, round.id, "training")
+    rounds.release_lease(settings.db, "me")
     plan = Plan(1, epochs=3, learning_rate=1e-2, max_length=values.pop("max_length", 2048))
     what = {"method": "dpo", "adapter": None, "dtype": torch.float32, "early_stop": True, "gpus": []}
     return several.Job(round.id, examples=examples, plan=plan, source=settings.student, **what | values)
@@ -68,6 +69,16 @@ def ranks_of(pid: int) -> list[psutil.Process]:
             return found
         time.sleep(0.1)
     raise AssertionError(f"There are {len(found)} processes that train")
+
+
+def all_stop(processes: list[psutil.Process], stopped: bool = True) -> bool:
+    """Or all go on. Within seconds: of a process that has many threads one stops after the other."""
+    deadline = time.monotonic() + 30
+    while any((p.status() == psutil.STATUS_STOPPED) != stopped for p in processes):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def all_end(processes: list[psutil.Process]) -> bool:
@@ -121,17 +132,18 @@ def test_what_they_find_out_is_raised_as_by_one_process(settings):
 
 
 def test_where_one_is_killed_the_others_end_and_the_round_is_told(settings):
+    before = family(os.getpid())  # a browser of other tests
     with ThreadPoolExecutor(1) as beside:
         asked = job(settings, [full(i) for i in range(200)])
         training = beside.submit(several.train, settings, asked, *started(settings))
         ranks = ranks_of(os.getpid())
-        everybody = family(os.getpid())
+        everybody = [p for p in family(os.getpid()) if p not in before]
         while not rounds.progress(settings.db, asked.round_id) and not training.done():
             time.sleep(0.1)
         ranks[1].kill()
         with pytest.raises(several.ProcessFailed, match=r"process [01] was ended by SIGKILL"):
             training.result(timeout=120)
-    assert all_end([p for p in everybody if p.pid != os.getpid()])
+    assert all_end(everybody)
 
 
 def test_a_method_that_cannot_be_split_is_trained_by_one_and_says_so():
@@ -174,9 +186,9 @@ def test_a_round_with_two_processes_is_paused_cancelled_and_ended_with_all_of_th
         assert {os.getpgid(p.pid) for p in everybody} == {supervisor.child.pid}
         with supervisor.yielding():
             supervisor.tick()
-            assert {p.status() for p in ranks} == {psutil.STATUS_STOPPED}
+            assert all_stop(ranks)
         supervisor.tick()
-        assert psutil.STATUS_STOPPED not in {p.status() for p in ranks}
+        assert all_stop(ranks, False)
         if how == "cancelled":
             rounds.request_cancel(settings.db, round.id)
         else:
@@ -213,7 +225,7 @@ def test_an_app_that_is_killed_amid_a_reply_leaves_none_of_them(settings):
     everybody = [psutil.Process(pid), *family(pid)]
     print("go", file=app.stdin, flush=True)
     assert app.stdout.readline() == "paused\n"
-    assert {p.status() for p in ranks} == {psutil.STATUS_STOPPED}
+    assert all_stop(ranks)
     app.kill()
     app.wait()
     assert all_end(everybody)
