@@ -20,6 +20,7 @@ from transformers import AutoTokenizer
 
 from kdloop.methods import METHODS, parallel, step_size
 from kdloop.methods.lora import trainable_student
+from kdloop.rounds.process import LAUNCHER
 from kdloop.rounds.progress import Clock
 from kdloop.rounds.several import ERROR, JOB, METRICS, START, TRAINED, Job
 from kdloop.rounds.trainer import end_with_parent
@@ -61,7 +62,8 @@ def progress(job: Job, model, start: dict[str, torch.Tensor]):
 
 
 def main(directory: Path) -> int:
-    Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
+    parent = int((directory / LAUNCHER).read_text())
+    Thread(target=end_with_parent, args=(parent,), daemon=True).start()
     job: Job = pickle.loads((directory / JOB).read_bytes())
     join(job.gpus)
     try:
