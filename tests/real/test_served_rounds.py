@@ -57,6 +57,7 @@ def written(db) -> list[str]:
         return [text for (text,) in c.execute(theirs)]
 
 
+@pytest.mark.parametrize("small", ["vllm"], indirect=True)
 def test_a_round_by_the_server_is_the_round_by_transformers(small, tiny_student, tmp_path):
     """The same seeds, so the same completions, step size and verdict; and the server is left as it was. (What is
     elicited has seeds of more than the 32 bits that servers take.)"""

@@ -53,7 +53,7 @@ def voted(tiny_student, tmp_path_factory):
 def ended(home, student, journals, meanwhile=lambda db: None):
     """(the round's row, its adapter, how many parts) with a journal for each part in turn."""
     settings = Settings(home=home, student=student, round_max_tokens=8, gate_prompts=8)
-    recipe = replace(recipes.VOTES, prompts=4, passes=16).as_dict()
+    recipe = replace(recipes.VOTES, prompts=4, passes=8).as_dict()
     started = rounds.start_round(settings.db, requested="auto", seed=1, started_by="test", owner="me", recipe=recipe)
     parts = 0
     for journal in journals:
