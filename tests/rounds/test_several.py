@@ -14,19 +14,17 @@ import psutil
 import pytest
 import torch
 from all_methods import STOPPED, trained
+from parts import vote
 from safetensors.torch import load_file
 from test_methods import full
 
-from kdloop import packs
-from kdloop.feedback import collect
 from kdloop.methods import ALONE, FAMILIES, METHODS, NothingToLearn, step_size
 from kdloop.methods.lora import Plan, trainable_student
 from kdloop.recipes import VOTES
 from kdloop.rounds import several
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings, of_child, visible_gpus
-from storage import checkpoints, conversations, rounds
-from storage.conversations import as_prompt
+from storage import checkpoints, rounds
 from storage.database import open_database
 
 
@@ -166,14 +164,6 @@ def test_each_process_is_given_one_of_the_gpus_that_the_round_sees(settings, mon
     assert "ACCELERATE_USE_CPU" not in several.environment(settings, asked)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     assert visible_gpus(2) == ["0", "1"]
-
-
-def vote(db, n: int) -> None:
-    for question in packs.prompts("general", "train")[:n]:
-        turn = conversations.add_turn(db, conversations.start_conversation(db, "ann"), as_prompt(question))
-        both = "Yes, gladly.", f"Well, let me think at length about it: {question} " * 2
-        short, long = (conversations.add_completion(db, turn.id, "student", text=t, checkpoint_id=1) for t in both)
-        collect.choose(db, "ann", short, long, "left")
 
 
 def test_a_round_with_two_processes_is_paused_cancelled_and_ended_with_all_of_them(settings):
