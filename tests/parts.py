@@ -1,4 +1,4 @@
-"""Small real parts for the tests of knowledge: a student that says what a function says, an endpoint on loopback."""
+"""Small real parts for the tests: a student that says what a function says, an endpoint on loopback, people's votes."""
 
 import json
 import threading
@@ -8,11 +8,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import torch
 
 from kdloop import packs
+from kdloop.feedback import collect
 from kdloop.knowledge.rows import SourceContext
 from kdloop.raters.judge import Judge
 from kdloop.raters.teacher import Teacher, Teachers
 from kdloop.student import Sample, Sampling
-from storage import checkpoints, rounds
+from storage import checkpoints, conversations, rounds
+from storage.conversations import as_prompt
 
 
 class Spoken:
@@ -116,3 +118,12 @@ def context(db, say, pack="sums", teachers=None, **values):
     judge = Judge(all, all.all[0], loaded.rubric) if all else None
     writers = ((Spoken(say), checkpoints.serving(db)),)
     return SourceContext(db, round, writers, Sampling(48), loaded, teachers=all, judge=judge, **values)
+
+
+def vote(db, n, person="ann"):
+    """`n` times a person prefers the short one of two completions."""
+    for question in packs.prompts("general", "train")[:n]:
+        turn = conversations.add_turn(db, conversations.start_conversation(db, person), as_prompt(question))
+        both = "Yes, gladly.", f"Well, let me think at length about it: {question} " * 2
+        short, long = (conversations.add_completion(db, turn.id, "student", text=t, checkpoint_id=1) for t in both)
+        collect.choose(db, person, short, long, "left")

@@ -17,19 +17,19 @@ from kdloop.methods.lora import Method, NothingToLearn, Plan
 from kdloop.methods.rl import reinforcement
 from kdloop.methods.self_training import iterated, self_teaching
 
-FAMILIES = (supervised, multi_turn, dpo, ranking, kto)  # people's feedback
-FAMILIES += (divergence, speculative, similarity, uld, economy)  # a teacher
+FEEDBACK = (supervised, multi_turn, dpo, ranking, kto)  # people's
+FAMILIES = (*FEEDBACK, divergence, speculative, similarity, uld, economy)  # a teacher
 FAMILIES += (self_teaching, iterated, reinforcement)  # the student itself, a reward
 METHODS: dict[str, Method] = {name: method for family in FAMILIES for name, method in family.METHODS.items()}
-SAMPLES, IN_ORDER = "samples while it trains", "orders its rows by what it computes"
+SAMPLES = "samples while it trains"
 ALONE: dict[str, str] = {  # method -> why only one process trains by it (parallel.py)
     **{name: SAMPLES for family in (self_teaching, iterated, reinforcement) for name in family.METHODS},
     **dict.fromkeys(("gkd", "on_policy_kl", *speculative.METHODS), SAMPLES),
     "taid": "moves its target by the loss of every micro-batch",
-    "curriculum": IN_ORDER,
+    "curriculum": "orders its rows by what it computes",
 }
 # Their training is one, on rows that are known before it begins: it can be saved midway (parts.py).
-IN_PARTS = frozenset(name for family in FAMILIES[:5] for name in family.METHODS)
+IN_PARTS = frozenset(name for family in FEEDBACK for name in family.METHODS)
 RENAMED = {"agents": "adapter_soup"}  # old name -> today's: old homes' settings, recipes and queued rounds have it
 MAX_CONTRADICTED = 0.2  # share of the votes, above which cdpo is taken: twice the noise of 0.1 that it assumes
 

@@ -206,9 +206,9 @@ class StepCallback(TrainerCallback):
 
 @contextmanager
 def long_rows_recomputed(model) -> Iterator[None]:
-    """Activation checkpointing (Chen et al. 2016) of long micro-batches alone: TRL's own would slow
-    down the shorter ones, too. On a CPU of those with more than RECOMPUTE_ABOVE tokens per row: one of 2048 would keep
-    some 3 GB of a 135M model's activations, and attention more. On a GPU of those that exceed its free memory."""
+    """Activation checkpointing (Chen et al. 2016) of long micro-batches alone: TRL's own would slow down the
+    shorter ones, too. On a CPU of those with more than RECOMPUTE_ABOVE tokens per row: one of 2048 would keep some 3 GB
+    of a 135M model's activations, and attention more. On a GPU of those that exceed its free memory."""
     student = getattr(model, "get_base_model", lambda: model)()
     if not student.supports_gradient_checkpointing:
         yield

@@ -1,7 +1,8 @@
-"""`accelerate launch` whose processes stay in the round's process group: `python -m kdloop.rounds.launcher OPTIONS`.
+"""`accelerate launch` whose processes stay in the round's process group:
+`python -m kdloop.rounds.launcher PARENT DIRECTORY OPTIONS`, the parent by its process id.
 
 PyTorch starts each of them in a session of its own, where no signal to the round's group reaches it: a round that is
-paused for a chat would go on, one that is cancelled would leave them behind (findings/launched_in_own_sessions.sh).
+paused for a chat would go on, one that is cancelled would leave them behind.
 There is no option for it, so two private methods are replaced, and only in the version that they were read in.
 """
 
@@ -17,6 +18,7 @@ from accelerate.commands.launch import launch_command, launch_command_parser
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.elastic.multiprocessing.subprocess_handler.subprocess_handler import SubprocessHandler
 
+from kdloop.rounds.process import KILLED, LAUNCHER
 from kdloop.rounds.trainer import end_with_parent
 
 TORCH_VERSION = "2.13."  # whose private methods are replaced; requirements.txt pins it
@@ -45,22 +47,28 @@ def stay_in_our_group() -> None:
 
 
 def killed(error: ChildFailedError) -> str:
-    """Which process a signal ended, in words; "" where none was: those that failed otherwise have said why."""
+    """Which process a signal ended, in words; "" where one failed otherwise, which has said why. The launcher itself
+    ends those that are left by SIGTERM."""
     signals = {rank: -failure.exitcode for rank, failure in error.failures.items() if failure.exitcode < 0}
+    others = {rank: n for rank, n in signals.items() if n != signal.SIGTERM}
+    signals = others or (signals if len(signals) == len(error.failures) else {})
     return ", ".join(f"process {rank} was ended by {signal.Signals(n).name}" for rank, n in signals.items())
 
 
-def main(directory: Path, options: list[str]) -> int:
-    Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
+def main(parent: int, directory: Path, options: list[str]) -> int:
+    """Ends with the parent, and the processes end with it: each is told whose child it is, as one whose parent is gone
+    before it looks would take its next one for it."""
+    Thread(target=end_with_parent, args=(parent,), daemon=True).start()
+    (directory / LAUNCHER).write_text(str(os.getpid()))
     stay_in_our_group()
     try:
         launch_command(launch_command_parser().parse_args(options))
         return 0
     except ChildFailedError as error:
         print(error, file=sys.stderr, flush=True)
-        (directory / "killed").write_text(killed(error))
+        (directory / KILLED).write_text(killed(error))
         return 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))
+    sys.exit(main(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]))

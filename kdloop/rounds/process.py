@@ -20,6 +20,7 @@ TRAINER_ENVIRONMENT = KEEP_MEMORY | {
     "TRL_EXPERIMENTAL_SILENCE": "1",
 }
 IN_ONE_GO = "in-one-go"  # in a round's journal: its training cannot be saved midway, so nobody interrupts it
+KILLED, LAUNCHER = "killed", "launcher"  # files of a training by several processes (launcher.py)
 NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
 
 

@@ -20,10 +20,12 @@ from transformers import AutoTokenizer
 
 from kdloop.methods import METHODS, parallel, step_size
 from kdloop.methods.lora import trainable_student
+from kdloop.rounds.process import LAUNCHER
 from kdloop.rounds.progress import Clock
 from kdloop.rounds.several import ERROR, JOB, METRICS, START, TRAINED, Job
 from kdloop.rounds.trainer import end_with_parent
 from kdloop.settings import Settings
+from kdloop.student.template import Template
 
 PATIENCE = timedelta(days=1)  # a paused round's processes wait for each other; the launcher sees one that ended
 LAUNCHED = "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"
@@ -47,6 +49,7 @@ def train(directory: Path, job: Job) -> None:
     step_size.place(model, start, start, 1.0)
     on_step = progress(job, model, start) if parallel.rank() == 0 else lambda *_: None
     tokenizer = AutoTokenizer.from_pretrained(job.source, padding_side="left")
+    Template.of(tokenizer, Settings.from_environment().thinking)  # what is trained is what the round's own engine says
     metrics = METHODS[job.method].train(model, tokenizer, job.examples, job.plan, on_step)
     if parallel.rank() == 0:
         save_file({k: p.cpu().contiguous() for k, p in step_size.parameters(model).items()}, directory / TRAINED)
@@ -61,7 +64,8 @@ def progress(job: Job, model, start: dict[str, torch.Tensor]):
 
 
 def main(directory: Path) -> int:
-    Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
+    parent = int((directory / LAUNCHER).read_text())
+    Thread(target=end_with_parent, args=(parent,), daemon=True).start()
     job: Job = pickle.loads((directory / JOB).read_bytes())
     join(job.gpus)
     try:

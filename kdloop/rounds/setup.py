@@ -84,7 +84,7 @@ class Setup:
 
 
 @contextmanager
-def untrained_student(settings: Settings, journal: Journal) -> Iterator[TransformersEngine]:
+def untrained_student(settings: Settings, journal: Journal | None = None) -> Iterator[TransformersEngine]:
     """The student before any training. Where a vLLM or SGLang serves it, that server samples for the round, too, and
     has none of the round's adapters afterwards. Raises NoStudent, NoRoom, EngineUnavailable, WrongWeights."""
     source, (device, dtype) = find_student(settings.student, settings.home), device_and_dtype()
@@ -95,7 +95,8 @@ def untrained_student(settings: Settings, journal: Journal) -> Iterator[Transfor
     if not isinstance(server, VLLM):
         if server:
             print("This server takes adapters at its start only: the round samples with transformers", flush=True)
-        yield JournaledEngine(journal, source, **how) if journal.folder else TransformersEngine(source, **how)
+        kept = journal and journal.folder
+        yield JournaledEngine(journal, source, **how) if kept else TransformersEngine(source, **how)
         return
     with files.scratch(settings.home / "checkpoints" / "trained") as folder:
         try:

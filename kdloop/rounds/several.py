@@ -17,13 +17,11 @@ from safetensors.torch import load_file, save_file
 from kdloop.feedback.examples import Example
 from kdloop.methods import ALONE, NothingToLearn, step_size
 from kdloop.methods.lora import Diverged, Plan
+from kdloop.rounds.process import KILLED
 from kdloop.settings import Settings, of_child, visible_gpus
 from storage import files
 
-JOB, START, TRAINED, METRICS, ERROR, KILLED = (
-    *("job.pickle", "start.safetensors", "trained.safetensors", "metrics.json"),
-    *("error", "killed"),
-)
+JOB, START, TRAINED, METRICS, ERROR = "job.pickle", "start.safetensors", "trained.safetensors", "metrics.json", "error"
 BATCH = Plan(0).batch  # rows of a step: no more processes than these can share it
 OUR_ERRORS = {error.__name__: error for error in (NothingToLearn, Diverged)}
 GPUS: list[str] = []  # all that this round may use, by CUDA's names
@@ -98,7 +96,7 @@ def command(directory: Path, n: int) -> list[str]:
     """`--multi_gpu` also without a GPU: by `--cpu` accelerate 1.15 starts one process, whatever the number."""
     launch = f"--multi_gpu --num_processes {n} --num_machines 1 --main_process_port 0 --mixed_precision no"
     options = [*launch.split(), "--dynamo_backend", "no", "--gpu_ids", "all", "--module", "kdloop.rounds.ranks"]
-    return [sys.executable, "-m", "kdloop.rounds.launcher", str(directory), *options, str(directory)]
+    return [sys.executable, "-m", "kdloop.rounds.launcher", str(os.getpid()), str(directory), *options, str(directory)]
 
 
 def environment(settings: Settings, job: Job) -> dict[str, str]:

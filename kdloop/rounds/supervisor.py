@@ -134,7 +134,7 @@ class Supervisor:
         return process.spawn(self.settings, round.id, self.command(round))
 
     def command(self, round: Round) -> list[str]:
-        return [sys.executable, "-m", "kdloop.rounds.trainer", str(round.id)]
+        return [sys.executable, "-m", "kdloop.rounds.trainer", str(round.id), str(os.getpid())]
 
     def tick(self) -> None:
         """Called every second: renew the lease, watch the child, start what is due."""

@@ -1,4 +1,5 @@
-"""The child process that runs one round: `python -m kdloop.rounds.trainer ROUND_ID`, settings from the environment.
+"""The child process that runs one round: `python -m kdloop.rounds.trainer ROUND_ID PARENT`, the parent by its
+process id, settings from the environment.
 
 Spawned, never forked; its own process group and a lower priority. The one broad `except` of the project is here: a
 failed round is data. Never imports Gradio.
@@ -16,10 +17,10 @@ from kdloop.settings import Settings
 from storage import rounds
 
 
-def main(round_id: int) -> int:
+def main(round_id: int, parent: int) -> int:
     settings = Settings.from_environment()
     os.nice(10)
-    Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
+    Thread(target=end_with_parent, args=(parent,), daemon=True).start()
     try:
         return whole_round(settings, round_id)
     except Exception as error:
@@ -62,11 +63,11 @@ def part(settings: Settings, round_id: int, seconds: float) -> bool:
 
 
 def end_with_parent(parent: int) -> None:
-    """End the process once the app that started it is gone: nobody would renew its lease, or could cancel it."""
+    """End the process once the one that started it is gone: nobody would renew its lease, or could cancel it."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(2)
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1])))
+    sys.exit(main(*map(int, sys.argv[1:])))

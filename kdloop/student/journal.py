@@ -18,6 +18,7 @@ from typing import Self, TypeVar
 import torch
 
 from kdloop.student import Sample, Sampling
+from kdloop.student.identity import ADAPTER_WEIGHTS
 from kdloop.student.transformers import TransformersEngine
 from storage import files
 from storage.conversations import Message
@@ -117,7 +118,7 @@ class JournaledEngine(TransformersEngine):
 
     def load(self, adapter: Path | None) -> Self:
         engine = super().load(adapter)
-        engine.weights = digest((adapter / "adapter_model.safetensors").read_bytes()) if adapter else "base"
+        engine.weights = digest((adapter / ADAPTER_WEIGHTS).read_bytes()) if adapter else "base"
         return engine
 
     def load_trained(self, training) -> Self:

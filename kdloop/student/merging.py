@@ -33,7 +33,7 @@ def merged(untrained, adapter: Path | None):
     if adapter is None:
         return for_inference(untrained)
     if quantized.is_quantized(untrained):
-        return for_inference(with_peft(quantized.sharing(untrained), adapter).get_base_model())
+        return for_inference(with_peft(updated(untrained, {}), adapter).get_base_model())
     config = json.loads((Path(adapter) / ADAPTER_CONFIG).read_text())
     updates = plain_updates(untrained, config, adapter)
     if updates is None:
@@ -60,7 +60,7 @@ def with_peft(model, adapter: Path) -> PeftModel:
 def merged_with(untrained, training: PeftModel):
     """`merged` with the current `default` adapter of a model in training."""
     if quantized.is_quantized(untrained):
-        return for_inference(quantized.beside(untrained, training))
+        return for_inference(quantized.beside(updated(untrained, {}), training))
     modules = training.get_base_model().named_modules()
     layers = {name: m for name, m in modules if "default" in getattr(m, "lora_A", {})}
     lora = {name: (m.lora_A["default"].weight, m.lora_B["default"].weight) for name, m in layers.items()}

@@ -6,7 +6,6 @@ in the paper, norms and LM head keep their dtype, and optimizer states are not p
 """
 
 import importlib.util
-from copy import deepcopy
 
 import torch
 from peft import PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
@@ -37,14 +36,9 @@ def is_quantized(model) -> bool:
     return getattr(model, "quantization_method", None) is not None
 
 
-def sharing(model):
-    """A copy with modules of its own, which PEFT may wrap, and the same tensors."""
-    return deepcopy(model, {id(x): x for x in (*model.parameters(), *model.buffers())})
-
-
-def beside(untrained, training: PeftModel):
-    """A copy of `untrained` with the current `default` adapter of a model in training, in tensors of its own."""
-    model = get_peft_model(sharing(untrained), training.peft_config["default"])
+def beside(base, training: PeftModel):
+    """`base` with the current `default` adapter of a model in training, in tensors of its own."""
+    model = get_peft_model(base, training.peft_config["default"])
     now = get_peft_model_state_dict(training, adapter_name="default")
     set_peft_model_state_dict(model, {name: tensor.detach().clone() for name, tensor in now.items()})
     return model.get_base_model()

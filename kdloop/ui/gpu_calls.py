@@ -20,8 +20,8 @@ import httpx
 
 from kdloop.rounds.process import log_file
 from kdloop.settings import Settings
-from kdloop.student import Engine, Sample, Sampling
-from kdloop.student.template import Template
+from kdloop.student import Engine, Sample, Sampling, Thought
+from kdloop.student.engines import transformers
 from storage import rounds
 from storage.conversations import Message
 
@@ -47,23 +47,23 @@ def train_a_part(settings: Settings, round_id: int) -> bool:
         return part(settings, round_id, seconds)
 
 
-def reply_seconds(source: str, adapter: Path | None, prompt: list[Message], sampling: Sampling, seed: int) -> int:
+def reply_seconds(
+    settings: Settings, adapter: Path | None, prompt: list[Message], sampling: Sampling, seed: int
+) -> int:
     return min(CALL_SECONDS, REPLY_SECONDS + round(sampling.max_tokens / TOKENS_PER_SECOND))
 
 
 def reply(
-    source: str, adapter: Path | None, prompt: list[Message], sampling: Sampling, seed: int
+    settings: Settings, adapter: Path | None, prompt: list[Message], sampling: Sampling, seed: int
 ) -> Iterator[str | Sample]:
     """Within a call: as Engine.stream. To end it early, close it."""
-    yield from engine_here(source, adapter).stream(prompt, sampling, seed, Event())
+    yield from engine_here(settings, adapter).stream(prompt, sampling, seed, Event())
 
 
 @lru_cache(maxsize=2)
-def engine_here(source: str, adapter: Path | None) -> Engine:
+def engine_here(settings: Settings, adapter: Path | None) -> Engine:
     """On this process's device. The Hub may keep the process for the next call."""
-    from kdloop.student.transformers import TransformersEngine
-
-    return TransformersEngine(source, adapter)
+    return transformers(settings).load(adapter)
 
 
 @dataclass(frozen=True)
@@ -87,24 +87,25 @@ def calls() -> Calls:
 class LentGpu:
     """An engine (kdloop.student.Engine) whose replies a GPU writes, and where there is none, the engine itself."""
 
-    def __init__(self, engine: Engine, adapter: Path | None, told: Callable[[Exception], None]):
-        self.engine, self.adapter, self.told = engine, adapter, told
+    def __init__(self, settings: Settings, engine: Engine, adapter: Path | None, told: Callable[[Exception], None]):
+        self.settings, self.engine, self.adapter, self.told = settings, engine, adapter, told
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.engine, name)
 
     def stream(self, prompt: list[Message], sampling: Sampling, seed: int, stop: Event) -> Iterator[str | Sample]:
-        tokens = 0
+        tokens, thought, text = 0, "", ""
         try:
-            with closing(calls().reply(self.engine.source, self.adapter, prompt, sampling, seed)) as pieces:
+            with closing(calls().reply(self.settings, self.adapter, prompt, sampling, seed)) as pieces:
                 for piece in pieces:
                     yield piece
                     if isinstance(piece, Sample):
                         return
+                    thought, text = (piece, text) if isinstance(piece, Thought) else (thought, piece)
                     tokens += 1
                     if stop.is_set():
-                        read = len(Template.of(self.engine.tokenizer).prompt_ids(prompt))
-                        yield Sample(piece.strip(), "stopped", read, tokens, 0.0, 0.0)
+                        read = len(self.engine.template.prompt_ids(prompt))
+                        yield Sample(text.strip(), "stopped", read, tokens, 0.0, 0.0, thought.strip())
                         return
         except NO_GPU as error:
             self.told(error)

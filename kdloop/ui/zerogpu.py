@@ -96,7 +96,7 @@ class OnQuota:
             adapter: Path | None = checkpoints.adapter_dir(self.settings.db, checkpoint)
         except BrokenCheckpoint:  # what is in memory here cannot be loaded there
             return engine, checkpoint
-        return gpu_calls.LentGpu(engine, adapter, tell_why), checkpoint
+        return gpu_calls.LentGpu(self.settings, engine, adapter, tell_why), checkpoint
 
 
 def tell_why(error: Exception) -> None:

@@ -5,15 +5,13 @@ import re
 import httpx
 import pytest
 from pages import eventually, opened, running, send
+from parts import vote
 from playwright.sync_api import expect
 from zerogpu import VISITOR, device_api, variables
 
-from kdloop import packs
-from kdloop.feedback import collect
 from kdloop.rounds.process import journal_folder, log_file
 from kdloop.settings import Settings
-from storage import checkpoints, conversations, feedback, rounds
-from storage.conversations import as_prompt
+from storage import checkpoints, feedback, rounds
 from storage.database import open_database
 
 pytestmark = pytest.mark.slow
@@ -25,12 +23,8 @@ def space(tiny_student, tmp_path_factory):
     """(url, home, device API) of a Space with votes for all but one of a round."""
     home = tmp_path_factory.mktemp("space")
     db = open_database(home / "kdloop.db")
-    base = checkpoints.ensure_base(db)
-    for question in packs.prompts("general", "train")[:CHOICES]:
-        turn = conversations.add_turn(db, conversations.start_conversation(db, "eve"), as_prompt(question))
-        texts = "Certainly.", f"That depends on many things, some of which are long: {question} " * 2
-        sides = [conversations.add_completion(db, turn.id, "student", text=t, checkpoint_id=base.id) for t in texts]
-        collect.choose(db, "eve", *sides, "left")
+    checkpoints.ensure_base(db)
+    vote(db, CHOICES, "eve")
     small = {"KDLOOP_ROUND_MAX_TOKENS": "8", "KDLOOP_GATE_PROMPTS": "24", "KDLOOP_COMPARE_EVERY": "0"}
     small |= {"KDLOOP_ROUND_VOTES": str(CHOICES + 1), "KDLOOP_STUDENT": tiny_student, "KDLOOP_MESSAGES_A_MINUTE": "60"}
     with (

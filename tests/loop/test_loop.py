@@ -87,7 +87,7 @@ def test_chat_votes_round_gate_and_what_serves_next(settings, engine):
     total, new = feedback.count_votes(settings.db)
     assert (total, new) == (24, 24)
     supervisor = Supervisor(settings, serving)
-    supervisor.start(recipe=replace(recipes.VOTES, prompts=8, passes=24).as_dict())
+    supervisor.start(recipe=replace(recipes.VOTES, prompts=4, passes=8).as_dict())
     ended = supervisor.wait()
     assert ended.status in ("promoted", "on trial", "rejected"), ended.error
     assert ended.verdict["n"] == 20 and ended.verdict["guards"] and ended.verdict["reason"]
@@ -106,7 +106,7 @@ def test_chat_votes_round_gate_and_what_serves_next(settings, engine):
 def test_a_killed_trainer_fails_the_round_and_nothing_else(settings, engine, phase):
     vote_thumbs(settings, engine, 24)
     supervisor = Supervisor(replace(settings, round_votes=20, gate_prompts=8))
-    started = supervisor.start(recipe=replace(recipes.VOTES, prompts=4, passes=6).as_dict())
+    started = supervisor.start(recipe=replace(recipes.VOTES, prompts=2, passes=3).as_dict())
     deadline = time.monotonic() + 240
     while rounds.get_round(settings.db, started.id).status != phase and time.monotonic() < deadline:
         time.sleep(0.1)

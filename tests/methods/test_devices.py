@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 from devices import Distant, a_second_device
+from parts import vote
 from test_methods import REWARDED, full
 from test_selection import taught
 from transformers import AutoTokenizer
 
-from kdloop import packs, recipes
-from kdloop.feedback import collect
+from kdloop import recipes
 from kdloop.methods import METHODS, step_size
 from kdloop.methods.distill import stored
 from kdloop.methods.lora import Plan, trainable_student
@@ -19,7 +19,7 @@ from kdloop.rounds.run import run
 from kdloop.settings import Settings
 from kdloop.student import Sampling
 from kdloop.student.transformers import TransformersEngine
-from storage import checkpoints, conversations, rounds
+from storage import checkpoints, rounds
 from storage.conversations import as_prompt
 
 
@@ -121,11 +121,7 @@ def test_a_whole_round_of_votes_from_a_champion_runs_on_one_device(db, ended, ti
     adapted = trainable_student(tiny_student, None, torch.float32, seed=1)
     sums = [f"What is {i} and {i} together?" for i in range(24)]
     taught(db, recipes.load("rejection").as_dict(), sums, save=adapted.save_pretrained)
-    for question in packs.prompts("general", "train")[:50]:
-        turn = conversations.add_turn(db, conversations.start_conversation(db, "ann"), as_prompt(question))
-        texts = "Certainly.", f"That depends on many things, some of which are long: {question} " * 2
-        short, long = (conversations.add_completion(db, turn.id, "student", text=t, checkpoint_id=1) for t in texts)
-        collect.choose(db, "ann", short, long, "left")
+    vote(db, 50)
     judged = ended(replace(recipes.VOTES, prompts=4, passes=16).as_dict())
     assert judged.status in ("promoted", "on trial", "rejected") and judged.method == "dpo", judged.error
     assert set(judged.seconds) == {"elicit", "train", "gate"} and judged.counts["replayed"]

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from parts import vote
 from test_methods import full
 from test_selection import taught
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from kdloop import packs, recipes
-from kdloop.feedback import collect
+from kdloop import recipes
 from kdloop.methods import METHODS, step_size
 from kdloop.methods.lora import RANK, Plan, trainable_student
 from kdloop.rounds.run import run
@@ -21,7 +21,7 @@ from kdloop.student.base import read_weights
 from kdloop.student.quantized import NoQuantization
 from kdloop.student.serving import PROBE, PROBE_COMPLETION, fingerprint
 from kdloop.student.transformers import TransformersEngine
-from storage import checkpoints, conversations, rounds
+from storage import checkpoints, rounds
 from storage.conversations import as_prompt
 
 LLAMA_70B = {
@@ -72,11 +72,7 @@ def test_four_bits_take_less_memory_and_say_nearly_the_same(four_bits, tiny_stud
 def test_a_whole_round_in_four_bits_from_a_champion(db, tiny_student):
     adapted = trainable_student(tiny_student, None, torch.float32, seed=1)
     taught(db, recipes.load("rejection").as_dict(), ["What is 1 and 1?"], save=adapted.save_pretrained)
-    for question in packs.prompts("general", "train")[:50]:
-        turn = conversations.add_turn(db, conversations.start_conversation(db, "ann"), as_prompt(question))
-        texts = "Certainly.", f"That depends on many things, some of which are long: {question} " * 2
-        short, long = (conversations.add_completion(db, turn.id, "student", text=t, checkpoint_id=1) for t in texts)
-        collect.choose(db, "ann", short, long, "left")
+    vote(db, 50)
     votes = replace(recipes.VOTES, knowledge=(), passes=8).as_dict()
     started = rounds.start_round(db, requested="auto", seed=1, started_by="test", owner="me", recipe=votes)
     run(Settings(home=db.parent, student=tiny_student, round_max_tokens=8, gate_prompts=4, bits=4), started)

@@ -4,11 +4,10 @@ from dataclasses import replace
 from threading import Event
 
 import pytest
+from parts import vote
 from test_openai_engine import GREEDY, QUESTIONS, random_adapter, texts
 from vllm_server import Small, served
 
-from kdloop import packs
-from kdloop.feedback import collect
 from kdloop.recipes import VOTES
 from kdloop.rounds.run import run
 from kdloop.rounds.setup import untrained_student
@@ -18,7 +17,7 @@ from kdloop.student.remote import RemoteSampling
 from kdloop.student.servers import Adapter
 from kdloop.student.serving import WrongWeights
 from kdloop.student.transformers import TransformersEngine
-from storage import checkpoints, conversations, rounds
+from storage import checkpoints, rounds
 from storage.conversations import as_prompt
 from storage.database import connect, open_database
 
@@ -31,15 +30,6 @@ def small(request, tiny_student):
 def settings_of(home, student: str, url: str = "", **values) -> Settings:
     served_by = {"engine": "openai", "engine_url": url} if url else {}
     return Settings(home=home, student=student, round_max_tokens=12, gate_prompts=8, **served_by | values)
-
-
-def vote(db, n: int) -> None:
-    """`n` times a person prefers the short one of two completions."""
-    for question in packs.prompts("general", "train")[:n]:
-        turn = conversations.add_turn(db, conversations.start_conversation(db, "ann"), as_prompt(question))
-        both = "Yes, gladly.", f"Well, let me think at length about it: {question} " * 2
-        short, long = (conversations.add_completion(db, turn.id, "student", text=t, checkpoint_id=1) for t in both)
-        collect.choose(db, "ann", short, long, "left")
 
 
 def voted_round(settings: Settings, **values) -> rounds.Round:
@@ -57,6 +47,7 @@ def written(db) -> list[str]:
         return [text for (text,) in c.execute(theirs)]
 
 
+@pytest.mark.parametrize("small", ["vllm"], indirect=True)
 def test_a_round_by_the_server_is_the_round_by_transformers(small, tiny_student, tmp_path):
     """The same seeds, so the same completions, step size and verdict; and the server is left as it was. (What is
     elicited has seeds of more than the 32 bits that servers take.)"""

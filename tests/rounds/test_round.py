@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from parts import vote
 from test_selection import taught
 
 from kdloop import packs, recipes
-from kdloop.feedback import collect
 from kdloop.feedback.examples import from_feedback
 from kdloop.methods.lora import trainable_student
 from kdloop.packs import Task
@@ -102,11 +102,7 @@ def test_a_votes_round_goes_on_from_what_a_recipe_has_taught_and_replays_it(db, 
     adapted = trainable_student(tiny_student, None, torch.float32, seed=1)
     sums = [f"What is {i} plus {i}, would you say?" for i in range(40)]
     champion = taught(db, recipes.load("rejection").as_dict(), sums, save=adapted.save_pretrained)
-    for question in packs.prompts("general", "train")[:60]:
-        turn = conversations.add_turn(db, conversations.start_conversation(db, "ann"), as_prompt(question))
-        texts = "Yes, gladly.", f"Well, let me think at length about it: {question} " * 2
-        short, long = (conversations.add_completion(db, turn.id, "student", text=t, checkpoint_id=1) for t in texts)
-        collect.choose(db, "ann", short, long, "left")
+    vote(db, 60)
     judged = ended(replace(recipes.VOTES, prompts=4, passes=16).as_dict())
     assert judged.status in ("promoted", "on trial", "rejected") and judged.method == "dpo", (
         judged.error or judged.verdict

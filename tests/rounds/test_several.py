@@ -14,19 +14,17 @@ import psutil
 import pytest
 import torch
 from all_methods import STOPPED, trained
+from parts import vote
 from safetensors.torch import load_file
 from test_methods import full
 
-from kdloop import packs
-from kdloop.feedback import collect
-from kdloop.methods import ALONE, METHODS, NothingToLearn, step_size
+from kdloop.methods import ALONE, FAMILIES, METHODS, NothingToLearn, step_size
 from kdloop.methods.lora import Plan, trainable_student
 from kdloop.recipes import VOTES
 from kdloop.rounds import several
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings, of_child, visible_gpus
-from storage import checkpoints, conversations, rounds
-from storage.conversations import as_prompt
+from storage import checkpoints, rounds
 from storage.database import open_database
 
 
@@ -41,6 +39,7 @@ def job(settings: Settings, examples: list, **values) -> several.Job:
     """A training of a queued round."""
     round = rounds.start_round(settings.db, requested="auto", seed=1, started_by="test", owner="me")
     rounds.advance(settings.db, round.id, "training")
+    rounds.release_lease(settings.db, "me")
     plan = Plan(1, epochs=3, learning_rate=1e-2, max_length=values.pop("max_length", 2048))
     what = {"method": "dpo", "adapter": None, "dtype": torch.float32, "early_stop": True, "gpus": []}
     return several.Job(round.id, examples=examples, plan=plan, source=settings.student, **what | values)
@@ -70,14 +69,25 @@ def ranks_of(pid: int) -> list[psutil.Process]:
     raise AssertionError(f"There are {len(found)} processes that train")
 
 
+def all_stop(processes: list[psutil.Process], stopped: bool = True) -> bool:
+    """Or all go on. Within seconds: of a process that has many threads one stops after the other."""
+    deadline = time.monotonic() + 30
+    while any((p.status() == psutil.STATUS_STOPPED) != stopped for p in processes):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
 def all_end(processes: list[psutil.Process]) -> bool:
     return not psutil.wait_procs(processes, timeout=60)[1]
 
 
-def test_two_processes_train_what_one_does_by_each_method_that_can_be_split(tiny_student, tiny_teacher, tmp_path):
-    """Ten rows: the last batch is smaller, and its only micro-batch one process's."""
-    names = [name for name in METHODS if name not in ALONE]
-    assert {"sft", "dpo", "kto", "cdpo", "forward_kl", "hidden_l2", "adapter_soup"} <= {*names}
+def test_two_processes_train_what_one_does_by_a_method_of_each_family(tiny_student, tiny_teacher, tmp_path):
+    """Ten rows: the last batch is smaller, and its only micro-batch one process's. (By all: 142 s, docs/log.md.)"""
+    families = ([name for name in family.METHODS if name not in ALONE] for family in FAMILIES)
+    names = sorted({STOPPED, *(found[0] for found in families if found)})
+    assert len(names) > 8 and {"sft", "dpo", "kto"} < {*names}
     plan = Plan(1, epochs=2, learning_rate=1e-2, max_tokens=4, teachers=(tiny_teacher,))
     asked = tiny_student, [full(i) for i in range(10)], plan
     (tmp_path / "asked").write_bytes(pickle.dumps((names, *asked)))
@@ -116,22 +126,23 @@ def test_the_model_gets_what_they_have_trained_and_the_round_shows_their_steps(s
 def test_what_they_find_out_is_raised_as_by_one_process(settings):
     with pytest.raises(NothingToLearn, match="longer than the 4 tokens"):
         several.train(settings, job(settings, [full(0)], max_length=4), *started(settings))
-    with pytest.raises(several.ProcessFailed, match=r"Process [01] of those that train: .*No such file"):
+    with pytest.raises(several.ProcessFailed, match=r"Process [01] of those that train: .*adapter_config.json"):
         several.train(settings, job(settings, [full(0)], adapter=settings.home / "nowhere"), *started(settings))
 
 
 def test_where_one_is_killed_the_others_end_and_the_round_is_told(settings):
+    before = family(os.getpid())  # a browser of other tests
     with ThreadPoolExecutor(1) as beside:
         asked = job(settings, [full(i) for i in range(200)])
         training = beside.submit(several.train, settings, asked, *started(settings))
         ranks = ranks_of(os.getpid())
-        everybody = family(os.getpid())
+        everybody = [p for p in family(os.getpid()) if p not in before]
         while not rounds.progress(settings.db, asked.round_id) and not training.done():
             time.sleep(0.1)
         ranks[1].kill()
         with pytest.raises(several.ProcessFailed, match=r"process [01] was ended by SIGKILL"):
             training.result(timeout=120)
-    assert all_end([p for p in everybody if p.pid != os.getpid()])
+    assert all_end(everybody)
 
 
 def test_a_method_that_cannot_be_split_is_trained_by_one_and_says_so():
@@ -155,14 +166,6 @@ def test_each_process_is_given_one_of_the_gpus_that_the_round_sees(settings, mon
     assert visible_gpus(2) == ["0", "1"]
 
 
-def vote(db, n: int) -> None:
-    for question in packs.prompts("general", "train")[:n]:
-        turn = conversations.add_turn(db, conversations.start_conversation(db, "ann"), as_prompt(question))
-        both = "Yes, gladly.", f"Well, let me think at length about it: {question} " * 2
-        short, long = (conversations.add_completion(db, turn.id, "student", text=t, checkpoint_id=1) for t in both)
-        collect.choose(db, "ann", short, long, "left")
-
-
 def test_a_round_with_two_processes_is_paused_cancelled_and_ended_with_all_of_them(settings):
     vote(settings.db, 60)
     supervisor = Supervisor(settings)
@@ -174,9 +177,9 @@ def test_a_round_with_two_processes_is_paused_cancelled_and_ended_with_all_of_th
         assert {os.getpgid(p.pid) for p in everybody} == {supervisor.child.pid}
         with supervisor.yielding():
             supervisor.tick()
-            assert {p.status() for p in ranks} == {psutil.STATUS_STOPPED}
+            assert all_stop(ranks)
         supervisor.tick()
-        assert psutil.STATUS_STOPPED not in {p.status() for p in ranks}
+        assert all_stop(ranks, False)
         if how == "cancelled":
             rounds.request_cancel(settings.db, round.id)
         else:
@@ -213,7 +216,7 @@ def test_an_app_that_is_killed_amid_a_reply_leaves_none_of_them(settings):
     everybody = [psutil.Process(pid), *family(pid)]
     print("go", file=app.stdin, flush=True)
     assert app.stdout.readline() == "paused\n"
-    assert {p.status() for p in ranks} == {psutil.STATUS_STOPPED}
+    assert all_stop(ranks)
     app.kill()
     app.wait()
     assert all_end(everybody)

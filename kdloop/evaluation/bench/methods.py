@@ -30,8 +30,7 @@ from kdloop.gate.outcomes import Outcomes
 from kdloop.knowledge.self_knowledge import SPREAD
 from kdloop.raters.features import repetition
 from kdloop.settings import Settings
-from kdloop.student import Engine, Sample, Sampling
-from kdloop.student.base import find_student
+from kdloop.student import Engine, Sample, Sampling, engines
 from kdloop.student.transformers import TransformersEngine
 from storage import json_lines
 from storage.conversations import Completion, as_prompt
@@ -188,7 +187,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     settings = Settings.from_environment()
     budget = Budget(**{name: getattr(args, name) for name in vars(Budget())})
-    base = TransformersEngine(find_student(settings.student, settings.home))
+    base = engines.transformers(settings)
     try:
         print(table(run(base, args.methods, args.raters, args.seeds, budget, args.out)))
     except ValueError as error:

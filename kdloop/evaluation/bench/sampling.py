@@ -11,9 +11,8 @@ from kdloop.evaluation.bench import Figure, in_turns
 from kdloop.evaluation.bench.generate import generate
 from kdloop.knowledge.self_knowledge import SPREAD, N
 from kdloop.settings import Settings
-from kdloop.student import Sampling
-from kdloop.student.base import find_student
-from kdloop.student.transformers import TransformersEngine, device_and_dtype
+from kdloop.student import Sampling, engines
+from kdloop.student.transformers import device_and_dtype
 from storage.conversations import Message, as_prompt
 
 PROMPTS = 16
@@ -22,7 +21,7 @@ PROMPTS = 16
 def sampling() -> Iterator[Figure]:
     """Completions per second; the turns go through 96 of the prompts."""
     settings = Settings.from_environment()
-    engine = TransformersEngine(find_student(settings.student, settings.home), dtype=device_and_dtype()[1])
+    engine = engines.transformers(settings, device_and_dtype()[1])
     how = Sampling(settings.round_max_tokens, temperature=SPREAD)
 
     def ours(batch: list[list[Message]]):

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from parts import vote
 from test_selection import taught
 
-from kdloop import packs, recipes
+from kdloop import recipes
 from kdloop.feedback import collect
 from kdloop.methods.lora import trainable_student
 from kdloop.rounds.run import run
@@ -42,18 +43,14 @@ def voted(tiny_student, tmp_path_factory):
     adapted = trainable_student(tiny_student, None, torch.float32, seed=1)
     sums = [f"What is {i} and {i} together?" for i in range(8)]
     taught(db, recipes.load("rejection").as_dict(), sums, save=adapted.save_pretrained)
-    for question in packs.prompts("general", "train")[:50]:
-        turn = conversations.add_turn(db, conversations.start_conversation(db, "ann"), as_prompt(question))
-        texts = "Certainly.", f"That depends on many things, some of which are long: {question} " * 2
-        short, long = (conversations.add_completion(db, turn.id, "student", text=t, checkpoint_id=1) for t in texts)
-        collect.choose(db, "ann", short, long, "left")
+    vote(db, 50)
     return db.parent
 
 
 def ended(home, student, journals, meanwhile=lambda db: None):
     """(the round's row, its adapter, how many parts) with a journal for each part in turn."""
     settings = Settings(home=home, student=student, round_max_tokens=8, gate_prompts=8)
-    recipe = replace(recipes.VOTES, prompts=4, passes=16).as_dict()
+    recipe = replace(recipes.VOTES, prompts=4, passes=8).as_dict()
     started = rounds.start_round(settings.db, requested="auto", seed=1, started_by="test", owner="me", recipe=recipe)
     parts = 0
     for journal in journals:
