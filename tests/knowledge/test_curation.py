@@ -25,7 +25,7 @@ from storage.database import connect
 from storage.teachers import record_calibration
 
 TASKS = packs.tasks("general", "train")[:10]
-N = 60  # answers to their own prompts, and as many to others'
+N = 40  # answers to their own prompts, and as many to others'
 
 
 def test_rouge_l_is_the_f_measure_of_the_longest_common_subsequence():
@@ -232,7 +232,7 @@ def test_difference_sampling_leaves_out_what_surprises_the_teacher(db, student_h
 def test_ifd_leaves_out_answers_that_belong_to_another_prompt(student_home):
     engine = TransformersEngine(str(student_home / "student"))
     asked = sorted(packs.prompts("general", "train"), key=len)[:N]
-    said = engine.complete([as_prompt(q) for q in asked], Sampling(16, temperature=0.0), range(N))
+    said = engine.complete([as_prompt(q) for q in asked], Sampling(12, temperature=0.0), range(N))
     matched = [example(i, q, s.text) for i, (q, s) in enumerate(zip(asked, said, strict=True))]
     planted = [example(N + i, q, said[i - 1].text) for i, q in enumerate(asked)]
     kept = curation.by_ifd([*matched, *planted], N, engine)

@@ -9,10 +9,10 @@ from threading import Event
 
 import pytest
 import torch
+from parts import vote
 
 from kdloop import packs, recipes
 from kdloop.chat.turn import say
-from kdloop.feedback import collect
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.student import Sampling
@@ -32,7 +32,7 @@ def engine(student_home):
 
 @pytest.fixture
 def settings(tmp_path, student_home):
-    s = Settings(home=tmp_path, student=str(student_home / "student"), round_max_tokens=24, gate_prompts=20)
+    s = Settings(home=tmp_path, student=str(student_home / "student"), round_max_tokens=16, gate_prompts=8)
     checkpoints.ensure_base(open_database(s.db))
     return s
 
@@ -63,34 +63,19 @@ def test_history_is_cut_at_message_borders(engine):
     assert len(Template.of(engine.tokenizer).prompt_ids(cut)) <= 300
 
 
-def vote_thumbs(settings, engine, n):
-    """Pairs in which the short completion is the better one."""
-    base = checkpoints.serving(settings.db)
-    for question in packs.prompts("general", "train")[:n]:
-        conversation = conversations.start_conversation(settings.db, "ann")
-        turn = conversations.add_turn(settings.db, conversation, [{"role": "user", "content": question}])
-        short, long = (
-            conversations.add_completion(
-                settings.db, turn.id, "student", text=text, checkpoint_id=base.id, status="finished"
-            )
-            for text in ("Yes, gladly.", f"Well, let me think at length about it: {question} " * 2)
-        )
-        collect.choose(settings.db, "ann", short, long, "left")
-
-
 def test_chat_votes_round_gate_and_what_serves_next(settings, engine):
     serving = Serving(settings.db, lambda: engine)
     conversation = conversations.start_conversation(settings.db, "ann")
     *_, reply = say(replace(settings, max_tokens=12), serving, conversation, "ann", "Hello there", Event())
     assert reply.text and reply.checkpoint.version == 0
-    vote_thumbs(settings, engine, 24)
+    vote(settings.db, 24)
     total, new = feedback.count_votes(settings.db)
     assert (total, new) == (24, 24)
     supervisor = Supervisor(settings, serving)
-    supervisor.start(recipe=replace(recipes.VOTES, prompts=4, passes=8).as_dict())
+    supervisor.start(recipe=replace(recipes.VOTES, prompts=4, passes=3).as_dict())
     ended = supervisor.wait()
     assert ended.status in ("promoted", "on trial", "rejected"), ended.error
-    assert ended.verdict["n"] == 20 and ended.verdict["guards"] and ended.verdict["reason"]
+    assert ended.verdict["n"] == 8 and ended.verdict["guards"] and ended.verdict["reason"]
     assert set(ended.seconds) == {"elicit", "train", "gate"} and ended.method == "dpo"
     assert feedback.count_votes(settings.db)[1] == 0
     candidate = checkpoints.lineage(settings.db)[1]
@@ -103,10 +88,11 @@ def test_chat_votes_round_gate_and_what_serves_next(settings, engine):
 
 
 @pytest.mark.parametrize("phase", ["eliciting", "training", "gating"])
-def test_a_killed_trainer_fails_the_round_and_nothing_else(settings, engine, phase):
-    vote_thumbs(settings, engine, 24)
-    supervisor = Supervisor(replace(settings, round_votes=20, gate_prompts=8))
-    started = supervisor.start(recipe=replace(recipes.VOTES, prompts=2, passes=3).as_dict())
+def test_a_killed_trainer_fails_the_round_and_nothing_else(settings, tiny_student, phase):
+    settings = replace(settings, student=tiny_student, round_votes=20, round_max_tokens=24, gate_prompts=32)
+    vote(settings.db, 24)
+    supervisor = Supervisor(settings)
+    started = supervisor.start(recipe=replace(recipes.VOTES, prompts=8, passes=4).as_dict())
     deadline = time.monotonic() + 240
     while rounds.get_round(settings.db, started.id).status != phase and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -122,8 +108,8 @@ def test_a_killed_trainer_fails_the_round_and_nothing_else(settings, engine, pha
     assert rounds.list_rounds(settings.db)[0].status == "failed"
 
 
-def test_a_round_is_paused_while_a_reply_streams(settings, engine):
-    vote_thumbs(settings, engine, 24)
+def test_a_round_is_paused_while_a_reply_streams(settings):
+    vote(settings.db, 24)
     supervisor = Supervisor(settings)
     supervisor.start()
     with supervisor.yielding(), supervisor.yielding():

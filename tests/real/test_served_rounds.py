@@ -121,7 +121,6 @@ def test_other_weights_under_the_candidates_name_are_never_sampled(small, studen
 
 DEATHS = {  # after how many completions, of the base or of adapters, the server samples nothing any more
     "at the first prompt": (lambda base, adapted: base > 0, "eliciting"),
-    "while it elicits": (lambda base, adapted: base > 3, "eliciting"),
     "while the step size is looked for": (lambda base, adapted: adapted > 2, "training"),
     "at the gate": (lambda base, adapted: adapted > 8, "gating"),
 }
