@@ -25,7 +25,7 @@ def space(tiny_student, tmp_path_factory):
     db = open_database(home / "kdloop.db")
     checkpoints.ensure_base(db)
     vote(db, CHOICES, "eve")
-    small = {"KDLOOP_ROUND_MAX_TOKENS": "8", "KDLOOP_GATE_PROMPTS": "24", "KDLOOP_COMPARE_EVERY": "0"}
+    small = {"KDLOOP_ROUND_MAX_TOKENS": "8", "KDLOOP_GATE_PROMPTS": "4", "KDLOOP_COMPARE_EVERY": "0"}
     small |= {"KDLOOP_ROUND_VOTES": str(CHOICES + 1), "KDLOOP_STUDENT": tiny_student, "KDLOOP_MESSAGES_A_MINUTE": "60"}
     with (
         device_api() as (address, api),
@@ -106,7 +106,7 @@ def test_a_vote_trains_on_the_quota_of_who_agreed_and_the_app_serves_what_comes_
     assert api.of("/schedule")[-1]["durationSeconds"] == "60"
     (round,) = rounds.list_rounds(settings.db)
     assert round.started_by == "votes"
-    eventually(lambda: rounds.get_round(settings.db, round.id).finished_at, 300)
+    eventually(lambda: rounds.get_round(settings.db, round.id).finished_at, 600)
     ended = rounds.get_round(settings.db, round.id)
     assert ended.status in ("promoted", "on trial", "rejected") and ended.candidate_id, ended.error
     eventually(lambda: not journal_folder(settings, round.id).exists(), 30)
