@@ -52,7 +52,9 @@ def divergence(
     sums, tokens = np.zeros(4), 0
     for log_p, log_q in zip(p.distributions(prompts, completions), q.distributions(prompts, completions), strict=True):
         of_p, of_q = log_p.exp(), log_q.exp()
-        terms = of_p * (log_p - log_q), of_q * (log_q - log_p), -of_p * log_p, -of_q * log_q
-        sums += [float(term.sum()) for term in terms]
+        pp, pq, qq, qp = (
+            float((share * nats).sum()) for share, nats in ((of_p, log_p), (of_p, log_q), (of_q, log_q), (of_q, log_p))
+        )
+        sums += pp - pq, qq - qp, -pp, -qq
         tokens += len(log_p)
     return Divergence(*(sums / max(1, tokens)).tolist())

@@ -258,14 +258,13 @@ class TransformersEngine:
     def distributions(
         self, prompts: list[list[Message]], completions: list[tuple[str, bool]]
     ) -> Iterator[torch.Tensor]:
-        """(tokens, vocabulary) log-probabilities in fp32 for each batch of completions: of all that could be
-        in place of each of their tokens. Engines of one student yield the same batches."""
+        """(tokens, vocabulary) log-probabilities in fp32 of all that could be in place of each token of a completion, one
+        completion after the other (a batch of them takes gigabytes); in the same order by engines of one student."""
         for _, heads, tails in self.scoring_batches(prompts, completions):
             with torch.inference_mode():  # not around the yield: it would hold in what runs meanwhile
                 _, logits = self.logits(heads, tails)
-                rows = [row[-len(tail) :] for row, tail in zip(logits, tails, strict=True)]
-                logps = torch.cat(rows).float().log_softmax(-1)
-            yield logps
+            for row, tail in zip(logits, tails, strict=True):
+                yield row[-len(tail) :].float().log_softmax(-1)
 
     def scoring_batches(
         self, prompts: list[list[Message]], completions: list[tuple[str, bool]]
