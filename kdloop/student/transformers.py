@@ -258,8 +258,8 @@ class TransformersEngine:
     def distributions(
         self, prompts: list[list[Message]], completions: list[tuple[str, bool]]
     ) -> Iterator[torch.Tensor]:
-        """(tokens, vocabulary) log-probabilities in fp32 of all that could be in place of each token of a completion, one
-        completion after the other (a batch of them takes gigabytes); in the same order by engines of one student."""
+        """(tokens, vocabulary) log-probabilities in fp32 of all that could be in place of each token of a completion,
+        one completion after the other (a batch takes gigabytes), in the same order by engines of one student."""
         for _, heads, tails in self.scoring_batches(prompts, completions):
             with torch.inference_mode():  # not around the yield: it would hold in what runs meanwhile
                 _, logits = self.logits(heads, tails)
