@@ -61,4 +61,4 @@ def test_a_lent_reply_that_is_stopped_keeps_its_thought_apart(lent):
     assert len(sample.thought) > 8 and THOUGHT.startswith(sample.thought)
     *_, sample = lent("on", lambda piece: not isinstance(piece, Thought) and len(piece) > 3)
     assert sample.status == "stopped" and sample.thought == THOUGHT
-    assert SAID.startswith(sample.text) and 3 < len(sample.text) < len(SAID)
+    assert SAID.startswith(sample.text) and 2 < len(sample.text) < len(SAID)
