@@ -13,8 +13,10 @@ from datasets import Dataset
 from trl import KTOConfig, KTOTrainer
 
 from kdloop.feedback.examples import Example
+from kdloop.methods.dpo import NoReference
 from kdloop.methods.lm_head import score_label_positions_only
 from kdloop.methods.lora import RECOMPUTE_ABOVE, Method, OnStep, Plan, common_arguments, fitting, micro_batch, run
+from kdloop.methods.objective import reference_logps
 from kdloop.student.template import Template
 
 BETA = 0.1  # the paper's and TRL's default
@@ -74,10 +76,20 @@ def train(
         # the rarer label weighs more, so that weight x count of both are equal: inside the paper's 1:1 to 4:3
         desirable_weight=max(1.0, (len(data) - likes) / max(likes, 1)),
         undesirable_weight=max(1.0, likes / max(len(data) - likes, 1)),
-        precompute_ref_log_probs=True,
     )
-    trainer = TokenizedKTOTrainer(model, args=config, train_dataset=Dataset.from_list(data), processing_class=tokenizer)
+    dataset = Dataset.from_list(with_references(model, data, ("", "KL_") if loss == "kto" else ("",)))
+    arguments = {"args": config, "train_dataset": dataset, "processing_class": tokenizer}
+    trainer = TokenizedKTOTrainer(model, NoReference(model.config), **arguments)
+    trainer.precompute_ref_logps = True  # they are in the rows
     return run(trainer, on_step, plan.journal)
+
+
+def with_references(model, rows: list[dict], kinds: tuple[str, ...]) -> list[dict]:
+    """The rows with what TRL's `precompute_ref_log_probs` would add, of the completions of these kinds. TRL hashes the
+    whole model first, which one that is split over processes does not allow."""
+    sides = [(r["prompt_ids"], r[f"{kind}completion_ids"]) for r in rows for kind in kinds]
+    logps = iter(reference_logps(model, sides))
+    return [r | {f"ref_{kind}logps": next(logps) for kind in kinds} for r in rows]
 
 
 METHODS = {

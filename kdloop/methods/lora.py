@@ -95,21 +95,30 @@ class Diverged(Exception):
     "The loss is no longer finite"
 
 
-def trainable_student(source: str, adapter: Path | None, dtype: torch.dtype, seed: int, untrained=None) -> PeftModel:
+def trainable_student(
+    source: str,
+    adapter: Path | None,
+    dtype: torch.dtype,
+    seed: int,
+    untrained=None,
+    elsewhere: bool = False,
+    read_to: str = "",
+) -> PeftModel:
     """The base student with a trainable adapter named `default`, as TRL wants it: the one in `adapter`, or a fresh one.
 
     On the device where it will be trained, so that what is sampled and copied before the first step, and a teacher
-    beside it, are there too. On a GPU, or in 4 bits, the frozen weights are shared with `untrained`, an engine's model,
-    where given. Raises NoStudent where the weights in `source` cannot be read.
+    beside it, are there too; `read_to` names another. On a GPU, in 4 bits, or where it is trained `elsewhere`, by other
+    processes, the frozen weights are shared with `untrained`, an engine's model, where given. Raises NoStudent where
+    the weights in `source` cannot be read.
     """
     torch.manual_seed(seed)
     device = device_and_dtype()[0]
     attention = "eager" if device == "cpu" else "sdpa"  # a DPO step of 8 pairs on a CPU: 4.05 s, with sdpa 4.9 s
-    if untrained is not None and (device == "cuda" or quantized.is_quantized(untrained)):
+    if untrained is not None and (elsewhere or device == "cuda" or quantized.is_quantized(untrained)):
         base = updated(untrained, {})
         base.is_loaded_in_4bit = False  # else TRL rounds the adapter to bf16, where small steps change nothing
     else:
-        base = read_weights(source, dtype, device, attn_implementation=attention)
+        base = read_weights(source, dtype, read_to or device, attn_implementation=attention)
     if device == "cuda":
         fuse_norms(base)
     if adapter:

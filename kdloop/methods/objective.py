@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 from transformers import Trainer
 from trl import SFTConfig
 
+from kdloop.methods import parallel
 from kdloop.methods.lora import OnStep, Plan, bucketed, common_arguments, fitting, micro_batch, run
 from kdloop.student import memory
 from kdloop.student.template import Template
@@ -114,7 +115,7 @@ def reference_logps(model, sequences: list[Sequence]) -> list[float]:
     size = MICRO_BATCH
     if device == "cuda":
         lengths = max(len(p) + len(c) for p, c in sequences), max(len(c) for _, c in sequences)
-        size = memory.scored(model.config, dtype, *lengths, memory.free(device))
+        size = parallel.least(memory.scored(model.config, dtype, *lengths, memory.free(device)), device)
     chunks = [sequences[at : at + size] for at in range(0, len(sequences), size)]
     with torch.autocast(device, torch.bfloat16, enabled=dtype is torch.bfloat16):
         return [p for chunk in chunks for p in sequence_logps(model, chunk)[0].tolist()]

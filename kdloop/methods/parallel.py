@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
+from torch.distributed.fsdp import FSDPModule
 
 
 def size() -> int:
@@ -62,6 +63,8 @@ def shared_steps(trainer) -> Iterator[None]:
         number += 1
         if not trainer.accelerator.sync_gradients:
             return torch.zeros((), device=device)
+        if isinstance(trainer.model, FSDPModule) and rank() >= (number % size() or size()):
+            without_gradients(trained, compute, *arguments)
         loss, number, own_loss = sum_over_processes(trained, own_loss), 0, torch.zeros((), device=device)
         return loss
 
@@ -70,6 +73,14 @@ def shared_steps(trainer) -> Iterator[None]:
         yield
     finally:
         del trainer.training_step  # the class's own
+
+
+def without_gradients(trained: list[torch.nn.Parameter], compute, *arguments) -> None:
+    """Compute a micro-batch for the others' sake, who need this process's part of the weights (sharding.py)."""
+    before = [None if p.grad is None else p.grad.clone() for p in trained]
+    compute(*arguments)
+    for p, grad in zip(trained, before, strict=True):
+        p.grad = grad
 
 
 def sum_over_processes(trained: list[torch.nn.Parameter], loss: torch.Tensor) -> torch.Tensor:

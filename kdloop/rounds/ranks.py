@@ -18,7 +18,7 @@ import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
-from kdloop.methods import METHODS, parallel, step_size
+from kdloop.methods import METHODS, parallel, sharding, step_size
 from kdloop.methods.lora import trainable_student
 from kdloop.rounds.process import LAUNCHER
 from kdloop.rounds.progress import Clock
@@ -44,7 +44,8 @@ def join(gpus: list[str]) -> None:
 
 
 def train(directory: Path, job: Job) -> None:
-    model = trainable_student(job.source, job.adapter, job.dtype, job.plan.seed)
+    load = sharding.sharded_student if job.sharded else trainable_student
+    model = load(job.source, job.adapter, job.dtype, job.plan.seed)
     start = load_file(directory / START)
     step_size.place(model, start, start, 1.0)
     on_step = progress(job, model, start) if parallel.rank() == 0 else lambda *_: None

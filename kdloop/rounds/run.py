@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from kdloop import packs
 from kdloop.feedback.examples import Example, Split, from_feedback, trusted
 from kdloop.gate import drift
@@ -143,7 +145,8 @@ def train(setup: Setup, lesson: Lesson, clock: Clock, journal: Journal) -> tuple
     """(the candidate, published; the training's metrics). Raises NothingToLearn."""
     settings, recipe, base = setup.settings, setup.recipe, setup.students.base.engine
     origin = lesson.origin(setup)
-    model = trainable_student(base.source, origin.adapter, base.dtype, setup.round.seed, base.untrained)
+    elsewhere = several.processes(settings, lesson.method) > 1
+    model = trainable_student(base.source, origin.adapter, base.dtype, setup.round.seed, base.untrained, elsewhere)
     start = journal.once("start", lambda: step_size.parameters(model))  # another device would draw another one
     step_size.place(model, start, start, 0.0)
 
@@ -172,8 +175,10 @@ def fit(setup: Setup, lesson: Lesson, model, start: step_size.Parameters, clock:
             raise OutOfTime(f"{lesson.method} trains in one go, which is left to the round's own process")
     if several.processes(setup.settings, lesson.method) > 1:
         base, adapter = setup.students.base.engine, lesson.origin(setup).adapter
-        what = lesson.method, lesson.examples, plan, base.source, adapter, base.dtype
-        job = several.Job(setup.round.id, *what, recipe.early_stop, gpus=[])
+        what = lesson.method, lesson.examples, plan, base.source, adapter
+        split = several.sharded()
+        dtype = torch.bfloat16 if split else base.dtype  # on the GPUs; this process is on the CPU
+        job = several.Job(setup.round.id, *what, dtype, recipe.early_stop, gpus=[], sharded=split)
         return several.train(setup.settings, job, model, start)
     on_step = step_size.DirectionEarlyStopping(model, start, clock.step) if recipe.early_stop else clock.step
     return METHODS[lesson.method].train(model, tokenizer, lesson.examples, plan, on_step)

@@ -19,6 +19,7 @@ from kdloop.raters.preference_model import PreferenceModel, of_people, people_sa
 from kdloop.recipes import Recipe
 from kdloop.rounds.progress import Clock
 from kdloop.rounds.selection import by_checks, line_of
+from kdloop.rounds.several import require_shareable
 from kdloop.rounds.tasks import gate_tasks, training_tasks
 from kdloop.settings import Settings
 from kdloop.student import Engine, Sampling
@@ -123,6 +124,7 @@ def put_together(settings: Settings, round: Round, students: Students, split: Sp
     plan = plan_of(settings, round, rater, recipe, tasks)
     method = recipe.method if round.requested == "auto" else round.requested
     require(method, plan)
+    require_shareable(method)
     turn = turn_of(settings, round, students)
     if not checked:
         require_a_judge(rater, split, turn)

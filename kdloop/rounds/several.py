@@ -1,6 +1,9 @@
 """A round's training by several processes (KDLOOP_PROCESSES), one a GPU, under `accelerate launch`; all else of the
 round, sampling, the size of the step, the gate, is its own process's. What they compute is what one would
 (methods/parallel.py); a method that cannot be split like that is trained by one.
+
+A student that does not fit one GPU is split over those that train it (methods/sharding.py). Then the round's own
+process leaves all GPUs to them and computes on the CPU, where its memory holds the whole student.
 """
 
 import json
@@ -16,9 +19,11 @@ from safetensors.torch import load_file, save_file
 
 from kdloop.feedback.examples import Example
 from kdloop.methods import ALONE, NothingToLearn, step_size
-from kdloop.methods.lora import Diverged, Plan
+from kdloop.methods.lora import RANK, Diverged, Plan
 from kdloop.rounds.process import KILLED
 from kdloop.settings import Settings, of_child, visible_gpus
+from kdloop.student import footprint
+from kdloop.student.base import find_student
 from storage import files
 
 JOB, START, TRAINED, METRICS, ERROR = "job.pickle", "start.safetensors", "trained.safetensors", "metrics.json", "error"
@@ -44,20 +49,44 @@ class Job:
     dtype: torch.dtype
     early_stop: bool
     gpus: list[str]  # one a process; none on a CPU
+    sharded: bool = False  # the student's weights are split over the processes
 
 
-def keep_one_gpu() -> None:
+def keep_one_gpu(settings: Settings) -> None:
     """Before CUDA is used: this process takes the first GPU; the others are for those that train. (TRL refuses several
-    in one process.)"""
+    in one process.) It takes none where the student is split over them. Raises NoRoom, NoStudent."""
     if torch.cuda.device_count() > 1:
         GPUS[:] = visible_gpus(torch.cuda.device_count())
-        os.environ["CUDA_VISIBLE_DEVICES"] = GPUS[0]
+        os.environ["CUDA_VISIBLE_DEVICES"] = "" if too_large_for_one(settings) else GPUS[0]
+
+
+def too_large_for_one(settings: Settings) -> bool:
+    """Whether the student must be split. The GPUs' free memory is read by another process: this one may use none yet.
+    Raises NoRoom where it fits in no way."""
+    if settings.bits == 4 or settings.processes == 1:
+        return False
+    read = "import torch; print(*(torch.cuda.mem_get_info(i)[0] for i in range(torch.cuda.device_count())))"
+    free = subprocess.run([sys.executable, "-c", read], stdout=subprocess.PIPE, text=True, check=True).stdout
+    rooms = [int(n) for n in free.split()][: min(settings.processes or BATCH, BATCH)]
+    source, tokens = find_student(settings.student, settings.home), 2 * settings.round_max_tokens
+    return footprint.must_be_sharded(source, RANK, torch.bfloat16, tokens, rooms)
+
+
+def sharded() -> bool:
+    """Has this process left all GPUs to those that train?"""
+    return bool(GPUS) and not torch.cuda.is_available()
+
+
+def require_shareable(method: str) -> None:
+    """Raises NothingToLearn for a method that one process trains, where the student is split over several."""
+    if sharded() and method in ALONE:
+        raise NothingToLearn(f"{method} {ALONE[method]}, which one process does, and the student does not fit one GPU")
 
 
 def processes(settings: Settings, method: str) -> int:
     """How many train a round by this method."""
     wanted = settings.processes or len(GPUS) or 1
-    if torch.cuda.is_available():
+    if GPUS or torch.cuda.is_available():
         wanted = min(wanted, max(1, len(GPUS)))
     return 1 if method in ALONE or settings.bits == 4 else min(wanted, BATCH)
 
@@ -65,6 +94,8 @@ def processes(settings: Settings, method: str) -> int:
 def in_words(settings: Settings, method: str) -> str:
     """A clause for the round's reason; "" where one process is all there is to it."""
     n, wanted = processes(settings, method), settings.processes or len(GPUS)
+    if sharded():
+        return f"; {n} processes train a student that is split over them, and the rest is computed on the CPU"
     if wanted > 1 and method in ALONE:
         return f"; one process trains, as {method} {ALONE[method]}"
     if wanted > 1 and settings.bits == 4:

@@ -36,7 +36,7 @@ def whole_round(settings: Settings, round_id: int) -> int:
     from kdloop.rounds.several import keep_one_gpu
     from kdloop.student.journal import Journal, OutOfTime
 
-    keep_one_gpu()
+    keep_one_gpu(settings)
     journal = Journal(journal_folder(settings, round_id)) if settings.zero_gpu else Journal()
     if settings.zero_gpu:
         signal.signal(signal.SIGTERM, lambda *_: journal.end_soon())

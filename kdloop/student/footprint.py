@@ -84,8 +84,7 @@ class Shape:
 def require_room(source: str, rank: int, dtype: torch.dtype, device: str, tokens: int, bits: int) -> None:
     """Raises NoRoom, in numbers and with what to do, where a round cannot fit even if the estimate is too high by
     FACTOR and activations are recomputed."""
-    with torch.device("meta"):
-        shape = Shape.of(AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source)), rank)
+    shape = shape_of(source, rank)
     room, (need, less) = memory.free(device), (least(shape, dtype, device, tokens, n) for n in (bits, 4))
     if need > FACTOR * room:
         where = "in this machine" if device == "cpu" else "on this GPU"
@@ -94,6 +93,33 @@ def require_room(source: str, rank: int, dtype: torch.dtype, device: str, tokens
             f"A round of this student needs about {gib(need)}, and {gib(room)} are free {where}. "
             f"Take a smaller student{or_less}"
         )
+
+
+def must_be_sharded(source: str, rank: int, dtype: torch.dtype, tokens: int, rooms: list[int]) -> bool:
+    """Whether a round does not fit one GPU, and its training fits several that split the weights (methods/sharding.py);
+    `rooms` are the bytes that are free on each. Raises NoRoom where it fits neither way."""
+    shape, n = shape_of(source, rank), len(rooms)
+    whole, part = least(shape, dtype, "cuda", tokens, 16), sharded(shape, dtype, tokens, n)
+    if whole > FACTOR * rooms[0] and part > FACTOR * min(rooms):
+        raise NoRoom(
+            f"A round of this student needs about {gib(whole)} on a GPU, or {gib(part)} on each of {n} that split its "
+            f"weights, and {gib(min(rooms))} are free on one of them. Take a smaller student, or more GPUs"
+        )
+    return whole > FACTOR * rooms[0]
+
+
+def sharded(shape: Shape, dtype: torch.dtype, tokens: int, n: int) -> float:
+    """Bytes of one of n GPUs that split the weights: its part, the embeddings and two layers, which are whole while
+    they are computed, and what it needs for its own share of a step."""
+    text, parts = shape.config.get_text_config(), training(shape, dtype, "cuda", tokens, 16, recomputed=True)
+    gathered = shape.parameters - shape.adapted + 2 * shape.adapted / text.num_hidden_layers
+    return sum(parts.values()) - parts["weights"] + (shape.parameters / n + gathered) * dtype.itemsize + RUNTIME["cuda"]
+
+
+def shape_of(source: str, rank: int) -> Shape:
+    """That of the student in a model directory, whose weights are not read."""
+    with torch.device("meta"):
+        return Shape.of(AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source)), rank)
 
 
 def least(shape: Shape, dtype: torch.dtype, device: str, tokens: int, bits: int) -> float:

@@ -8,7 +8,7 @@ from datasets import Dataset
 from test_methods import example, full, nll, student, trained
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.modeling_outputs import CausalLMOutput, SequenceClassifierOutput
-from trl import KTOTrainer, RewardConfig, RewardTrainer
+from trl import RewardConfig, RewardTrainer
 from trl.experimental.cpo import CPOConfig, CPOTrainer
 from trl.experimental.gkd import GKDTrainer
 from trl.experimental.gold import GOLDConfig
@@ -21,10 +21,10 @@ from trl.experimental.tpo import TPOConfig, TPOTrainer
 from trl.trainer.distillation_trainer import _chunked_divergence_loss
 
 from kdloop.knowledge import feature
-from kdloop.methods import dpo, losses, ranking
+from kdloop.methods import dpo, kto, losses, ranking
 from kdloop.methods.distill import uld
 from kdloop.methods.lora import Plan, common_arguments
-from kdloop.methods.objective import sequence
+from kdloop.methods.objective import reference_logps, sequence
 
 CHOSEN, REJECTED = (torch.randn(5, generator=torch.Generator().manual_seed(s)).sub(3) for s in (1, 2))
 TEACHER, STUDENT = torch.randn(2, 6, 11, generator=torch.Generator().manual_seed(3))
@@ -212,13 +212,11 @@ def test_dpo_and_ipo_have_their_golden_value(name, apart, golden, tiny_student, 
 
 @pytest.mark.parametrize(("liked", "ratio", "first"), [(True, 2.0, 300), (False, -1.0, 400)])
 def test_kto_has_its_golden_value(liked, ratio, first, tiny_student, monkeypatch):
-    real = KTOTrainer.compute_ref_log_probs
+    def planted(model, sides):
+        """Of each row its own completion, then the mismatched one."""
+        return [p - (0.5 if i % 2 else ratio) for i, p in enumerate(reference_logps(model, sides))]
 
-    def planted(self, model, batch):
-        said, mismatched = real(self, model, batch)
-        return said - ratio, mismatched - 0.5
-
-    monkeypatch.setattr(KTOTrainer, "compute_ref_log_probs", planted)
+    monkeypatch.setattr(kto, "reference_logps", planted)
     examples = [example(first + i, both=False, liked=liked) for i in range(8)]
     seen, _ = trained("kto", tiny_student, examples, Plan(seed=1, epochs=1))
     assert seen[0] == pytest.approx(0.46257, abs=1e-4)

@@ -2,27 +2,34 @@
 
 import os
 import pickle
+import re
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
 from all_methods import STOPPED, trained
+from families import TEMPLATES
 from parts import vote
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from test_methods import full
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 from kdloop.methods import ALONE, FAMILIES, METHODS, NothingToLearn, step_size
 from kdloop.methods.lora import Plan, trainable_student
 from kdloop.recipes import VOTES
-from kdloop.rounds import several
+from kdloop.rounds import ranks, several
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings, of_child, visible_gpus
+from kdloop.student import footprint
+from kdloop.student.template import Template
 from storage import checkpoints, rounds
 from storage.database import open_database
 
@@ -94,14 +101,16 @@ def test_two_processes_train_what_one_does_by_a_method_of_each_family(tiny_stude
     launch = [*launch[: launch.index("--module")], str(Path(__file__).parent / "all_methods.py"), str(tmp_path)]
     subprocess.run(launch, env=of_child() | {"ACCELERATE_USE_CPU": "true"}, check=True)
     for name in names:
-        alone, losses = trained(name, *asked)
+        alone, losses, whole = trained(name, *asked)
         before = trained_nothing(tiny_student, alone)
-        for rank in range(2):
-            together = load_file(tmp_path / f"{name}-{rank}")
+        for folder, rank in product((tmp_path, tmp_path / "sharded"), range(2)):
+            together = load_file(folder / f"{name}-{rank}")
             off = sum(float((together[k] - alone[k]).norm() ** 2) for k in alone) ** 0.5
             assert off <= 0.01 * before, f"{name}: off by {off:.2g}, trained by {before:.2g}"
-            found = pickle.loads((tmp_path / f"{name}-{rank}.losses").read_bytes())
+            found, kept = pickle.loads((folder / f"{name}-{rank}.told").read_bytes())
             assert found == pytest.approx(losses, rel=1e-3, abs=1e-5), name
+            part = whole / (1 if folder == tmp_path else 2)
+            assert kept == pytest.approx(part, rel=0.001), f"{name}: process {rank} keeps {kept} of {whole} bytes"
         assert name != STOPPED or len(losses) == 2
 
 
@@ -113,9 +122,12 @@ def trained_nothing(student: str, adapter: dict) -> float:
     return sum(float((adapter[k] - start[k] - wave[k]).norm() ** 2) for k in start) ** 0.5
 
 
-def test_the_model_gets_what_they_have_trained_and_the_round_shows_their_steps(settings):
-    asked, (model, start) = job(settings, [full(i) for i in range(10)]), started(settings)
+def test_the_model_gets_what_they_have_trained_and_the_round_shows_their_steps(settings, capfd):
+    """Of a student that is split over them."""
+    asked, (model, start) = job(settings, [full(i) for i in range(10)], sharded=True), started(settings)
     metrics = several.train(settings, asked, model, start)
+    (told,) = re.findall(r"([\d.]+) MiB of the student's ([\d.]+) MiB are kept here", capfd.readouterr().out)
+    assert float(told[0]) == pytest.approx(float(told[1]) / 2, abs=0.1)
     assert metrics["loss"] > 0 and metrics["rewards/margins"] == metrics["rewards/margins"]
     assert any(not torch.equal(p, start[name]) for name, p in model.named_parameters() if name in start)
     assert [(p.step, p.steps) for p in rounds.progress(settings.db, asked.round_id)] == [(i, 6) for i in range(1, 7)]
@@ -127,6 +139,28 @@ def test_what_they_find_out_is_raised_as_by_one_process(settings):
         several.train(settings, job(settings, [full(0)], max_length=4), *started(settings))
     with pytest.raises(several.ProcessFailed, match=r"Process [01] of those that train: .*adapter_config.json"):
         several.train(settings, job(settings, [full(0)], adapter=settings.home / "nowhere"), *started(settings))
+
+
+def test_what_they_train_is_rendered_with_the_rounds_own_switch_for_thoughts(settings, tmp_path, monkeypatch):
+    """In this process, as the only one of them: the template's own default would be on."""
+    student, tokenizer = tmp_path / "thinks", AutoTokenizer.from_pretrained(settings.student)
+    tokenizer.chat_template = TEMPLATES["qwen3"]
+    AutoModelForCausalLM.from_pretrained(settings.student).save_pretrained(student)
+    tokenizer.save_pretrained(student)
+    settings = replace(settings, student=str(student), thinking="off")
+    for name, value in settings.as_environment().items():
+        monkeypatch.setenv(name, value)
+    asked = job(settings, [full(i) for i in range(4)], method="sft")
+    save_file(started(settings)[1], tmp_path / several.START)
+    ranks.train(tmp_path, asked)
+    found, off = load_file(tmp_path / several.TRAINED), {}
+    for thinking in ("off", ""):
+        model, _ = started(settings)
+        tokenizer = AutoTokenizer.from_pretrained(student, padding_side="left")
+        Template.of(tokenizer, thinking)
+        METHODS["sft"].train(model, tokenizer, asked.examples, asked.plan, lambda *_: None)
+        off[thinking] = max(float((found[k] - p).abs().max()) for k, p in step_size.parameters(model).items())
+    assert off["off"] < 1e-6 < off[""]
 
 
 def test_where_one_is_killed_the_others_end_and_the_round_is_told(settings):
@@ -152,6 +186,32 @@ def test_a_method_that_cannot_be_split_is_trained_by_one_and_says_so():
     assert several.processes(Settings(processes=100), "dpo") == several.BATCH
     assert several.in_words(Settings(), "grpo") == several.in_words(Settings(), "dpo") == ""
     assert set(ALONE) < set(METHODS)
+
+
+def test_a_student_that_no_gpu_has_room_for_is_split_and_one_that_all_lack_room_for_is_refused(tmp_path):
+    """By numbers, of a student of 3.5 billion: the first GPU has room for all of it, or each for its part."""
+    LlamaConfig(hidden_size=4096, num_hidden_layers=16).save_pretrained(student := tmp_path / "large")
+    shape, tokens = footprint.shape_of(student, 16), 64
+    whole = footprint.least(shape, torch.bfloat16, "cuda", tokens, 16) / footprint.FACTOR
+    shares = [footprint.sharded(shape, torch.bfloat16, tokens, n) / footprint.FACTOR for n in (2, 4, 8)]
+    assert whole > shares[0] > shares[1] > shares[2]
+    ask = partial(footprint.must_be_sharded, student, 16, torch.bfloat16, tokens)
+    assert not ask([int(whole) + 1, 0])
+    assert ask([int(shares[0]) + 1] * 2)
+    with pytest.raises(footprint.NoRoom, match=r"on each of 2 that split its weights, and [\d.]+ GiB are free"):
+        ask([int(shares[0]) + 1, int(shares[0]) - 1])
+    assert ask([int(shares[1]) + 1] * 4)
+
+
+def test_a_round_whose_gpus_are_all_given_away_says_so_and_refuses_what_one_process_trains(settings, monkeypatch):
+    """As far as it goes without a GPU: this process has none left."""
+    monkeypatch.setattr(several, "GPUS", ["0", "1", "2"])
+    settings = replace(settings, processes=0)
+    assert several.sharded() and several.processes(settings, "kto") == 3
+    assert "3 processes train a student that is split over them" in several.in_words(settings, "kto")
+    several.require_shareable("kto")
+    with pytest.raises(NothingToLearn, match="gkd samples while it trains, which one process does"):
+        several.require_shareable("gkd")
 
 
 def test_each_process_is_given_one_of_the_gpus_that_the_round_sees(settings, monkeypatch):
