@@ -13,9 +13,10 @@ from kdloop.settings import SETTABLE, Settings, environment, flag, flags_are
 from kdloop.student.base import NoStudent
 from storage import checkpoints, snapshots
 from storage.database import DatabaseError, NewerDatabase, open_database
+from storage.home import occupy
 from storage.rounds import RoundRunning
 
-TABLES = ("methods", "divergence", "cost", "reward", "drafts", "capacity", "gate_null", "trial", "gpu")  # own options
+TABLES = ("methods", "divergence", "cost", "reward", "drafts", "capacity", "gate_null", "trial", "kills", "gpu")
 DATA_ERRORS = (snapshots.DamagedSnapshot, snapshots.ForgottenErasure, checkpoints.BrokenCheckpoint, NewerDatabase)
 REFUSED = (ValueError, OSError, DatabaseError, NoStudent, RoundRunning, *DATA_ERRORS)  # each says what to do
 
@@ -24,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     parser, table = commands(), argv[1] if argv[:1] == ["bench"] and argv[1:2] else ""
     try:
-        if table in TABLES:  # which have a --max-tokens of their own, of the completions that they sample
+        if table in TABLES:  # with options of their own; their --max-tokens is of the completions that they sample
             given, argv = flags("max_tokens").parse_known_args(argv[2:])
             with flags_are(vars(given)):
                 return import_module(f"kdloop.evaluation.bench.{table}").main(argv) or 0
@@ -219,7 +220,9 @@ def backup(args) -> int:
 
 
 def restore(args) -> int:
-    name = snapshots.restore(Settings.from_environment().db, snapshots.open_target(args.target))
+    settings = Settings.from_environment()
+    occupy(settings.home)
+    name = snapshots.restore(settings.db, snapshots.open_target(args.target))
     print(f"Restored {name}" if name else f"No snapshot in {args.target}")
     return 0 if name else 1
 

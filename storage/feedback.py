@@ -124,6 +124,13 @@ def live_feedback(db: Path, round_id: int | None = None, newest: int | None = No
     return [Feedback(*tuple(r)[:-1]) for r in found]
 
 
+def known(db: Path, ids: list[str]) -> set[str]:
+    """Those of the ids that are rows, retracted or not."""
+    with connect(db) as c:
+        rows = c.execute("select id from feedback where id in (select value from json_each(?))", [json.dumps(ids)])
+        return {r[0] for r in rows}
+
+
 def rated_logprobs(db: Path, newest: int = 1000) -> tuple[list[float], list[bool]]:
     """Of people's newest votes: mean token log-probabilities of the student completions that they rated, and whether
     they liked them."""
