@@ -14,7 +14,7 @@ import psutil
 
 from kdloop.settings import of_child
 
-START_SECONDS, END_SECONDS = 300, 60
+START_SECONDS, END_SECONDS = 900, 120
 
 
 class AppProcess:
@@ -52,6 +52,7 @@ class AppProcess:
                 if httpx.get(f"{self.url}/healthz", timeout=5).status_code == 200:
                     return
             time.sleep(0.2)
+        self.kill()
         raise RuntimeError(f"The app did not start:\n{self.said()}")
 
     def said(self) -> str:

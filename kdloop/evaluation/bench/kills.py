@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from kdloop.evaluation.bench import small_student
+from kdloop.evaluation.bench import conditions, small_student
 from kdloop.evaluation.bench.app_process import AppProcess, is_gone, kill_group
 from kdloop.evaluation.bench.visitor import Visitor
 from kdloop.evaluation.bench.voters import Voters
@@ -199,6 +199,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--times", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, help="write what was seen to this file")
+    parser.add_argument("--conditions", action="store_true", help="instead: a full disk, a read-only home and others")
     args, settings = parser.parse_args(argv), Settings.from_environment()
     with ExitStack() as stack:
         kept = settings.home if "home" in settings.flags else None  # --home is a flag of every command
@@ -207,7 +208,10 @@ def main(argv: list[str]) -> int:
         if not student.exists():
             with files.whole(student) as partial:
                 small_student.write(partial, find_student("", home))
-        report = Harness(home, str(student), args.seed).run(args.times)
+        harness = Harness(home, str(student), args.seed)
+        if args.conditions:
+            return conditions.run(harness.app)
+        report = harness.run(args.times)
     if args.json:
         files.write(args.json, json.dumps(report, indent=1))
     print(json.dumps({k: v for k, v in report.items() if k != "kills"}, indent=1))

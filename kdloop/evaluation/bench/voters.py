@@ -17,7 +17,7 @@ from kdloop.evaluation.bench.visitor import Visitor
 from storage import feedback, people
 
 BUTTONS = {"left": "prefer", "right": "prefer_1", "tie": "prefer_2"}  # the endpoints under two answers
-PAUSE_SECONDS = 0.4  # of one person between two messages, on average
+PAUSE_SECONDS = 0.8  # of one person between two messages, on average
 LOOK_AGAIN_SECONDS = 0.5  # for an app that has been killed
 
 
