@@ -15,7 +15,9 @@ from kdloop.student.engines import open_engine
 from kdloop.student.serving import Serving
 from storage import checkpoints, conversations, leftovers, snapshots
 from storage.database import DatabaseError, NewerDatabase, is_there, open_database
+from storage.home import occupy
 
+OVERLAP_SECONDS = 120  # a Space starts its next container while the last one ends
 DATA_ERRORS = (NewerDatabase, DatabaseError, snapshots.DamagedSnapshot, snapshots.ForgottenErasure)
 CANNOT_START = (ValueError, OSError, NoStudent, *DATA_ERRORS)  # each says in a sentence what to do, or what failed
 
@@ -25,6 +27,7 @@ def main() -> int:
 
     try:
         settings = Settings.from_environment()
+        occupy(settings.home, OVERLAP_SECONDS if settings.space else 0)
         restore(settings)
         open_database(settings.db)
         leftovers.clear(settings.db)

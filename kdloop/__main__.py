@@ -1,6 +1,6 @@
 """python -m kdloop COMMAND
 
-serve | simulate | round | measure | calibrate | export | adapter | backup | restore | bench | doctor
+serve | simulate | round | retrain | measure | calibrate | export | adapter | backup | restore | bench | doctor
 """
 
 import argparse
@@ -13,9 +13,11 @@ from kdloop.settings import SETTABLE, Settings, environment, flag, flags_are
 from kdloop.student.base import NoStudent
 from storage import checkpoints, snapshots
 from storage.database import DatabaseError, NewerDatabase, open_database
+from storage.home import occupy
 from storage.rounds import RoundRunning
 
-TABLES = ("methods", "divergence", "cost", "reward", "drafts", "capacity", "gate_null", "trial", "gpu")  # own options
+TABLES = ("methods", "divergence", "cost", "reward", "drafts", "capacity", "gate_null", "trial", "kills", "gpu")
+ENDS = ("promoted", "on trial", "rejected")  # of a round that did not break off
 DATA_ERRORS = (snapshots.DamagedSnapshot, snapshots.ForgottenErasure, checkpoints.BrokenCheckpoint, NewerDatabase)
 REFUSED = (ValueError, OSError, DatabaseError, NoStudent, RoundRunning, *DATA_ERRORS)  # each says what to do
 
@@ -24,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     parser, table = commands(), argv[1] if argv[:1] == ["bench"] and argv[1:2] else ""
     try:
-        if table in TABLES:  # which have a --max-tokens of their own, of the completions that they sample
+        if table in TABLES:  # with options of their own; their --max-tokens is of the completions that they sample
             given, argv = flags("max_tokens").parse_known_args(argv[2:])
             with flags_are(vars(given)):
                 return import_module(f"kdloop.evaluation.bench.{table}").main(argv) or 0
@@ -58,6 +60,10 @@ def commands() -> argparse.ArgumentParser:
     one.add_argument("--recipe", help=f"what it elicits and trains: {', '.join(recipe_names())}, or a TOML file")
     times = {"choices": range(1, 100), "metavar": "N", "help": "how many rounds, one after the other"}
     one.add_argument("--times", type=int, default=1, **times)
+    again = command("retrain", "after an erasure: repeat the champion's rounds without what was erased")
+    again.add_argument(
+        "--anyway", action="store_true", help="also where no erasure is on record, as of an older kdloop"
+    )
     measure_options(command("measure", "accuracy of the champion and of the base on a pack's held-out prompts"))
     trust = command("calibrate", "compare the judge, the first teacher, with people's votes")
     trust.add_argument("--pack", default="general", help="whose rubric it judges by")
@@ -154,7 +160,23 @@ def run_round(args) -> int:
         ended = supervisor.wait()
         print(f"Round {ended.id} {ended.status}: {(ended.verdict or {}).get('reason') or ended.error}", flush=True)
         statuses.append(ended.status)
-    return 0 if statuses[-1] in ("promoted", "on trial", "rejected") else 1
+    return 0 if statuses[-1] in ENDS else 1
+
+
+def retrain(args) -> int:
+    from kdloop.rounds import replays
+    from kdloop.rounds.supervisor import Supervisor
+
+    supervisor = Supervisor(open_home())
+    if not (step := replays.first_step(supervisor.settings.db, args.anyway)):
+        print(replays.NOTHING)
+        return 0
+    while step:
+        supervisor.repeat(step)
+        ended = supervisor.wait()
+        print(f"Round {ended.id} {ended.status}: {(ended.verdict or {}).get('reason') or ended.error}", flush=True)
+        step = replays.next_step(supervisor.settings.db)
+    return 0 if ended.candidate_id and ended.status in ENDS else 1
 
 
 def measure(args) -> int:
@@ -219,7 +241,9 @@ def backup(args) -> int:
 
 
 def restore(args) -> int:
-    name = snapshots.restore(Settings.from_environment().db, snapshots.open_target(args.target))
+    settings = Settings.from_environment()
+    occupy(settings.home)
+    name = snapshots.restore(settings.db, snapshots.open_target(args.target))
     print(f"Restored {name}" if name else f"No snapshot in {args.target}")
     return 0 if name else 1
 
@@ -250,7 +274,7 @@ def doctor(args) -> int:
     return 1 if found.refusals else 0
 
 
-FUNCTIONS = (serve, simulate, measure, calibrate, export, adapter, backup, restore, bench, doctor)
+FUNCTIONS = (serve, simulate, retrain, measure, calibrate, export, adapter, backup, restore, bench, doctor)
 COMMANDS = {f.__name__: f for f in FUNCTIONS} | {"round": run_round}
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from storage.rounds import RUNNING
 from storage.trials import Trial
 
 MANIFEST = "manifest.json"
+ON_TRIAL = "select 1 from trials where outcome = 'running'"
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Checkpoint:
     created_at: str
     promoted_at: str | None
     pruned_at: str | None
+    erased_at: str | None = None  # when somebody was erased whose words or votes its line has read
 
     @property
     def student(self) -> str | None:
@@ -244,14 +246,20 @@ def begin_to_serve(c: Database, id: int) -> None:
 
 def prune(db: Path, keep: int = 5, keep_rejected: int = 1) -> list[int]:
     """Delete the files of all but the last `keep` retired versions and `keep_rejected` refused candidates, and of
-    candidates whose round did not judge them. Those of a running trial are kept. The rows stay. What no row names, a
+    candidates whose round did not judge them; and of all that has learned from what was erased since, once the
+    champion's line is repeated without it. Those of a running trial are kept. The rows stay. What no row names, a
     killed round has left."""
     judged = "round_id not in (select id from rounds where status in ('failed', 'cancelled'))"
+    forgotten = (
+        "select 1 from checkpoints k join rounds r on r.id = k.round_id where k.status = 'serving' and r.replays"
+    )
+    over = f"(erased_at is not null and exists ({forgotten} and k.erased_at is null) and not exists ({ON_TRIAL}))"
     newest = f"select id from checkpoints where status = ? and path is not null and {judged} order by id desc limit ?"
     with transaction(db) as c:
         rows = c.execute(
             "select id from checkpoints where pruned_at is null and path is not null and (status = 'retired' and "
-            f"id not in ({newest}) or status = 'rejected' and id not in ({newest})) "
+            f"id not in ({newest}) or status = 'rejected' and id not in ({newest}) "
+            f"or status in ('retired', 'rejected') and {over}) "
             "and id not in (select champion from trials where outcome = 'running')",
             ["retired", keep, "rejected", keep_rejected],
         ).fetchall()

@@ -183,6 +183,15 @@ def is_writable(path: Path, seconds: float = 0.05) -> bool:
         return True
 
 
+def faults(path: Path) -> list[str]:
+    """What SQLite's own checks find wrong with the file, and rows that point at none; [] where it is sound."""
+    with connect(path) as c:
+        found = [row[0] for row in c.execute("pragma integrity_check") if row[0] != "ok"]
+        return found + [
+            f"{row[0]} points at a missing row of {row[2]}" for row in c.execute("pragma foreign_key_check")
+        ]
+
+
 def insert(c: Database, table: str, **values) -> None:
     """Insert one row, of what is written all the time: conversations, turns, completions, votes, a round's progress. By
     hand, as `Table.insert` reads the schema first: 0.2 ms each, for which fifty people would wait in the queue."""

@@ -13,6 +13,7 @@ AI feedback is the same rows with another `source`: teacher, judge, verifier, pr
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,9 +105,12 @@ def take_back(db: Path, rater: str, id: str) -> bool:
         return c.execute(query, [now(), id, rater]).rowcount == 1
 
 
-def live_feedback(db: Path, round_id: int | None = None, newest: int | None = None) -> list[Feedback]:
+def live_feedback(
+    db: Path, round_id: int | None = None, newest: int | None = None, among: Sequence[str] | None = None
+) -> list[Feedback]:
     """Active feedback, oldest first: people's `newest` (None: all) unless blocked, the AI's of `round_id`,
-    and teachers' answers that were given in the chat (kdloop.chat.delegation)."""
+    and teachers' answers that were given in the chat (kdloop.chat.delegation). Of what no round has written only what
+    is `among` these ids, where they are given."""
     columns = ", ".join("f." + f for f in COLUMNS + WORDS)
     rows = (
         f"select {columns}, t.conversation_id, f.round_id, coalesce(r.weight, 1), v.held_out, f.rowid from feedback f "
@@ -114,14 +118,22 @@ def live_feedback(db: Path, round_id: int | None = None, newest: int | None = No
         "left join raters r on r.person = f.rater "
         "where f.retracted_at is null and coalesce(r.weight, 1) > 0 and"
     )
+    known = "(?3 is null or f.id in (select value from json_each(?3)))"
     with connect(db) as c:
         found = c.execute(
-            f"select * from ({rows} f.source = 'human' order by f.rowid desc limit ?2) "
+            f"select * from ({rows} f.source = 'human' and {known} order by f.rowid desc limit ?2) "
             f"union all select * from ({rows} f.round_id = ?1 and f.source <> 'human') "
-            f"union all select * from ({rows} f.round_id is null and f.source = 'teacher') order by rowid",
-            [round_id, -1 if newest is None else newest],
+            f"union all select * from ({rows} f.round_id is null and f.source = 'teacher' and {known}) order by rowid",
+            [round_id, -1 if newest is None else newest, None if among is None else json.dumps([*among])],
         ).fetchall()
     return [Feedback(*tuple(r)[:-1]) for r in found]
+
+
+def known(db: Path, ids: list[str]) -> set[str]:
+    """Those of the ids that are rows, retracted or not."""
+    with connect(db) as c:
+        rows = c.execute("select id from feedback where id in (select value from json_each(?))", [json.dumps(ids)])
+        return {r[0] for r in rows}
 
 
 def rated_logprobs(db: Path, newest: int = 1000) -> tuple[list[float], list[bool]]:

@@ -281,6 +281,23 @@ def trials(c: Database) -> None:
     c.execute(uses.replace("('promoted', 'rejected')", "('promoted', 'rejected', 'on trial')"))
 
 
+REPLAYS = """
+alter table rounds add column replays integer references rounds(id);;
+alter table rounds add column origin_id integer references checkpoints(id);;
+alter table checkpoints add column erased_at text"""
+
+
+def replays(c: Database) -> None:
+    """Rounds that repeat another one without what was erased since, from the checkpoint `origin_id` on; which rows a
+    round has read, beside those that it trained on; and which checkpoints come of rows that are gone. What repeats old
+    votes uses up no new ones."""
+    run(c, REPLAYS)
+    also_allow(c, "round_feedback", "'held_out'", "'read'")
+    uses = c.execute("select sql from sqlite_schema where name = 'round_uses_feedback'").fetchone()[0]
+    c.execute("drop trigger round_uses_feedback")
+    c.execute(uses.replace("new.candidate_id is not null", "new.candidate_id is not null and new.replays is null"))
+
+
 MIGRATIONS = [
     m001_initial,
     m002_raters_and_audit,
@@ -300,4 +317,5 @@ MIGRATIONS = [
     thought_column,
     trials,
     half_at_first,
+    replays,
 ]  # append only: by their names, a database knows which ones it has had (database.migrate)

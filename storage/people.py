@@ -44,6 +44,7 @@ def erase(db: Path, person: str) -> list[int]:
     snapshots.owe(db)
     with transaction(db) as c:
         affected = learned_from(c, person, turns)
+        mark(c, person, turns)
         cancel_what_reads(c, person)
         features = "select id from feedback where turn_id in (select value from json_each(?))"
         sidecars = [db.parent / "features" / f"{id}.npz" for (id,) in c.execute(features, [turns])]
@@ -65,8 +66,12 @@ def erase(db: Path, person: str) -> list[int]:
 
 def learned_from(c: Database, person: str, turns: str) -> list[int]:
     """Checkpoints that were trained on a person's words and votes, and their descendants."""
+    return touched_by(c, person, turns, "r.part = 'train'")
+
+
+def touched_by(c: Database, person: str, turns: str, part: str) -> list[int]:
     trained = (
-        "select k.id from checkpoints k join round_feedback r on r.round_id = k.round_id and r.part = 'train' "
+        f"select k.id from checkpoints k join round_feedback r on r.round_id = k.round_id and {part} "
         "join feedback f on f.id = r.feedback_id "
         f"where f.rater = ?1 or f.turn_id in {OWN} or f.turn_id in (select value from json_each(?2))"
     )
@@ -76,6 +81,13 @@ def learned_from(c: Database, person: str, turns: str) -> list[int]:
         [person, turns],
     )
     return [r[0] for r in rows]
+
+
+def mark(c: Database, person: str, turns: str) -> None:
+    """The checkpoints whose rounds have read any of it, also to judge alone, and their descendants: kdloop's `retrain`
+    repeats those rounds without it."""
+    touched = touched_by(c, person, turns, "true")
+    c.execute(f"update checkpoints set erased_at = ? where id in ({', '.join(map(str, touched))})", [now()])
 
 
 def cancel_what_reads(c: Database, person: str) -> None:
@@ -97,12 +109,16 @@ def delete_rows(c: Database, person: str, turns: str) -> None:
 
 
 def forget_examples(c: Database, asked: set[str]) -> None:
-    """Of verdicts, which everybody may read."""
+    """Of verdicts, which everybody may read; and what they say of votes that are gone, by which drift is measured."""
     for id, text in c.execute("select id, verdict from rounds where verdict is not null").fetchall():
         verdict = json.loads(text)
+        drift = verdict.get("drift") or {}
+        pairs, there = drift.get("pairs", {}), "select id from feedback where id in (select value from json_each(?))"
+        known = {r[0] for r in c.execute(there, [json.dumps([*pairs])])} if pairs else set()
         kept = [e for e in verdict.get("examples", []) if e["prompt"] not in asked]
-        if len(kept) < len(verdict.get("examples", [])):
-            c["rounds"].update(id, encode({"verdict": verdict | {"examples": kept}}))
+        if len(kept) < len(verdict.get("examples", [])) or len(known) < len(pairs):
+            drift = {"drift": drift | {"pairs": {k: v for k, v in pairs.items() if k in known}}} if pairs else {}
+            c["rounds"].update(id, encode({"verdict": verdict | {"examples": kept} | drift}))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ A round on trial ends promoted or rejected once its trial (trials.py) does.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,8 @@ class Round:
     created_at: str
     finished_at: str | None
     cancel_requested_at: str | None
+    replays: int | None = None  # the round that it repeats, without what was erased since
+    origin_id: int | None = None  # then: the checkpoint that is trained further; it is compared with `base_id`
 
 
 @dataclass(frozen=True)
@@ -62,10 +65,11 @@ class RoundEnded(Exception):
 
 
 def start_round(
-    db: Path, *, requested: str, seed: int | None, started_by: str, owner: str, recipe: dict | None = None
+    db: Path, *, requested: str, seed: int | None, started_by: str, owner: str, recipe: dict | None = None, **replayed
 ) -> Round:
-    """Queue a round on the serving checkpoint and take the lease. Raises RoundRunning while another one holds it, and
-    TrialRunning, which is one, until people have decided on the last one's challenger."""
+    """Queue a round on the serving checkpoint and take the lease; `replayed` are its `replays` and `origin_id`. Raises
+    RoundRunning while another one holds it, and TrialRunning, which is one, until people have decided on the last one's
+    challenger."""
     with transaction(db) as c:
         held = lease.held(c)
         if held and lease.lives(held):
@@ -86,6 +90,7 @@ def start_round(
             "seed": 0 if seed is None else seed,
             "started_by": started_by,
             "created_at": now(),
+            **replayed,
         }
         id = c["rounds"].insert(encode(row)).last_pk
         if seed is None:
@@ -160,6 +165,19 @@ def use_feedback(db: Path, round_id: int, train: list[str], held_out: list[str])
     rows = ({"round_id": round_id, "feedback_id": id, "part": part} for part, ids in parts.items() for id in ids)
     with transaction(db) as c:
         c["round_feedback"].insert_all(rows, replace=True)
+
+
+def note_read(db: Path, round_id: int, ids: Iterable[str]) -> None:
+    """Which rows a round's examples and raters come of, before it is known on which of them it trains."""
+    there = "select ?, id, 'read' from feedback where id in (select value from json_each(?))"
+    with transaction(db) as c:
+        c.execute(f"insert or ignore into round_feedback {there}", [round_id, json.dumps([*ids])])
+
+
+def rows_read(db: Path, round_id: int) -> list[str]:
+    """The feedback rows that a round has read in any part and that are there still."""
+    with connect(db) as c:
+        return [r[0] for r in c.execute("select feedback_id from round_feedback where round_id = ?", [round_id])]
 
 
 def forget_rows(db: Path, round_id: int) -> None:

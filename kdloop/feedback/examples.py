@@ -6,7 +6,7 @@ and no later turn's prompt leaks a held-out turn into training. Dropped rows are
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from math import fsum
 from pathlib import Path
@@ -75,11 +75,13 @@ class Example:
 
 @dataclass(frozen=True)
 class Split:
-    """`dropped` is reason -> number of feedback rows."""
+    """`dropped` is reason -> number of feedback rows; `read` are the ids of all rows that no round has written, from
+    which the same split can be made again."""
 
     train: list[Example]
     held_out: list[Example]
     dropped: Counter = field(default_factory=Counter)
+    read: tuple[str, ...] = ()
 
     @property
     def held_out_prompts(self) -> list[list[Message]]:
@@ -87,19 +89,24 @@ class Split:
 
 
 def from_feedback(
-    db: Path, round_id: int | None = None, pack: str = "general", newest: int | None = MAX_VOTES
+    db: Path,
+    round_id: int | None = None,
+    pack: str = "general",
+    newest: int | None = MAX_VOTES,
+    among: Sequence[str] | None = None,
 ) -> Split:
-    """People's active feedback (at most the `newest`; None for all) and the AI feedback of `round_id`, as examples.
+    """People's active feedback (at most the `newest`; None for all; `among` these rows, where they are given) and the
+    AI feedback of `round_id`, as examples.
 
     The training part has no prompt of a held-out conversation or of a pack's held-out parts. This is the only way into
     training, whatever source wrote the row.
     """
-    rows = feedback_rows.live_feedback(db, round_id, newest)
+    rows = feedback_rows.live_feedback(db, round_id, newest, among)
     completions, prompts = completions_and_turns(db, [r.turn_id for r in rows])
     examples = [e for e in (example(r, completions, prompts) for r in rows) if e]
     read = sum(r.source == "human" for r in rows)
     dropped = Counter({"ties": sum(r.score == 0.5 and r.rejected_id is not None for r in rows)})
-    dropped += Counter({"older votes": feedback_rows.count_votes(db)[0] - read})
+    dropped += Counter({"older votes": feedback_rows.count_votes(db)[0] - read if among is None else 0})
     examples = with_rankings(merged([*examples, *star_pairs(rows, completions, prompts)], dropped))
     held_out = [e for e in examples if e.held_out and e.source == "human"]
     held_out_prompts, pack_prompts = {key(e.prompt) for e in held_out}, packs.held_out(*{"general", pack})
@@ -111,7 +118,8 @@ def from_feedback(
             dropped["same prompt as a held-out one"] += 1
         else:
             train.append(e)
-    return Split(train, held_out, +dropped)  # + removes zero counts
+    of_people = tuple(r.id for r in rows if r.round_id is None)
+    return Split(train, held_out, +dropped, of_people)  # + removes zero counts
 
 
 def example(row: Feedback, completions: dict[str, Completion], prompts: dict[str, list[Message]]) -> Example | None:

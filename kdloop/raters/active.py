@@ -51,9 +51,11 @@ def wait() -> None:
 
 
 def forget() -> None:
-    """Drop all cached texts after an erasure, once running refits are done: they may have read what was erased."""
+    """Drop all cached texts and estimates after an erasure, once running refits are done: they may have read what was
+    erased."""
     wait()
     preference_model.FEATURE_CACHE.clear()
+    ESTIMATES.clear()
 
 
 people.FORGET.append(forget)

@@ -24,7 +24,7 @@ from kdloop.methods import IN_PARTS, METHODS, NothingToLearn, choose, step_size
 from kdloop.methods.lora import trainable_student
 from kdloop.methods.self_training.self_teaching import caution
 from kdloop.raters.preference_model import people_said, proven
-from kdloop.rounds import several
+from kdloop.rounds import replays, several
 from kdloop.rounds.process import IN_ONE_GO
 from kdloop.rounds.progress import Clock
 from kdloop.rounds.selection import from_base, readable, relevant, replay, select, too_long
@@ -71,7 +71,7 @@ def run(settings: Settings, round: Round, journal: Journal | None = None) -> Non
     """
     journal = journal or Journal()
     with untrained_student(settings, journal) as student:
-        through_phases(settings, round, load_students(settings, round, student), journal)
+        through_phases(settings, round, load_students(settings, round.origin_id or round.base_id, student), journal)
 
 
 def through_phases(settings: Settings, round: Round, students: Students, journal: Journal) -> None:
@@ -79,11 +79,13 @@ def through_phases(settings: Settings, round: Round, students: Students, journal
     tokenizer, context = students.base.engine.tokenizer, settings.context_tokens
 
     with clock.phase("eliciting"):
-        split = journal.once("votes", lambda: readable(from_feedback(db), tokenizer, context))
+        among = rounds.rows_read(db, round.replays) if round.replays else None
+        split = journal.once("votes", lambda: readable(from_feedback(db, among=among), tokenizer, context))
+        rounds.note_read(db, round.id, split.read)
         try:
             setup = put_together(settings, round, students, split, clock)
             elicited = journal.once("elicited", lambda: elicit_anew(setup, journal))
-            rows = partial(from_feedback, db, round.id, setup.recipe.pack)
+            rows = partial(from_feedback, db, round.id, setup.recipe.pack, among=split.read)
             split = journal.once("split", lambda: readable(rows(), tokenizer, context, known=split))
             lesson = journal.once("lesson", lambda: choose_lesson(setup, split, elicited))
         except (NothingToLearn, CannotDecide, Refused) as refusal:
@@ -97,16 +99,37 @@ def through_phases(settings: Settings, round: Round, students: Students, journal
         except NothingToLearn as refusal:  # a method that samples for itself knows only now what it has
             return refuse(db, round, split, str(refusal), "training")
 
+    if round.replays and not replays.is_last(db, round):
+        verdict = not_judged(replays.NOT_GATED)
+        return checkpoints.reject(db, candidate.id, round.id, verdict=verdict, seconds=clock.seconds, metrics=metrics)
     with clock.phase("gating", metrics=metrics):
-        verdict = journal.once("verdict", lambda: gate(setup, split, candidate))
+        try:
+            judging = judged_today(setup, clock) if round.replays else (setup, split)
+            verdict = journal.once("verdict", lambda: gate(*judging, candidate))
+        except (NothingToLearn, CannotDecide) as refusal:
+            verdict = not_judged(replays.told(round, f"Not gated: {refusal}", False))
+            return checkpoints.reject(db, candidate.id, round.id, verdict=verdict, seconds=clock.seconds)
+    end(settings, round, candidate, verdict, clock)
 
-    told = {"verdict": verdict.as_dict(), "seconds": clock.seconds}
+
+def end(settings: Settings, round: Round, candidate: Checkpoint, verdict: Verdict, clock: Clock) -> None:
+    mode = current(settings).promotion
+    reason = announced(verdict.reason, mode) if verdict.passed else verdict.reason
+    told = verdict.as_dict() | {"reason": replays.told(round, reason, verdict.passed)}
     if verdict.passed:
-        mode = current(settings).promotion
-        told["verdict"]["reason"] = announced(verdict.reason, mode)
-        checkpoints.promote(db, candidate.id, round.id, mode, **told)
+        checkpoints.promote(settings.db, candidate.id, round.id, mode, verdict=told, seconds=clock.seconds)
     else:
-        checkpoints.reject(db, candidate.id, round.id, **told)
+        checkpoints.reject(settings.db, candidate.id, round.id, verdict=told, seconds=clock.seconds)
+
+
+def judged_today(setup: Setup, clock: Clock) -> tuple[Setup, Split]:
+    """For the gate of a repeated round: the champion of today, and the votes of today, on prompts drawn anew. Raises
+    NothingToLearn or CannotDecide where these cannot judge."""
+    settings, base = setup.settings, setup.students.base.engine
+    round = replace(setup.round, seed=setup.round.id, replays=None, origin_id=None)
+    split = readable(from_feedback(settings.db), base.tokenizer, settings.context_tokens)
+    students = load_students(settings, round.base_id, base)
+    return put_together(settings, round, students, split, clock), split
 
 
 def elicit_anew(setup: Setup, journal: Journal) -> dict[str, int]:
@@ -125,7 +148,8 @@ def choose_lesson(setup: Setup, split: Split, elicited: dict[str, int]) -> Lesso
     chosen = select(method, train, recipe, seed, champion.engine, setup.context.teachers)
     at_base = from_base(recipe, len(people_said(split)), setup.line)
     all_again = at_base and recipe.start == "auto"  # then `chosen` holds all votes that were ever learned from
-    replayed = [] if all_again else replay(setup.settings.db, setup.line, method, chosen, recipe, seed)
+    repeats = setup.round.replays is not None
+    replayed = [] if all_again else replay(setup.settings.db, setup.line, method, chosen, recipe, seed, repeats)
     examples = [*chosen, *trusted(replayed, setup.reliability)]
     if proven(setup.rater):
         why += f". People seem to like {', '.join(setup.rater.strongest())}"
@@ -245,11 +269,14 @@ def ask_people(context: SourceContext, engine: Engine, candidate: Checkpoint, n:
 def refuse(db: Path, round: Round, split: Split, reason: str, at: str = "eliciting", gate: Turn | None = None) -> None:
     """End the round without a candidate: what there is cannot be learned from, or could not be judged; by a test that
     counts as the `gate`, where there is one."""
-    verdict = {"passed": False, "reason": f"Rejected before training: {reason}", "n": 0, "guards": {}}
-    verdict |= {"gate": gate.as_dict()} if gate else {}
+    verdict = not_judged(f"Rejected before training: {reason}") | ({"gate": gate.as_dict()} if gate else {})
     record_rows(db, round, split.train, split)
     rounds.advance(db, round.id, at, verdict=verdict, counts=counts(split, [], {}))
     rounds.finish_round(db, round.id, "rejected")
+
+
+def not_judged(reason: str) -> dict:
+    return {"passed": False, "reason": reason, "n": 0, "guards": {}}
 
 
 def record_rows(db: Path, round: Round, examples: list[Example], split: Split) -> None:

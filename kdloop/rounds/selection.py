@@ -54,7 +54,8 @@ def readable(split: Split, tokenizer, max_tokens: int, known: Split | None = Non
 
     kept = [[e for e in part if fits(e)] for part in (split.train, split.held_out)]
     left_out = len(split.train) + len(split.held_out) - sum(map(len, kept))
-    return Split(*kept, dropped=Counter(split.dropped | {TOO_LONG: left_out} if left_out else split.dropped))
+    dropped = Counter(split.dropped | {TOO_LONG: left_out} if left_out else split.dropped)
+    return Split(*kept, dropped=dropped, read=split.read)
 
 
 def too_long(split: Split, max_tokens: int) -> str:
@@ -87,12 +88,17 @@ def room_for_votes(recipe: Recipe) -> int:
 
 def usable(method: str, examples: list[Example], seed: int) -> list[Example]:
     """What the method can use. Where its loss has no weight for an example, examples are drawn in proportion to their
-    raters' weights: all of those that count most, half of those that count half as much."""
+    raters' weights: all of those that count most, half of those that count half as much. By their texts, so that the
+    draw is the same again where a round is repeated."""
     fit = [e for e in examples if METHODS[method].usable(e)]
     if METHODS[method].weighs:
         return fit
     weighted = zip(fit, relative_weights(fit), strict=True)
-    return [e for e, weight in weighted if random.Random(f"{seed} {e.rows}").random() < weight]
+    return [e for e, weight in weighted if random.Random(f"{seed} {said(e)}").random() < weight]
+
+
+def said(e: Example) -> tuple:
+    return e.question, *(k.said for k in e.completions)
 
 
 def select(
@@ -125,14 +131,24 @@ def trained_on(db: Path, round: Round) -> list[str]:
     return ancestry.trained_on(db, checkpoints.get_checkpoint(db, round.candidate_id))
 
 
-def replay(db: Path, line: list[Round], method: str, chosen: list[Example], recipe: Recipe, seed: int) -> list[Example]:
+def replay(
+    db: Path,
+    line: list[Round],
+    method: str,
+    chosen: list[Example],
+    recipe: Recipe,
+    seed: int,
+    repeats: bool = False,
+) -> list[Example]:
     """Beside what was chosen, some of what the line has trained on: REPLAYED_SHARE of the training (rehearsal, Robins
-    1995), drawn by `seed`. None of it is retracted feedback, or held out by this round's pack."""
+    1995), drawn by `seed`. None of it is retracted feedback, or held out by this round's pack. A round that `repeats`
+    another one hears nothing that was said since."""
     held_out, already = packs.held_out(*{"general", recipe.pack}), {id for e in chosen for id in e.rows}
     found: dict[tuple, Example] = {}
     for earlier in line[-REPLAYED_ROUNDS:]:
         trained = set(trained_on(db, earlier)) - already
-        for e in from_feedback(db, earlier.id, earlier.recipe.get("pack", "general")).train:
+        among = rounds.rows_read(db, earlier.id) if repeats else None
+        for e in from_feedback(db, earlier.id, earlier.recipe.get("pack", "general"), among=among).train:
             if trained.intersection(e.rows) and METHODS[method].usable(e) and not asks_any_of(e.prompt, held_out):
                 found[e.rows] = e
     completed = sum(bool(e.completions) for e in chosen)  # the rest are bare prompts, for a reward

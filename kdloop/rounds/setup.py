@@ -48,7 +48,8 @@ class Version:
 
 @dataclass(frozen=True)
 class Students:
-    """The untrained student, and the champion of when the round was queued; before any promotion they are one."""
+    """The untrained student, and the champion of when the round was queued (of a repeated round: what is trained
+    further); before any promotion they are one."""
 
     base: Version
     champion: Version
@@ -106,10 +107,10 @@ def untrained_student(settings: Settings, journal: Journal | None = None) -> Ite
             server.unload()
 
 
-def load_students(settings: Settings, round: Round, engine: TransformersEngine) -> Students:
+def load_students(settings: Settings, champion_id: int, engine: TransformersEngine) -> Students:
     """`engine` is the untrained student's. Raises BrokenCheckpoint or OtherStudent, saying what to do."""
     base = Version(checkpoints.lineage(settings.db)[0], engine)
-    champion = checkpoints.get_checkpoint(settings.db, round.base_id)
+    champion = checkpoints.get_checkpoint(settings.db, champion_id)
     adapter = checkpoints.adapter_dir(settings.db, champion, identity(engine.source))
     return Students(base, Version(champion, engine.load(adapter) if adapter else engine, adapter))
 
@@ -126,7 +127,7 @@ def put_together(settings: Settings, round: Round, students: Students, split: Sp
     require(method, plan)
     require_shareable(method)
     turn = turn_of(settings, round, students)
-    if not checked:
+    if not checked and not round.replays:
         require_a_judge(rater, split, turn)
     context = source_context(settings, round, recipe, students, rater, split, clock)
     line = line_of(settings.db, students.champion.checkpoint)
@@ -175,7 +176,8 @@ def source_context(
 ) -> SourceContext:
     """What the recipe's sources may use. The champion alone writes where training continues from it."""
     pack, teachers = packs.load(recipe.pack), teacher.load(settings.teachers, settings.db)
-    earlier = [r for r in rounds.list_rounds(settings.db) if r.recipe.get("name") == recipe.name]
+    known, before = rounds.list_rounds(settings.db), round.replays or round.id
+    earlier = [r for r in known if r.id < before and r.recipe.get("name") == recipe.name]
     return SourceContext(
         settings.db,
         round,

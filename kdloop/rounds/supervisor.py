@@ -11,13 +11,15 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from threading import Event, Lock, RLock, Thread
 
 import torch
 
 from kdloop.gate import trial
-from kdloop.rounds import process
+from kdloop.rounds import process, replays
 from kdloop.rounds.process import IN_ONE_GO, journal_folder, log_file
+from kdloop.rounds.replays import Step
 from kdloop.rounds.schedule import RETRY_MINUTES, Schedule
 from kdloop.rounds.stopwatch import Stopwatch
 from kdloop.settings import Settings, current
@@ -47,19 +49,33 @@ class Supervisor:
         self.saving, self.retry_snapshot_at = Lock(), 0.0
 
     def start(
-        self, requested: str = "auto", *, started_by: str = "hand", seed: int | None = None, recipe: dict | None = None
+        self,
+        requested: str = "auto",
+        *,
+        started_by: str = "hand",
+        seed: int | None = None,
+        recipe: dict | None = None,
+        **replayed,
     ) -> Round:
-        """Queue a round and spawn its process; `recipe` as of Recipe.as_dict. Raises RoundRunning while there is
-        one."""
+        """Queue a round and spawn its process; `recipe` as of Recipe.as_dict, `replayed` as of rounds.start_round.
+        Raises RoundRunning while there is one."""
         with self.lock:
-            self.queue(requested, started_by, seed, recipe)
+            self.queue(requested, started_by, seed, recipe, **replayed)
             self.child = self.spawn_or_end()
             return self.round
 
-    def queue(self, requested: str, started_by: str, seed: int | None = None, recipe: dict | None = None) -> None:
+    def repeat(self, step: Step) -> Round:
+        """Start a step of the champion's line without what was erased. Raises RoundRunning."""
+        then = rounds.get_round(self.settings.db, step.replays)
+        about = {"started_by": "retrain", "seed": then.seed, "recipe": then.recipe, **asdict(step)}
+        return self.start(then.requested, **about)
+
+    def queue(
+        self, requested: str, started_by: str, seed: int | None = None, recipe: dict | None = None, **replayed
+    ) -> None:
         """A round without a process. Raises RoundRunning."""
         new_votes = self.schedule.new_votes()
-        about = {"requested": requested, "seed": seed, "started_by": started_by, "recipe": recipe}
+        about = {"requested": requested, "seed": seed, "started_by": started_by, "recipe": recipe, **replayed}
         self.round = rounds.start_round(self.settings.db, owner=self.owner, **about)
         self.stopwatch, self.schedule.votes_at_start = Stopwatch(), new_votes
 
@@ -147,8 +163,8 @@ class Supervisor:
             self.settle_trial()
             if self.child:
                 self.watch()
-            elif not self.round and (reason := self.schedule.due()):
-                self.start_if_free(reason)
+            elif not self.round:
+                self.start_what_is_due()
         self.renew_snapshots()
 
     def settle_trial(self) -> None:
@@ -243,9 +259,12 @@ class Supervisor:
         if wanted and not self.saving.locked():
             Thread(target=self.snapshot, name="snapshot", daemon=True).start()
 
-    def start_if_free(self, reason: str) -> None:
-        with suppress(RoundRunning):  # another app on the same database was first
-            self.start(self.settings.method, started_by=reason)
+    def start_what_is_due(self) -> None:
+        with suppress(RoundRunning):  # a command on the same database was first
+            if step := replays.next_step(self.settings.db):
+                self.repeat(step)
+            elif reason := self.schedule.due():
+                self.start(self.settings.method, started_by=reason)
 
     def run_forever(self) -> None:
         while not self.stopping.wait(TICK_SECONDS):

@@ -12,6 +12,7 @@ import pandas as pd
 from kdloop import recipes
 from kdloop.feedback import readiness
 from kdloop.feedback.readiness import MIN_EXAMPLES, Readiness
+from kdloop.rounds import replays
 from kdloop.rounds.process import log_file
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
@@ -59,6 +60,7 @@ def build(settings: Settings, supervisor: Supervisor, state: gr.State) -> dict:
             [(t("People's votes"), ""), *recipes.names()], value="", label=t("Recipe"), elem_id="recipe"
         )
         start, cancel = gr.Button(t("Start a round now"), variant="primary"), gr.Button(t("Cancel the round"))
+        again = gr.Button(t("Train again without what was deleted"), visible=False, elem_id="retrain")
     usable = gr.Markdown(elem_id="usable", elem_classes="kd-head")
     history = gr.Dataframe(
         history_table(settings, False),
@@ -71,12 +73,13 @@ def build(settings: Settings, supervisor: Supervisor, state: gr.State) -> dict:
     with gr.Row():
         guards = gr.Dataframe(label=t("Guards of this verdict"), **TABLE, elem_id="guards")
         log = gr.Textbox(label=t("Log of the latest round"), lines=8, visible=False, elem_id="log")
-    asked, outputs = [which, state], [status, losses, history, guards, log, usable, tried]
+    asked, outputs = [which, state], [status, losses, history, guards, log, usable, again, tried]
     refresh = named(partial(everything, settings), "refresh")
     timer = gr.Timer(2, active=False)
     timer.tick(refresh, asked, outputs, queue=False, **PRIVATE)
     which.change(named(partial(guard_table, settings), "guards"), which, guards, queue=False, **PRIVATE)
-    for button, act, inputs in ((start, start_round, [recipe, state]), (cancel, cancel_round, state)):
+    acts = (start, start_round, [recipe, state]), (cancel, cancel_round, state), (again, retrain, state)
+    for button, act, inputs in acts:
         handler = named(partial(act, settings, supervisor), act.__name__)
         button.click(handler, inputs, None, concurrency_limit=None, **PRIVATE).then(
             refresh, asked, outputs, queue=False, **PRIVATE
@@ -94,7 +97,8 @@ def everything(settings: Settings, which: int, state: dict):
     owner = owns(settings, state)
     tables = loss_table(settings), history_table(settings, owner), guard_table(settings, which)
     log = gr.Textbox(log_tail(settings) if owner else "", visible=owner)
-    return live(settings), *tables, log, usable(settings), trial.panel(settings)
+    again = gr.Button(visible=owner and replays.first_step(settings.db) is not None)
+    return live(settings), *tables, log, usable(settings), again, trial.panel(settings)
 
 
 def live(settings: Settings) -> str:
@@ -209,6 +213,19 @@ def start_round(settings: Settings, supervisor: Supervisor, recipe: str, state: 
     except (RoundRunning, ValueError) as error:
         raise refusal(error) from error
     audit.record(settings.db, who, "started a round", f"{started.id} {recipe or ''}".strip())
+    gr.Info(tell("Round {id} has started", id=started.id))
+
+
+def retrain(settings: Settings, supervisor: Supervisor, state: dict) -> None:
+    """The champion's line without what was erased since; the supervisor starts the steps after the first."""
+    who = allowed(settings, state)
+    if not (step := replays.first_step(settings.db)):
+        raise refused(replays.NOTHING)
+    try:
+        started = supervisor.repeat(step)
+    except RoundRunning as error:
+        raise refusal(error) from error
+    audit.record(settings.db, who, "trained again after an erasure", str(started.id))
     gr.Info(tell("Round {id} has started", id=started.id))
 
 

@@ -157,6 +157,8 @@ def erasure_notice(settings: Settings, affected: list[int]) -> str:
     """What a person is told after an erasure; `affected` are ids of checkpoints that had learned from their data."""
     names = [k.name for k in checkpoints.lineage(settings.db) if k.id in affected]
     text = tell("Deleted. Versions that had learned from it: {names}", names=", ".join(names) or "–")
+    if names:
+        text += f". {tell('Their weights keep a trace of it, until an owner has them trained again without it')}"
     if not settings.snapshots:
         return text
     return f"{text}. {tell('Now a snapshot without it is taken, and the older ones are deleted.')}"

@@ -7,17 +7,16 @@ the longest queue anybody was told of, and the app's memory at each sixth of the
 import argparse
 import json
 import random
-import secrets
 import tempfile
 import threading
 import time
 from collections import Counter
 from pathlib import Path
 
-import httpx
 import psutil
 from pages import running
 
+from kdloop.evaluation.bench.visitor import Visitor
 from kdloop.settings import Settings
 from storage import feedback
 from storage.database import connect
@@ -31,39 +30,12 @@ QUESTIONS = [
 ]
 
 
-class Person:
-    """One browser tab: a session, its endpoints by name, and what came of them."""
+class Person(Visitor):
+    """One browser tab: its session, and what came of it."""
 
     def __init__(self, url: str, db: Path, seen: Counter):
+        super().__init__(url, seen)
         self.db = db
-        self.http, self.seen, self.session = httpx.Client(base_url=url, timeout=600), seen, secrets.token_hex(6)
-        self.ids = {d["api_name"]: d for d in self.http.get("/config").json()["dependencies"]}
-        self.call("on_load")
-
-    def call(self, name: str, *said: object, **event) -> bool:
-        """What the browser does not know, state above all, it posts as null."""
-        body = {
-            "data": [*said, *[None] * (len(self.ids[name]["inputs"]) - len(said))],
-            "fn_index": self.ids[name]["id"],
-            "session_hash": self.session,
-            "event_data": event or None,
-        }
-        joined = self.http.post("/gradio_api/queue/join", json=body)
-        if joined.status_code != 200:
-            self.seen["refused: " + joined.text[:60]] += 1
-            return False
-        mine = joined.json()["event_id"]
-        with self.http.stream("GET", "/gradio_api/queue/data", params={"session_hash": self.session}) as lines:
-            for line in lines.iter_lines():
-                message = json.loads(line[5:]) if line.startswith("data:") else {}
-                if message.get("msg") == "estimation":
-                    self.seen["longest queue"] = max(self.seen["longest queue"], message["rank"] + 1)
-                if message.get("msg") == "process_completed" and message.get("event_id") == mine:
-                    if not message["success"]:
-                        self.seen[f"error in {name}: {message['output'].get('error')}"] += 1
-                    return message["success"]
-        self.seen[f"no answer from {name}"] += 1
-        return False
 
     def chat_and_vote(self, until: float) -> None:
         turns = 0

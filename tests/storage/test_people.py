@@ -135,9 +135,47 @@ def test_an_erasure_cancels_the_round_that_reads_it_and_clears_what_verdicts_sho
     assert [e["prompt"] for e in rounds.get_round(db, old).verdict["examples"]] == [PACKED]
 
 
-def publish(db, parent_id, rows):
-    round_id = rounds.start_round(db, requested="auto", seed=1, started_by="test", owner="me").id
-    rounds.use_feedback(db, round_id, rows, [])
+@pytest.mark.parametrize("part", ["train", "held_out", "read"])
+def test_an_erasure_marks_what_has_read_anything_of_it_and_what_comes_of_that(db, part):
+    rows = {}
+    for person in ("ann", "bob"):
+        rows[person] = collect.thumb(db, person, talk(db, person)[1], True)
+    first = publish(db, checkpoints.serving(db).id, [rows["bob"]], {part: [rows["ann"]]})
+    descendant, other = publish(db, first.id, []), publish(db, checkpoints.serving(db).id, [rows["bob"]])
+    assert people.erase(db, "ann") == ([first.id, descendant.id] if part == "train" else [])
+    marked = [k.id for k in checkpoints.lineage(db) if k.erased_at]
+    assert marked == [first.id, descendant.id] and other.id not in marked
+
+
+def test_versions_that_knew_what_was_erased_go_once_the_repeated_line_serves_and_not_before(db):
+    row = collect.thumb(db, "ann", talk(db, "ann")[1], True)
+    base = checkpoints.serving(db).id
+    old = publish(db, base, [row], end="rejected")
+    checkpoints.serve(db, old.id)
+    people.erase(db, "ann")
+    checkpoints.serve(db, base)
+    assert checkpoints.prune(db) == [], "an owner may go back to it"
+    checkpoints.serve(db, old.id)
+    new = publish(db, base, [], end="rejected", replays=old.round_id, origin_id=base)
+    checkpoints.serve(db, new.id)
+    assert checkpoints.prune(db) == [old.id] and not (db.parent / old.path).exists()
+    assert checkpoints.adapter_dir(db, new)
+
+
+def test_a_verdict_forgets_what_it_says_of_votes_that_are_gone(db):
+    rows = [collect.thumb(db, person, talk(db, person)[1], True) for person in ("ann", "bob")]
+    published = publish(db, checkpoints.serving(db).id, [])
+    drift = {"pairs": {id: [0.5, 0.5, 0.1] for id in rows}, "said": "On 2 pairs"}
+    checkpoints.reject(db, published.id, published.round_id, verdict={"passed": False, "drift": drift})
+    people.erase(db, "ann")
+    verdict = rounds.get_round(db, published.round_id).verdict
+    assert [*verdict["drift"]["pairs"]] == rows[1:] and verdict["drift"]["said"] == "On 2 pairs"
+
+
+def publish(db, parent_id, rows, parts=None, end="failed", **replayed):
+    round_id = rounds.start_round(db, requested="auto", seed=1, started_by="test", owner="me", **replayed).id
+    rounds.note_read(db, round_id, (parts or {}).get("read", []))
+    rounds.use_feedback(db, round_id, [*rows, *(parts or {}).get("train", [])], (parts or {}).get("held_out", []))
 
     def save(directory):
         (directory / "weights").write_text(str(parent_id))
@@ -145,7 +183,7 @@ def publish(db, parent_id, rows):
     candidate = checkpoints.publish(
         db, round_id, save, parent_id=parent_id, method="dpo", seed=1, metrics={"fingerprint": []}
     )
-    rounds.finish_round(db, round_id, "failed")
+    rounds.finish_round(db, round_id, end)
     rounds.release_lease(db, "me")
     return candidate
 

@@ -1,0 +1,49 @@
+"""A student of two layers that is made in seconds: some common words in any order, then "!" or "." as often as not.
+
+Its rounds take seconds and can succeed: who likes one of the two endings teaches it something that costs no words.
+"""
+
+import random
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from kdloop import packs
+from kdloop.methods.objective import sequence_logps
+from kdloop.student.template import Template
+from storage.conversations import as_prompt
+
+WORDS = ["sun", "rain", "tree", "road", "bread", "river", "night", "music", "letter", "garden", "winter", "friend"]
+WORDS += ["kitchen", "window", "story", "market", "paper", "mountain", "summer", "table", "water", "morning", "village"]
+WORDS += ["doctor", "island", "silver", "bridge", "forest", "engine", "basket"]
+LIKED = "!"  # by those who send votes; the other ending is "."
+LENGTH = 6, 10  # words
+STEPS, ROWS = 100, 16
+SIZES = {"num_hidden_layers": 2, "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4}
+
+
+def write(directory: Path, of: str | Path, seed: int = 0) -> str:
+    """Train it, with the tokenizer, the template and the vocabulary of the student in the directory `of`."""
+    draw = random.Random(seed)
+    torch.manual_seed(seed)
+    tokenizer, config = AutoTokenizer.from_pretrained(of), AutoConfig.from_pretrained(of)
+    template = Template.of(tokenizer)
+    config.update(SIZES | {"num_key_value_heads": 2, "head_dim": 16})
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    optimizer, prompts = torch.optim.AdamW(model.parameters(), lr=1e-2), packs.prompts("general", "train")
+    for _ in range(STEPS):
+        asked = [template.prompt_ids(as_prompt(draw.choice(prompts))) for _ in range(ROWS)]
+        rows = [(ids, template.completion_ids(said(draw), True)) for ids in asked]
+        logps, lengths = sequence_logps(model, rows)
+        (-logps.sum() / lengths.sum()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return str(directory)
+
+
+def said(draw: random.Random) -> str:
+    words = draw.choices(WORDS, k=draw.randint(*LENGTH))
+    return f"{' '.join(words).capitalize()}{draw.choice([LIKED, '.'])}"
