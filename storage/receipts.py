@@ -1,0 +1,64 @@
+"""What an API client holds of its conversations: ids of completions (receipts), and the messages that it sends again
+with every request, by which a conversation is recognised.
+
+`threads` has digests of messages, and the turn that they belong to; `requests` the replies to feedback that came with
+an Idempotency-Key. An erasure takes both.
+"""
+
+import hashlib
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from storage.database import connect, insert, now, transaction
+
+KEPT = timedelta(days=1)  # an Idempotency-Key is remembered: clients retry within minutes
+
+
+def digest(*parts) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def remember(db: Path, person: str, turn_id: str, digests: list[str]) -> None:
+    """Nothing where an erasure has come first."""
+    with transaction(db) as c:
+        for one in digests:
+            query = "insert or ignore into threads select ?, ?, id from turns where id = ?"
+            c.execute(query, [person, one, turn_id])
+
+
+def find_turn(db: Path, person: str, digest: str) -> tuple[str, str, int] | None:
+    """The newest (turn, its conversation, number of its completions) with this digest."""
+    with connect(db) as c:
+        row = c.execute(
+            "select t.id, t.conversation_id, (select count(*) from completions k where k.turn_id = t.id) "
+            "from threads h join turns t on t.id = h.turn_id where h.person = ? and h.digest = ? "
+            "order by t.rowid desc limit 1",
+            [person, digest],
+        ).fetchone()
+    return row and tuple(row)
+
+
+def person_of(db: Path, completion_id: str, origin: str) -> str | None:
+    """Whose conversation the completion is in, if it came from this origin."""
+    with connect(db) as c:
+        row = c.execute(
+            "select v.person from completions k join turns t on t.id = k.turn_id "
+            "join conversations v on v.id = t.conversation_id where k.id = ? and v.origin = ?",
+            [completion_id, origin],
+        ).fetchone()
+    return row and row[0]
+
+
+def replied(db: Path, person: str, key: str) -> tuple[str, dict] | None:
+    """(digest, reply) of an earlier request with this Idempotency-Key."""
+    with connect(db) as c:
+        row = c.execute("select digest, reply from requests where person = ? and key = ?", [person, key]).fetchone()
+    return row and (row[0], json.loads(row[1]))
+
+
+def note_reply(db: Path, person: str, key: str, digest: str, reply: dict) -> None:
+    old = (datetime.now(UTC) - KEPT).isoformat(timespec="milliseconds")
+    with transaction(db) as c:
+        c.execute("delete from requests where at < ? or (person = ? and key = ?)", [old, person, key])
+        insert(c, "requests", person=person, key=key, digest=digest, reply=reply, at=now())
