@@ -1,6 +1,6 @@
 """python -m kdloop COMMAND
 
-serve | simulate | round | measure | calibrate | export | adapter | backup | restore | bench | doctor
+serve | simulate | round | measure | calibrate | export | adapter | backup | restore | bench | doctor | key
 """
 
 import argparse
@@ -11,7 +11,7 @@ from pathlib import Path
 from kdloop.feedback import exports
 from kdloop.settings import SETTABLE, Settings, environment, flag, flags_are
 from kdloop.student.base import NoStudent
-from storage import checkpoints, snapshots
+from storage import checkpoints, keys, snapshots
 from storage.database import DatabaseError, NewerDatabase, open_database
 from storage.rounds import RoundRunning
 
@@ -73,8 +73,16 @@ def commands() -> argparse.ArgumentParser:
     figures = command("bench", "measure against baselines in the same run")
     figures.add_argument("figures", nargs="*", metavar="FIGURE", help=table)
     figures.add_argument("--json", type=path, help="write the figures to this file")
+    key_options(command("key", "make, list or revoke keys of the API"))
     command("doctor", "say what this installation would use, and what a student (--student NAME_OR_DIR) can do here")
     return parser
+
+
+def key_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("deed", choices=("new", "list", "revoke"))
+    parser.add_argument("name", nargs="?", default="", help="whom or what the key is for")
+    parser.add_argument("--a-minute", type=int, default=keys.A_MINUTE, help="requests of each kind, at most")
+    parser.add_argument("--owner", action="store_true", help="it may read /metrics, too")
 
 
 def simulate_options(parser: argparse.ArgumentParser) -> None:
@@ -231,6 +239,21 @@ def bench(args) -> int:
     return 0
 
 
+def key(args) -> int:
+    """A new key is printed here, and never again."""
+    db = open_home().db
+    if args.deed == "new":
+        print(keys.new_key(db, args.name, args.a_minute, args.owner))
+    elif args.deed == "revoke":
+        keys.revoke(db, args.name)
+        print(f"Revoked {args.name}")
+    else:
+        for k in keys.all_keys(db):
+            state = f"revoked {k.revoked_at}" if k.revoked_at else f"last used {k.used_at or 'never'}"
+            print(f"{k.name}: {k.a_minute} a minute{', metrics' * k.owner}; made {k.created_at}; {state}")
+    return 0
+
+
 def doctor(args) -> int:
     from kdloop.methods.lora import RANK
     from kdloop.student import audit, report
@@ -250,7 +273,7 @@ def doctor(args) -> int:
     return 1 if found.refusals else 0
 
 
-FUNCTIONS = (serve, simulate, measure, calibrate, export, adapter, backup, restore, bench, doctor)
+FUNCTIONS = (serve, simulate, measure, calibrate, export, adapter, backup, restore, bench, doctor, key)
 COMMANDS = {f.__name__: f for f in FUNCTIONS} | {"round": run_round}
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ NEEDED = {  # what a command cannot do without
     "adapter": ["--out", "x"],
     "backup": ["somewhere"],
     "restore": ["somewhere"],
+    "key": ["list"],
 }
 
 

@@ -149,7 +149,7 @@ async def create(loop: Loop, threads: CapacityLimiter, request: Request, caller:
     asked = bodies.chat(body, current(loop.settings).max_tokens)
     places = loop.supervisor.places
     if len(places.waiting) >= MOST_WAITING:
-        raise Refusal(f"{MOST_WAITING} requests wait already", status=429, code="overloaded", wait=5)
+        raise Refusal(f"{MOST_WAITING} requests wait already", status=429, code="overloaded", wait=2)
     place = places.ask()
     try:
         if not await is_granted(place, request):
@@ -189,7 +189,7 @@ async def is_granted(place: Future, request: Request) -> bool:
         if not turn.done() and await request.is_disconnected():
             return False
         if not turn.done() and time.monotonic() > until:
-            raise Refusal("Too many requests wait: try again later", status=503, code="overloaded", wait=30)
+            raise Refusal("Too many requests wait: try again later", status=503, code="overloaded", wait=5)
     return True
 
 

@@ -33,7 +33,7 @@ def of_domain(error: Exception) -> Refusal:
     if isinstance(error, PromptTooLong):
         return Refusal(str(error), "messages", code="context_length_exceeded")
     if isinstance(error, EngineUnavailable):
-        return Refusal(str(error), status=503, code="engine_unavailable", wait=30)
+        return Refusal(str(error), status=503, code="engine_unavailable", wait=1)
     if isinstance(error, UnknownRow):
         return Refusal("No completion of yours has this id", status=404, code="not_found")
     return Refusal(str(error))
