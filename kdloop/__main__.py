@@ -1,6 +1,7 @@
 """python -m kdloop COMMAND
 
-serve | simulate | round | measure | calibrate | export | adapter | backup | restore | bench | doctor | key
+serve | simulate | round | measure | calibrate | export | adapter | backup | restore | bench | doctor | key |
+open_webui
 """
 
 import argparse
@@ -74,6 +75,9 @@ def commands() -> argparse.ArgumentParser:
     figures.add_argument("figures", nargs="*", metavar="FIGURE", help=table)
     figures.add_argument("--json", type=path, help="write the figures to this file")
     key_options(command("key", "make, list or revoke keys of the API"))
+    ratings = command("open_webui", "take the ratings that people gave in an Open WebUI which asks here (docs/api.md)")
+    ratings.add_argument("url", help="http://HOST:PORT of the Open WebUI")
+    ratings.add_argument("--key-file", type=path, required=True, help="holds an API key of one of its admins")
     command("doctor", "say what this installation would use, and what a student (--student NAME_OR_DIR) can do here")
     return parser
 
@@ -254,6 +258,14 @@ def key(args) -> int:
     return 0
 
 
+def open_webui(args) -> int:
+    from kdloop.api import open_webui as ratings
+
+    for outcome, n in sorted(ratings.run(open_home(), args.url, args.key_file).items()):
+        print(f"{outcome}: {n}")
+    return 0
+
+
 def doctor(args) -> int:
     from kdloop.methods.lora import RANK
     from kdloop.student import audit, report
@@ -273,7 +285,7 @@ def doctor(args) -> int:
     return 1 if found.refusals else 0
 
 
-FUNCTIONS = (serve, simulate, measure, calibrate, export, adapter, backup, restore, bench, doctor, key)
+FUNCTIONS = (serve, simulate, measure, calibrate, export, adapter, backup, restore, bench, doctor, key, open_webui)
 COMMANDS = {f.__name__: f for f in FUNCTIONS} | {"round": run_round}
 
 if __name__ == "__main__":

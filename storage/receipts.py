@@ -50,6 +50,20 @@ def person_of(db: Path, completion_id: str, origin: str) -> str | None:
     return row and row[0]
 
 
+def by_text(db: Path, persons: list[str], text: str, question: str | None) -> tuple[str, str] | None:
+    """(person, completion) of the newest completion with this text in a conversation of one of these people, and with
+    this last message before it, unless that is None."""
+    with connect(db) as c:
+        row = c.execute(
+            "select v.person, k.id from conversations v join turns t on t.conversation_id = v.id "
+            "join completions k on k.turn_id = t.id where v.person in (select value from json_each(?1)) "
+            "and v.origin <> 'page' and k.author = 'student' and k.text = ?2 "
+            "and (?3 is null or trim(json_extract(t.prompt, '$[#-1].content'), ?4) = ?3) order by k.rowid desc limit 1",
+            [json.dumps(persons), text, question, " \t\r\n"],
+        ).fetchone()
+    return row and tuple(row)
+
+
 def replied(db: Path, person: str, key: str) -> tuple[str, dict] | None:
     """(digest, reply) of an earlier request with this Idempotency-Key."""
     with connect(db) as c:

@@ -29,6 +29,7 @@ NEEDED = {  # what a command cannot do without
     "backup": ["somewhere"],
     "restore": ["somewhere"],
     "key": ["list"],
+    "open_webui": ["http://x", "--key-file", "x"],
 }
 
 

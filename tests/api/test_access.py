@@ -7,7 +7,7 @@ import gradio as gr
 import pytest
 from openai import AuthenticationError, NotFoundError, OpenAI, RateLimitError
 from starlette.datastructures import Headers
-from test_completions import HELLO, ask
+from test_chat_completions import HELLO, ask
 
 from kdloop import __main__ as cli
 from kdloop.api.access import admit
@@ -55,11 +55,7 @@ def status(settings, **headers):
 def test_this_computer_needs_no_key_and_what_only_looks_like_it_does(db, headers, expected):
     settings = Settings(home=db.parent)
     assert status(settings, **headers) == expected
-    elsewhere = (
-        replace(settings, host="0.0.0.0"),
-        replace(settings, admin_token="x"),
-        replace(settings, space="a/b", host="0.0.0.0"),
-    )
+    elsewhere = replace(settings, host="0.0.0.0"), replace(settings, admin_token="x")
     assert {status(s, **headers) for s in elsewhere} == {401 if expected == 200 else expected}
     key = {"authorization": f"Bearer {keys.new_key(db, 'bob')}"}
     assert {status(s, **headers | key) for s in elsewhere} == {403 if expected == 403 else 200}

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from test_completions import HELLO
+from test_chat_completions import HELLO
 
 from storage import conversations, keys
 from storage.conversations import as_prompt

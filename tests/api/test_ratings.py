@@ -2,7 +2,7 @@
 
 import httpx
 import pytest
-from test_completions import HELLO
+from test_chat_completions import HELLO
 
 from kdloop.feedback import examples
 from storage import feedback, people
@@ -43,17 +43,13 @@ def test_all_that_can_be_said_is_said_once_and_taken_back_one_by_one_or_whole(ap
     said = {"thumb": "up", "score": 0.625, "over": second, "better": "Good morning!", "comment": "It is kind"}
     once, before = kinds(say(first, **said)), active(app.db)
     assert set(once) == {"thumb", "score", "choice", "better"} and once["choice"]["than"] == second
-    assert (
-        once["thumb"]["thumb"] == "up" and once["thumb"]["comment"] == "It is kind" and once["score"]["score"] == 0.625
-    )
+    assert (once["thumb"]["thumb"], once["thumb"]["comment"], once["score"]["score"]) == ("up", "It is kind", 0.625)
     assert kinds(say(first, **said)) == once and active(app.db) == before, "the same twice is one"
     assert kinds(say(first, thumb=True)) == once, "and keeps its reason"
     assert kinds(say(first, thumb="down"))["thumb"]["thumb"] == "down" and active(app.db) == before
     assert set(kinds(say(first, undo="score"))) == {"thumb", "choice", "better"}
-    tie = kinds(say(first, over=second, choice="tie"))["choice"]
-    assert (
-        tie["choice"] == "tie" and kinds(say(second, over=first, choice="both bad"))["choice"]["choice"] == "both bad"
-    )
+    assert kinds(say(first, over=second, choice="tie"))["choice"]["choice"] == "tie"
+    assert kinds(say(second, over=first, choice="both bad"))["choice"]["choice"] == "both bad"
     assert app.http.get(f"/v1/feedback/{first}").json()["feedback"]
     assert app.http.delete(f"/v1/feedback/{first}").raise_for_status().json()["feedback"] == []
     assert kinds(say(second, undo=True)) == {} and active(app.db) == before - 4

@@ -7,8 +7,8 @@ from copy import copy
 
 import httpx
 import pytest
-from conftest import serving
 from openai import APIError, BadRequestError, InternalServerError, NotFoundError, OpenAI, RateLimitError
+from served import serving
 
 from kdloop.api import bodies
 from kdloop.api.access import Caller
