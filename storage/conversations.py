@@ -116,8 +116,8 @@ def start_conversation(
     """
     part, id = ({}, new_id()) if id is None else ({"held_out": is_held_out(id)}, id)
     with transaction(db) as c:
-        row = {"id": id, "person": person, "title": title[:80], "kind": kind, "origin": origin}
-        insert(c, "conversations", created_at=now(), **row, **part)
+        part |= {"origin": origin} if origin != "page" else {}
+        insert(c, "conversations", id=id, person=person, title=title[:80], kind=kind, created_at=now(), **part)
     return id
 
 

@@ -4,7 +4,7 @@ is the end of the request."""
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
@@ -39,7 +39,7 @@ class Answer:
     writing: Writing
     place: Future
     threads: CapacityLimiter
-    frames: Iterator[tuple[Reply, ...]]
+    frames: Generator[tuple[Reply, ...], None, None]
     created: int = field(default_factory=lambda: int(time.time()))
     replies: tuple[Reply, ...] = ()
     closed: bool = False

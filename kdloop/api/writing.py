@@ -5,7 +5,7 @@ goes on in that conversation; the same messages once more are another try of the
 """
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from threading import Event
 
@@ -116,7 +116,7 @@ class Writing:
         writers = [UntilStop(engine, asked.stop) for _ in range(asked.n)]
         return cls(loop, asked, engine, checkpoint, prompt, person, caller.origin, writers)
 
-    def replies(self) -> Iterator[tuple[Reply, ...]]:
+    def replies(self) -> Generator[tuple[Reply, ...], None, None]:
         """One for each of `n`, as they grow. Closing it ends them. While it runs a round is paused."""
         with self.loop.supervisor.yielding():
             turn = self.turn() if self.asked.stored else None
@@ -131,7 +131,7 @@ class Writing:
                 for one in streams:
                     one.close()
 
-    def stream(self, turn: Turn | None, i: int) -> Iterator[Reply]:
+    def stream(self, turn: Turn | None, i: int) -> Generator[Reply, None, None]:
         seed = secrets.randbits(31) if self.asked.seed is None else self.asked.seed + i
         writer, sampling, stop = self.writers[i], self.asked.sampling, Event()
         if turn:

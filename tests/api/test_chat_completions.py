@@ -18,6 +18,7 @@ from kdloop.api.writing import Loop, Writing
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.student import EngineUnavailable, NoLogprobs
 from kdloop.student.serving import Serving
+from kdloop.ui import replies
 from storage.database import connect
 
 HELLO = [{"role": "user", "content": "Hello?"}]
@@ -242,7 +243,7 @@ def test_requests_wait_for_their_place_and_a_full_queue_refuses(client, app):
     places, users = app.supervisor.places, ("one", "two", "three")
     with ThreadPoolExecutor(3) as pool:
         mine = places.ask()
-        replies = [pool.submit(ask, client, HELLO, user=user) for user in users]
+        asked = [pool.submit(ask, client, HELLO, user=user) for user in users]
         eventually(lambda: len(places.waiting) == 3)
         more = [places.ask() for _ in range(MOST_WAITING - 3)]
         with pytest.raises(RateLimitError) as full:
@@ -250,8 +251,24 @@ def test_requests_wait_for_their_place_and_a_full_queue_refuses(client, app):
         assert full.value.response.headers["retry-after"] == "2"
         for place in (*more, mine):
             places.leave(place)
-        assert all(r.result().choices[0].message.content for r in replies)
+        assert all(r.result().choices[0].message.content for r in asked)
     assert places.taken == 0 and places.free == 1
+
+
+def test_the_page_and_the_api_wait_in_one_queue(client, app):
+    places, on_page = app.supervisor.places, {"person": "zoe", "conversation": None}
+    with ThreadPoolExecutor(2) as pool:
+        mine = places.ask()
+        page = pool.submit(list, replies.reply(app.settings, app.supervisor.serving, app.supervisor, "Hi", on_page))
+        eventually(lambda: len(places.waiting) == 1)
+        program = pool.submit(ask, client, HELLO)
+        eventually(lambda: len(places.waiting) == 2)
+        assert not page.done()
+        places.leave(mine)
+        assert page.result() and program.result().id
+    assert places.taken == 0
+    origins = stored(app.db, "select origin from conversations order by rowid")
+    assert ("page",) in origins and ("api",) in origins
 
 
 def test_an_engine_that_fails_is_an_error_that_clients_try_again_and_a_stream_says_so(tmp_path, engine):

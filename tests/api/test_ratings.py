@@ -72,7 +72,7 @@ def test_a_comment_is_the_reason_of_a_vote_and_alone_none(app, ask, say):
         id = receipt.removeprefix("chatcmpl-")
         return [e for e in (*split.train, *split.held_out) if id in [k.id for k in e.completions]]
 
-    (choice,) = ask("cleo")
+    (choice,) = ask("cleo", 1, [{"role": "user", "content": "What does cleo ask?"}])
     receipt = choice["completion"]
     assert kinds(say(receipt, comment="Hm, interesting"))["comment"]["comment"] == "Hm, interesting"
     assert of(receipt) == [], "words that are neither for nor against teach nothing"
