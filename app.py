@@ -54,14 +54,14 @@ def restore(settings: Settings) -> None:
 
 
 def serve(settings: Settings, serving: Serving) -> None:
-    from kdloop.api import endpoints
+    from kdloop.api import endpoints, routes
     from kdloop.ui import build, gpu_calls, launch
 
     if settings.zero_gpu:
         gpu_calls.calls()  # a ZeroGPU Space does not start without a function for its visitors' GPU
     supervisor = Supervisor(settings, serving)
     demo = build(settings, serving, supervisor, endpoints.build)
-    launch(demo, settings)
+    launch(demo, settings, routes.build(settings, serving, supervisor))
     supervisor.run_in_background()  # after the port answers, and once: launch() runs in one process only
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:

@@ -1,6 +1,7 @@
 """python -m kdloop COMMAND
 
-serve | simulate | round | retrain | measure | calibrate | export | adapter | backup | restore | bench | doctor
+serve | simulate | round | retrain | measure | calibrate | export | adapter | backup | restore | bench | doctor | key |
+open_webui
 """
 
 import argparse
@@ -11,7 +12,7 @@ from pathlib import Path
 from kdloop.feedback import exports
 from kdloop.settings import SETTABLE, Settings, environment, flag, flags_are
 from kdloop.student.base import NoStudent
-from storage import checkpoints, snapshots
+from storage import checkpoints, keys, snapshots
 from storage.database import DatabaseError, NewerDatabase, open_database
 from storage.home import occupy
 from storage.rounds import RoundRunning
@@ -79,8 +80,19 @@ def commands() -> argparse.ArgumentParser:
     figures = command("bench", "measure against baselines in the same run")
     figures.add_argument("figures", nargs="*", metavar="FIGURE", help=table)
     figures.add_argument("--json", type=path, help="write the figures to this file")
+    key_options(command("key", "make, list or revoke keys of the API"))
+    ratings = command("open_webui", "take the ratings that people gave in an Open WebUI which asks here (docs/api.md)")
+    ratings.add_argument("url", help="http://HOST:PORT of the Open WebUI")
+    ratings.add_argument("--key-file", type=path, required=True, help="holds an API key of one of its admins")
     command("doctor", "say what this installation would use, and what a student (--student NAME_OR_DIR) can do here")
     return parser
+
+
+def key_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("deed", choices=("new", "list", "revoke"))
+    parser.add_argument("name", nargs="?", default="", help="whom or what the key is for")
+    parser.add_argument("--a-minute", type=int, default=keys.A_MINUTE, help="requests of each kind, at most")
+    parser.add_argument("--owner", action="store_true", help="it may read /metrics, too")
 
 
 def simulate_options(parser: argparse.ArgumentParser) -> None:
@@ -255,6 +267,29 @@ def bench(args) -> int:
     return 0
 
 
+def key(args) -> int:
+    """A new key is printed here, and never again."""
+    db = open_home().db
+    if args.deed == "new":
+        print(keys.new_key(db, args.name, args.a_minute, args.owner))
+    elif args.deed == "revoke":
+        keys.revoke(db, args.name)
+        print(f"Revoked {args.name}")
+    else:
+        for k in keys.all_keys(db):
+            state = f"revoked {k.revoked_at}" if k.revoked_at else f"last used {k.used_at or 'never'}"
+            print(f"{k.name}: {k.a_minute} a minute{', metrics' * k.owner}; made {k.created_at}; {state}")
+    return 0
+
+
+def open_webui(args) -> int:
+    from kdloop.api import open_webui as ratings
+
+    for outcome, n in sorted(ratings.run(open_home(), args.url, args.key_file).items()):
+        print(f"{outcome}: {n}")
+    return 0
+
+
 def doctor(args) -> int:
     from kdloop.methods.lora import RANK
     from kdloop.student import audit, report
@@ -275,6 +310,7 @@ def doctor(args) -> int:
 
 
 FUNCTIONS = (serve, simulate, retrain, measure, calibrate, export, adapter, backup, restore, bench, doctor)
+FUNCTIONS += (key, open_webui)
 COMMANDS = {f.__name__: f for f in FUNCTIONS} | {"round": run_round}
 
 if __name__ == "__main__":

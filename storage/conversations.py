@@ -106,13 +106,17 @@ class Draft:
         return self.text, self.status == "finished"
 
 
-def start_conversation(db: Path, person: str, title: str = "", id: str | None = None, kind: str = "chat") -> str:
+def start_conversation(
+    db: Path, person: str, title: str = "", id: str | None = None, kind: str = "chat", origin: str = "page"
+) -> str:
     """`kind` is chat, or duel: one that is neither listed nor read back, as that would tell who wrote which answer.
+    `origin` is page, or api and a key's id.
 
     Who gives an `id` decides with it whether the conversation is held out (split.py); else its first vote does.
     """
     part, id = ({}, new_id()) if id is None else ({"held_out": is_held_out(id)}, id)
     with transaction(db) as c:
+        part |= {"origin": origin} if origin != "page" else {}
         insert(c, "conversations", id=id, person=person, title=title[:80], kind=kind, created_at=now(), **part)
     return id
 

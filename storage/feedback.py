@@ -149,6 +149,17 @@ def rated_logprobs(db: Path, newest: int = 1000) -> tuple[list[float], list[bool
     return [r[0] for r in rows], [bool(r[1]) for r in rows]
 
 
+def standing(db: Path, rater: str, completion_id: str) -> list[dict]:
+    """The active rows of this rater that name a completion, oldest first."""
+    with connect(db) as c:
+        query = "select * from feedback where rater = ? and retracted_at is null and ? in (chosen_id, rejected_id)"
+        return list(c.query(f"{query} order by rowid", [rater, completion_id]))
+
+
+def thumb_row(db: Path, rater: str, completion_id: str) -> dict | None:
+    return next((r for r in standing(db, rater, completion_id) if r["channel"] == "thumb"), None)
+
+
 def thumbs(db: Path, rater: str, conversation_id: str) -> dict[str, bool]:
     """completion id -> liked, for the thumbs that this rater has given in a conversation."""
     with connect(db) as c:

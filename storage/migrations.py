@@ -298,6 +298,42 @@ def replays(c: Database) -> None:
     c.execute(uses.replace("new.candidate_id is not null", "new.candidate_id is not null and new.replays is null"))
 
 
+API = """
+create table keys (
+  id integer primary key,
+  name text not null,
+  hash text not null unique,
+  a_minute integer not null check (a_minute > 0),
+  owner integer not null default 0 check (owner in (0, 1)),
+  created_at text not null,
+  used_at text,
+  revoked_at text
+);;
+create unique index keys_name on keys(name) where revoked_at is null;;
+alter table conversations add column origin text not null default 'page';;
+create table threads (
+  person text not null,
+  digest text not null,
+  turn_id text not null references turns(id) on delete cascade,
+  primary key (person, digest, turn_id)
+) without rowid;;
+create index threads_turn on threads(turn_id);;
+create table requests (
+  person text not null,
+  key text not null,
+  digest text not null,
+  reply text not null,
+  at text not null,
+  primary key (person, key)
+) without rowid;;
+create index requests_at on requests(at)"""
+
+
+def api_tables(c: Database) -> None:
+    """Where a conversation came from, keys of the API, and what its clients hold of their conversations."""
+    run(c, API)
+
+
 MIGRATIONS = [
     m001_initial,
     m002_raters_and_audit,
@@ -318,4 +354,5 @@ MIGRATIONS = [
     trials,
     half_at_first,
     replays,
+    api_tables,
 ]  # append only: by their names, a database knows which ones it has had (database.migrate)

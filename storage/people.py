@@ -105,6 +105,7 @@ def delete_rows(c: Database, person: str, turns: str) -> None:
     c["feedback"].delete_where("rater = ?", [person])
     c["completions"].delete_where("author = 'human' and name = ?", [person])
     c["raters"].delete_where("person = ?", [person])
+    c["requests"].delete_where("person = ?", [person])
     c["conversations"].delete_where("person = ?", [person])
 
 

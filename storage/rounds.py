@@ -195,6 +195,11 @@ def list_rounds(db: Path, limit: int = 50) -> list[Round]:
     return find_rounds(db, "order by id desc limit ?", [limit])
 
 
+def count_by_status(db: Path) -> dict[str, int]:
+    with connect(db) as c:
+        return dict(map(tuple, c.execute("select status, count(*) from rounds group by status")))
+
+
 def running_round(db: Path) -> Round | None:
     return next(iter(find_rounds(db, f"where status in {RUNNING} order by id desc", [])), None)
 

@@ -28,6 +28,8 @@ NEEDED = {  # what a command cannot do without
     "adapter": ["--out", "x"],
     "backup": ["somewhere"],
     "restore": ["somewhere"],
+    "key": ["list"],
+    "open_webui": ["http://x", "--key-file", "x"],
 }
 
 

@@ -1,5 +1,5 @@
-"""A program and the student: endpoints for chats, feedback, status and metrics.
+"""A program and the student: OpenAI's routes, feedback by receipt, keys, metrics; and Gradio's own endpoints.
 
-In: a request. Out: JSON, and a token that names the completion. May import everything that the page may, and the
-page's session: who calls, the pace of calls, the signing key.
+In: a request. Out: JSON, or events; each completion has a receipt, by which alone it can be rated. May import all that
+the page may, and the page's session: the pace of calls, the signing key.
 """

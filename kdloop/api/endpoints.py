@@ -25,7 +25,7 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor) -> None:
 
     def chat(message: str, request: gr.Request) -> dict:
         limit_address(settings, address(settings, request), "messages")
-        with supervisor.yielding():
+        with supervisor.places.waited_for(), supervisor.yielding():
             return ask(settings, serving, message)
 
     def feedback(token: str, liked: bool | None = None, better: str = "", request: gr.Request = None) -> dict:

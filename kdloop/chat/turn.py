@@ -7,11 +7,11 @@ import re
 import secrets
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Event
 
-from kdloop.chat import contest
+from kdloop.chat import contest, measures
 from kdloop.settings import Settings, current
 from kdloop.student import Sample, Sampling, Thought
 from kdloop.student.serving import Serving
@@ -26,7 +26,8 @@ BLANK_LINES = re.compile(r"\A(?:[^\S\n]*\n)+")
 
 @dataclass(frozen=True)
 class Reply:
-    """The completion so far, and its thought; `status` is open in all but the last one."""
+    """The completion so far, and its thought; `status` is open in all but the last one, which has the engine's
+    sample."""
 
     conversation_id: str
     turn_id: str
@@ -35,6 +36,7 @@ class Reply:
     status: str
     checkpoint: Checkpoint
     thought: str = ""
+    sample: Sample | None = None
 
 
 def messages(db: Path, conversation_id: str, person: str) -> list[Message]:
@@ -121,9 +123,19 @@ def retry(settings: Settings, serving: Serving, completion_id: str, person: str,
     yield from stream(settings, engine, checkpoint, turn, stop)
 
 
-def stream(settings: Settings, engine, checkpoint: Checkpoint, turn: Turn, stop: Event) -> Iterator[Reply]:
-    """The student's completion of a stored turn; its row is updated however the stream ends."""
-    sampling, seed = Sampling(current(settings).max_tokens), secrets.randbits(31)
+def stream(
+    settings: Settings,
+    engine,
+    checkpoint: Checkpoint,
+    turn: Turn,
+    stop: Event,
+    sampling: Sampling | None = None,
+    seed: int | None = None,
+) -> Iterator[Reply]:
+    """The student's completion of a stored turn; its row is updated however the stream ends. `sampling` is the page's
+    where none is given, and `seed` a random one."""
+    sampling = sampling or Sampling(current(settings).max_tokens)
+    seed = secrets.randbits(31) if seed is None else seed
     id = conversations.add_completion(
         settings.db,
         turn.id,
@@ -132,21 +144,30 @@ def stream(settings: Settings, engine, checkpoint: Checkpoint, turn: Turn, stop:
         status="open",
         sampling=asdict(sampling) | {"seed": seed},
     )
-    text, thought, end = "", "", {"status": "failed"}
+    reply, end = Reply(turn.conversation_id, turn.id, id, "", "open", checkpoint), {"status": "failed"}
     start = time.monotonic()
     try:
-        yield Reply(turn.conversation_id, turn.id, id, "", "open", checkpoint)
-        for piece in engine.stream(turn.prompt, sampling, seed, stop):
-            if isinstance(piece, Sample):
-                text, thought, end = piece.text, piece.thought, piece.measured
-            elif isinstance(piece, Thought):
-                thought = str(piece)
-            else:
-                text = piece
-            status = piece.status if isinstance(piece, Sample) else "open"
-            yield Reply(turn.conversation_id, turn.id, id, text, status, checkpoint, thought)
-    except GeneratorExit:  # the person pressed Stop or left the page
-        end = {"status": "stopped", "seconds": time.monotonic() - start}
+        yield reply
+        replies = grown(engine, turn.prompt, sampling, seed, stop, reply)
+        for reply in replies:
+            end = reply.sample.measured if reply.sample else end
+            yield reply
+    except GeneratorExit:  # the person pressed Stop or left the page, or nobody asks for what comes after the sample
+        end = reply.sample.measured if reply.sample else {"status": "stopped", "seconds": time.monotonic() - start}
         raise
     finally:
-        conversations.finish_completion(settings.db, id, **{"text": text.strip(), "thought": thought.strip()} | end)
+        said = {"text": reply.text.strip(), "thought": reply.thought.strip()}
+        conversations.finish_completion(settings.db, id, **said | end)
+        measures.count(**end)
+
+
+def grown(engine, prompt: list[Message], sampling: Sampling, seed: int, stop: Event, reply: Reply) -> Iterator[Reply]:
+    """The reply as the engine writes it."""
+    for piece in engine.stream(prompt, sampling, seed, stop):
+        if isinstance(piece, Sample):
+            reply = replace(reply, text=piece.text, thought=piece.thought, status=piece.status, sample=piece)
+        elif isinstance(piece, Thought):
+            reply = replace(reply, thought=str(piece))
+        else:
+            reply = replace(reply, text=piece)
+        yield reply

@@ -15,24 +15,30 @@ CHOICES = ("left", "right", "tie", "both bad")
 REASONS = ("wrong", "too long", "off-topic", "unsafe", "style")
 
 
-def thumb(db: Path, person: str, completion_id: str, liked: bool | None) -> str | None:
-    """Like, dislike, or retract it (None). Returns the feedback row's id. Raises ValueError as `rateable`."""
+def thumb(db: Path, person: str, completion_id: str, liked: bool | None, why: str = "") -> str | None:
+    """Like, dislike, or retract it (None), `why` in words. Returns the feedback row's id. Raises ValueError as
+    `rateable`."""
     completion = rateable(db, person, completion_id)
     if liked is None:
         feedback.retract(db, person, "thumb", completion_id)
         return None
     side = "chosen_id" if liked else "rejected_id"
-    return feedback.add_feedback(db, completion.turn_id, rater=person, channel="thumb", **{side: completion_id})
+    about = {side: completion_id, "critique": why.strip()}
+    return feedback.add_feedback(db, completion.turn_id, rater=person, channel="thumb", **about)
 
 
 def stars(db: Path, person: str, completion_id: str, n: int) -> str:
     """One to five stars. Raises ValueError for another number."""
     if n not in (1, 2, 3, 4, 5):
         raise ValueError(f"{n!r} stars; give 1 to 5")
+    return score(db, person, completion_id, (n - 1) / 4)
+
+
+def score(db: Path, person: str, completion_id: str, value: float, why: str = "") -> str:
+    """From 0 to 1, `why` in words; stars are five of these."""
     completion = rateable(db, person, completion_id)
-    return feedback.add_feedback(
-        db, completion.turn_id, rater=person, channel="stars", chosen_id=completion_id, score=(n - 1) / 4
-    )
+    about = {"chosen_id": completion_id, "score": value, "critique": why.strip()}
+    return feedback.add_feedback(db, completion.turn_id, rater=person, channel="stars", **about)
 
 
 def choose(db: Path, person: str, left_id: str, right_id: str, choice: str) -> list[str]:
@@ -41,17 +47,23 @@ def choose(db: Path, person: str, left_id: str, right_id: str, choice: str) -> l
     different turns."""
     if choice not in CHOICES:
         raise ValueError(f"Choice {choice!r}; one of {', '.join(CHOICES)}")
-    left, right = rateable(db, person, left_id, empty=True), rateable(db, person, right_id, empty=True)
-    if left.turn_id != right.turn_id or left.id == right.id:
-        raise ValueError("A choice is between two completions of the same prompt")
-    if not {"left": left.text, "right": right.text}.get(choice, left.text or right.text):
-        raise ValueError("That answer is empty: choose the other one")
+    left, right = comparable(db, person, left_id, right_id, choice)
     if choice == "both bad":
         return [
             feedback.add_feedback(db, k.turn_id, rater=person, channel="choice", rejected_id=k.id)
             for k in (left, right)
         ]
     return [prefer(db, person, left.turn_id, left.id, right.id, choice)]
+
+
+def comparable(db: Path, person: str, left_id: str, right_id: str, choice: str) -> tuple[Completion, Completion]:
+    """The two. Raises ValueError where this choice between them cannot be made."""
+    left, right = rateable(db, person, left_id, empty=True), rateable(db, person, right_id, empty=True)
+    if left.turn_id != right.turn_id or left.id == right.id:
+        raise ValueError("A choice is between two completions of the same prompt")
+    if not {"left": left.text, "right": right.text}.get(choice, left.text or right.text):
+        raise ValueError("That answer is empty: choose the other one")
+    return left, right
 
 
 def edit(db: Path, person: str, completion_id: str, text: str) -> str:
@@ -87,6 +99,13 @@ def critique(db: Path, person: str, completion_id: str, text: str, reasons: tupl
         critique=text,
         reason=", ".join(r for r in REASONS if r in reasons),
     )
+
+
+def comment(db: Path, person: str, completion_id: str, text: str) -> str:
+    """Words that are neither for nor against a completion. They are kept, and teach nothing: score 0.5 is no vote."""
+    completion, text = rateable(db, person, completion_id), require_text(text, "A comment")
+    about = {"rejected_id": completion_id, "critique": text, "score": 0.5}
+    return feedback.add_feedback(db, completion.turn_id, rater=person, channel="critique", **about)
 
 
 def lessons(db: Path, person: str, probabilities: Mapping[str, float]) -> list[AIChoice]:

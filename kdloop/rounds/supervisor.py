@@ -16,6 +16,7 @@ from threading import Event, Lock, RLock, Thread
 
 import torch
 
+from kdloop.chat.places import Places
 from kdloop.gate import trial
 from kdloop.rounds import process, replays
 from kdloop.rounds.process import IN_ONE_GO, journal_folder, log_file
@@ -45,6 +46,7 @@ class Supervisor:
         self.stopwatch, self.schedule = Stopwatch(), Schedule(settings)
         self.stopping, self.lock = Event(), RLock()
         self.thread: Thread | None = None
+        self.places = Places(serving.base.at_once if serving else 1)  # of the page's replies and the API's together
         self.streaming, self.pausing = 0, Lock()  # replies under way, and who may pause the child
         self.saving, self.retry_snapshot_at = Lock(), 0.0
 

@@ -7,6 +7,7 @@ it is encoded as the tokens of its letters, and decodes to the same text.
 
 import json
 import re
+from bisect import bisect_left
 from itertools import pairwise
 from pathlib import Path
 
@@ -160,12 +161,17 @@ class Template:
         system = [m for m in messages[:1] if m["role"] == "system"]
         turns = messages[len(system) :]
         budget = context_tokens - reserve
-        while len(self.prompt_ids(system + turns)) > budget:
-            later = [i for i, m in enumerate(turns) if m["role"] == "user" and i > 0]
-            if not later:
-                raise PromptTooLong(f"Your message is too long for the student: it reads at most {budget} tokens")
-            turns = turns[later[0] :]
-        return system + turns
+
+        def fits(start: int) -> bool:
+            return len(self.prompt_ids(system + turns[start:])) <= budget
+
+        starts = [i for i, m in enumerate(turns) if m["role"] == "user" and i > 0]
+        if fits(0):
+            return messages
+        at = bisect_left(starts, True, key=fits)
+        if at == len(starts):
+            raise PromptTooLong(f"Your message is too long for the student: it reads at most {budget} tokens")
+        return system + turns[starts[at] :]
 
     def encode(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]

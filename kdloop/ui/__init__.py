@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 
 import gradio as gr
+from starlette.routing import BaseRoute
 
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
@@ -152,7 +153,8 @@ def connect_load(
     loaded.then(titles, state, past, queue=False, **session.PRIVATE)
 
 
-def launch(demo: gr.Blocks, settings: Settings) -> None:
+def launch(demo: gr.Blocks, settings: Settings, routes: list[BaseRoute]) -> None:
+    """`routes` come before Gradio's own."""
     demo.queue(max_size=64, default_concurrency_limit=4, api_open=False)
     app, _, _ = demo.launch(
         server_name=settings.host,
@@ -170,5 +172,6 @@ def launch(demo: gr.Blocks, settings: Settings) -> None:
         theme=THEME,
         css=CSS,
         i18n=I18N,
+        app_kwargs={"routes": routes},
     )
     app.get("/healthz")(lambda: {"ok": True})

@@ -88,7 +88,7 @@ def duel(settings: Settings, serving: Serving, supervisor: Supervisor, question:
     me, stop = paced(settings, state, "messages"), Event()
     state["duelling"] = True
     try:
-        with supervisor.yielding():
+        with supervisor.places.waited_for(), supervisor.yielding():
             for left, right in frames(arena.duel(settings, serving, me, question or "", stop)):
                 state.update(duel=None, voted=None)  # only now: until here the page showed the former duel
                 yield left.text or "…", right.text or "…", *buttons(False), "", gr.Button(visible=False), gr.skip()

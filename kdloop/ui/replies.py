@@ -85,7 +85,7 @@ def replying(settings: Settings, supervisor: Supervisor, state: dict) -> Iterato
     state.update(compared=None, writing=(), left=False)
     me, stop = paced(settings, state, "messages"), Event()
     try:
-        with supervisor.yielding():
+        with supervisor.places.waited_for(), supervisor.yielding():
             yield me, stop
     except REFUSED as error:
         raise refusal(error) from error

@@ -112,16 +112,22 @@ def a_minute(settings: Settings, what: str) -> int:
 
 def limit(who: str, what: str, most: int) -> None:
     """Count one `what` of theirs, and refuse it where there were `most` in the last minute."""
+    if wait := seconds_to_wait(who, what, most):
+        raise refused("At most {most} {what} a minute: wait {wait:.0f} s", most=most, what=tell(what), wait=wait)
+
+
+def seconds_to_wait(who: str, what: str, most: int) -> float:
+    """0, and one `what` of theirs is counted; or how long to wait, where there were `most` in the last minute."""
     with PACE_LOCK:
         at, times = time.monotonic(), PACE[who, what]
         while times and at - times[0] > 60:
             times.popleft()
         if len(times) >= most:
-            wait = 61 - (at - times[0])
-            raise refused("At most {most} {what} a minute: wait {wait:.0f} s", most=most, what=tell(what), wait=wait)
+            return 61 - (at - times[0])
         times.append(at)
         if len(PACE) > MOST_PACED:
             PACE.clear()
+        return 0.0
 
 
 def sign_in(settings: Settings, token: str, state: dict) -> dict:

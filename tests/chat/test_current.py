@@ -112,3 +112,11 @@ def test_a_messages_indent_is_kept(talk):
     _, engine, say, _ = talk
     say("\n \n    if x:\n        y()\n\n")
     assert engine.prompts[-1] == as_prompt("    if x:\n        y()")
+
+
+def test_two_to_choose_from_are_stored_as_the_student_ended_them(db, tiny_student):
+    engine = Counting(AutoTokenizer.from_pretrained(tiny_student))
+    list(turn.say_twice(Settings(home=db.parent), Serving(db, lambda: engine), None, "ann", "Hello", Event()))
+    with connect(db) as c:
+        rows = [tuple(r) for r in c.execute("select status, completion_tokens from completions")]
+    assert rows == [("finished", 5)] * 2, "not stopped, which nobody did"
