@@ -15,7 +15,18 @@ from storage import checkpoints, snapshots
 from storage.database import DatabaseError, NewerDatabase, open_database
 from storage.rounds import RoundRunning
 
-TABLES = ("methods", "divergence", "cost", "reward", "drafts", "capacity", "gate_null", "trial", "gpu")  # own options
+TABLES = (
+    "methods",
+    "divergence",
+    "cost",
+    "reward",
+    "drafts",
+    "capacity",
+    "gate_null",
+    "gate",
+    "trial",
+    "gpu",
+)  # own options
 DATA_ERRORS = (snapshots.DamagedSnapshot, snapshots.ForgottenErasure, checkpoints.BrokenCheckpoint, NewerDatabase)
 REFUSED = (ValueError, OSError, DatabaseError, NoStudent, RoundRunning, *DATA_ERRORS)  # each says what to do
 
