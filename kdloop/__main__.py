@@ -17,7 +17,7 @@ from storage.database import DatabaseError, NewerDatabase, open_database
 from storage.home import occupy
 from storage.rounds import RoundRunning
 
-TABLES = ("methods", "divergence", "cost", "reward", "drafts", "capacity", "gate_null", "trial", "kills", "gpu")
+TABLES = ("methods", "divergence", "cost", "reward", "drafts", "capacity", "gate_null", "gate", "trial", "kills", "gpu")
 ENDS = ("promoted", "on trial", "rejected")  # of a round that did not break off
 DATA_ERRORS = (snapshots.DamagedSnapshot, snapshots.ForgottenErasure, checkpoints.BrokenCheckpoint, NewerDatabase)
 REFUSED = (ValueError, OSError, DatabaseError, NoStudent, RoundRunning, *DATA_ERRORS)  # each says what to do

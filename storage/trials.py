@@ -1,8 +1,10 @@
 """Trials: a challenger, which a judge has passed, and people's blind comparisons of it with the champion.
 
-A trial's votes are not copied: they are the live choices on its pairs, so what is retracted, erased or blocked does not
-count. A pair is two completions of one turn, one by each, that the app has shown without saying who wrote which. Where
-several people judge one pair, the first vote counts: the others are about the same two texts, and tell little more.
+A trial's votes are not copied: they are the choices on its pairs, so what is erased or blocked does not count. What is
+taken back does: after a vote the page tells who wrote which, or what the AI rater had chosen, so whoever could take it
+out of the evidence then would choose by its outcome what counts. (It teaches nothing any more.) A pair is two
+completions of one turn, one by each, that the app has shown without saying who wrote which. Where several people judge
+one pair, or one does so twice, the first vote counts: the others are about the same two texts, and tell little more.
 """
 
 import json
@@ -49,13 +51,13 @@ with given as (
     coalesce(f.score, case when f.chosen_id = p.challenger_id then 1.0 else 0.0 end) as outcome
   from trial_pairs p join feedback f on f.chosen_id in (p.challenger_id, p.champion_id)
     and f.rejected_id in (p.challenger_id, p.champion_id)
-  where p.trial_id = ?1 and +f.channel = 'choice' and +f.source = 'human' and f.retracted_at is null
+  where p.trial_id = ?1 and +f.channel = 'choice' and +f.source = 'human'
   union all
   select p.rowid, f.rowid, f.rater, 0.5
   from trial_pairs p join feedback f on f.rejected_id = p.challenger_id and f.chosen_id is null
     join feedback g on g.rejected_id = p.champion_id and g.chosen_id is null and g.rater = f.rater
-  where p.trial_id = ?1 and +f.channel = 'choice' and +f.source = 'human' and f.retracted_at is null
-    and +g.channel = 'choice' and g.retracted_at is null
+  where p.trial_id = ?1 and +f.channel = 'choice' and +f.source = 'human'
+    and +g.channel = 'choice'
 )
 select given.rater, outcome, coalesce(r.weight, 1.0), min(at) from given left join raters r on r.person = given.rater
 where coalesce(r.weight, 1.0) > 0 group by pair order by min(at)
@@ -63,7 +65,7 @@ where coalesce(r.weight, 1.0) > 0 group by pair order by min(at)
 WAITING = """
 select p.challenger_id, p.champion_id from trial_pairs p join trials t on t.id = p.trial_id
 where t.outcome = 'running' and not exists (select 1 from feedback f where +f.channel = 'choice' and +f.source = 'human'
-  and f.retracted_at is null and f.rejected_id in (p.challenger_id, p.champion_id))
+  and f.rejected_id in (p.challenger_id, p.champion_id))
 """
 
 

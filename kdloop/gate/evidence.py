@@ -8,7 +8,8 @@ the e-process after w wins and l losses is the likelihood ratio of a mixture of 
 Each factor has expectation <= 1 under every p <= 1/2, so by Ville's inequality P(E ever reaches 1 / alpha) <= alpha,
 however often and whenever somebody looks, and wherever they stop (Ramdas et al. 2023, "Game-theoretic statistics and
 safe anytime-valid inference", arXiv 2210.01948; the mixture is Robbins' 1970). A vote of weight v < 1 is a factor to
-the power v, whose expectation is <= 1 too (Jensen). Ties say nothing about p and do not count.
+the power v, whose expectation is <= 1 too (Jensen). Ties say nothing about p: they are no part of the evidence, nor of
+the MOST comparisons in which it has to be found.
 
 Where the page is shared, nobody decides alone: whoever has compared most is left out. So the bound holds whatever a
 flooder says, and they are missed only where they are few comparisons anyway.
@@ -25,15 +26,18 @@ from storage.trials import Vote
 PRIOR = (12.0, 6.0)  # Beta, cut to p > 1/2: its mean is 0.67; found by simulation (docs/log.md), not by people's votes
 CONFIRM = 20.0  # 1 / 0.05: a challenger that people do not prefer is confirmed in at most one trial of twenty
 ROLL_BACK = 6.0  # of the flipped process: a wrong roll back loses a version, a wrong confirmation serves a worse one
-MOST = 64  # comparisons of a trial; one that is not decided by then is rolled back
+MOST = 64  # comparisons of a trial that prefer one; a trial that is not decided by then is rolled back
+MOST_WITH_TIES = (
+    2 * MOST
+)  # and with those that prefer none: counted like the others, a third of ties cost 0.16 of power
 KINDS = (1.0, 0.0, 0.5)  # outcomes: the challenger was preferred, the champion was, neither
 
 
 @dataclass(frozen=True)
 class Evidence:
     """`wins`, `losses` and `ties` are the challenger's, by the weights of those who gave them. `better` is the e-value
-    against "people do not prefer the challenger", `worse` against "people do not prefer the champion". They, and
-    `compared`, the number of comparisons, are without whoever is left out."""
+    against "people do not prefer the challenger", `worse` against "people do not prefer the champion". They, the number
+    of comparisons `compared`, and of those that prefer one, `decided`, are without whoever is left out."""
 
     wins: float = 0.0
     losses: float = 0.0
@@ -41,6 +45,7 @@ class Evidence:
     better: float = 1.0
     worse: float = 1.0
     compared: float = 0.0
+    decided: float = 0.0
 
     @classmethod
     def of(cls, counts: np.ndarray, shared: bool) -> "Evidence":
@@ -48,7 +53,7 @@ class Evidence:
         kept = counted(counts, shared)
         wins, losses, _ = kept
         better, worse = np.exp(log_e_value(wins, losses)), np.exp(log_e_value(losses, wins))
-        return cls(*map(float, (*counts.sum(0), better, worse, kept.sum())))
+        return cls(*map(float, (*counts.sum(0), better, worse, kept.sum(), wins + losses)))
 
     @property
     def decision(self) -> str:
@@ -56,7 +61,8 @@ class Evidence:
         other is large."""
         if self.better >= CONFIRM:
             return "confirmed"
-        return "rolled back" if self.worse >= ROLL_BACK or self.compared >= MOST else "running"
+        over = self.decided >= MOST or self.compared >= MOST_WITH_TIES
+        return "rolled back" if self.worse >= ROLL_BACK or over else "running"
 
     @property
     def way(self) -> float:
@@ -90,7 +96,7 @@ def trail(votes: Sequence[Vote], shared: bool) -> list[Evidence]:
 
 def least_more(evidence: Evidence) -> int:
     """The fewest further comparisons that could decide, if all went one way and nobody need be left out."""
-    wins, losses, left = evidence.wins, evidence.losses, max(1, int(np.ceil(MOST - evidence.compared)))
+    wins, losses, left = evidence.wins, evidence.losses, max(1, int(np.ceil(MOST - evidence.decided)))
     more = np.arange(1, left + 1)
     decided = (log_e_value(wins + more, losses) >= np.log(CONFIRM)) | (
         log_e_value(losses + more, wins) >= np.log(ROLL_BACK)

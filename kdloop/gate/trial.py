@@ -6,7 +6,7 @@ alone, so a restart changes nothing.
 
 from pathlib import Path
 
-from kdloop.gate.evidence import CONFIRM, MOST, ROLL_BACK, Evidence, trail
+from kdloop.gate.evidence import CONFIRM, ROLL_BACK, Evidence, trail
 from storage import ancestry, checkpoints, trials
 from storage.checkpoints import BrokenCheckpoint, Checkpoint
 from storage.trials import Trial
@@ -61,4 +61,4 @@ def why(now: Evidence) -> str:
         return f"Confirmed by people: {score}, evidence {now.better:.0f} of {CONFIRM:g}"
     if now.worse >= ROLL_BACK:
         return f"Rolled back by people: {score}, evidence against it {now.worse:.1f} of {ROLL_BACK:g}"
-    return f"Rolled back: not shown to be preferred after {MOST} comparisons ({score})"
+    return f"Rolled back: not shown to be preferred after {now.compared:g} comparisons ({score})"

@@ -103,7 +103,8 @@ def duel(settings: Settings, serving: Serving, supervisor: Supervisor, question:
 
 
 def vote(settings: Settings, value: str, state: dict):
-    """One vote per pair: from then on its names are known, so it cannot be voted on again, not even after an undo."""
+    """One vote per pair: from then on its names are known, so it cannot be voted on again, not even after an undo; and
+    what it is as evidence in a trial it stays (storage/trials.py)."""
     me, pair = paced(settings, state, "votes"), state.pop("duel", None)
     if not pair:
         raise refused("No duel to vote on: type a prompt first")
@@ -127,7 +128,7 @@ def undo(settings: Settings, state: dict):
         raise refused("No vote to take back")
     for id in pair:
         collect.undo(settings.db, me, "choice", id)
-    said = tell("Taken back: this vote counts for nothing. Start another duel.")
+    said = tell("Taken back: nothing is learned from this vote. Start another duel.")
     return said, gr.Button(visible=False), trial.panel(settings), state
 
 

@@ -117,7 +117,7 @@ def undo(settings: Settings, state: dict):
         raise refused("No vote to take back")
     if revealed:
         skip(state, revealed)
-    return fill(settings, state, tell("Taken back: this vote counts for nothing."))
+    return fill(settings, state, tell("Taken back: nothing is learned from this vote."))
 
 
 def skip(state: dict, id: str) -> None:

@@ -12,7 +12,7 @@ import torch
 from kdloop import packs
 from kdloop.__main__ import main as command_line
 from kdloop.evaluation.simulate import compare, load_rater
-from kdloop.gate.evidence import MOST
+from kdloop.gate.evidence import MOST_WITH_TIES
 from kdloop.methods.lora import trainable_student
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving, fingerprint
@@ -86,7 +86,7 @@ def test_votes_on_a_share_of_the_prompts_without_the_raters_own_pairs(
 
 @pytest.mark.slow
 def test_a_challenger_is_compared_by_the_rater_until_people_would_have_decided(db, tiny_student):
-    """A version that says the same as the champion is a string of ties: after MOST of them it is rolled back."""
+    """A version that says the same as the champion is a string of ties: after MOST_WITH_TIES it is rolled back."""
     engine = TransformersEngine(tiny_student)
     model, metrics = trainable_student(tiny_student, None, torch.float32, 1), {}
 
@@ -102,5 +102,5 @@ def test_a_challenger_is_compared_by_the_rater_until_people_would_have_decided(d
     assert compare(settings, serving, lambda *_: 0.0, questions, 1, 0.0) == {}
     checkpoints.promote(db, k.id, round.id, "trial", verdict={"reason": "On trial: 15 wins"})
     told = compare(settings, serving, lambda *_: 0.0, questions, 1, 0.0)
-    assert (told["outcome"], told["compared"], told["ties"]) == ("rolled back", MOST, MOST)
+    assert (told["outcome"], told["compared"], told["ties"]) == ("rolled back", MOST_WITH_TIES, MOST_WITH_TIES)
     assert checkpoints.serving(db).version == 0

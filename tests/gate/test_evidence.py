@@ -5,7 +5,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import beta
 
-from kdloop.gate.evidence import CONFIRM, MOST, PRIOR, Evidence, least_more, log_e_value, trail
+from kdloop.gate.evidence import CONFIRM, MOST, MOST_WITH_TIES, PRIOR, Evidence, least_more, log_e_value, trail
 from storage.trials import Vote
 
 
@@ -51,9 +51,9 @@ def test_a_challenger_that_people_prefer_is_confirmed_in_time():
 def test_one_vote_decides_nothing_and_ties_alone_roll_back_at_the_end():
     for outcome in (0.0, 1.0):
         assert after([outcome])[-1].decision == "running" and after([outcome])[-1].better < CONFIRM / 10
-    assert after([0.5] * (MOST - 1))[-1].decision == "running"
-    last = after([0.5] * (MOST + 9))
-    assert last[-1].decision == "rolled back" and len(last) == MOST + 1, "and nothing is read after the end"
+    assert after([0.5] * (MOST_WITH_TIES - 1))[-1].decision == "running"
+    last = after([0.5] * (MOST_WITH_TIES + 9))
+    assert last[-1].decision == "rolled back" and len(last) == MOST_WITH_TIES + 1, "and nothing is read after the end"
     assert after([0, 1, *[0.0] * 12])[-1].decision == "rolled back" and after([])[-1] == Evidence()
 
 
@@ -72,6 +72,16 @@ def test_a_flooder_beside_others_leaves_the_bound_as_it_is():
         who = [name for i in range(MOST) for name in (f"person {i}", "flooder")]
         ends.append(after(outcomes, who, shared=True)[-1].decision)
     assert ends.count("confirmed") <= 0.05 * 60 and ends.count("rolled back") > 30
+
+
+def test_ties_cost_nothing_of_the_comparisons_in_which_a_better_one_is_found():
+    draws = np.random.default_rng(5).random((40, MOST)) < 0.72
+    plain, tied = (
+        [after(row) for row in rows]
+        for rows in (draws * 1.0, [np.insert(d * 1.0, slice(0, MOST, 2), 0.5) for d in draws])
+    )
+    assert [e[-1].decision for e in plain] == [e[-1].decision for e in tied]
+    assert all(e[-1].better == pytest.approx(f[-1].better) for e, f in zip(plain, tied, strict=True))
 
 
 def test_two_people_can_decide_together_and_half_a_weight_is_half_the_evidence():

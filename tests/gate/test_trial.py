@@ -105,7 +105,8 @@ def counted(db):
     return now.wins, now.losses, now.ties
 
 
-def test_what_is_taken_back_erased_or_blocked_counts_no_more(db):
+def test_the_first_word_on_a_pair_stays_evidence_unless_it_is_erased_or_blocked(db):
+    """Who takes back a vote after the names are told would choose by its outcome which votes count."""
     judged(db, "trial")
     compare(db, ["left", "left", "tie"])
     compare(db, ["right", "right", "both bad"], "bob")
@@ -114,13 +115,19 @@ def test_what_is_taken_back_erased_or_blocked_counts_no_more(db):
     mine, other = pair(db)
     collect.choose(db, "ann", mine, other, "left")
     collect.choose(db, "ann", mine, other, "right")
-    assert counted(db) == (3, 3, 2), "a second word on the same pair replaces the first"
-    collect.undo(db, "ann", "choice", mine)
-    assert counted(db) == (3, 2, 2)
+    assert counted(db) == (4, 2, 2), "a second word on the same pair, when the names may be known, is none"
+    for choice in ("left", "right", "tie", "both bad"):
+        mine, other = pair(db)
+        collect.choose(db, "ann", mine, other, choice)
+        before = counted(db)
+        for id in (mine, other):
+            collect.undo(db, "ann", "choice", id)
+        assert counted(db) == before and frozenset((mine, other)) not in trials.waiting_pairs(db)
+    assert counted(db) == (5, 3, 4) and len(feedback.live_feedback(db)) == 9
     people.set_weight(db, "bob", 0)
-    assert counted(db) == (3, 0, 1)
+    assert counted(db) == (5, 1, 3)
     people.set_weight(db, "bob", 0.5)
-    assert counted(db) == (3, 1, 1.5)
+    assert counted(db) == (5, 2, 3.5)
     people.erase(db, "ann")
     assert counted(db) == (1, 1, 0.5)
     people.erase(db, "bob")

@@ -1,19 +1,21 @@
 """How often the gate errs: `python -m kdloop bench gate_null`, the tables of docs/trust.md.
 
 Lines of rounds are simulated by the gate's own statistics (`judged`, `judge_of`, `sum_test`) on made-up features, until
-the first promotion. --guards samples the base twice instead and counts the alarms of each guard where nothing differs.
+the judge has passed a candidate and eight people have confirmed it (bench/trial.py). --guards samples the base twice
+instead and counts the alarms of each guard where nothing differs.
 """
 
 import argparse
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import expit
 from scipy.stats import binomtest
 
 from kdloop import packs
+from kdloop.evaluation.bench.trial import PEOPLE, Raters, decided
 from kdloop.gate.guards import MAX_ALIKE_RISE, SPREAD_PROMPTS, Spread, text_guards, topic_guards
 from kdloop.gate.outcomes import TIE_MARGIN
 from kdloop.gate.spending import Turn
@@ -58,14 +60,25 @@ def tastes(rng: np.random.Generator) -> dict[str, Callable[[], Taste]]:
     }
 
 
-def line(taste: Taste, rng: np.random.Generator, confirm: bool) -> tuple[int, float]:
-    """(the round that promoted, or 0; the candidate's true win rate then). Without `confirm`, as gates were before: one
-    model selects, rewards and judges, and each gate may spend what a first one may, 0.03."""
+@dataclass(frozen=True)
+class Line:
+    """Of up to ROUNDS rounds: in which the judge passed a candidate first, and people confirmed one (0 for none), and
+    the true win rates of these two."""
+
+    judged: int = 0
+    judged_rate: float = 0.5
+    confirmed: int = 0
+    confirmed_rate: float = 0.5
+
+
+def line(taste: Taste, rng: np.random.Generator, confirm: bool) -> Line:
+    """To the first candidate that people confirm. One that they roll back was a gate like others. Without `confirm`, as
+    gates were before: one model selects, rewards and judges, and each gate may spend what a first one may, 0.03."""
     n = VOTES * ROUNDS
     x = rng.normal(size=(n, DIMENSIONS)) * 2**0.5
     utility = x @ taste.weights + taste.unseen * 2**0.5 * rng.normal(size=n)
     x *= np.where(rng.random(n) < expit(utility), 1, -1)[:, None]
-    place = np.arange(1, n + 1)
+    place, found = np.arange(1, n + 1), Line()
     held_out = place % np.where(place <= EARLY, EARLY_EVERY, EVERY) == 0 if confirm else np.zeros(n, bool)
     for k in range(1, ROUNDS + 1):
         seen = place <= k * VOTES
@@ -80,25 +93,32 @@ def line(taste: Taste, rng: np.random.Generator, confirm: bool) -> tuple[int, fl
         gains = (expit(moved @ mode[0] / np.sqrt(1 + np.pi * variance / 8)) - 0.5).tolist()
         if judged(lambda a, b, g=gains: g[a:b], turn, Judgement("", (), TIE_MARGIN, prompts=PROMPTS)).better:
             unseen = taste.unseen * (2**0.5 * rng.normal(size=PROMPTS) - taste.loss)
-            return k, float(expit(moved @ taste.weights + unseen).mean())
-    return 0, 0.5
+            rate = float(expit(moved @ taste.weights + unseen).mean())
+            found = found if found.judged else Line(k, rate)
+            if decided(Raters("", (rate,) * PEOPLE), 1, rng)[0][0] == 1:
+                return replace(found, confirmed=k, confirmed_rate=rate)
+    return found
 
 
 def simulated(lines: int, seed: int) -> str:
     rows = [
-        "| raters | gate | promoted in round 1 | any within 20 rounds | true win rate of the promoted |",
-        "|---|---|---|---|---|",
+        "| raters | gate | judge passes in round 1 | any within 20 rounds | their true win rate | people confirm one "
+        "within 20 rounds | their true win rate |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name in tastes(np.random.default_rng(seed)):
         for confirm in (False, True):
             rng = np.random.default_rng(seed)
             taste = tastes(rng)[name]
             found = [line(taste(), rng, confirm) for _ in range(lines)]
-            rates = [rate for k, rate in found if k]
-            first, ever = (share(sum(map(of, found)), lines) for of in (lambda f: f[0] == 1, lambda f: f[0] > 0))
-            true = f"{np.mean(rates):.2f}" if rates else ""
+            passed, people = (
+                [f.judged_rate for f in found if f.judged],
+                [f.confirmed_rate for f in found if f.confirmed],
+            )
+            first, *ever = (share(k, lines) for k in (sum(f.judged == 1 for f in found), len(passed), len(people)))
+            true = [f"{np.mean(rates):.2f}" if rates else "" for rates in (passed, people)]
             gate = "cross-fitted" if confirm else "one model, each as a first gate"
-            rows.append(f"| {name} | {gate} | {first} | {ever} | {true} |")
+            rows.append(f"| {name} | {gate} | {first} | {ever[0]} | {true[0]} | {ever[1]} | {true[1]} |")
             print(rows[-1], flush=True)
     return "\n".join(rows)
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binomtest
 
-from kdloop.gate.evidence import CONFIRM, KINDS, MOST, ROLL_BACK, counted, log_e_value
+from kdloop.gate.evidence import CONFIRM, KINDS, MOST, MOST_WITH_TIES, ROLL_BACK, counted, log_e_value
 
-STEPS = 3 * MOST  # comparisons that are simulated: with somebody left out, a trial may take more than MOST
+STEPS = 4 * MOST  # comparisons that are simulated: with ties, or somebody left out, a trial may take more than MOST
 PEOPLE = 8
 HEAD = ("raters", "page", "confirmed (95 % interval)", "rolled back", "not decided", "median comparisons to confirm")
 
@@ -65,7 +65,8 @@ def decided(raters: Raters, n: int, rng: np.random.Generator) -> tuple[np.ndarra
         counts[open, who[open, step], kinds[open, step]] += 1
         kept = counted(counts[open], raters.shared)
         wins, losses = kept[:, 0], kept[:, 1]
-        back = (log_e_value(losses, wins) >= np.log(ROLL_BACK)) | (kept.sum(1) >= MOST)
+        over = (wins + losses >= MOST) | (kept.sum(1) >= MOST_WITH_TIES)
+        back = (log_e_value(losses, wins) >= np.log(ROLL_BACK)) | over
         ends[open] = np.where(log_e_value(wins, losses) >= np.log(CONFIRM), 1, np.where(back, -1, 0))
         at[open] = step + 1
     return ends, at
