@@ -179,16 +179,16 @@ def retrain(args) -> int:
     from kdloop.rounds import replays
     from kdloop.rounds.supervisor import Supervisor
 
-    supervisor = Supervisor(open_home())
+    supervisor, code = Supervisor(open_home()), 0
     if not (step := replays.first_step(supervisor.settings.db, args.anyway)):
         print(replays.NOTHING)
-        return 0
     while step:
         supervisor.repeat(step)
         ended = supervisor.wait()
         print(f"Round {ended.id} {ended.status}: {(ended.verdict or {}).get('reason') or ended.error}", flush=True)
+        code = 0 if ended.candidate_id and ended.status in ENDS else 1
         step = replays.next_step(supervisor.settings.db)
-    return 0 if ended.candidate_id and ended.status in ENDS else 1
+    return code
 
 
 def measure(args) -> int:

@@ -100,15 +100,15 @@ def through_phases(settings: Settings, round: Round, students: Students, journal
             return refuse(db, round, split, str(refusal), "training")
 
     if round.replays and not replays.is_last(db, round):
-        verdict = not_judged(replays.NOT_GATED)
-        return checkpoints.reject(db, candidate.id, round.id, verdict=verdict, seconds=clock.seconds, metrics=metrics)
+        told = {"verdict": not_judged(replays.NOT_GATED), "metrics": metrics, "seconds": clock.seconds}
+        return checkpoints.reject(db, candidate.id, round.id, **told)
     with clock.phase("gating", metrics=metrics):
         try:
             judging = judged_today(setup, clock) if round.replays else (setup, split)
             verdict = journal.once("verdict", lambda: gate(*judging, candidate))
         except (NothingToLearn, CannotDecide) as refusal:
-            verdict = not_judged(replays.told(round, f"Not gated: {refusal}", False))
-            return checkpoints.reject(db, candidate.id, round.id, verdict=verdict, seconds=clock.seconds)
+            told = {"verdict": not_judged(replays.told(round, f"Not gated: {refusal}", False))}
+            return checkpoints.reject(db, candidate.id, round.id, **told, seconds=clock.seconds)
     end(settings, round, candidate, verdict, clock)
 
 

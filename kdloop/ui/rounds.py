@@ -220,7 +220,7 @@ def retrain(settings: Settings, supervisor: Supervisor, state: dict) -> None:
     """The champion's line without what was erased since; the supervisor starts the steps after the first."""
     who = allowed(settings, state)
     if not (step := replays.first_step(settings.db)):
-        raise refused(replays.NOTHING)
+        raise refused("No version that this one comes from has read anything that was deleted")
     try:
         started = supervisor.repeat(step)
     except RoundRunning as error:

@@ -31,7 +31,7 @@ def test_every_refresh_is_given_the_round_and_who_asks(failed, recwarn):
         state = gr.State({})
         built = tab.build(failed, Supervisor(failed), state)
     refreshed = [f.inputs for f in page.fns.values() if built["outputs"][1] in f.outputs]
-    assert refreshed == [built["inputs"]] * 3 and built["inputs"][1] is state
+    assert refreshed == [built["inputs"]] * 4 and built["inputs"][1] is state
     assert [str(w.message) for w in recwarn if "arguments for function" in str(w.message)] == []
 
 
