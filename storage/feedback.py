@@ -10,12 +10,14 @@
 | ranking  | the better one    | the other         | the rater's probability        |
 
 AI feedback is the same rows with another `source`: teacher, judge, verifier, preference_model, or the student itself.
+What was imported (imports.py, imported.py) has the source `import`.
 """
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from storage import imported
 from storage.database import connect, insert, new_id, now, transaction
 
 COLUMNS = ["id", "turn_id", "chosen_id", "rejected_id", "score", "channel", "source", "rater", "created_at"]
@@ -106,7 +108,8 @@ def take_back(db: Path, rater: str, id: str) -> bool:
 
 def live_feedback(db: Path, round_id: int | None = None, newest: int | None = None) -> list[Feedback]:
     """Active feedback, oldest first: people's `newest` (None: all) unless blocked, the AI's of `round_id`,
-    and teachers' answers that were given in the chat (kdloop.chat.delegation)."""
+    and teachers' answers that were given in the chat (kdloop.chat.delegation). For a round also a sample of what was
+    imported to train."""
     columns = ", ".join("f." + f for f in COLUMNS + WORDS)
     rows = (
         f"select {columns}, t.conversation_id, f.round_id, coalesce(r.weight, 1), v.held_out, f.rowid from feedback f "
@@ -114,12 +117,14 @@ def live_feedback(db: Path, round_id: int | None = None, newest: int | None = No
         "left join raters r on r.person = f.rater "
         "where f.retracted_at is null and coalesce(r.weight, 1) > 0 and"
     )
+    drawn = [] if round_id is None else imported.sample(db, round_id)
     with connect(db) as c:
         found = c.execute(
             f"select * from ({rows} f.source = 'human' order by f.rowid desc limit ?2) "
             f"union all select * from ({rows} f.round_id = ?1 and f.source <> 'human') "
-            f"union all select * from ({rows} f.round_id is null and f.source = 'teacher') order by rowid",
-            [round_id, -1 if newest is None else newest],
+            f"union all select * from ({rows} f.round_id is null and f.source = 'teacher') "
+            f"union all select * from ({rows} f.id in (select value from json_each(?3))) order by rowid",
+            [round_id, -1 if newest is None else newest, json.dumps(drawn)],
         ).fetchall()
     return [Feedback(*tuple(r)[:-1]) for r in found]
 
@@ -193,7 +198,8 @@ UNCHECKED = (  # by the rater ?1; + keeps SQLite from going through all that the
     "select f.id, f.turn_id, f.chosen_id, f.rejected_id, json_extract(t.prompt, '$[#-1].content') as question, a.text, "
     "b.text, coalesce(f.score, 1), f.disputed > 0 from feedback f join turns t on t.id = f.turn_id "
     "join completions a on a.id = f.chosen_id join completions b on b.id = f.rejected_id "
-    "where f.source <> 'human' and f.retracted_at is null and json_array_length(t.prompt) = 1 and not exists "
+    "where f.source <> 'human' and f.source <> 'import' and f.retracted_at is null "
+    "and json_array_length(t.prompt) = 1 and not exists "
     "(select 1 from feedback h where h.turn_id = f.turn_id and +h.rater = ?1 and h.retracted_at is null) and "
 )
 

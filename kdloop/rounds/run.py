@@ -5,6 +5,7 @@ and handed down.
 """
 
 import random
+from collections import Counter
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -77,7 +78,7 @@ def through_phases(settings: Settings, round: Round, students: Students, journal
     tokenizer, context = students.base.engine.tokenizer, settings.context_tokens
 
     with clock.phase("eliciting"):
-        split = journal.once("votes", lambda: readable(from_feedback(db), tokenizer, context))
+        split = journal.once("votes", lambda: readable(from_feedback(db, round.id), tokenizer, context))
         try:
             setup = put_together(settings, round, students, split, clock)
             elicited = journal.once("elicited", lambda: elicit_anew(setup, journal))
@@ -255,10 +256,11 @@ def record_rows(db: Path, round: Round, examples: list[Example], split: Split) -
 
 def counts(split: Split, examples: list[Example], elicited: dict[str, int]) -> dict:
     """The round's `counts`: examples trained on and held out, feedback left out by reason, rows written by source."""
-    ai, held_out = sum(e.source != "human" for e in examples), len(split.held_out)
+    sources, held_out = Counter(e.source for e in examples), len(split.held_out)
     return {
         "train": len(examples),
-        "ai": ai,
+        "ai": len(examples) - sources["human"] - sources["import"],
+        "imported": sources["import"],
         "held_out": held_out,
         "dropped": dict(split.dropped),
         "elicited": elicited,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kdloop import packs
-from kdloop.feedback.examples import Example, Split, asks_any_of, from_feedback, relative_weights
+from kdloop.feedback.examples import VOTED, Example, Split, asks_any_of, from_feedback, relative_weights
 from kdloop.knowledge.curation import SELECTIONS
 from kdloop.methods import METHODS
 from kdloop.methods.lora import Reward
@@ -98,10 +98,11 @@ def usable(method: str, examples: list[Example], seed: int) -> list[Example]:
 def select(
     method: str, train: list[Example], recipe: Recipe, seed: int, student: Engine, teachers: Teachers | None
 ) -> list[Example]:
-    """At most `recipe.examples` that the method can use: people's newest votes, and AI feedback as the recipe selects
-    it. Either takes what the other leaves of its share."""
+    """At most `recipe.examples` that the method can use: people's newest votes, then imported ones, and AI feedback as
+    the recipe selects it. Either takes what the other leaves of its share."""
     newest_first = usable(method, train, seed)[::-1]
-    votes, elicited = (([e for e in newest_first if (e.source == "human") is human]) for human in (True, False))
+    votes = [e for source in VOTED for e in newest_first if e.source == source]
+    elicited = [e for e in newest_first if e.source not in VOTED]
     votes = votes[: max(room_for_votes(recipe), recipe.examples - len(elicited))]
     room = recipe.examples - len(votes)
     if recipe.select and len(elicited) > room:
