@@ -8,7 +8,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from kdloop.feedback import exports
+from kdloop.feedback import data
 from kdloop.settings import SETTABLE, Settings, environment, flag, flags_are
 from kdloop.student.base import NoStudent
 from storage import checkpoints, snapshots
@@ -70,11 +70,10 @@ def commands() -> argparse.ArgumentParser:
     measure_options(command("measure", "accuracy of the champion and of the base on a pack's held-out prompts"))
     trust = command("calibrate", "compare the judge, the first teacher, with people's votes")
     trust.add_argument("--pack", default="general", help="whose rubric it judges by")
-    import_options(command("import", "bring ratings that were made elsewhere, or an adapter as the first champion"))
-    out = command("export", "write people's feedback as JSONL for TRL")
-    out.add_argument("--format", choices=exports.FORMATS, default="dpo")
-    out.add_argument("--out", type=path, required=True)
-    out.add_argument("--imported", type=int, metavar="N", help="the rows of import N, in place of people's feedback")
+    data.import_options(command("import", "bring what was rated elsewhere, or an adapter as the first champion"), path)
+    data.export_options(
+        command("export", "write people's feedback as JSONL for TRL, as a data set; or a version"), path
+    )
     lora = command("adapter", "write a version as the GGUF that a llama-server is started with")
     lora.add_argument("--version", type=int, help="the champion where none is given")
     lora.add_argument("--out", type=path, required=True, help="a directory")
@@ -104,21 +103,6 @@ def measure_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--n", type=int, default=500)
     parser.add_argument("--samples", type=int, default=0, help="also N per prompt: best of k by the checks, majority")
     parser.add_argument("--json", type=path, help="write every completion and the outcome to this file")
-
-
-def import_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "files", nargs="*", type=path, metavar="FILE", help="JSON, JSON Lines or Parquet; see docs/data.md"
-    )
-    parser.add_argument("--dry-run", action="store_true", help="count, say what is left out and why, write nothing")
-    train = {"action": argparse.BooleanOptionalAction, "default": True}
-    parser.add_argument("--train", **train, help="may rounds train on these rows? (yes, where nothing is said)")
-    parser.add_argument("--rater", default="", help="who rated, in place of the names in the file")
-    parser.add_argument("--licence", default="", help="of the completions, as the Hub writes it")
-    parser.add_argument("--restricted", action="store_true", help="their licence forbids to train other models on them")
-    parser.add_argument("--format", default="", help="where the rows are not recognised, or as something else")
-    parser.add_argument("--list", action="store_true", help="what was imported")
-    parser.add_argument("--undo", type=int, metavar="N", help="remove all rows of import N")
 
 
 def path(text: str) -> Path:
@@ -214,35 +198,11 @@ def calibrate(args) -> int:
 
 
 def import_files(args) -> int:
-    from kdloop.feedback import imports
-    from storage import imports as stored
-
-    if not (args.files or args.list or args.undo):
-        raise ValueError("Name a file to import, or --list, or --undo N")
-    db, who = open_home().db, "the command line"
-    if args.undo:
-        n, taught = stored.remove(db, args.undo, who)
-        print(
-            f"Removed import {args.undo}: {n} rows" + (f"; candidates {taught} have learned from it" if taught else "")
-        )
-    about = {"train": args.train, "rater": args.rater, "licence": args.licence, "restricted": args.restricted}
-    for file, format in imports.files_of(args.files, args.format):
-        how = {} if args.dry_run else {"who": who} | about
-        report = (imports.dry_run if args.dry_run else imports.import_file)(db, file, format, **how)
-        print(f"{file}: {report.format}")
-        print("\n".join(f"  {n:>9,} {words}" for words, n in imports.table(report)))
-        told = report.done and (f"Import {report.done.id}" if report.done.rows else "Nothing is new: nothing changed")
-        print(told or "Dry run: nothing is written")
-    for one in stored.all(db) if args.list else ():
-        use = "train" if one.train else "do not train"
-        print(f"{one.id}: {one.file} ({one.format}), {one.rows} rows that {use}, {one.created_at[:16]}")
-    return 0
+    return data.import_files(args, open_home())
 
 
 def export(args) -> int:
-    n = exports.export(open_home().db, args.format, args.out, args.imported)
-    print(f"{n} rows in {args.out}")
-    return 0
+    return data.export(args, open_home())
 
 
 def adapter(args) -> int:

@@ -18,6 +18,7 @@ from storage.rounds import RUNNING
 from storage.trials import Trial
 
 MANIFEST = "manifest.json"
+ADOPTED = "adopted-"  # of directories that no round wrote
 
 
 @dataclass(frozen=True)
@@ -263,7 +264,7 @@ def prune(db: Path, keep: int = 5, keep_rejected: int = 1) -> list[int]:
     root = db.parent / "checkpoints"
     files.sweep(root)
     for directory in root.iterdir() if root.is_dir() else ():
-        if directory.name not in kept and directory.name.isdigit():
+        if directory.name not in kept and (directory.name.isdigit() or directory.name.startswith(ADOPTED)):
             files.remove(directory)
     return [id for (id,) in rows]
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,8 +25,9 @@ class Seen:
     """Ids by the million, on the disk."""
 
     def __init__(self):
-        self.c = Database(memory=False, filename_or_conn="")  # "": SQLite's own temporary file
+        self.c = Database(sqlite3.connect("", isolation_level=None))  # "": SQLite's own temporary file
         self.c.execute("create table seen (id text primary key) without rowid")
+        self.c.execute("begin")  # once: a transaction a row would be a journal a row
 
     def add(self, id: str) -> bool:
         """Was it new?"""

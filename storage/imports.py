@@ -11,7 +11,8 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -60,10 +61,11 @@ class Rated:
     ratings: tuple[Rating, ...]
     held_out: bool = False
 
-    @property
+    @cached_property
     def id(self) -> str:
-        said = [astuple(k) for k in self.completions], [astuple(r)[:-1] for r in self.ratings]
-        return hashlib.sha256(json.dumps([self.prompt, *said], sort_keys=True).encode()).hexdigest()[:24]
+        said = [(k.text, k.name, k.thought) for k in self.completions]
+        given = [(r.chosen, r.rejected, r.score, r.channel, r.rater, r.critique, r.reason) for r in self.ratings]
+        return hashlib.sha256(json.dumps([self.prompt, said, given], sort_keys=True).encode()).hexdigest()[:24]
 
 
 @dataclass(frozen=True)

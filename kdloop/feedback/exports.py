@@ -2,10 +2,11 @@
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from kdloop.feedback import cards
+from kdloop.feedback import cards, trainers
 from kdloop.feedback.examples import Example, from_feedback
 from kdloop.student.base import read_weights
 from storage import files, imports, json_lines
@@ -83,17 +84,27 @@ def as_message(m: Message, thoughts: bool) -> Message:
 
 
 def publish(db: Path, target: Target, licence: str) -> dict[str, int]:
-    """Write all formats and a dataset card to a folder or a private Hub dataset; format -> number of rows."""
+    """Write all formats, what LLaMA-Factory and Axolotl need of them, and a dataset card to a folder or a private Hub
+    dataset; format -> number of rows."""
     with tempfile.TemporaryDirectory() as directory:
-        written = {}
+        folder, written = Path(directory), {}
         for format in FORMATS:
-            file = Path(directory) / f"{format}.jsonl"
-            written[format] = export(db, format, file)
+            written[format] = export(db, format, folder / f"{format}.jsonl")
+            trainers.rewrite(format, folder / f"{format}.jsonl", folder / f"train_{format}.jsonl")
+        (folder / "dataset_info.json").write_text(trainers.dataset_info(list(FORMATS)), encoding="utf-8")
+        (folder / "axolotl.yaml").write_text(trainers.axolotl(), encoding="utf-8")
+        (folder / "README.md").write_text(cards.of_dataset(db, written, licence), encoding="utf-8")
+        for file in sorted(folder.iterdir()):
             target.put(file, file.name)
-        readme = Path(directory) / "README.md"
-        readme.write_text(cards.of_dataset(db, written, licence), encoding="utf-8")
-        target.put(readme, readme.name)
     return written
+
+
+@contextmanager
+def merged_directory(student: str, adapter: Path) -> Iterator[Path]:
+    """The merged weights as a model directory, for as long as the block runs."""
+    with tempfile.TemporaryDirectory() as directory:
+        merge(student, adapter, Path(directory))
+        yield Path(directory)
 
 
 def merge(student: str, adapter: Path, directory: Path) -> None:

@@ -26,7 +26,7 @@ from kdloop.raters.preference_model import people_said, proven
 from kdloop.rounds import several
 from kdloop.rounds.process import IN_ONE_GO
 from kdloop.rounds.progress import Clock
-from kdloop.rounds.selection import from_base, readable, relevant, replay, select, too_long
+from kdloop.rounds.selection import from_base, is_adopted, readable, relevant, replay, select, too_long
 from kdloop.rounds.setup import Setup, Students, Version, load_students, put_together, turn_of, untrained_student
 from kdloop.rounds.tasks import gate_prompts, learned_tasks
 from kdloop.settings import Settings, current
@@ -122,7 +122,8 @@ def choose_lesson(setup: Setup, split: Split, elicited: dict[str, int]) -> Lesso
     train = trusted(relevant(split.train, recipe, setup.tasks), setup.reliability)
     method, why = choose(setup.method, train, split.dropped["contradictory"])
     chosen = select(method, train, recipe, seed, champion.engine, setup.context.teachers)
-    at_base = from_base(recipe, len(people_said(split)), setup.line)
+    adopted = is_adopted(setup.settings.db, champion.checkpoint)
+    at_base = from_base(recipe, len(people_said(split)), setup.line, adopted)
     all_again = at_base and recipe.start == "auto"  # then `chosen` holds all votes that were ever learned from
     replayed = [] if all_again else replay(setup.settings.db, setup.line, method, chosen, recipe, seed)
     examples = [*chosen, *trusted(replayed, setup.reliability)]

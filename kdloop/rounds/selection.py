@@ -110,16 +110,24 @@ def select(
     return [*votes, *elicited[:room]]
 
 
-def from_base(recipe: Recipe, votes: int, line: list[Round]) -> bool:
+def from_base(recipe: Recipe, votes: int, line: list[Round], adopted: bool = False) -> bool:
     """Does training start from the base? With "auto", where all votes fit into one round, so that nothing drifts, and
-    the champion's `line` has learned from nothing else: from the base, a round would lose what recipes taught."""
+    the champion's `line` has learned from nothing else: from the base, a round would lose what recipes taught, or what
+    an `adopted` adapter brought."""
     votes_alone = all(r.recipe.get("name", VOTES.name) == VOTES.name for r in line)
-    return recipe.start == "base" or (recipe.start == "auto" and votes <= room_for_votes(recipe) and votes_alone)
+    return recipe.start == "base" or (
+        recipe.start == "auto" and votes <= room_for_votes(recipe) and votes_alone and not adopted
+    )
 
 
 def line_of(db: Path, champion: Checkpoint) -> list[Round]:
     """The rounds that made the champion what it is, oldest first."""
     return [rounds.get_round(db, k.round_id) for k in ancestry.ancestors(db, champion) if k.round_id]
+
+
+def is_adopted(db: Path, champion: Checkpoint) -> bool:
+    """Is there an adapter in its line that no round here has trained?"""
+    return any(k.path and not k.round_id for k in ancestry.ancestors(db, champion))
 
 
 def trained_on(db: Path, round: Round) -> list[str]:
