@@ -1,7 +1,7 @@
 """python -m kdloop COMMAND
 
-serve | simulate | round | retrain | measure | calibrate | export | adapter | backup | restore | bench | doctor | key |
-open_webui
+serve | simulate | round | retrain | measure | calibrate | import | export | adapter | backup | restore | bench |
+doctor | key | open_webui
 """
 
 import argparse
@@ -9,18 +9,27 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from kdloop.feedback import exports
+from kdloop.feedback import data
 from kdloop.settings import SETTABLE, Settings, environment, flag, flags_are
 from kdloop.student.base import NoStudent
 from storage import checkpoints, keys, snapshots
 from storage.database import DatabaseError, NewerDatabase, open_database
 from storage.home import occupy
+from storage.imports import UnknownImport
 from storage.rounds import RoundRunning
 
 TABLES = ("methods", "divergence", "cost", "reward", "drafts", "capacity", "gate_null", "gate", "trial", "kills", "gpu")
 ENDS = ("promoted", "on trial", "rejected")  # of a round that did not break off
 DATA_ERRORS = (snapshots.DamagedSnapshot, snapshots.ForgottenErasure, checkpoints.BrokenCheckpoint, NewerDatabase)
-REFUSED = (ValueError, OSError, DatabaseError, NoStudent, RoundRunning, *DATA_ERRORS)  # each says what to do
+REFUSED = (
+    ValueError,
+    OSError,
+    DatabaseError,
+    NoStudent,
+    RoundRunning,
+    *DATA_ERRORS,
+    UnknownImport,
+)  # each says what to do
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -68,9 +77,10 @@ def commands() -> argparse.ArgumentParser:
     measure_options(command("measure", "accuracy of the champion and of the base on a pack's held-out prompts"))
     trust = command("calibrate", "compare the judge, the first teacher, with people's votes")
     trust.add_argument("--pack", default="general", help="whose rubric it judges by")
-    out = command("export", "write people's feedback as JSONL for TRL")
-    out.add_argument("--format", choices=exports.FORMATS, default="dpo")
-    out.add_argument("--out", type=path, required=True)
+    data.import_options(command("import", "bring what was rated elsewhere, or an adapter as the first champion"), path)
+    data.export_options(
+        command("export", "write people's feedback as JSONL for TRL, as a data set; or a version"), path
+    )
     lora = command("adapter", "write a version as the GGUF that a llama-server is started with")
     lora.add_argument("--version", type=int, help="the champion where none is given")
     lora.add_argument("--out", type=path, required=True, help="a directory")
@@ -221,10 +231,12 @@ def calibrate(args) -> int:
     return 0 if not report.refusal else 1
 
 
+def import_files(args) -> int:
+    return data.import_files(args, open_home())
+
+
 def export(args) -> int:
-    n = exports.export(open_home().db, args.format, args.out)
-    print(f"{n} rows in {args.out}")
-    return 0
+    return data.export(args, open_home())
 
 
 def adapter(args) -> int:
@@ -311,7 +323,7 @@ def doctor(args) -> int:
 
 FUNCTIONS = (serve, simulate, retrain, measure, calibrate, export, adapter, backup, restore, bench, doctor)
 FUNCTIONS += (key, open_webui)
-COMMANDS = {f.__name__: f for f in FUNCTIONS} | {"round": run_round}
+COMMANDS = {f.__name__: f for f in FUNCTIONS} | {"round": run_round, "import": import_files}
 
 if __name__ == "__main__":
     sys.exit(main())

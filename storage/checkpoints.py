@@ -19,6 +19,7 @@ from storage.trials import Trial
 
 MANIFEST = "manifest.json"
 ON_TRIAL = "select 1 from trials where outcome = 'running'"
+ADOPTED = "adopted-"  # of directories that no round wrote
 
 
 @dataclass(frozen=True)
@@ -271,7 +272,7 @@ def prune(db: Path, keep: int = 5, keep_rejected: int = 1) -> list[int]:
     root = db.parent / "checkpoints"
     files.sweep(root)
     for directory in root.iterdir() if root.is_dir() else ():
-        if directory.name not in kept and directory.name.isdigit():
+        if directory.name not in kept and (directory.name.isdigit() or directory.name.startswith(ADOPTED)):
             files.remove(directory)
     return [id for (id,) in rows]
 

@@ -10,6 +10,7 @@
 | ranking  | the better one    | the other         | the rater's probability        |
 
 AI feedback is the same rows with another `source`: teacher, judge, verifier, preference_model, or the student itself.
+What was imported (imports.py, imported.py) has the source `import`.
 """
 
 import json
@@ -17,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from storage import imported
 from storage.database import connect, insert, new_id, now, transaction
 
 COLUMNS = ["id", "turn_id", "chosen_id", "rejected_id", "score", "channel", "source", "rater", "created_at"]
@@ -109,8 +111,8 @@ def live_feedback(
     db: Path, round_id: int | None = None, newest: int | None = None, among: Sequence[str] | None = None
 ) -> list[Feedback]:
     """Active feedback, oldest first: people's `newest` (None: all) unless blocked, the AI's of `round_id`,
-    and teachers' answers that were given in the chat (kdloop.chat.delegation). Of what no round has written only what
-    is `among` these ids, where they are given."""
+    and teachers' answers that were given in the chat (kdloop.chat.delegation); for a round also a sample of what was
+    imported to train. Of what no round has written only what is `among` these ids, where they are given."""
     columns = ", ".join("f." + f for f in COLUMNS + WORDS)
     rows = (
         f"select {columns}, t.conversation_id, f.round_id, coalesce(r.weight, 1), v.held_out, f.rowid from feedback f "
@@ -119,12 +121,20 @@ def live_feedback(
         "where f.retracted_at is null and coalesce(r.weight, 1) > 0 and"
     )
     known = "(?3 is null or f.id in (select value from json_each(?3)))"
+    brought = among if among is not None else [] if round_id is None else imported.sample(db, round_id)
     with connect(db) as c:
         found = c.execute(
             f"select * from ({rows} f.source = 'human' and {known} order by f.rowid desc limit ?2) "
             f"union all select * from ({rows} f.round_id = ?1 and f.source <> 'human') "
-            f"union all select * from ({rows} f.round_id is null and f.source = 'teacher' and {known}) order by rowid",
-            [round_id, -1 if newest is None else newest, None if among is None else json.dumps([*among])],
+            f"union all select * from ({rows} f.round_id is null and f.source = 'teacher' and {known}) "
+            f"union all select * from ({rows} f.source = 'import' and f.id in (select value from json_each(?4))) "
+            "order by rowid",
+            [
+                round_id,
+                -1 if newest is None else newest,
+                None if among is None else json.dumps([*among]),
+                json.dumps([*brought]),
+            ],
         ).fetchall()
     return [Feedback(*tuple(r)[:-1]) for r in found]
 
@@ -216,7 +226,8 @@ UNCHECKED = (  # by the rater ?1; + keeps SQLite from going through all that the
     "select f.id, f.turn_id, f.chosen_id, f.rejected_id, json_extract(t.prompt, '$[#-1].content') as question, a.text, "
     "b.text, coalesce(f.score, 1), f.disputed > 0 from feedback f join turns t on t.id = f.turn_id "
     "join completions a on a.id = f.chosen_id join completions b on b.id = f.rejected_id "
-    "where f.source <> 'human' and f.retracted_at is null and json_array_length(t.prompt) = 1 and not exists "
+    "where f.source <> 'human' and f.source <> 'import' and f.retracted_at is null "
+    "and json_array_length(t.prompt) = 1 and not exists "
     "(select 1 from feedback h where h.turn_id = f.turn_id and +h.rater = ?1 and h.retracted_at is null) and "
 )
 

@@ -334,6 +334,35 @@ def api_tables(c: Database) -> None:
     run(c, API)
 
 
+IMPORTS = """
+create table imports (
+  id integer primary key,
+  file text not null,
+  sha256 text not null,
+  format text not null,
+  rater text not null default '',
+  licence text not null default '',
+  restricted integer not null default 0 check (restricted in (0, 1)),
+  train integer not null check (train in (0, 1)),
+  who text not null,
+  rows integer not null default 0,
+  pid integer,
+  created_at text not null,
+  finished_at text
+);;
+alter table conversations add column import_id integer references imports(id);;
+create index conversations_import on conversations(import_id, id) where import_id is not null;;
+drop index feedback_unsure;;
+create index feedback_unsure on feedback(disputed desc, abs(coalesce(score, 1) - 0.5), id)
+  where source <> 'human' and source <> 'import' and retracted_at is null"""
+
+
+def imported(c: Database) -> None:
+    """Ratings that were made elsewhere (imports.py)."""
+    run(c, IMPORTS)
+    also_allow(c, "feedback", "'student'", "'import'")
+
+
 MIGRATIONS = [
     m001_initial,
     m002_raters_and_audit,
@@ -355,4 +384,5 @@ MIGRATIONS = [
     half_at_first,
     replays,
     api_tables,
+    imported,
 ]  # append only: by their names, a database knows which ones it has had (database.migrate)

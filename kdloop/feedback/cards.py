@@ -57,6 +57,8 @@ def terms(sources: list[Source]) -> str:
 
 
 def verdict(db: Path, k: Checkpoint) -> str:
+    if not k.round_id and k.path:
+        return "Not judged here: it was trained elsewhere, and imported as the first champion."
     if not k.round_id:
         return "Not judged: every version is compared with this one."
     result = rounds.get_round(db, k.round_id).verdict
@@ -134,4 +136,7 @@ themselves: read it before you make it public.
 
 The student's own completions are under its licence ({licence}), people's texts under whatever they agreed to when they
 wrote them. Left out, because an author's terms forbid to train other models on them: {left} examples.
+
+For other trainers `dataset_info.json` (LLaMA-Factory, with this folder as its `dataset_dir`) and `axolotl.yaml` name
+`train_*.jsonl`: the same rows without those that were held out.
 """

@@ -16,6 +16,7 @@ from storage import feedback as feedback_rows
 from storage.conversations import Completion, Message, completions_and_turns, transcript
 from storage.feedback import Feedback
 
+VOTED = ("human", "import")  # sources whose stars and ties are a vote's; a judge writes its pair beside its scores
 STYLE_RATERS = ("preference_model", "judge", "student")  # sources that judge how a text reads, not whether it is right
 NEAR_DUPLICATE = 0.95  # word overlap from which their preferences are noise (of people and checks one word may matter)
 # An echo, calibrated on the transcripts of docs/log.md ("say only the prompt again"): at most 1.3 times as long as its
@@ -124,7 +125,7 @@ def from_feedback(
 
 def example(row: Feedback, completions: dict[str, Completion], prompts: dict[str, list[Message]]) -> Example | None:
     """A row's example; None for ties, and for stars, of which `star_pairs` makes examples."""
-    if row.channel == "stars" or (row.score is not None and row.source == "human"):
+    if row.channel == "stars" or (row.score is not None and row.source in VOTED):
         return None
     chosen, rejected = (completions[id] if id else None for id in (row.chosen_id, row.rejected_id))
     has_probability = row.source == "preference_model" and row.score is not None
@@ -145,14 +146,14 @@ def star_pairs(rows: list[Feedback], completions: dict, prompts: dict) -> list[E
     they are a like (four stars and more) or a dislike (two and fewer)."""
     by_turn = defaultdict(list)
     for r in rows:
-        if r.channel == "stars" and r.source == "human":  # a judge writes its pair beside its scores
+        if r.channel == "stars" and r.source in VOTED:  # a judge writes its pair beside its scores
             by_turn[r.turn_id, r.rater].append(r)
     examples = []
     for stars in by_turn.values():
         stars = sorted(stars, key=lambda r: r.score)
         low, high = stars[0], stars[-1]
         common = {"prompt": prompts[low.turn_id], "conversation": low.conversation_id, "weight": low.weight}
-        common |= {"rater": low.rater, "held_out": bool(low.held_out)}
+        common |= {"source": low.source, "rater": low.rater, "held_out": bool(low.held_out)}
         if high.score - low.score >= STAR_MARGIN:
             sides = completions[high.chosen_id], completions[low.chosen_id]
             one_a_score = {r.score: completions[r.chosen_id] for r in stars}

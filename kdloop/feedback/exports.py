@@ -1,36 +1,59 @@
 """Examples -> JSONL in TRL's conversational format, ready for its trainers. It never holds a person's id."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-from kdloop.feedback import cards
+from kdloop.feedback import cards, trainers
 from kdloop.feedback.examples import Example, from_feedback
 from kdloop.student.base import read_weights
-from storage import files, json_lines
-from storage.conversations import Message
+from storage import files, imports, json_lines
+from storage import imported as stored
+from storage.conversations import Completion, Message
 from storage.snapshots import Target
 
 FORMATS = ("sft", "dpo", "kto")  # as the methods read them; not METHODS itself, which loads TRL into the page
 
 
-def export(db: Path, format: str, path: Path) -> int:
-    """Write all examples of people's feedback that fit the format (a method's name); returns the number of rows.
+def export(db: Path, format: str, path: Path, imported: int | None = None) -> int:
+    """Write all examples of people's feedback, or of one import, that fit the format (a method's name); returns the
+    number of rows.
 
     The column `split` is train or held_out, so that held-out rows can stay held out elsewhere. Completions whose terms
     forbid training other models are left out. Raises ValueError for an unknown format.
     """
     if format not in FORMATS:
         raise ValueError(f"Unknown format {format!r}; there are {', '.join(FORMATS)}")
-    split, n = from_feedback(db, newest=None), 0
-    thoughts = any(has_thought(e) for e in (*split.train, *split.held_out))
-    with files.whole(path) as partial, partial.open("w", encoding="utf-8") as file:
-        for part, examples in (("train", split.train), ("held_out", split.held_out)):
-            free = (e for e in examples if not any(k.restricted for k in e.completions))
-            for row in (r for e in free for r in rows(format, e, thoughts)):
+    if imported is None:
+        split = from_feedback(db, newest=None)
+        told = [*split.train, *split.held_out]
+        examples: Callable[[], Iterable[Example]] = told.copy
+    else:
+        imports.get(db, imported)
+        examples = partial(of_import, db, imported)
+    n, thoughts = 0, any(map(has_thought, examples()))
+    with files.whole(path) as partial_file, partial_file.open("w", encoding="utf-8") as file:
+        for e in examples():
+            part = "held_out" if e.held_out else "train"
+            for row in () if any(k.restricted for k in e.completions) else rows(format, e, thoughts):
                 file.write(json_lines.dump({**row, "split": part}) + "\n")
                 n += 1
     return n
+
+
+def of_import(db: Path, id: int) -> Iterator[Example]:
+    """An import's rows as examples, one a rating, as they came."""
+    for row, restricted in stored.rows(db, id):
+        said = [
+            Completion("", "", "teacher", None, k.text, thought=k.thought, restricted=restricted)
+            for k in row.completions
+        ]
+        for r in row.ratings:
+            if r.score is None:
+                sides = (None if at is None else said[at] for at in (r.chosen, r.rejected))
+                yield Example(row.prompt, *sides, "", (), "import", held_out=row.held_out)
 
 
 def rows(format: str, e: Example, thoughts: bool = False) -> Iterator[dict]:
@@ -61,17 +84,27 @@ def as_message(m: Message, thoughts: bool) -> Message:
 
 
 def publish(db: Path, target: Target, licence: str) -> dict[str, int]:
-    """Write all formats and a dataset card to a folder or a private Hub dataset; format -> number of rows."""
+    """Write all formats, what LLaMA-Factory and Axolotl need of them, and a dataset card to a folder or a private Hub
+    dataset; format -> number of rows."""
     with tempfile.TemporaryDirectory() as directory:
-        written = {}
+        folder, written = Path(directory), {}
         for format in FORMATS:
-            file = Path(directory) / f"{format}.jsonl"
-            written[format] = export(db, format, file)
+            written[format] = export(db, format, folder / f"{format}.jsonl")
+            trainers.rewrite(format, folder / f"{format}.jsonl", folder / f"train_{format}.jsonl")
+        (folder / "dataset_info.json").write_text(trainers.dataset_info(list(FORMATS)), encoding="utf-8")
+        (folder / "axolotl.yaml").write_text(trainers.axolotl(), encoding="utf-8")
+        (folder / "README.md").write_text(cards.of_dataset(db, written, licence), encoding="utf-8")
+        for file in sorted(folder.iterdir()):
             target.put(file, file.name)
-        readme = Path(directory) / "README.md"
-        readme.write_text(cards.of_dataset(db, written, licence), encoding="utf-8")
-        target.put(readme, readme.name)
     return written
+
+
+@contextmanager
+def merged_directory(student: str, adapter: Path) -> Iterator[Path]:
+    """The merged weights as a model directory, for as long as the block runs."""
+    with tempfile.TemporaryDirectory() as directory:
+        merge(student, adapter, Path(directory))
+        yield Path(directory)
 
 
 def merge(student: str, adapter: Path, directory: Path) -> None:

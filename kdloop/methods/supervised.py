@@ -18,7 +18,7 @@ from kdloop.student.template import Template
 from storage.conversations import Message
 
 MICRO_BATCH = 4  # on a CPU
-BEST_SOURCES = ("human", "verifier")  # what people chose, and what a check has found right
+BEST_SOURCES = ("human", "verifier", "import")  # what people chose, here or elsewhere, and what a check has found right
 OTHER_WEIGHT = 0.1  # of a completion that another source chose, against 1: OpenChat's for GPT-3.5 against GPT-4
 RATIONALE_PROMPT = "Give the reason for your answer to this in one or two sentences:\n\n"
 

@@ -5,6 +5,7 @@ and handed down.
 """
 
 import random
+from collections import Counter
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,7 @@ from kdloop.raters.preference_model import people_said, proven
 from kdloop.rounds import replays, several
 from kdloop.rounds.process import IN_ONE_GO
 from kdloop.rounds.progress import Clock
-from kdloop.rounds.selection import from_base, readable, relevant, replay, select, too_long
+from kdloop.rounds.selection import from_base, is_adopted, readable, relevant, replay, select, too_long
 from kdloop.rounds.setup import Setup, Students, Version, load_students, put_together, turn_of, untrained_student
 from kdloop.rounds.tasks import gate_prompts, learned_tasks
 from kdloop.settings import Settings, current
@@ -80,7 +81,7 @@ def through_phases(settings: Settings, round: Round, students: Students, journal
 
     with clock.phase("eliciting"):
         among = rounds.rows_read(db, round.replays) if round.replays else None
-        split = journal.once("votes", lambda: readable(from_feedback(db, among=among), tokenizer, context))
+        split = journal.once("votes", lambda: readable(from_feedback(db, round.id, among=among), tokenizer, context))
         rounds.note_read(db, round.id, split.read)
         try:
             setup = put_together(settings, round, students, split, clock)
@@ -146,7 +147,8 @@ def choose_lesson(setup: Setup, split: Split, elicited: dict[str, int]) -> Lesso
     train = trusted(relevant(split.train, recipe, setup.tasks), setup.reliability)
     method, why = choose(setup.method, train, split.dropped["contradictory"])
     chosen = select(method, train, recipe, seed, champion.engine, setup.context.teachers)
-    at_base = from_base(recipe, len(people_said(split)), setup.line)
+    adopted = is_adopted(setup.settings.db, champion.checkpoint)
+    at_base = from_base(recipe, len(people_said(split)), setup.line, adopted)
     all_again = at_base and recipe.start == "auto"  # then `chosen` holds all votes that were ever learned from
     repeats = setup.round.replays is not None
     replayed = [] if all_again else replay(setup.settings.db, setup.line, method, chosen, recipe, seed, repeats)
@@ -287,10 +289,11 @@ def record_rows(db: Path, round: Round, examples: list[Example], split: Split) -
 
 def counts(split: Split, examples: list[Example], elicited: dict[str, int]) -> dict:
     """The round's `counts`: examples trained on and held out, feedback left out by reason, rows written by source."""
-    ai, held_out = sum(e.source != "human" for e in examples), len(split.held_out)
+    sources, held_out = Counter(e.source for e in examples), len(split.held_out)
     return {
         "train": len(examples),
-        "ai": ai,
+        "ai": len(examples) - sources["human"] - sources["import"],
+        "imported": sources["import"],
         "held_out": held_out,
         "dropped": dict(split.dropped),
         "elicited": elicited,

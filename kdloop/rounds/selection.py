@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kdloop import packs
-from kdloop.feedback.examples import Example, Split, asks_any_of, from_feedback, relative_weights
+from kdloop.feedback.examples import VOTED, Example, Split, asks_any_of, from_feedback, relative_weights
 from kdloop.knowledge.curation import SELECTIONS
 from kdloop.methods import METHODS
 from kdloop.methods.lora import Reward
@@ -104,10 +104,11 @@ def said(e: Example) -> tuple:
 def select(
     method: str, train: list[Example], recipe: Recipe, seed: int, student: Engine, teachers: Teachers | None
 ) -> list[Example]:
-    """At most `recipe.examples` that the method can use: people's newest votes, and AI feedback as the recipe selects
-    it. Either takes what the other leaves of its share."""
+    """At most `recipe.examples` that the method can use: people's newest votes, then imported ones, and AI feedback as
+    the recipe selects it. Either takes what the other leaves of its share."""
     newest_first = usable(method, train, seed)[::-1]
-    votes, elicited = (([e for e in newest_first if (e.source == "human") is human]) for human in (True, False))
+    votes = [e for source in VOTED for e in newest_first if e.source == source]
+    elicited = [e for e in newest_first if e.source not in VOTED]
     votes = votes[: max(room_for_votes(recipe), recipe.examples - len(elicited))]
     room = recipe.examples - len(votes)
     if recipe.select and len(elicited) > room:
@@ -115,16 +116,24 @@ def select(
     return [*votes, *elicited[:room]]
 
 
-def from_base(recipe: Recipe, votes: int, line: list[Round]) -> bool:
+def from_base(recipe: Recipe, votes: int, line: list[Round], adopted: bool = False) -> bool:
     """Does training start from the base? With "auto", where all votes fit into one round, so that nothing drifts, and
-    the champion's `line` has learned from nothing else: from the base, a round would lose what recipes taught."""
+    the champion's `line` has learned from nothing else: from the base, a round would lose what recipes taught, or what
+    an `adopted` adapter brought."""
     votes_alone = all(r.recipe.get("name", VOTES.name) == VOTES.name for r in line)
-    return recipe.start == "base" or (recipe.start == "auto" and votes <= room_for_votes(recipe) and votes_alone)
+    return recipe.start == "base" or (
+        recipe.start == "auto" and votes <= room_for_votes(recipe) and votes_alone and not adopted
+    )
 
 
 def line_of(db: Path, champion: Checkpoint) -> list[Round]:
     """The rounds that made the champion what it is, oldest first."""
     return [rounds.get_round(db, k.round_id) for k in ancestry.ancestors(db, champion) if k.round_id]
+
+
+def is_adopted(db: Path, champion: Checkpoint) -> bool:
+    """Is there an adapter in its line that no round here has trained?"""
+    return any(k.path and not k.round_id for k in ancestry.ancestors(db, champion))
 
 
 def trained_on(db: Path, round: Round) -> list[str]:

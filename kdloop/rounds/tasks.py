@@ -21,7 +21,8 @@ def training_tasks(recipe: Recipe, split: Split, seed: int) -> list[Task]:
     held_out = {key(e.prompt) for e in split.held_out}
     pack = list(packs.tasks(recipe.pack, "train"))
     random.Random(seed).shuffle(pack)
-    own = [] if packs.load(recipe.pack).checks else [e.prompt for e in split.train][-recipe.prompts // 2 :]
+    asked_here = [e.prompt for e in split.train if e.source != "import"]
+    own = [] if packs.load(recipe.pack).checks else asked_here[-recipe.prompts // 2 :]
     asked_by_people = [Task(last["content"], before=tuple(before)) for *before, last in own]
     tasks = {key(t.messages): t for t in [*asked_by_people, *pack]}
     return [t for prompt, t in tasks.items() if prompt not in held_out][: recipe.prompts]

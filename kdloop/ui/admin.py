@@ -8,7 +8,7 @@ import pandas as pd
 from kdloop.feedback import exports
 from kdloop.settings import NAMES, Settings, current, variable
 from kdloop.student.base import licence
-from kdloop.ui import choices, files, keys, raters, trial
+from kdloop.ui import choices, files, imports, keys, raters, trial
 from kdloop.ui.files import fresh_path
 from kdloop.ui.session import PRIVATE, TABLE, allowed, named, paced, refusal, refused, sign_in
 from kdloop.ui.words import t, tell
@@ -47,13 +47,14 @@ def build(settings: Settings, state: gr.State) -> dict:
         people = raters.build(settings, state)
         boxes, connect = choices.build(settings, state)
         programs = keys.build(settings, state)
+        imported = imports.build(settings, state)
         export_panel(settings, state)
         kept = snapshot_panel(settings, state)
         log = gr.Dataframe(label=t("What owners did"), **TABLE)
         values = gr.Dataframe(label=t("Settings (environment variables)"), **TABLE)
         leave = gr.Button(t("Sign out"), visible=not alone)
     opened = named(partial(fill, settings), "admin")
-    outputs = [inside, alarm, kept, log, values, *people, *programs, *boxes]
+    outputs = [inside, alarm, kept, log, values, *people, *programs, *boxes, *imported]
     connect(partial(fill, settings), outputs)
     entered, left = (named(partial(f, settings), f.__name__) for f in (sign_in_as_owner, sign_out))
     for event in (
@@ -100,9 +101,10 @@ def fill(settings: Settings, state: dict):
     try:
         allowed(settings, state)
     except gr.Error:
-        return gr.Column(visible=False), "", "", None, None, *raters.nothing(), *keys.nothing(), *choices.nothing()
+        panels = *raters.nothing(), *keys.nothing(), *choices.nothing(), *imports.nothing()
+        return gr.Column(visible=False), "", "", None, None, *panels
     log = pd.DataFrame(audit.entries(settings.db), columns=[tell(head) for head in AUDIT])
-    panels = [*raters.fill(settings), *keys.fill(settings), *choices.fill(settings)]
+    panels = *raters.fill(settings), *keys.fill(settings), *choices.fill(settings), *imports.fill(settings)
     told = trial.alarm_box(settings), persistence(settings)
     return gr.Column(visible=True), *told, log, table(current(settings)), *panels
 

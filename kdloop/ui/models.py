@@ -8,11 +8,13 @@ from pathlib import Path
 import gradio as gr
 import pandas as pd
 
-from kdloop.feedback import cards, exports
+from kdloop.feedback import cards
+from kdloop.feedback import versions as versions_out
 from kdloop.settings import Settings
-from kdloop.student.base import base_name, find_student, licence, origin
-from kdloop.student.identity import identity, name_base, named_base
+from kdloop.student.base import base_name, licence, origin
+from kdloop.student.identity import named_base
 from kdloop.student.serving import UNFIT, Serving
+from kdloop.student.vocabulary import NotConvertible
 from kdloop.ui import files, lineage, trial
 from kdloop.ui.files import fresh_path
 from kdloop.ui.session import PRIVATE, TABLE, allowed, named, paced, refusal, refused
@@ -21,11 +23,6 @@ from storage import audit, checkpoints, rounds, trials
 from storage.checkpoints import BrokenCheckpoint, Checkpoint
 
 COLUMNS = ["version", "status", "decided by", "from", "method", "examples", "of them AI", "verdict", "promoted"]
-FORMS = {
-    "LoRA adapter (PEFT)": "adapter",
-    "LoRA adapter (GGUF, for llama.cpp)": "gguf",
-    "Merged weights (transformers, about 270 MB)": "merged",
-}
 
 
 def build(settings: Settings, serving: Serving, state: gr.State) -> dict:
@@ -38,7 +35,11 @@ def build(settings: Settings, serving: Serving, state: gr.State) -> dict:
     )
     with gr.Row():
         chosen = gr.Dropdown(choices(settings), label=t("Version"), elem_id="version")
-        form = gr.Dropdown([(t(label), form) for label, form in FORMS.items()], value="adapter", label=t("Download as"))
+        form = gr.Dropdown(
+            [(t(form.title), name) for name, form in versions_out.FORMS.items()],
+            value="adapter",
+            label=t("Download as"),
+        )
         files.offer(t("Download it"), partial(download, settings), "download_version", [chosen, form, state], limit=1)
     with gr.Accordion(t("Model card: what it learned from, whose words, which licence"), open=False):
         card = gr.Markdown(elem_id="card")
@@ -80,7 +81,8 @@ def versions(settings: Settings) -> pd.DataFrame:
     for k in reversed(known):
         r = by_id.get(k.round_id)
         n, ai = (r.counts.get("train", ""), r.counts.get("ai", "")) if r else ("", "")
-        why = (r.verdict or {}).get("reason", "") if r else "the student as it came"
+        came = "trained elsewhere" if k.path else "the student as it came"
+        why = (r.verdict or {}).get("reason", "") if r else came
         parent, when = names.get(k.parent_id, ""), (k.promoted_at or "")[:16]
         rows.append((k.name, k.status, by.get(k.id, ""), parent, k.method or "", n, ai, why, when))
     return pd.DataFrame(rows, columns=[tell(head) for head in COLUMNS])
@@ -113,43 +115,16 @@ def download(settings: Settings, id, form: str, state: dict) -> str:
     """The version's files as one zip."""
     who, k = allowed(settings, state), find(settings, id)
     paced(settings, state, "downloads")
-    student = find_student(settings.student, settings.home)
-    try:
-        adapter = checkpoints.adapter_dir(settings.db, k, None if form == "adapter" else identity(student))
-    except BrokenCheckpoint as error:
-        raise refusal(error) from error
-    if adapter is None:
+    if k.path is None:
         raise refused("v0 is the base student: it has no adapter")
     audit.record(settings.db, who, f"downloaded the {form}", k.name)
     name = str(fresh_path(f"kdloop-{k.name.replace(' ', '-')}-{form}"))
     with tempfile.TemporaryDirectory() as directory:
-        copy, out = Path(directory) / "adapter", Path(directory) / "out"
-        shutil.copytree(adapter, copy)
-        name_base(copy, name_of(settings, k))
-        write_form(form, student, copy, out)
-        (out / "README.md").write_text(card_of(settings, k), encoding="utf-8")
-        return shutil.make_archive(name, "zip", out)
-
-
-def write_form(form: str, student: str, adapter: Path, out: Path) -> None:
-    if form == "adapter":
-        checkpoints.seal(adapter, checkpoints.manifest(adapter))
-        adapter.rename(out)
-        return
-    out.mkdir()
-    if form == "gguf":
-        to_gguf(adapter, Path(student), out)
-    else:
-        exports.merge(student, adapter, out)
-
-
-def to_gguf(adapter: Path, student: Path, directory: Path) -> None:
-    from kdloop.student import gguf
-
-    try:
-        gguf.write_adapter(adapter, student, directory / "adapter.gguf")
-    except gguf.NotConvertible as error:
-        raise refusal(error) from error
+        try:
+            versions_out.write(settings, k, form, Path(directory), check=False)
+        except (NotConvertible, BrokenCheckpoint) as error:
+            raise refusal(error) from error
+        return shutil.make_archive(name, "zip", directory)
 
 
 def serve(settings: Settings, serving: Serving, id, state: dict):

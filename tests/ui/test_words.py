@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from kdloop.feedback import collect
+from kdloop.feedback import collect, versions
 from kdloop.rounds.run import CHOOSING_STEP_SIZE
 from kdloop.ui import (
     admin,
     arena,
     choices,
     consent,
+    imports,
     keys,
     learning,
     lineage,
@@ -31,7 +32,10 @@ ROOMS = Path(words.__file__).parents[2]
 SPEAKING = sorted(path for room in ("ui", "api") for path in (ROOMS / room).glob("*.py"))
 BY_TABLE = {  # texts that are looked up through a table, not written at the call
     *(r.capitalize() for r in collect.REASONS),
-    *(label for table in (arena.VOTES, teach.VOTES, rating.COMPARED, models.FORMS) for label in table),
+    *(label for table in (arena.VOTES, teach.VOTES, rating.COMPARED) for label in table),
+    *(form.title for form in versions.FORMS.values()),
+    *imports.COUNTS,
+    *imports.COLUMNS,
     *(
         value
         for table in (arena.VOTES, session.PER_MINUTE, session.SET_BY_OWNER)

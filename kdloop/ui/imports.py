@@ -1,0 +1,121 @@
+"""On the Admin tab: bring ratings that were made elsewhere: a dry run, shown as a table; the import; undo."""
+
+from functools import partial
+from pathlib import Path
+
+import gradio as gr
+import pandas as pd
+
+from kdloop.feedback import imports
+from kdloop.settings import Settings
+from kdloop.ui.session import PRIVATE, TABLE, allowed, named, paced, refusal, refused
+from kdloop.ui.words import t, tell
+from storage import imports as stored
+from storage.imports import UnknownImport
+
+COUNTS = ("what", "rows")
+COLUMNS = ("import", "file", "format", "rows", "licence", "trains", "at")
+NAME_LENGTH = 100
+SUFFIXES = [".json", ".jsonl", ".parquet", ".gz"]
+
+
+def build(settings: Settings, state: gr.State) -> list:
+    """Returns what `fill` fills."""
+    with gr.Accordion(t("Import ratings that were made elsewhere"), open=False):
+        file = gr.File(label=t("JSON, JSON Lines or Parquet, also as gz"), file_types=SUFFIXES, type="filepath")
+        counts = gr.Dataframe(label=t("Dry run: nothing is written yet"), **TABLE)
+        with gr.Row():
+            rater = gr.Textbox(label=t("Who rated (empty: the names in the file)"), max_length=NAME_LENGTH)
+            licence = gr.Textbox(label=t("Licence of the answers"), max_length=NAME_LENGTH)
+            train = gr.Checkbox(True, label=t("Rounds may train on them"))
+            restricted = gr.Checkbox(False, label=t("The licence forbids to train other models on them"))
+        bring = gr.Button(t("Import"), variant="primary")
+        table = gr.Dataframe(label=t("Imported"), **TABLE)
+        with gr.Row():
+            which = gr.Dropdown([], label=t("Import number"))
+            switch = gr.Button(t("Train on it, or no more"))
+            undo = gr.Button(t("Remove all its rows"), variant="stop")
+    outputs, how = [table, which], {"concurrency_limit": 1, **PRIVATE}
+    file.upload(named(partial(dry_run, settings), "import_dry_run"), [file, state], counts, **how)
+    bring.click(
+        named(partial(write, settings), "import_file"),
+        [file, rater, licence, train, restricted, state],
+        [counts, *outputs],
+        **how,
+    )
+    switch.click(named(partial(set_train, settings), "import_train"), [which, state], outputs, **how)
+    undo.click(named(partial(remove, settings), "import_undo"), [which, state], outputs, **how)
+    return outputs
+
+
+def nothing():
+    return pd.DataFrame(columns=[tell(head) for head in COLUMNS]), gr.Dropdown([], value=None)
+
+
+def fill(settings: Settings):
+    known = [one for one in stored.all(settings.db) if one.finished_at]
+    rows = [
+        (k.id, k.file, k.format, k.rows, k.licence, tell("yes") if k.train else tell("no"), k.created_at[:16])
+        for k in known
+    ]
+    return pd.DataFrame(rows, columns=[tell(head) for head in COLUMNS]), gr.Dropdown(
+        [(f"{k.id}: {k.file}", k.id) for k in known], value=None
+    )
+
+
+def dry_run(settings: Settings, file: str, state: dict) -> pd.DataFrame:
+    allowed(settings, state)
+    paced(settings, state, "downloads")
+    return counted(run(imports.dry_run, settings.db, given(file)))
+
+
+def write(settings: Settings, file: str, rater: str, licence: str, train: bool, restricted: bool, state: dict):
+    who = allowed(settings, state)
+    paced(settings, state, "downloads")
+    about = {"rater": short(rater), "licence": short(licence), "train": bool(train), "restricted": bool(restricted)}
+    report = run(partial(imports.import_file, who=who, **about), settings.db, given(file))
+    gr.Info(tell("{n} rows", n=report.done.rows))
+    return counted(report), *fill(settings)
+
+
+def run(read, db: Path, path: Path) -> imports.Report:
+    try:
+        return read(db, path)
+    except (ValueError, OSError) as error:
+        raise refusal(error) from error
+
+
+def given(file: str) -> Path:
+    if not file:
+        raise refused("Choose a file first")
+    return Path(file)
+
+
+def short(text: str) -> str:
+    return str(text or "").strip()[:NAME_LENGTH]
+
+
+def counted(report: imports.Report) -> pd.DataFrame:
+    rows = [(report.format, report.file), *imports.table(report)]
+    return pd.DataFrame(rows, columns=[tell(head) for head in COUNTS])
+
+
+def set_train(settings: Settings, id, state: dict):
+    who, one = allowed(settings, state), find(settings, id)
+    stored.set_train(settings.db, one.id, not one.train, who)
+    gr.Info(tell("From the next round on"))
+    return fill(settings)
+
+
+def remove(settings: Settings, id, state: dict):
+    who, one = allowed(settings, state), find(settings, id)
+    rows, taught = stored.remove(settings.db, one.id, who)
+    gr.Info(tell("Removed {n} rows; {k} versions have learned from them", n=rows, k=len(taught)))
+    return fill(settings)
+
+
+def find(settings: Settings, id) -> stored.Import:
+    try:
+        return stored.get(settings.db, id)
+    except UnknownImport as error:
+        raise refused("Choose an import first") from error
