@@ -9,14 +9,17 @@ killed; then votes, database, champion and rounds are checked. With a --home it 
 import argparse
 import json
 import random
+import signal
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+import httpx
 
 from kdloop.evaluation.bench import conditions, small_student
 from kdloop.evaluation.bench.app_process import AppProcess, is_gone, kill_group
@@ -44,7 +47,9 @@ PATIENCE = 300  # seconds for a moment to come, for a round to end
 UNDISTURBED = 5  # after every n-th kill a round is left alone, to its end
 LOOK_SECONDS = 0.02
 KILLED = (GONE, "The trainer process ended with code -9", "The app was stopped")  # what such a round may say
-SETTINGS = {  # small rounds, many comparisons, and no limits to how fast somebody votes
+START_SECONDS = 3  # between two tries to start a round
+SETTINGS = {  # small rounds, by hand, many comparisons, and no limits to how fast somebody votes
+    "KDLOOP_ROUND_VOTES": "0",  # by votes, a round waits the longer the more of those before it were killed
     "KDLOOP_ROUND_MAX_TOKENS": "16",
     "KDLOOP_MAX_TOKENS": "16",
     "KDLOOP_GATE_PROMPTS": "32",
@@ -75,7 +80,7 @@ class Harness:
             self.kills, self.undisturbed = [Kill(**kill) for kill in told["kills"]], told["undisturbed"]
         self.seed, self.draw = seed, random.Random(f"{seed} {len(self.kills)}")
         self.app = AppProcess(home / "app", **{"KDLOOP_STUDENT": student} | SETTINGS | settings)
-        self.voters, self.known_trials = Voters(home / "votes.jsonl"), 0
+        self.voters, self.known_trials, self.start_again = Voters(home / "votes.jsonl"), 0, 0.0
 
     def run(self, times: int) -> dict:
         checkpoints.ensure_base(open_database(self.db))
@@ -121,10 +126,19 @@ class Harness:
             running = trials.running(self.db)
             self.voters.contrary = bool(running) and running.id % 2 == 0
             self.known_trials = running.id if running else self.known_trials
-            if not running and checkpoints.serving(self.db).version and not rounds.running_round(self.db):
-                checkpoints.serve(self.db, checkpoints.lineage(self.db)[0].id)
+            if not running and not rounds.running_round(self.db):
+                self.start_round()
             time.sleep(LOOK_SECONDS)
         return held
+
+    def start_round(self) -> None:
+        """From v0, by the button on the page."""
+        if checkpoints.serving(self.db).version:
+            checkpoints.serve(self.db, checkpoints.lineage(self.db)[0].id)
+        if time.monotonic() > self.start_again:
+            self.start_again = time.monotonic() + START_SECONDS
+            with suppress(httpx.HTTPError):  # too slow: the next time
+                Visitor(self.app.url, Counter(), timeout=120).call("start_round", "")
 
     def strike(self, kill: Kill) -> None:
         """Kill, check what is on the disk, start again, and check what answers."""
@@ -158,9 +172,12 @@ class Harness:
     def wrong_answers(self) -> list[str]:
         """Of the app that runs: an answer by another version than the one that serves; an error in its log."""
         found, before = [], checkpoints.serving(self.db).name
-        visitor = Visitor(self.app.url, Counter())
-        if not visitor.call("chat", "Is somebody there?"):
-            return [f"no answer: {dict(visitor.seen)}"]
+        try:
+            visitor = Visitor(self.app.url, Counter())
+            if not visitor.call("chat", "Is somebody there?"):
+                return [f"no answer: {dict(visitor.seen)}"]
+        except httpx.HTTPError as error:
+            return [f"no answer: {error!r}"]
         if (by := visitor.given[0]["version"]) not in (before, checkpoints.serving(self.db).name):
             found.append(f"{by} answers instead of {before}")
         return found + [
@@ -201,6 +218,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--json", type=Path, help="write what was seen to this file")
     parser.add_argument("--conditions", action="store_true", help="instead: a full disk, a read-only home and others")
     args, settings = parser.parse_args(argv), Settings.from_environment()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # its app ends with it
     with ExitStack() as stack:
         kept = settings.home if "home" in settings.flags else None  # --home is a flag of every command
         home = kept or Path(stack.enter_context(tempfile.TemporaryDirectory()))
