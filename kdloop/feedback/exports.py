@@ -52,8 +52,8 @@ def of_import(db: Path, id: int) -> Iterator[Example]:
         ]
         for r in row.ratings:
             if r.score is None:
-                sides = (None if at is None else said[at] for at in (r.chosen, r.rejected))
-                yield Example(row.prompt, *sides, "", (), "import", held_out=row.held_out)
+                chosen, rejected = (None if at is None else said[at] for at in (r.chosen, r.rejected))
+                yield Example(row.prompt, chosen, rejected, "", (), "import", held_out=row.held_out)
 
 
 def rows(format: str, e: Example, thoughts: bool = False) -> Iterator[dict]:

@@ -72,6 +72,6 @@ def history(pairs) -> list[Message]:
 
 FORMATS = {
     "sharegpt": Format("ShareGPT", lambda r: "conversations" in r, sharegpt),
-    "alpaca": Format("Alpaca", lambda r: "instruction" in r and {"output", "chosen"} & r.keys(), alpaca),
+    "alpaca": Format("Alpaca", lambda r: "instruction" in r and bool({"output", "chosen"} & r.keys()), alpaca),
     "openai": Format("OpenAI chats", lambda r: "messages" in r and "chosen" not in r, openai),
 }
