@@ -2,7 +2,7 @@
 `python -m kdloop.rounds.launcher PARENT DIRECTORY OPTIONS`, the parent by its process id.
 
 PyTorch starts each of them in a session of its own, where no signal to the round's group reaches it: a round that is
-paused for a chat would go on, one that is cancelled would leave them behind.
+paused for a chat would go on, one that is cancelled would leave them behind (findings/launched_in_own_sessions.sh).
 There is no option for it, so two private methods are replaced, and only in the version that they were read in.
 """
 

@@ -15,6 +15,8 @@ replies and t in a round; c(x) bytes of keys and values a token; h hidden states
                                            the widths of queries, keys, MLP), and eager attention 3 T for each head;
                                            with activation checkpointing h for each layer, and a for one of them
 
+Split over n GPUs (methods/sharding.py) a training has on each P t / n of the weights, and (P - A + 2 A / L) t gathered.
+
 T is twice a round's completion: prompts are taken to be as long. A GPU takes fewer rows where its memory is small, so
 r is 2 there, one pair; a CPU takes 4 pairs whatever they need. Each process adds what PyTorch and Python take. Measured
 peaks are within FACTOR of this.

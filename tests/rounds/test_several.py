@@ -30,7 +30,9 @@ from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings, of_child, visible_gpus
 from kdloop.student import footprint
 from kdloop.student.template import Template
+from kdloop.student.transformers import TransformersEngine
 from storage import checkpoints, rounds
+from storage.conversations import as_prompt
 from storage.database import open_database
 
 
@@ -132,6 +134,21 @@ def test_the_model_gets_what_they_have_trained_and_the_round_shows_their_steps(s
     assert any(not torch.equal(p, start[name]) for name, p in model.named_parameters() if name in start)
     assert [(p.step, p.steps) for p in rounds.progress(settings.db, asked.round_id)] == [(i, 6) for i in range(1, 7)]
     assert not list((settings.home / "rounds" / f"{asked.round_id:06d}").iterdir())
+
+
+def test_the_rounds_own_process_holds_the_weights_once_where_others_train(settings, tmp_path):
+    engine = TransformersEngine(settings.student, dtype=torch.float32)
+    model = trainable_student(settings.student, None, torch.float32, 1, engine.untrained, elsewhere=True)
+    theirs = {p.data_ptr() for p in engine.untrained.parameters()}
+    assert {p.data_ptr() for p in model.parameters() if not p.requires_grad} == theirs
+    start = step_size.parameters(model)
+    step_size.place(model, start, {name: p + 0.1 for name, p in start.items()}, 1.0)
+    model.save_pretrained(tmp_path / "adapter")
+    said = [as_prompt("Hi")], [("there", True)]
+    (before,), (trained,), (loaded,) = (
+        e.logprobs(*said) for e in (engine, engine.load_trained(model), engine.load(tmp_path / "adapter"))
+    )
+    assert trained == pytest.approx(loaded, abs=1e-5) != before
 
 
 def test_what_they_find_out_is_raised_as_by_one_process(settings):
