@@ -18,6 +18,7 @@ from storage.rounds import RUNNING
 from storage.trials import Trial
 
 MANIFEST = "manifest.json"
+ERASED = "select checkpoint_id from erasures"
 ON_TRIAL = "select 1 from trials where outcome = 'running'"
 ADOPTED = "adopted-"  # of directories that no round wrote
 
@@ -38,7 +39,6 @@ class Checkpoint:
     created_at: str
     promoted_at: str | None
     pruned_at: str | None
-    erased_at: str | None = None  # when somebody was erased whose words or votes its line has read
 
     @property
     def student(self) -> str | None:
@@ -254,7 +254,7 @@ def prune(db: Path, keep: int = 5, keep_rejected: int = 1) -> list[int]:
     forgotten = (
         "select 1 from checkpoints k join rounds r on r.id = k.round_id where k.status = 'serving' and r.replays"
     )
-    over = f"(erased_at is not null and exists ({forgotten} and k.erased_at is null) and not exists ({ON_TRIAL}))"
+    over = f"(id in ({ERASED}) and exists ({forgotten} and k.id not in ({ERASED})) and not exists ({ON_TRIAL}))"
     newest = f"select id from checkpoints where status = ? and path is not null and {judged} order by id desc limit ?"
     with transaction(db) as c:
         rows = c.execute(
@@ -275,6 +275,12 @@ def prune(db: Path, keep: int = 5, keep_rejected: int = 1) -> list[int]:
         if directory.name not in kept and (directory.name.isdigit() or directory.name.startswith(ADOPTED)):
             files.remove(directory)
     return [id for (id,) in rows]
+
+
+def erased(db: Path) -> set[int]:
+    """Ids of the checkpoints whose line has read words or votes of somebody who was erased since."""
+    with connect(db) as c:
+        return {r[0] for r in c.execute(ERASED)}
 
 
 def serving(db: Path) -> Checkpoint:

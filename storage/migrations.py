@@ -284,7 +284,10 @@ def trials(c: Database) -> None:
 REPLAYS = """
 alter table rounds add column replays integer references rounds(id);;
 alter table rounds add column origin_id integer references checkpoints(id);;
-alter table checkpoints add column erased_at text"""
+create table erasures (
+  checkpoint_id integer primary key references checkpoints(id),
+  at text not null
+)"""
 
 
 def replays(c: Database) -> None:

@@ -86,8 +86,8 @@ def touched_by(c: Database, person: str, turns: str, part: str) -> list[int]:
 def mark(c: Database, person: str, turns: str) -> None:
     """The checkpoints whose rounds have read any of it, also to judge alone, and their descendants: kdloop's `retrain`
     repeats those rounds without it."""
-    touched = touched_by(c, person, turns, "true")
-    c.execute(f"update checkpoints set erased_at = ? where id in ({', '.join(map(str, touched))})", [now()])
+    rows = ({"checkpoint_id": id, "at": now()} for id in touched_by(c, person, turns, "true"))
+    c["erasures"].insert_all(rows, replace=True)
 
 
 def cancel_what_reads(c: Database, person: str) -> None:

@@ -28,8 +28,8 @@ class Step:
 def first_step(db: Path, anyway: bool = False) -> Step | None:
     """None where the champion's line has read nothing that was erased since, or, `anyway`, where it has no rounds. It
     begins earlier where the files of the version before are deleted."""
-    line = ancestry.ancestors(db, checkpoints.serving(db))
-    at = next((i for i, k in enumerate(line) if i and (k.erased_at or anyway)), None)
+    line, erased = ancestry.ancestors(db, checkpoints.serving(db)), checkpoints.erased(db)
+    at = next((i for i, k in enumerate(line) if i and (k.id in erased or anyway)), None)
     if at is None:
         return None
     while line[at - 1].pruned_at:

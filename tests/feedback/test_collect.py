@@ -4,6 +4,7 @@ import pytest
 
 from kdloop.feedback import collect, exports
 from kdloop.feedback.examples import from_feedback, key
+from kdloop.knowledge.rows import training_id
 from storage import checkpoints, conversations, feedback, rounds
 from storage.conversations import UnknownRow
 
@@ -92,7 +93,7 @@ def test_ties_identical_and_contradictory_pairs_are_dropped_and_counted(db):
     a, b = ask(db, "the very same words", "the very same words", question="two?")
     collect.choose(db, "ann", a, b, "left")
     for choice, question in (("left", "three?"), ("right", "three?")):
-        a, b = ask(db, "first text here", "second words there", question=question)
+        a, b = ask(db, "first text here", "second words there", question=question, id=training_id())
         collect.choose(db, "ann", a, b, choice)
     split = from_feedback(db)
     assert split.train + split.held_out == []

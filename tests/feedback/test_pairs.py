@@ -3,16 +3,22 @@
 from itertools import permutations
 
 import pytest
-from test_collect import ask
+import test_collect
 
 from kdloop import methods
 from kdloop.feedback import collect
 from kdloop.feedback.examples import Example, from_feedback, relative_weights, trusted
+from kdloop.knowledge.rows import training_id
 from kdloop.methods import METHODS
 from kdloop.rounds import selection
 from kdloop.rounds.run import record_rows
 from storage import ancestry, checkpoints, conversations, feedback, people, rounds
 from storage.conversations import as_prompt
+
+
+def ask(db, *texts, **of):
+    """In a conversation that is not held out."""
+    return test_collect.ask(db, *texts, id=training_id(), **of)
 
 
 def asked(db, question="Which?"):

@@ -130,7 +130,7 @@ def test_the_drift_says_whether_the_judge_has_moved_or_the_student():
             self.sign = sign
 
         def logprobs(self, prompts, completions):
-            return [[self.sign * -0.01 * len(text)] * 2 for text, _ in completions]
+            return [[self.sign * -0.01 * len(text)] * 2 for text, *_ in completions]
 
     before = drift.read(rater, split, Likes(-1))
     assert len(before) == 24 and set(before) == {e.rows[0] for e in split.held_out}
