@@ -14,6 +14,7 @@ from kdloop.feedback import collect
 from kdloop.feedback.examples import Example, Split, asks_any_of, from_feedback
 from kdloop.gate.outcomes import by_rater
 from kdloop.knowledge import elicit
+from kdloop.knowledge.rows import training_id
 from kdloop.methods import supervised
 from kdloop.methods.self_training.self_teaching import with_critique
 from kdloop.packs import Task
@@ -32,7 +33,7 @@ OTHER = [*as_prompt("Name a fruit."), {"role": "assistant", "content": "A melon.
 def voted(db):
     """Choices on two follow-ups whose last messages are the same."""
     for prompt in (FOLLOW_UP, OTHER):
-        turn = conversations.add_turn(db, conversations.start_conversation(db, "ann"), prompt)
+        turn = conversations.add_turn(db, conversations.start_conversation(db, "ann", id=training_id()), prompt)
         base = checkpoints.serving(db).id
         sides = [conversations.add_completion(db, turn.id, "student", text=t, checkpoint_id=base) for t in ("a", "b")]
         collect.choose(db, "ann", *sides, "left")
