@@ -190,6 +190,8 @@ async def is_granted(place: Future, request: Request) -> bool:
             return False
         if not turn.done() and time.monotonic() > until:
             raise Refusal("Too many requests wait: try again later", status=503, code="overloaded", wait=5)
+    if turn.cancelled():
+        raise Refusal("The app is ending", status=503, code="overloaded", wait=5)
     return True
 
 

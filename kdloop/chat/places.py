@@ -9,16 +9,19 @@ from threading import Lock
 
 class Places:
     """As many replies at a time as the engine decodes together (Engine.at_once); the others in the order of their
-    coming. A place is a Future that is done once its holder may begin."""
+    coming. A place is a Future that is done once its holder may begin, and cancelled where the app ends before."""
 
     def __init__(self, free: int):
         self.free, self.taken, self.waiting, self.guard = free, 0, deque(), Lock()
+        self.closed = False
 
     def ask(self) -> Future:
         place: Future = Future()
         with self.guard:
             self.waiting.append(place)
             self.hand_out()
+            if self.closed and not place.done():
+                self.turn_away()
         return place
 
     def leave(self, place: Future) -> None:
@@ -26,9 +29,19 @@ class Places:
         with self.guard:
             if place in self.waiting:
                 self.waiting.remove(place)
-            else:
+            elif not place.cancelled():
                 self.free, self.taken = self.free + 1, self.taken - 1
             self.hand_out()
+
+    def close(self) -> None:
+        """The app ends: whoever waits is turned away, as no process ends while a thread of it waits."""
+        with self.guard:
+            self.closed = True
+            self.turn_away()
+
+    def turn_away(self) -> None:
+        while self.waiting:
+            self.waiting.popleft().cancel()
 
     def hand_out(self) -> None:
         while self.free > 0 and self.waiting:

@@ -290,6 +290,7 @@ class Supervisor:
     def stop(self) -> None:
         """The app ends: so does its round."""
         self.stopping.set()
+        self.places.close()
         if self.thread:
             self.thread.join()  # its tick may start a round, or load a champion
         with self.lock:

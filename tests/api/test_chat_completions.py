@@ -2,7 +2,7 @@
 
 import json
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from copy import copy
 
 import httpx
@@ -292,3 +292,20 @@ def test_an_engine_that_fails_is_an_error_that_clients_try_again_and_a_stream_sa
         assert error.value.status_code == 503 and error.value.code == "engine_unavailable"
         assert ask(once.with_options(max_retries=1), HELLO).choices[0].message.content
         assert [(position, status) for _, position, status in stored(app.db)] == [(0, "failed")] * 3 + [(0, "cut")]
+
+
+def test_who_waits_when_the_app_ends_is_turned_away(tmp_path, engine):
+    with serving(tmp_path, engine) as app, ThreadPoolExecutor(2) as pool:
+        once = OpenAI(base_url=f"{app.url}/v1", api_key="-", max_retries=0)
+        places, state = app.supervisor.places, {"person": "zoe", "conversation": None}
+        mine = places.ask()
+        page = pool.submit(list, replies.reply(app.settings, app.supervisor.serving, app.supervisor, "Hi", state))
+        program = pool.submit(ask, once, HELLO)
+        eventually(lambda: len(places.waiting) == 2)
+        app.supervisor.stop()
+        with pytest.raises(CancelledError):
+            page.result(60)
+        with pytest.raises(InternalServerError, match="The app is ending"):
+            program.result(60)
+        places.leave(mine)
+        assert (places.free, places.taken, stored(app.db)) == (1, 0, [])
