@@ -72,28 +72,27 @@ def test_a_modelled_candidates_true_win_rate_is_that_of_its_draws():
     wins = [gate_raters.said("t", values, *pair, 0.0, rng) for pair in drawn]
     assert said == pytest.approx(np.mean(wins), abs=0.03) and said > 0.65, "and who floods decides nothing"
     assert candidate.true_win_rate(raters, known, {"t": -values}, range(30)) == pytest.approx(1 - said)
+    equal = gate_raters.Candidate(old, old, values)
+    assert equal.true_win_rate(raters, known, {"t": values}, range(30)) == pytest.approx(0.5)
 
 
 def test_votes_are_split_as_stored_ones_and_a_taste_is_learned_through_all_stages():
-    known, rng = pool(60), np.random.default_rng(3)
-    liked = {"concise": known.within(known.rated(lambda q, text: -len(text.split()))), "verbose": np.zeros(240)}
-    votes = gate_raters.voted(gate_raters.ROWS[0], known, liked, np.arange(60), 80, rng)
+    known, rng = pool(40), np.random.default_rng(3)
+    liked = {"concise": known.within(known.rated(lambda q, text: -len(text.split()))), "verbose": np.zeros(160)}
+    votes = gate_raters.voted(gate_raters.ROWS[0], known, liked, np.arange(40), 80, rng)
     assert all(liked["concise"][int(e.chosen.id)] > liked["concise"][int(e.rejected.id)] for e in votes)
     assert 25 < sum(e.held_out for e in votes) < 55 and len({e.rater for e in votes}) == 8
     assert {e.conversation for e in votes if e.held_out}.isdisjoint(e.conversation for e in votes if not e.held_out)
     found = gate_raters.cell(gate_raters.ROWS[0], 1, known, liked)
     assert found["stage"] in gate.STAGES[1:] and found["true"] > 0.7
-    equal = gate_raters.cell(gate_raters.ROWS[-1], 1, known, liked)
-    assert equal["true"] == pytest.approx(0.5) and equal["stage"] != "promoted"
 
 
-@pytest.mark.parametrize("kind", ["NaN", "empty"])
-def test_a_broken_candidate_is_blocked_even_where_the_judge_is_fooled(kind, tiny_student, tmp_path):
+def test_a_broken_candidate_is_blocked_even_where_the_judge_is_fooled(tiny_student, tmp_path):
     bench = gate_candidates.Bench(tmp_path, tiny_student, pool())
     votes = gate_raters.voted(
-        gate_raters.ROWS[0], bench.pool, {"concise": np.arange(120.0)}, np.arange(30), 40, np.random.default_rng(4)
+        gate_raters.ROWS[0], bench.pool, {"concise": np.arange(120.0)}, np.arange(30), 24, np.random.default_rng(4)
     )
     bench.votes = Split([e for e in votes if not e.held_out], [e for e in votes if e.held_out])
     bench.rater = fit(bench.votes.train, bench.votes.held_out)
-    found = gate_candidates.cell(kind, 2, bench)
+    found = gate_candidates.cell("NaN", 2, bench)
     assert found["stage"] in ("judge", "guard", "crash") and found["guards"]

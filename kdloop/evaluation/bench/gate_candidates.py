@@ -18,6 +18,7 @@ from torch import nn
 
 from kdloop.evaluation.bench import gate_raters
 from kdloop.evaluation.bench.gate_pool import Pool
+from kdloop.evaluation.example_raters import concise
 from kdloop.feedback.examples import Example, Split
 from kdloop.gate.evidence import MOST_WITH_TIES, trail
 from kdloop.gate.guards import Guard, Spread, divergence_guards, text_guards, topic_guards
@@ -72,7 +73,7 @@ class Bench:
     @cached_property
     def votes(self) -> Split:
         """Of a concise rater."""
-        liked, rng = gate_raters.tastes(self.pool), np.random.default_rng(22)
+        liked, rng = {"concise": self.pool.within(self.pool.rated(concise))}, np.random.default_rng(22)
         raters = gate_raters.ROWS[0]
         votes = gate_raters.voted(raters, self.pool, liked, gate_raters.parted(self.pool, rng)[0], 72, rng)
         return Split([e for e in votes if not e.held_out], [e for e in votes if e.held_out])
@@ -170,11 +171,11 @@ def random_updates(untrained, seed: int, share: float) -> dict:
 
 
 KINDS: dict[str, Callable[[Bench, int, float], Remembered]] = {
-    **{kind: (lambda bench, seed, strength, kind=kind: bench.trained(kind, strength)) for kind in LESSONS_OF},
     "sharpened by 1.3": sharpened(1.3),
     "sharpened by 1.6": sharpened(1.6),
     "noise": noisy,
     "NaN": nan,
+    **{kind: (lambda bench, seed, strength, kind=kind: bench.trained(kind, strength)) for kind in LESSONS_OF},
 }
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from kdloop.evaluation.bench.gate_pool import Pool
+from kdloop.evaluation.bench.gate_pool import SAMPLES, Pool
 from kdloop.evaluation.example_raters import concise
 from kdloop.feedback.examples import Example, Split
 from kdloop.gate.evidence import MOST_WITH_TIES, trail
@@ -20,14 +20,14 @@ from kdloop.gate.outcomes import MAX_HELD_OUT_PAIRS, TIE_MARGIN, by_rater
 from kdloop.gate.spending import Turn
 from kdloop.gate.verdict import MIN_HELD_OUT_PAIRS, CannotDecide, Judgement, judged, require_a_judge
 from kdloop.raters.features import embed
-from kdloop.raters.preference_model import PreferenceModel, fit, proven
+from kdloop.raters.preference_model import PreferenceModel, fit, proven, read
 from storage.conversations import Completion
 from storage.split import EARLY, EARLY_EVERY, EVERY
 from storage.trials import Vote
 
 VOTES, ROUNDS = 72, 20  # of one round; of a line of rounds, each with half as many new votes
 GATE_PROMPTS = 128  # draws of a prompt, as many as a gate asks at most; some prompts come twice
-TILT = 3.0  # nats by a standard deviation of the selecting model's score: of two to eight completions, nearly the best
+TILT = 3.0  # nats by a standard deviation of the selecting model's score: of four completions, nearly the best
 PARTS = (0.45, 0.35, 0.2)  # of the prompts: people vote on; the gate asks; nothing has seen
 NUMBERS = frozenset(
     ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "hundred", "million")
@@ -78,7 +78,7 @@ def tastes(pool: Pool) -> dict[str, np.ndarray]:
     """(n,) of each taste: in standard deviations within a prompt, higher is better. A coin likes each text at random,
     and the next person another one."""
     numbers = pool.rated(lambda q, text: any(w.strip(".,!?").isdigit() or w in NUMBERS for w in text.lower().split()))
-    vectors, asked = embed([s.text for s in pool.samples]), embed(pool.questions)
+    vectors, asked = read(pool.asked, [s.said for s in pool.samples])[1], embed(pool.questions)  # kept for the models
     asked = np.concatenate([np.repeat(v[None], len(group), 0) for v, group in zip(asked, pool.groups, strict=True)])
     found = {"concise": pool.rated(concise), "relevance": (asked * vectors).sum(1), "a number": numbers}
     found = {name: pool.within(values) for name, values in found.items()}
@@ -160,13 +160,17 @@ class Candidate:
         return cls(np.concatenate([new[part] / new[part].sum() for part in pool.parts]), old, gain)
 
     def draw(self, pool: Pool, prompts, rng) -> list[tuple[int, int]]:
-        """(what the candidate says, what the champion says) to each of these prompts."""
-        parts = [pool.parts[at] for at in prompts]
-        sides = [(self.new, self.old) for _ in parts]
-        return [
-            tuple(int(p.start + rng.choice(p.stop - p.start, p=of[p])) for of in both)
-            for p, both in zip(parts, sides, strict=True)
-        ]
+        """(what the candidate says, what the champion says) to each of these prompts: two different completions."""
+        drawn = []
+        for part in (pool.parts[at] for at in prompts):
+            old = rng.choice(part.stop - part.start, p=self.old[part])
+            drawn.append(
+                (
+                    part.start + int(rng.choice(part.stop - part.start, p=beside(self.new[part])[old])),
+                    part.start + int(old),
+                )
+            )
+        return drawn
 
     def true_win_rate(self, raters: Raters, pool: Pool, liked: dict, prompts) -> float:
         """Over all pairs of completions of these prompts; a tie is half a win. By those who decide, each as much as
@@ -177,9 +181,16 @@ class Candidate:
             for part in (pool.parts[at] for at in prompts):
                 difference = values[part][:, None] - values[part][None, :]
                 wins_of = np.where(np.abs(difference) <= MARGINS.get(g.taste, 0.0), 0.5, difference > 0)
-                wins.append(self.new[part] @ wins_of @ self.old[part])
+                wins.append(self.old[part] @ (beside(self.new[part]) * wins_of.T).sum(1))
             total += g.n * np.mean(wins)
         return float(total / sum(g.n for g in people))
+
+
+def beside(new: np.ndarray) -> np.ndarray:
+    """(k, k) probabilities of what a candidate says, by rows where the champion has said the first, the second ...: it
+    says something else."""
+    others = np.where(np.eye(len(new), dtype=bool), 0.0, np.maximum(new, 1e-12))
+    return others / others.sum(1, keepdims=True)
 
 
 def judgement_of(rater: PreferenceModel, split: Split, pool: Pool, drawn, prompts, candidate: Candidate, turn: Turn):
@@ -240,8 +251,10 @@ def one_round(
 
 
 def parted(pool: Pool, rng) -> list[np.ndarray]:
-    """Prompts that people vote on, that the gate asks, that nothing has seen."""
+    """Prompts that people vote on, that the gate asks, that nothing has seen. Those with too few completions to model a
+    candidate are voted on."""
     order = rng.permutation(len(pool.questions))
+    order = order[np.argsort([len(pool.groups[at]) >= SAMPLES for at in order], kind="stable")]
     return np.split(order, (np.cumsum(PARTS)[:2] * len(order)).astype(int))
 
 
