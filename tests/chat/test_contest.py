@@ -17,6 +17,7 @@ from kdloop.settings import Settings
 from kdloop.student.serving import Serving, fingerprint
 from kdloop.student.transformers import TransformersEngine
 from storage import checkpoints, conversations, rounds, trials
+from storage.conversations import as_prompt
 from storage.database import open_database
 
 
@@ -89,7 +90,7 @@ def test_comparisons_come_more_often_in_a_trial_and_never_stays_never(app, base)
     assert [contest.compares_every(settings.db, n) for n in (0, 1, 2, 6, 12)] == [0, 1, 2, 6, 12]
     challenge(settings.db, base)
     assert [contest.compares_every(settings.db, n) for n in (0, 1, 2, 6, 12)] == [0, 1, 2, 2, 4]
-    conversations.add_turn(settings.db, conversations.start_conversation(settings.db, "ann"), [{"role": "user"}])
+    conversations.add_turn(settings.db, conversations.start_conversation(settings.db, "ann"), as_prompt("Hm?"))
     assert is_time_to_compare(settings, "ann")
     assert not is_time_to_compare(replace(settings, compare_every=0), "ann")
 
