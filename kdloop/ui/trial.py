@@ -81,7 +81,7 @@ def last(settings: Settings) -> str:
     said = tell(ENDS[ended.outcome], **names(settings, ended))
     if not ended.evidence:
         return paragraph(said)
-    told = Evidence(**{k: ended.evidence[k] for k in Evidence.__dataclass_fields__})
+    told = Evidence(**{k: ended.evidence[k] for k in Evidence.__dataclass_fields__ if k in ended.evidence})
     counts = {"wins": told.wins, "losses": told.losses, "ties": told.ties}
     better = told.decision == "confirmed"
     found, wanted = (told.better, CONFIRM) if better else (told.worse, ROLL_BACK)
