@@ -33,10 +33,13 @@ def of_version(db: Path, k: Checkpoint, student: str, licence: str, origin: str 
         origin=f" {origin}" if origin else "",
         licence=licence or "not stated by its card",
         parents=" → ".join(p.name for p in ancestry.ancestors(db, k)),
-        sources=table(sources),
+        sources=ADOPTED if not sources and k.path else table(sources),
         terms=terms(sources),
         verdict=verdict(db, k),
     )
+
+
+ADOPTED = "Not known: the adapter was trained elsewhere."
 
 
 def table(sources: list[Source]) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from kdloop.feedback import cards, exports
 from kdloop.settings import Settings
-from kdloop.student import EngineUnavailable, Sampling
+from kdloop.student import EngineUnavailable
 from kdloop.student.base import base_name, find_student, licence, origin, read_weights
 from kdloop.student.identity import identity, name_base, named_base
 from storage import checkpoints
@@ -24,7 +24,6 @@ from storage.conversations import as_prompt
 PROBES = ("What should I do on a rainy Sunday?", "Name three birds.", "Why is the sky blue? One sentence.")
 TOKENS = 24  # of each greedy completion
 UNCHECKED = "Not loaded back: `python -m kdloop export --version N` writes the files and does."
-GREEDY = Sampling(TOKENS, temperature=0.0)
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,7 @@ def write(settings: Settings, k: Checkpoint, form: str, out: Path, check: bool =
     FORMS[form].write(student, adapter, out)
     if (out / "adapter_model.safetensors").exists():
         name_base(out, published)
+        checkpoints.seal(out, checkpoints.manifest(out))
     found = compared(FORMS[form], student, adapter, out) if check else UNCHECKED
     card = cards.of_version(
         settings.db, k, published, licence(settings.student, settings.home), origin(settings.student, settings.home)
@@ -68,10 +68,8 @@ def compared(form: Form, student: str, adapter: Path, out: Path) -> str:
     from kdloop.student.transformers import TransformersEngine
 
     engine = TransformersEngine(student).load(adapter)
-    prompts = [as_prompt(q) for q in PROBES]
-    heads = [engine.template.prompt_ids(p) for p in prompts]
-    said = engine.complete(prompts, GREEDY, [0] * len(prompts))
-    wanted = [engine.template.completion_ids(*k.written)[:TOKENS] for k in said]
+    heads, ends = [engine.template.prompt_ids(as_prompt(q)) for q in PROBES], engine.template.ends
+    wanted = [without(ids, ends) for ids in generated(engine.model, heads)]
     told = {"prompts": heads, "completions": wanted, "about": "greedy tokens of the version after these prompts"}
     (out / "check.json").write_text(json.dumps(told), encoding="utf-8")
     if form.tokens is None or importlib.util.find_spec(form.tool.replace("-", "_")) is None:
@@ -82,9 +80,14 @@ def compared(form: Form, student: str, adapter: Path, out: Path) -> str:
         found = form.tokens(student, out, heads)
     except (EngineUnavailable, RuntimeError, ValueError, OSError) as error:
         return f"Could not be loaded back by {form.tool} {version(form.tool)}: {str(error)[:300]}"
-    same = sum(agreeing(a, b) for a, b in zip(wanted, found, strict=True))
+    same = sum(agreeing(a, without(b, ends)) for a, b in zip(wanted, found, strict=True))
     n = sum(map(len, wanted))
     return f"Loaded back by {form.tool} {version(form.tool)}: {same} of {n} greedy tokens are the version's own."
+
+
+def without(ids: list[int], ends: tuple[int, ...]) -> list[int]:
+    """Without the end of the turn, which not every tool gives back."""
+    return [id for id in ids if id not in ends]
 
 
 def agreeing(wanted: list[int], found: list[int]) -> int:
@@ -110,7 +113,6 @@ def generated(model, heads: list[list[int]]) -> list[list[int]]:
 
 def as_adapter(student: str, adapter: Path, out: Path) -> None:
     shutil.copytree(adapter, out, dirs_exist_ok=True)
-    checkpoints.seal(out, checkpoints.manifest(out))
 
 
 def by_peft(student: str, out: Path, heads: list[list[int]]) -> list[list[int]]:
@@ -149,13 +151,13 @@ def by_llamacpp(student: str, out: Path, heads: list[list[int]]) -> list[list[in
 
     from kdloop.student.llamacpp import OwnServer
 
-    tokenizer = AutoTokenizer.from_pretrained(student)
-    server, found = OwnServer(student, out / "model.gguf", 1024, 1, None), []
+    tokenizer, found = AutoTokenizer.from_pretrained(student), []
+    server = OwnServer(student, out / "model.gguf", 1024, 1, None)
     for head in heads:
         text = tokenizer.decode(head, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        asked = {"temperature": 0.0, "return_tokens": True, "cache_prompt": False, "n_predict": TOKENS}
-        body = server.client.completions.create(model="student", prompt=text, max_tokens=TOKENS, extra_body=asked)
-        found.append(tokenizer(body.choices[0].text, add_special_tokens=False)["input_ids"])
+        asked = {"prompt": text, "n_predict": TOKENS, "temperature": 0.0, "return_tokens": True, "cache_prompt": False}
+        address = str(server.client.base_url).removesuffix("v1/") + "completion"
+        found.append(server.client.post(address, body=asked, cast_to=object)["tokens"])
     return found
 
 

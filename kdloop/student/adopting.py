@@ -42,8 +42,9 @@ def adopt(settings: Settings, adapter: Path, who: str) -> Checkpoint:
         raise AdapterRefused(f"The adapter in {adapter} changes nothing that the student says, or makes it say nothing")
 
     def save(directory: Path) -> None:
-        for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
-            shutil.copyfile(adapter / name, directory / name)
+        shutil.copyfile(adapter / ADAPTER_WEIGHTS, directory / ADAPTER_WEIGHTS)
+        ours = config | {"auto_mapping": None, "task_type": "CAUSAL_LM"}  # no class that the file names is ever loaded
+        (directory / ADAPTER_CONFIG).write_text(json.dumps(ours, indent=2), encoding="utf-8")
         name_base(directory, base_name(settings.student, settings.home))
 
     metrics = {"fingerprint": with_adapter}
@@ -67,8 +68,6 @@ def plain_config(adapter: Path) -> dict:
         raise AdapterRefused(f"{adapter} is {kind}; plain LoRA without biases is taken")
     if more := [name for name in NOT_PLAIN if config.get(name)]:
         raise AdapterRefused(f"{adapter} has {', '.join(more)}; plain LoRA is taken, which every engine reads")
-    if config.get("auto_mapping"):
-        raise AdapterRefused(f"{adapter} names classes of its own (auto_mapping), which are not loaded")
     numbers = config.get("r"), config.get("lora_alpha")
     if not all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers) or numbers[0] not in RANKS:
         raise AdapterRefused(f"{adapter} has r={numbers[0]!r:.20} and lora_alpha={numbers[1]!r:.20}: no rank of a LoRA")

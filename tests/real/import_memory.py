@@ -59,7 +59,7 @@ def main() -> None:
     for rows in map(int, sys.argv[1:]):
         with tempfile.TemporaryDirectory() as directory:
             answers = context.Queue()
-            child = context.Process(target=measure, args=(directory, rows, answers))
+            child = context.Process(target=measure, args=(directory, rows, answers), daemon=True)
             child.start()
             print(*(round(x, 2) for x in answers.get()), sep=", ", flush=True)
             child.join()

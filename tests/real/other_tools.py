@@ -1,5 +1,4 @@
-"""Files that other tools write, and adapters that they read, by running them:
-`python -m tests.real.other_tools [VENV]`.
+"""Files that other tools write, and adapters that they read: `python -m tests.real.other_tools [VENV]` runs them.
 
 Argilla's records and Label Studio's exports are imported; an MLX adapter is loaded by mlx-lm and compared with the
 version's own greedy tokens. The tools are installed into VENV (a new temporary one where none is named), some 1.5 GB.
