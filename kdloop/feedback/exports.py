@@ -1,5 +1,6 @@
 """Examples -> JSONL in TRL's conversational format, ready for its trainers. It never holds a person's id."""
 
+import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 from kdloop.feedback import cards, trainers
 from kdloop.feedback.examples import Example, from_feedback
 from kdloop.student.base import read_weights
+from kdloop.student.identity import CONFIG
 from storage import files, imports, json_lines
 from storage import imported as stored
 from storage.conversations import Completion, Message
@@ -116,3 +118,13 @@ def merge(student: str, adapter: Path, directory: Path) -> None:
     model = read_weights(student, torch.float32)
     PeftModel.from_pretrained(model, str(adapter)).merge_and_unload().to(torch.bfloat16).save_pretrained(directory)
     AutoTokenizer.from_pretrained(student).save_pretrained(directory)
+    name_rotary_base(Path(directory) / CONFIG)
+
+
+def name_rotary_base(config: Path) -> None:
+    """Where older readers look for it, too: transformers 5 writes it inside of rope_parameters alone, and others take
+    their own default without a word (findings/mlx_lm_rope_of_new_configs.sh)."""
+    told = json.loads(config.read_text(encoding="utf-8"))
+    theta = (told.get("rope_parameters") or {}).get("rope_theta")
+    if theta is not None and "rope_theta" not in told:
+        config.write_text(json.dumps(told | {"rope_theta": theta}, indent=2) + "\n", encoding="utf-8")

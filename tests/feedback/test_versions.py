@@ -62,6 +62,9 @@ def test_a_version_elsewhere_says_what_it_says_here(version, tmp_path, form):
     assert found in card and card.startswith("---\n") and "Loaded back by" in found
     same, n = (int(word) for word in re.findall(r"(\d+) of (\d+) greedy", found)[0])
     assert n == same if form != "ollama" else n - same <= n // 4  # in 16 bits
+    if form == "merged":
+        config = json.loads((tmp_path / "out" / "config.json").read_text())
+        assert config["rope_theta"] == config["rope_parameters"]["rope_theta"], "where other tools look for it"
     if form == "adapter":
         told = checkpoints.manifest(tmp_path / "out")["files"]
         assert all(checkpoints.sha256(tmp_path / "out" / name) == digest for name, digest in told.items())

@@ -5,6 +5,7 @@ version's own greedy tokens. The tools are installed into VENV (a new temporary 
 """
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -108,6 +109,15 @@ def adapter(folder: Path, student: str) -> Path:
     return folder / "mlx"
 
 
+def with_rotary_base(student: str, out: Path) -> Path:
+    """The student as mlx-lm reads it (findings/mlx_lm_rope_of_new_configs.sh)."""
+    from kdloop.feedback.exports import name_rotary_base
+
+    shutil.copytree(student, out)
+    name_rotary_base(out / "config.json")
+    return out
+
+
 def main() -> None:
     from kdloop.student.base import find_student
 
@@ -118,7 +128,8 @@ def main() -> None:
             subprocess.run([python, "-c", code, folder], check=True)
         imported(folder)
         student = find_student("", folder / "student")
-        found = subprocess.run([python, "-c", MLX, student, adapter(folder, student)], capture_output=True, text=True)
+        command = [python, "-c", MLX, with_rotary_base(student, folder / "base"), adapter(folder, student)]
+        found = subprocess.run(command, capture_output=True, text=True)
         print(found.stdout or found.stderr[-2000:])
 
 
