@@ -23,7 +23,7 @@ from storage.audit import note
 from storage.conversations import Message
 from storage.database import connect, now, transaction
 
-CHUNK = 250  # rows a transaction: some 60 ms of CPU
+CHUNK = 250  # rows a transaction: some 40 ms of CPU, at 160 us a row
 UNDER_WAY: set[int] = set()  # of this process
 
 
