@@ -20,7 +20,7 @@ MOVED = 0.1  # of the pairs, from which the sentence calls it a move; a conventi
 def read(rater: PreferenceModel, split: Split, student: Engine) -> dict[str, list[float]]:
     """vote id -> [p of the judge that people's choice is better, p of the model that selects, the student's margin in
     nats per token]."""
-    pairs = sorted((e for e in split.held_out if e.is_pair), key=lambda e: e.rows[0])[:MAX_PAIRS]
+    pairs = [e for e in split.held_out if e.is_pair][:MAX_PAIRS]  # the oldest first (storage/feedback.py)
     if not pairs:
         return {}
     asked, prompts = [e.question for e in pairs], [e.prompt for e in pairs]

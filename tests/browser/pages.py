@@ -86,7 +86,7 @@ def fill_with_hostile_text(db: Path) -> None:
     rounds.release_lease(db, "test")
 
 
-def eventually(check, seconds=15):
+def eventually(check, seconds=60):
     deadline = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < deadline, "did not happen in time"

@@ -29,7 +29,7 @@ def test_stop_ends_the_engine_and_what_waited_comes_back(student, browser, tmp_p
         waits, _ = opened(browser.new_context(), url)
         send(waits, "This message waits.")
         waits.get_by_role("button", name="Stop").click()
-        expect(waits.get_by_role("textbox", name="Message")).to_have_value("This message waits.")
+        expect(waits.get_by_role("textbox", name="Message")).to_have_value("This message waits.", timeout=60_000)
 
         page.get_by_role("button", name="Stop").click()
         expect(page.get_by_role("button", name="Send")).to_be_visible(timeout=15_000)
