@@ -14,7 +14,6 @@ from kdloop import recipes
 from kdloop.methods import METHODS, step_size
 from kdloop.methods.distill import stored
 from kdloop.methods.lora import Plan, trainable_student
-from kdloop.recipes import Recipe
 from kdloop.rounds.run import run
 from kdloop.settings import Settings
 from kdloop.student import Sampling
@@ -130,13 +129,3 @@ def test_a_whole_round_of_votes_from_a_champion_runs_on_one_device(db, ended, ti
     )
     assert type(next(engine.model.parameters()).data) is Distant
     assert engine.complete([as_prompt("Hello?")], Sampling(3), [1])[0].completion_tokens == 3
-
-
-def test_a_round_on_a_stored_distribution_runs_on_one_device(db, ended, tiny_teacher, tmp_path):
-    said = f'[[teacher]]\nname = "local"\ndirectory = "{tiny_teacher}"\nterms = "allowed"\n'
-    (tmp_path / "teachers.toml").write_text(said)
-    steps = {"knowledge": ({"source": "features", "k": 8},), "method": "reverse_kl", "start": "champion"}
-    recipe = Recipe("mine", pack="sums", prompts=9, examples=9, passes=9, **steps)
-    judged = ended(recipe.as_dict(), teachers=str(tmp_path / "teachers.toml"))
-    assert judged.status in ("promoted", "on trial", "rejected") and judged.method == "reverse_kl", judged.error
-    assert judged.metrics["loss"] > 0 and len(list((db.parent / "features").glob("*.npz"))) >= 8

@@ -9,7 +9,7 @@ from test_methods import REWARDED, full, student
 
 from kdloop import recipes
 from kdloop.feedback.examples import Example, Split
-from kdloop.methods import METHODS, NothingToLearn, lora, step_size
+from kdloop.methods import FAMILIES, METHODS, NothingToLearn, lora, step_size
 from kdloop.methods.lora import Plan
 from kdloop.methods.objective import sequence
 from kdloop.rounds.selection import readable, select, too_long
@@ -31,7 +31,7 @@ def plan(tiny_teacher, **values) -> Plan:
     return Plan(1, **known | {"teachers": (tiny_teacher,), "reward": reward} | values)
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name not in NEVER])
+@pytest.mark.parametrize("name", sorted({name for family in FAMILIES for name in [*family.METHODS][:2]} - NEVER))
 def test_a_long_example_beside_others_is_left_out_and_the_round_goes_on(
     name, tiny_student, talker, tiny_teacher, capsys
 ):
