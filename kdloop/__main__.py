@@ -16,20 +16,12 @@ from storage import checkpoints, keys, snapshots
 from storage.database import DatabaseError, NewerDatabase, open_database
 from storage.home import occupy
 from storage.imports import UnknownImport
-from storage.rounds import RoundRunning
+from storage.rounds import Round, RoundRunning
 
 TABLES = ("methods", "divergence", "cost", "reward", "drafts", "capacity", "gate_null", "gate", "trial", "kills", "gpu")
 ENDS = ("promoted", "on trial", "rejected")  # of a round that did not break off
 DATA_ERRORS = (snapshots.DamagedSnapshot, snapshots.ForgottenErasure, checkpoints.BrokenCheckpoint, NewerDatabase)
-REFUSED = (
-    ValueError,
-    OSError,
-    DatabaseError,
-    NoStudent,
-    RoundRunning,
-    *DATA_ERRORS,
-    UnknownImport,
-)  # each says what to do
+REFUSED = (ValueError, OSError, DatabaseError, NoStudent, RoundRunning, UnknownImport, *DATA_ERRORS)  # say what to do
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -179,10 +171,13 @@ def run_round(args) -> int:
     supervisor, statuses = Supervisor(open_home()), []
     for _ in range(args.times):
         supervisor.start(method, recipe=recipe)
-        ended = supervisor.wait()
-        print(f"Round {ended.id} {ended.status}: {(ended.verdict or {}).get('reason') or ended.error}", flush=True)
-        statuses.append(ended.status)
+        statuses.append(told_end(supervisor.wait()).status)
     return 0 if statuses[-1] in ENDS else 1
+
+
+def told_end(ended: Round) -> Round:
+    print(f"Round {ended.id} {ended.status}: {(ended.verdict or {}).get('reason') or ended.error}", flush=True)
+    return ended
 
 
 def retrain(args) -> int:
@@ -194,8 +189,7 @@ def retrain(args) -> int:
         print(replays.NOTHING)
     while step:
         supervisor.repeat(step)
-        ended = supervisor.wait()
-        print(f"Round {ended.id} {ended.status}: {(ended.verdict or {}).get('reason') or ended.error}", flush=True)
+        ended = told_end(supervisor.wait())
         code = 0 if ended.candidate_id and ended.status in ENDS else 1
         step = replays.next_step(supervisor.settings.db)
     return code
@@ -321,8 +315,21 @@ def doctor(args) -> int:
     return 1 if found.refusals else 0
 
 
-FUNCTIONS = (serve, simulate, retrain, measure, calibrate, export, adapter, backup, restore, bench, doctor)
-FUNCTIONS += (key, open_webui)
+FUNCTIONS = (
+    serve,
+    simulate,
+    retrain,
+    measure,
+    calibrate,
+    export,
+    adapter,
+    backup,
+    restore,
+    bench,
+    doctor,
+    key,
+    open_webui,
+)
 COMMANDS = {f.__name__: f for f in FUNCTIONS} | {"round": run_round, "import": import_files}
 
 if __name__ == "__main__":

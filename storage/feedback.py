@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from storage import imported
-from storage.database import connect, insert, new_id, now, transaction
+from storage.database import connect, existing, insert, new_id, now, transaction
 
 COLUMNS = ["id", "turn_id", "chosen_id", "rejected_id", "score", "channel", "source", "rater", "created_at"]
 WORDS = ["critique", "reason"]
@@ -142,8 +142,7 @@ def live_feedback(
 def known(db: Path, ids: list[str]) -> set[str]:
     """Those of the ids that are rows, retracted or not."""
     with connect(db) as c:
-        rows = c.execute("select id from feedback where id in (select value from json_each(?))", [json.dumps(ids)])
-        return {r[0] for r in rows}
+        return existing(c, "feedback", ids)
 
 
 def rated_logprobs(db: Path, newest: int = 1000) -> tuple[list[float], list[bool]]:

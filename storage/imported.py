@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sqlite_utils import Database
 
-from storage.database import connect
+from storage.database import connect, existing
 from storage.imports import CHUNK, Rated, Rating, Said
 
 SAMPLE = 2000  # imported rows that a round reads, drawn anew for each round: memory stays bounded at 10^6 rows
@@ -17,8 +17,7 @@ SAMPLE = 2000  # imported rows that a round reads, drawn anew for each round: me
 def known(db: Path, rows: list[Rated]) -> set[str]:
     """The ids of those that are in the database."""
     with connect(db) as c:
-        query = "select id from conversations where id in (select value from json_each(?))"
-        return {r[0] for r in c.execute(query, [json.dumps([r.id for r in rows])])}
+        return existing(c, "conversations", (r.id for r in rows))
 
 
 class Seen:
@@ -42,14 +41,13 @@ def sample(db: Path, round_id: int) -> list[str]:
         ready = [r[0] for r in c.execute("select id from imports where train and finished_at is not null")]
         share, drawn = SAMPLE // max(1, len(ready)), []
         for id in ready:
+            found: list[str] = []
             for side in (">=", "<"):
-                room = share - sum(d[1] == id for d in drawn)
-                query = (
-                    f"select id, import_id from conversations where import_id = ? and id {side} ? order by id limit ?"
-                )
-                drawn += map(tuple, c.execute(query, [id, start, room]))
+                query = f"select id from conversations where import_id = ? and id {side} ? order by id limit ?"
+                found += (r[0] for r in c.execute(query, [id, start, share - len(found)]))
+            drawn += found
         of_turns = "select id from feedback where turn_id in (select value || 't' from json_each(?))"
-        return [r[0] for r in c.execute(of_turns, [json.dumps([d[0] for d in drawn])])]
+        return [r[0] for r in c.execute(of_turns, [json.dumps(drawn)])]
 
 
 def rows(db: Path, id: int) -> Iterator[tuple[Rated, int]]:

@@ -21,7 +21,7 @@ from sqlite_utils import Database
 from storage import files
 from storage.audit import note
 from storage.conversations import Message
-from storage.database import connect, now, transaction
+from storage.database import connect, existing, now, transaction
 
 CHUNK = 250  # rows a transaction: some 40 ms of CPU, at 160 us a row
 UNDER_WAY: set[int] = set()  # of this process
@@ -119,8 +119,7 @@ def write(db: Path, rows: Iterable[Rated], *, who: str, **about) -> Import:
 def add(c: Database, import_id: int, chunk: list[Rated], about: dict) -> int:
     """How many of the rows were new."""
     new = {r.id: r for r in chunk}
-    ids = json.dumps(list(new))
-    for (id,) in c.execute("select id from conversations where id in (select value from json_each(?))", [ids]):
+    for id in existing(c, "conversations", new):
         del new[id]
     at = now()
     c.conn.executemany(

@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlite_utils import Database
 
 from storage import search, snapshots, teachers, traces
-from storage.database import connect, encode, now, transaction
+from storage.database import connect, encode, existing, now, transaction
 from storage.rounds import RUNNING
 
 FORGET: list[Callable[[], object]] = []  # called after an erasure: what this process keeps of texts elsewhere
@@ -114,8 +114,8 @@ def forget_examples(c: Database, asked: set[str]) -> None:
     for id, text in c.execute("select id, verdict from rounds where verdict is not null").fetchall():
         verdict = json.loads(text)
         drift = verdict.get("drift") or {}
-        pairs, there = drift.get("pairs", {}), "select id from feedback where id in (select value from json_each(?))"
-        known = {r[0] for r in c.execute(there, [json.dumps([*pairs])])} if pairs else set()
+        pairs = drift.get("pairs", {})
+        known = existing(c, "feedback", pairs) if pairs else set()
         kept = [e for e in verdict.get("examples", []) if e["prompt"] not in asked]
         if len(kept) < len(verdict.get("examples", [])) or len(known) < len(pairs):
             drift = {"drift": drift | {"pairs": {k: v for k, v in pairs.items() if k in known}}} if pairs else {}

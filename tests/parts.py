@@ -82,7 +82,8 @@ def thinker(family, directory, prompt, completion, *more):
     from families import TEMPLATES, byte_level
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from kdloop.methods.objective import sequence, sequence_logps
+    from kdloop.evaluation.bench import small_student
+    from kdloop.methods.objective import sequence
     from kdloop.student.template import Template
 
     tokenizer = byte_level(TEMPLATES[family])
@@ -92,15 +93,34 @@ def thinker(family, directory, prompt, completion, *more):
     torch.manual_seed(0)
     model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), tie_word_embeddings=True, **sizes, **ids))
     rows = [sequence(tokenizer, *pair) for pair in ((prompt, completion), *more)]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    for _ in range(250):
-        logps, lengths = sequence_logps(model, rows)
-        (-logps.sum() / lengths.sum()).backward()
-        optimizer.step()
-        optimizer.zero_grad()
+    small_student.learn(model, lambda: rows, steps=250, rate=5e-3)
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     return str(directory)
+
+
+def randomized(model, std):
+    """The model, with an adapter that changes what it says: a new one adds nothing, as its B matrices are 0."""
+    for name, weights in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weights, std=std)
+    return model
+
+
+def published(db, base, seed=1, std=0.3):
+    """A candidate of a round, with other weights than the engine `base` has; with std 0 it says the same."""
+    from kdloop.methods.lora import trainable_student
+    from kdloop.student.serving import fingerprint
+
+    model, metrics = randomized(trainable_student(base.source, None, torch.float32, seed), std), {}
+
+    def save(directory):
+        model.save_pretrained(directory)
+        metrics["fingerprint"] = fingerprint(base.load(directory))
+
+    round = rounds.start_round(db, requested="auto", seed=seed, started_by="test", owner="test")
+    rounds.release_lease(db, "test")
+    return checkpoints.publish(db, round.id, save, parent_id=1, method="dpo", seed=seed, metrics=metrics)
 
 
 def teacher(url, **values):

@@ -39,8 +39,8 @@ class Form:
 
 def write(settings: Settings, k: Checkpoint, form: str, out: Path, check: bool = True) -> str:
     """Write a version in one of FORMS, with its card; what was compared, as a sentence. To `check` is to load it twice
-    more. Raises ValueError for v0 and an
-    unknown form, BrokenCheckpoint, and NotConvertible where the form cannot hold the version."""
+    more. Raises ValueError for v0 and an unknown form, BrokenCheckpoint, and NotConvertible where the form cannot hold
+    the version."""
     if form not in FORMS:
         raise ValueError(f"Unknown form {form!r}; there are {', '.join(FORMS)}")
     student = find_student(settings.student, settings.home)

@@ -1,12 +1,12 @@
 """The real page and its routes on a real port, in this process."""
 
-import socket
 from contextlib import contextmanager
 from types import SimpleNamespace
 
 import httpx
 
 from kdloop.api import endpoints, routes
+from kdloop.evaluation.bench.app_process import free_port
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
@@ -18,9 +18,7 @@ from storage.database import open_database
 @contextmanager
 def serving(home, engine, **values):
     """(url, client, settings, supervisor) of an app in this process."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port = free_port()
     settings = Settings(home=home, port=port, **{"max_tokens": 12} | values)
     checkpoints.ensure_base(open_database(settings.db))
     model = Serving(settings.db, lambda: engine)

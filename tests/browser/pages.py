@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ import pytest
 from playwright.sync_api import expect
 
 from kdloop import packs
+from kdloop.evaluation.bench.app_process import free_port
 from storage import checkpoints, conversations, feedback, rounds
 from storage.conversations import as_prompt
 from storage.database import open_database
@@ -30,9 +30,7 @@ PRIVATE = "plinth-of-eve"
 @contextmanager
 def running(home: Path, script: str = "app.py", **environment):
     """The URL of an app on `home`; it must end in order."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port = free_port()
     env = os.environ | {"KDLOOP_HOME": str(home), "KDLOOP_PORT": str(port), "KDLOOP_MAX_TOKENS": "24"} | environment
     log = home / "app.log"
     with log.open("wb") as out:

@@ -5,18 +5,17 @@ from dataclasses import replace
 from threading import Event
 
 import pytest
-import torch
+from parts import published
 
 from kdloop.chat import arena, contest
 from kdloop.chat.turn import is_time_to_compare, retry, say_twice
 from kdloop.feedback import collect
 from kdloop.gate import trial
-from kdloop.methods.lora import trainable_student
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
-from kdloop.student.serving import Serving, fingerprint
+from kdloop.student.serving import Serving
 from kdloop.student.transformers import TransformersEngine
-from storage import checkpoints, conversations, rounds, trials
+from storage import checkpoints, conversations, trials
 from storage.conversations import as_prompt
 from storage.database import open_database
 
@@ -35,19 +34,8 @@ def app(tmp_path, base):
 
 def challenge(db, base, mode="trial"):
     """A version with other weights, on trial."""
-    model, metrics = trainable_student(base.source, None, torch.float32, 1), {}
-    for name, weights in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(weights, std=0.3)
-
-    def save(directory):
-        model.save_pretrained(directory)
-        metrics["fingerprint"] = fingerprint(base.load(directory))
-
-    round = rounds.start_round(db, requested="auto", seed=1, started_by="test", owner="test")
-    rounds.release_lease(db, "test")
-    k = checkpoints.publish(db, round.id, save, parent_id=1, method="dpo", seed=1, metrics=metrics)
-    return checkpoints.promote(db, k.id, round.id, mode, verdict={"reason": "On trial: 15 wins", "n": 20})
+    k = published(db, base)
+    return checkpoints.promote(db, k.id, k.round_id, mode, verdict={"reason": "On trial: 15 wins", "n": 20})
 
 
 def writers(pair):

@@ -7,15 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
+from parts import published
 
 from kdloop import packs
 from kdloop.__main__ import main as command_line
 from kdloop.evaluation.simulate import compare, load_rater
 from kdloop.gate.evidence import MOST_WITH_TIES
-from kdloop.methods.lora import trainable_student
 from kdloop.settings import Settings
-from kdloop.student.serving import Serving, fingerprint
+from kdloop.student.serving import Serving
 from kdloop.student.transformers import TransformersEngine
 from storage import checkpoints, feedback, rounds
 from storage.database import connect
@@ -88,19 +87,11 @@ def test_votes_on_a_share_of_the_prompts_without_the_raters_own_pairs(
 def test_a_challenger_is_compared_by_the_rater_until_people_would_have_decided(db, tiny_student):
     """A version that says the same as the champion is a string of ties: after MOST_WITH_TIES it is rolled back."""
     engine = TransformersEngine(tiny_student)
-    model, metrics = trainable_student(tiny_student, None, torch.float32, 1), {}
-
-    def save(directory):
-        model.save_pretrained(directory)
-        metrics["fingerprint"] = fingerprint(engine.load(directory))
-
-    round = rounds.start_round(db, requested="auto", seed=1, started_by="test", owner="me")
-    rounds.release_lease(db, "me")
-    k = checkpoints.publish(db, round.id, save, parent_id=1, method="dpo", seed=1, metrics=metrics)
+    k = published(db, engine, std=0)
     settings, questions = Settings(home=db.parent, round_max_tokens=4), packs.prompts("general", "train")[:50]
     serving = Serving(db, lambda: engine)
     assert compare(settings, serving, lambda *_: 0.0, questions, 1, 0.0) == {}
-    checkpoints.promote(db, k.id, round.id, "trial", verdict={"reason": "On trial: 15 wins"})
+    checkpoints.promote(db, k.id, k.round_id, "trial", verdict={"reason": "On trial: 15 wins"})
     told = compare(settings, serving, lambda *_: 0.0, questions, 1, 0.0)
     assert (told["outcome"], told["compared"], told["ties"]) == ("rolled back", MOST_WITH_TIES, MOST_WITH_TIES)
     assert checkpoints.serving(db).version == 0

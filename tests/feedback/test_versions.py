@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from families import TEMPLATES, byte_level
+from parts import randomized
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
@@ -34,11 +35,7 @@ def lora(student, directory, **options):
     """A LoRA adapter with weights that change what the student says."""
     torch.manual_seed(3)
     config = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "down_proj"], **options)
-    model = get_peft_model(read_weights(student, torch.float32), config)
-    for name, p in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(p, std=0.3)
-    model.save_pretrained(directory)
+    randomized(get_peft_model(read_weights(student, torch.float32), config), 0.3).save_pretrained(directory)
     return directory
 
 

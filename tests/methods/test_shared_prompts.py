@@ -4,6 +4,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from parts import randomized
 from test_methods import example, student
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
@@ -39,9 +40,7 @@ def counted(model):
 def test_hidden_states_and_gradients_are_those_of_two_rows(attention, tiny_student):
     model, _ = student(tiny_student)
     counts = counted(model)
-    for name, p in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(p, std=0.1)
+    randomized(model, 0.1)
     model.double().set_attn_implementation(attention)
     batch = collated(PAIRS)
     backbone, real = model.get_base_model().base_model, batch["attention_mask"].bool()

@@ -12,6 +12,7 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 import torch
+from parts import randomized
 from vllm_server import Small, served
 
 from kdloop import __main__ as cli
@@ -36,11 +37,7 @@ GREEDY = Sampling(16, temperature=0)
 
 
 def random_adapter(student: str, directory: Path, seed: int = 1, std: float = 0.05) -> Path:
-    model = trainable_student(student, None, torch.float32, seed=seed)
-    for name, weights in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(weights, std=std)
-    model.save_pretrained(directory)
+    randomized(trainable_student(student, None, torch.float32, seed=seed), std).save_pretrained(directory)
     return directory
 
 

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -13,6 +12,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+
+from kdloop.evaluation.bench.app_process import free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,9 +65,7 @@ def test_doctor_runs_where_it_was_installed(installed, student_home, tmp_path):
 
 
 def test_it_serves_the_page_where_it_was_installed(installed, tiny_student, tmp_path):
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port = free_port()
     settings = {"KDLOOP_HOME": str(tmp_path / "data"), "KDLOOP_PORT": str(port), "KDLOOP_STUDENT": tiny_student}
     app = subprocess.Popen(
         [installed / "kdloop", "serve"],

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from openai import OpenAI
+from parts import randomized
 
 from kdloop import packs
 from kdloop.chat import turn
@@ -72,10 +73,7 @@ def adapter(student_home, tmp_path_factory):
     """A LoRA adapter of random weights, strong enough to change what the student says."""
     directory = tmp_path_factory.mktemp("adapter")
     model = trainable_student(str(student_home / "student"), None, torch.float32, seed=1)
-    for name, weights in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(weights, std=0.05)
-    model.save_pretrained(directory)
+    randomized(model, 0.05).save_pretrained(directory)
     return directory
 
 

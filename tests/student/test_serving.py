@@ -6,12 +6,13 @@ from threading import Event, current_thread
 
 import pytest
 import torch
+from parts import published, randomized
 
 from kdloop.methods.lora import trainable_student
 from kdloop.student import Sampling
 from kdloop.student.serving import Serving, WrongWeights, check, fingerprint
 from kdloop.student.transformers import TransformersEngine
-from storage import checkpoints, rounds
+from storage import checkpoints
 from storage.checkpoints import Checkpoint
 from storage.conversations import as_prompt
 from storage.database import transaction
@@ -24,19 +25,7 @@ def base(tiny_student):
 
 def promoted(db, base, seed=1):
     """A checkpoint whose weights differ from the base's."""
-    model, metrics = trainable_student(base.source, None, torch.float32, seed), {}
-    for name, weights in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(weights, std=0.3)
-
-    def save(directory):
-        model.save_pretrained(directory)
-        metrics["fingerprint"] = fingerprint(base.load(directory))
-
-    round = rounds.start_round(db, requested="auto", seed=seed, started_by="test", owner="test")
-    k = checkpoints.publish(db, round.id, save, parent_id=1, method="dpo", seed=seed, metrics=metrics)
-    rounds.release_lease(db, "test")
-    return checkpoints.promote(db, k.id)
+    return checkpoints.promote(db, published(db, base, seed).id)
 
 
 def damage(db, k):
@@ -115,11 +104,7 @@ def test_replies_are_read_at_few_lengths_and_computed_by_one_thread(tiny_student
 def test_a_checkpoint_that_was_published_in_fp32_answers_in_bf16_and_another_one_does_not(student_home, tmp_path):
     """A round and the chat, or two machines, may compute in different types."""
     source = str(student_home / "student")
-    model = trainable_student(source, None, torch.float32, 1)
-    for name, weights in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(weights, std=0.05)
-    model.save_pretrained(tmp_path)
+    randomized(trainable_student(source, None, torch.float32, 1), 0.05).save_pretrained(tmp_path)
     known = {"fingerprint": fingerprint(TransformersEngine(source, tmp_path, torch.float32))}
     published = Checkpoint(2, 1, 1, 1, "promoted", "", "dpo", 1, known, "", None, None)
     check(TransformersEngine(source, tmp_path, torch.bfloat16), published)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from devices import Distant, a_second_device
+from parts import randomized
 from peft import PeftModel
 from scipy.stats import kstest
 from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen3Config
@@ -161,11 +162,7 @@ def test_fused_norms_compute_the_same_in_copies_too(kind):
 
 
 def trained(directory):
-    model = trainable_student(directory, None, torch.float32, seed=3)
-    for name, p in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(p, std=0.2)
-    return model
+    return randomized(trainable_student(directory, None, torch.float32, seed=3), 0.2)
 
 
 def test_an_adapter_is_merged_as_peft_does_from_a_file_and_from_a_model_in_training(tiny_student, tmp_path):

@@ -17,6 +17,13 @@ from kdloop.settings import of_child
 START_SECONDS, END_SECONDS = 900, 120
 
 
+def free_port() -> int:
+    """Of this computer, at this moment."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
 class AppProcess:
     """`python -m kdloop serve` on a home, with these variables; what it prints goes to `log`."""
 
@@ -27,9 +34,7 @@ class AppProcess:
         self.url, self.printed = "", 0  # bytes of the log, of earlier starts
 
     def spawn(self, **how) -> subprocess.Popen:
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            port = s.getsockname()[1]
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.printed = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as out:

@@ -4,6 +4,7 @@ Its rounds take seconds and can succeed: who likes one of the two endings teache
 """
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -31,17 +32,26 @@ def write(directory: Path, of: str | Path, seed: int = 0) -> str:
     template = Template.of(tokenizer)
     config.update(SIZES | {"num_key_value_heads": 2, "head_dim": 16})
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    optimizer, prompts = torch.optim.AdamW(model.parameters(), lr=1e-2), packs.prompts("general", "train")
-    for _ in range(STEPS):
+    prompts = packs.prompts("general", "train")
+
+    def rows() -> list[tuple[list[int], list[int]]]:
         asked = [template.prompt_ids(as_prompt(draw.choice(prompts))) for _ in range(ROWS)]
-        rows = [(ids, template.completion_ids(said(draw), True)) for ids in asked]
-        logps, lengths = sequence_logps(model, rows)
-        (-logps.sum() / lengths.sum()).backward()
-        optimizer.step()
-        optimizer.zero_grad()
+        return [(ids, template.completion_ids(said(draw), True)) for ids in asked]
+
+    learn(model, rows, STEPS, rate=1e-2)
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     return str(directory)
+
+
+def learn(model, rows: Callable[[], list[tuple[list[int], list[int]]]], steps: int, rate: float) -> None:
+    """Maximise the likelihood of each step's `rows`, (prompt ids, completion ids), by AdamW."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
+    for _ in range(steps):
+        logps, lengths = sequence_logps(model, rows())
+        (-logps.sum() / lengths.sum()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
 
 
 def said(draw: random.Random) -> str:
