@@ -113,7 +113,7 @@ def show(page: Page, tab: str) -> None:
     if tab == "Arena":
         page.get_by_role("textbox", name="Prompt").fill(DUEL)
         page.get_by_role("button", name="Duel").click()
-        expect(page.locator("#reveal")).to_contain_text("Which is better?", timeout=SLOW)
+        expect(page.locator("#duel-about")).to_contain_text("which answer is better?", timeout=SLOW)
     page.wait_for_timeout(2500)
 
 

@@ -221,6 +221,21 @@ def find_conversations(db: Path, person: str, search: str = "", limit: int = 40)
     return [tuple(r) for r in rows]
 
 
+def started(db: Path, ids: Iterable[str]) -> dict[str, str]:
+    """Conversation id -> when it began, in ISO 8601."""
+    with connect(db) as c:
+        query = "select id, created_at from conversations where id in (select value from json_each(?))"
+        return dict(c.execute(query, [json.dumps(list(ids))]).fetchall())
+
+
+def rename(db: Path, id: str, person: str, title: str) -> None:
+    """Give a person's chat another title, by which it is found from now on. Raises UnknownRow if it is not theirs."""
+    with transaction(db) as c:
+        mine = "update conversations set title = ?, indexed = 0 where id = ? and person = ? and kind = 'chat'"
+        if not c.execute(mine, [title[:80], id, person]).rowcount:
+            raise UnknownRow(f"No conversation {id!r} of yours: start a new one")
+
+
 def count_turns(db: Path, person: str) -> int:
     with connect(db) as c:
         query = "select count(*) from turns t join conversations v on v.id = t.conversation_id where v.person = ?"

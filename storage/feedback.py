@@ -180,6 +180,18 @@ def thumbs(db: Path, rater: str, conversation_id: str) -> dict[str, bool]:
     return {chosen or rejected: chosen is not None for chosen, rejected in rows}
 
 
+def corrections(db: Path, rater: str, conversation_id: str) -> dict[str, str]:
+    """completion id -> this rater's newest own text in its place, in a conversation."""
+    with connect(db) as c:
+        rows = c.execute(
+            "select f.rejected_id, k.text from feedback f join turns t on t.id = f.turn_id "
+            "join completions k on k.id = f.chosen_id where f.rater = ? and t.conversation_id = ? "
+            "and f.channel = 'edit' and f.rejected_id is not null and f.retracted_at is null order by f.rowid",
+            [rater, conversation_id],
+        ).fetchall()
+    return dict(map(tuple, rows))
+
+
 def thumbs_of(db: Path, checkpoint_id: int) -> list[bool]:
     """Liked or not, of the live thumbs that a checkpoint's completions were given, in their order."""
     with connect(db) as c:

@@ -15,49 +15,9 @@ from starlette.routing import BaseRoute
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
-from kdloop.ui import admin, arena, chat, consent, learning, models, prose, rounds, session, sidebar, teach
+from kdloop.ui import admin, arena, chat, consent, learning, models, page, prose, rounds, session, sidebar, teach
 from kdloop.ui.words import I18N, t
 
-CSS = """
-footer button, footer a { color: var(--body-text-color) !important; }
-.table-wrap * { font-family: var(--font) !important; }
-.submit-button { background: var(--button-primary-background-fill) !important; color: white !important; }
-.placeholder { padding: 0 var(--spacing-xxl); }
-.kd-head { color: var(--body-text-color-subdued); font-size: var(--text-sm); }
-.kd-head p { margin: 0; }
-.kd-writing .message-wrap > :nth-last-child(1 of .message-buttons) { display: none; }
-.kd-text { white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext; text-align: start; }
-.kd-text pre { margin: 0; white-space: pre-wrap; }
-.kd-text code { direction: ltr; unicode-bidi: isolate; }
-#chat-log .kd-text :is(code, pre) { font-size: 0.9em; }
-#chat-log .kd-text pre code { font-size: inherit; }
-.kd-thought { border-inline-start: 2px solid var(--border-color-primary); padding-inline-start: 0.8em; }
-.kd-thought { margin-bottom: 0.6em; }
-.kd-thought, .kd-thought summary { color: var(--body-text-color-subdued); font-size: var(--text-sm); }
-.kd-thought summary { cursor: pointer; }
-.kd-heading { font-size: 1.15em; }
-#header [data-testid=status-tracker]:has(.error) { display: none; }
-.kd-mark { color: var(--body-text-color-subdued); font-weight: normal; font-style: normal; }
-.kd-alarm { border-inline-start: 4px solid #b45309; padding: 4px 12px; }
-.kd-lineage { overflow-x: auto; }
-.kd-lineage text { text-anchor: middle; font-size: 13px; }
-.kd-lineage .kd-small { font-size: 11px; fill: var(--body-text-color-subdued); }
-"""
-
-ROLES = """
-() => {
-  const roles = {  // where Gradio and Vega mislead screen readers: the right role, or none
-    "svg.marks:not([aria-hidden])": {"aria-hidden": "true"},  // names its lines, not their values; tables have these
-    ".examples[role=list]": {role: "group"},  // it holds buttons, no items
-    ".toast-header[role=button]": {role: null, tabindex: null},  // a button that holds a button
-  }
-  const mend = () => Object.entries(roles).forEach(([found, attributes]) =>
-    document.querySelectorAll(found).forEach(element => Object.entries(attributes).forEach(([name, value]) =>
-      value === null ? element.removeAttribute(name) : element.setAttribute(name, value))))
-  new MutationObserver(mend).observe(document.body, {childList: true, subtree: true})
-  mend()
-}
-"""
 INK, INK_DARK = "*primary_800", "*primary_200"  # Soft's own primary_500 is too pale to read on its tints
 THEME = gr.themes.Soft(primary_hue="teal", font=("system-ui", "sans-serif")).set(
     body_background_fill="*neutral_50",
@@ -88,9 +48,9 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, endpoint
         who = gr.BrowserState(None, storage_key="kdloop-who", secret="kdloop-public")  # signed, see session.py
         state = gr.State({})
         side = sidebar.build(settings, state)
-        gr.Markdown(t("## kdloop\nChat with a small student. Your ratings are its next lesson."))
+        gr.Markdown(t("# kdloop\nChat with a small student. Your ratings are its next lesson."), elem_id="title")
         notice = consent.build(settings)
-        with gr.Tabs() as tabs:
+        with gr.Tabs(overflow_behavior="wrap", elem_id="tabs") as tabs:  # in one row that scrolls, see page.css
             with gr.Tab(t("Chat"), id="chat"):
                 parts = chat.build(settings, serving, supervisor, who, state)
             with gr.Tab(t("Arena"), id="arena") as arena_tab:
@@ -114,9 +74,9 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, endpoint
         endpoints(settings, serving, supervisor)
         sidebar.connect(settings, state, side, parts)
         tick_while_open(tabs, rounds_tab, live["timer"])
-        for script in (arena.KEYS, ROLES, prose.SCRIPT):
+        for script in (prose.SCRIPT, page.script()):
             demo.load(None, js=script)
-        connect_load(demo, settings, supervisor, who, state, parts.head, notice, side["past"])
+        connect_load(demo, settings, supervisor, who, state, parts, notice, side["past"])
     return demo
 
 
@@ -139,18 +99,18 @@ def connect_load(
     supervisor: Supervisor,
     who: gr.BrowserState,
     state: gr.State,
-    head: gr.Markdown,
+    parts: chat.Parts,
     notice: gr.Markdown,
-    past: gr.Radio,
+    past: gr.HTML,
 ) -> None:
     """When the page loads: who the person is, then the header, the owner's notice, and the person's conversations."""
     loaded = demo.load(session.loader(settings), who, [who, state], queue=False, **session.PRIVATE)
     header = session.named(partial(chat.header, settings, supervisor), "header_at_start")
-    loaded.then(header, None, head, queue=False, **session.PRIVATE)  # it says that the page is ready
+    loaded.then(header, None, parts.head, queue=False, **session.PRIVATE)  # it says that the page is ready
     words = session.named(partial(consent.notice, settings), "notice")
     loaded.then(words, None, notice, queue=False, **session.PRIVATE)
-    titles = session.named(partial(sidebar.titles, settings, ""), "titles_at_start")
-    loaded.then(titles, state, past, queue=False, **session.PRIVATE)
+    opened = [parts.bot, state, parts.authors, parts.where, past]
+    loaded.then(sidebar.starter(settings), state, opened, queue=False, **session.PRIVATE)
 
 
 def launch(demo: gr.Blocks, settings: Settings, routes: list[BaseRoute]) -> None:
@@ -170,7 +130,7 @@ def launch(demo: gr.Blocks, settings: Settings, routes: list[BaseRoute]) -> None
         pwa=False,
         blocked_paths=[str(settings.home)],
         theme=THEME,
-        css=CSS,
+        css=page.CSS,
         i18n=I18N,
         app_kwargs={"routes": routes},
     )

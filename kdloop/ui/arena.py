@@ -13,73 +13,53 @@ from kdloop.feedback import collect
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
-from kdloop.ui import trial
+from kdloop.ui import comparison, trial
 from kdloop.ui.learning import NO_STANDINGS
 from kdloop.ui.replies import frames
 from kdloop.ui.session import PRIVATE, REFUSED, named, paced, person, refusal, refused
 from kdloop.ui.words import t, tell
 
-VOTES = {"← Left is better": "left", "Right is better →": "right", "↑ Tie": "tie", "↓ Both bad": "both bad"}
 ABOUT = (
     "Two versions of the student answer the same prompt. Say which answer is better; who wrote which is told after "
     "your vote. Arrow keys vote too."
 )
-KEYS = """
-() => { if (window.kdloopKeys) return; window.kdloopKeys = true;
-  const names = {ArrowLeft: "left", ArrowRight: "right", ArrowUp: "tie", ArrowDown: "down"};
-  const shown = element => element && element.offsetParent && !element.disabled;
-  document.addEventListener("keydown", e => {
-    const at = document.activeElement;
-    if (e.altKey || e.ctrlKey || e.metaKey || e.shiftKey || e.repeat) return;
-    if (["INPUT", "TEXTAREA"].includes(at.tagName) || at.getAttribute("role") === "tab") return;
-    const better = document.querySelector("#teach-better textarea");
-    if (e.key === "e" && shown(better)) { e.preventDefault(); better.focus(); }
-    const button = ["vote", "teach"].map(tab => document.getElementById(`${tab}-${names[e.key]}`)).find(shown);
-    if (button) { e.preventDefault(); button.click(); }
-  }); }
-"""
-LEAVE = "() => document.activeElement.closest('#duel-prompt') && document.activeElement.blur()"  # arrows vote from here
+ALONE = "There is one version of the student yet: it answers twice. Say which answer is better. Arrow keys vote too."
+TWO = "Two versions: which answer is better?"
+ONE = "One version answered twice: which answer is better?"
+WRITING = "Both are being written…"
 
 
 def build(settings: Settings, serving: Serving, supervisor: Supervisor, state: gr.State) -> dict:
-    gr.Markdown(t(ABOUT), elem_classes="kd-head")
-    with gr.Row(equal_height=True):
+    about = gr.Markdown(t(ABOUT), elem_classes="kd-head")
+    with gr.Row(elem_classes="kd-ask"):
         prompt = gr.Textbox(
             label=t("Prompt"), max_length=MAX_CHARACTERS, scale=4, submit_btn=t("Duel"), elem_id="duel-prompt"
         )
-        surprise = gr.Button(t("Surprise me"), scale=1)
-    with gr.Row():
-        boxes = [
-            gr.Textbox(label=t(f"{side} answer"), lines=8, interactive=False, elem_id=f"duel-{side.lower()}")
-            for side in ("Left", "Right")
-        ]
-    with gr.Row():
-        votes = [
-            gr.Button(t(label), interactive=False, elem_id=f"vote-{'down' if value == 'both bad' else value}")
-            for label, value in VOTES.items()
-        ]
-    reveal = gr.Markdown(elem_id="reveal")
-    back = gr.Button(t("Undo this vote"), size="sm", visible=False)
+        surprise = gr.Button(t("Surprise me"), scale=0, min_width=140, size="sm")
+    duelling = comparison.build("duel", comparison.VOTES, "Next duel")
+    table = gr.Markdown(elem_id="duel-table")
     tried = gr.HTML(elem_id="arena-trial")
     fight = named(partial(duel, settings, serving, supervisor), "duel")
-    outputs = [*boxes, *votes, reveal, back, state]
+    outputs = [*duelling.outputs, table, state]
     once = {"concurrency_id": "gen", "concurrency_limit": serving.base.at_once, **PRIVATE}
-    prompt.submit(fight, [prompt, state], outputs, **once).success(None, None, None, js=LEAVE)
-    surprise.click(pick, None, prompt, queue=False, **PRIVATE).then(fight, [prompt, state], outputs, **once)
-    for button, value in zip(votes, VOTES.values(), strict=True):
+    prompt.submit(fight, [prompt, state], outputs, **once)
+    for button in (surprise, duelling.next):
+        button.click(pick, None, prompt, queue=False, **PRIVATE).then(fight, [prompt, state], outputs, **once)
+    for button, value in zip(duelling.votes, comparison.VOTES.values(), strict=True):
         handler = named(partial(vote, settings, value), "vote")
-        button.click(handler, state, [*votes, reveal, back, tried, state], concurrency_limit=None, **PRIVATE)
+        button.click(handler, state, [*duelling.outputs, table, tried, state], concurrency_limit=None, **PRIVATE)
     undone = named(partial(undo, settings), "undo_vote")
-    back.click(undone, state, [reveal, back, tried, state], concurrency_limit=None, **PRIVATE)
-    return {"outputs": [tried], "fill": partial(trial.panel, settings)}
+    duelling.undo.click(undone, state, [*duelling.outputs, table, tried, state], concurrency_limit=None, **PRIVATE)
+    return {"outputs": [about, tried], "fill": partial(fill, settings)}
+
+
+def fill(settings: Settings):
+    """When the tab opens."""
+    return tell(ABOUT if len(arena.opponents(settings.db)) > 1 else ALONE), trial.panel(settings)
 
 
 def pick() -> str:
     return choice(packs.prompts("general", "train"))
-
-
-def buttons(on: bool) -> list:
-    return [gr.Button(interactive=on)] * len(VOTES)
 
 
 def duel(settings: Settings, serving: Serving, supervisor: Supervisor, question: str, state: dict):
@@ -91,10 +71,10 @@ def duel(settings: Settings, serving: Serving, supervisor: Supervisor, question:
         with supervisor.places.waited_for(), supervisor.yielding():
             for left, right in frames(arena.duel(settings, serving, me, question or "", stop)):
                 state.update(duel=None, voted=None)  # only now: until here the page showed the former duel
-                yield left.text or "…", right.text or "…", *buttons(False), "", gr.Button(visible=False), gr.skip()
+                yield *comparison.shown(left.text, right.text, tell(WRITING), False), "", gr.skip()
         state["duel"] = (left.completion_id, right.completion_id)
-        texts = left.text or "…", right.text or "…"
-        yield *texts, *buttons(True), tell("Which is better?"), gr.Button(visible=False), state
+        asked = tell(ONE if left.checkpoint.id == right.checkpoint.id else TWO)
+        yield *comparison.shown(left.text, right.text, asked, True), "", state
     except REFUSED as error:
         raise refusal(error) from error
     finally:
@@ -114,12 +94,13 @@ def vote(settings: Settings, value: str, state: dict):
         state["duel"] = pair
         raise refusal(error) from error
     state["voted"] = pair
-    left, right = arena.names(settings.db, *pair, person=me)
-    text = tell(
-        "You voted **{value}**. Left was **{left}**, right was **{right}**.", value=tell(value), left=left, right=right
-    )
-    told = f"{text}\n\n{table(settings)}"
-    return *buttons(False), told, gr.Button(visible=True), trial.panel(settings), state
+    first, second = arena.names(settings.db, *pair, person=me)
+    said = next(label for label, choice in comparison.VOTES.items() if choice == value)
+    told = tell(
+        "You voted: **{vote}**. The first was **{first}**, the second was **{second}**.",
+        vote=tell(said), first=first, second=second,
+    )  # fmt: skip
+    return *comparison.voted(told), table(settings), trial.panel(settings), state
 
 
 def undo(settings: Settings, state: dict):
@@ -129,7 +110,7 @@ def undo(settings: Settings, state: dict):
     for id in pair:
         collect.undo(settings.db, me, "choice", id)
     said = tell("Taken back: nothing is learned from this vote. Start another duel.")
-    return said, gr.Button(visible=False), trial.panel(settings), state
+    return *comparison.taken_back(said), "", trial.panel(settings), state
 
 
 def table(settings: Settings) -> str:

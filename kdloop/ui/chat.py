@@ -14,9 +14,9 @@ from kdloop.feedback import collect
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
-from kdloop.ui import prose, rating, replies, session, trial, zerogpu
-from kdloop.ui.session import PRIVATE, REFUSED, named, paced, person, warn
-from kdloop.ui.transcript import THUMBS, authors, completion_id, completion_shown, open_chat, position, thumbs
+from kdloop.ui import addresses, comparison, prose, rating, replies, session, trial, zerogpu
+from kdloop.ui.session import PRIVATE, REFUSED, named, paced, person, refusal, warn
+from kdloop.ui.transcript import THUMBS, completion_id, completion_shown, open_chat, position, thumbs
 from kdloop.ui.words import t, tell
 from storage import ancestry, checkpoints, feedback, trials
 
@@ -33,9 +33,11 @@ class Components:
     head: gr.Markdown
     bot: gr.Chatbot
     authors: gr.Markdown
-    comparison: rating.Comparison
+    comparison: comparison.Comparison
     box: gr.Textbox
     panel: dict
+    where: gr.Textbox
+    undo: gr.Textbox
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,10 @@ class Parts:
     """What the sidebar needs: the components that it fills too, and two events."""
 
     bot: gr.Chatbot
-    compare: gr.Column
+    comparison: comparison.Comparison
     head: gr.Markdown
     authors: gr.Markdown
+    where: gr.Textbox
     answered: Dependency
     replies: list[Dependency]  # to cancel where the page turns to another conversation
 
@@ -54,47 +57,53 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, who: gr.
     shown = lay_out(settings)
     generating, ended, broken = connect_replies(settings, serving, supervisor, who, state, shown)
     said, chose = connect_votes(settings, state, shown)
-    update_authors = named(partial(authors, settings), "authors")
+    at_hand = named(partial(addresses.at_hand, settings), "authors")
     for event in (*ended, *broken, *chose):
-        event.then(update_authors, state, shown.authors, queue=False, **PRIVATE)
+        event.then(at_hand, state, [shown.authors, shown.where], queue=False, **PRIVATE)
     update_header = named(partial(header, settings, supervisor), "header")
     for event in said:
         event.then(update_header, None, shown.head, queue=False, **PRIVATE)
     zerogpu.build(settings, supervisor, state, said)
     gr.Timer(HEADER_SECONDS).tick(update_header, None, shown.head, queue=False, **PRIVATE)
-    return Parts(shown.bot, shown.comparison.group, shown.head, shown.authors, ended[0], generating)
+    return Parts(shown.bot, shown.comparison, shown.head, shown.authors, shown.where, ended[0], generating)
 
 
 def lay_out(settings: Settings) -> Components:
-    head = gr.Markdown(elem_classes="kd-head", elem_id="header")
-    bot = gr.Chatbot(
-        elem_id="chat-log",
-        label=t("Chat with the student"),
-        show_label=False,  # on a phone it would hide the first message
-        height="55vh",
-        group_consecutive_messages=False,
-        editable="all",  # the student's text into a better one; one's own goes back into the message box
-        buttons=["copy"],
-        latex_delimiters=[],  # two prices are no formula
-        allow_tags=False,  # there are none but kdloop.ui.prose's
-        feedback_options=("Like", "Dislike"),
-        examples=[{"text": t} for t in EXAMPLES],
-        placeholder=t("### Ask the student something\nRate its answer with the thumbs, or edit it into a better one."),
-    )
-    authors = gr.Markdown(elem_classes="kd-head", elem_id="authors")
-    comparison = rating.comparison()
-    box = gr.Textbox(
-        label=t("Message"),
-        show_label=False,
-        placeholder=t("Message… (Enter sends)"),
-        submit_btn=t("Send"),
-        stop_btn=False,
-        max_length=MAX_CHARACTERS,
-    )
-    panel = rating.panel()
-    if teachers := delegation.allowed_teachers(settings):
-        gr.Markdown(f"{t(ELSEWHERE)} {', '.join(x.name for x in teachers.all)}", elem_classes="kd-head")
-    return Components(head, bot, authors, comparison, box, panel)
+    """A column as high as the window: the chat takes what the rest leaves (page.css)."""
+    with gr.Column(elem_id="chat-page"):
+        head = gr.Markdown(elem_classes="kd-head", elem_id="header")
+        bot = gr.Chatbot(
+            elem_id="chat-log",
+            label=t("Chat with the student"),
+            show_label=False,  # on a phone it would hide the first message
+            group_consecutive_messages=False,
+            editable="all",  # the student's text into a better one; one's own goes back into the message box
+            buttons=["copy"],
+            latex_delimiters=prose.FORMULAS,
+            allow_tags=False,  # there are none but kdloop.ui.prose's
+            feedback_options=("Like", "Dislike"),
+            examples=[{"text": t} for t in EXAMPLES],
+            placeholder=t(
+                "### Ask the student something\nRate its answer with the thumbs, or edit it into a better one."
+            ),
+        )
+        two = comparison.build("compare", comparison.VOTES)
+        authors = gr.Markdown(elem_classes="kd-head", elem_id="authors")
+        panel = rating.panel()
+        if teachers := delegation.allowed_teachers(settings):
+            gr.Markdown(f"{t(ELSEWHERE)} {', '.join(x.name for x in teachers.all)}", elem_classes="kd-head")
+        box = gr.Textbox(
+            label=t("Message"),
+            show_label=False,
+            placeholder=t("Message… (Enter sends)"),
+            submit_btn=t("Send"),
+            stop_btn=False,
+            max_length=MAX_CHARACTERS,
+            max_lines=8,
+            elem_id="message",
+        )
+    undo = gr.Textbox(visible="hidden", elem_id="undo")  # the id that page.js read from a correction's link
+    return Components(head, bot, authors, two, box, panel, addresses.build(), undo)
 
 
 def connect_replies(
@@ -107,7 +116,7 @@ def connect_replies(
 ) -> tuple[list[Dependency], list[Dependency], list[Dependency]]:
     """Sending, retrying, stopping: (events that generate, what follows their end, what follows their failure)."""
     box, bot, pending = shown.box, shown.bot, gr.State("")
-    written = [bot, state, *shown.comparison.outputs]
+    written = [bot, state, shown.where, *shown.comparison.outputs]
     once = {"concurrency_id": "gen", "concurrency_limit": serving.base.at_once, **PRIVATE}
     once |= {"show_progress": "minimal", "show_progress_on": shown.head}  # the place in the queue, while others wait
     sending = [box, pending, who, state]
@@ -148,15 +157,18 @@ def connect_votes(settings: Settings, state: gr.State, shown: Components) -> tup
     def on_edit(messages: list, state: dict, event: gr.EditData):
         return edit(settings, messages, state, event)
 
-    bot, comparison = shown.bot, shown.comparison
+    bot, two = shown.bot, shown.comparison
     said = [bot.like(on_like, [bot, state], bot, concurrency_limit=None, **PRIVATE)]
     said.append(bot.edit(on_edit, [bot, state], [bot, shown.box], concurrency_limit=None, **PRIVATE))
+    take_back = named(partial(uncorrect, settings), "uncorrect")
+    said.append(shown.undo.input(take_back, [shown.undo, state], [bot, shown.undo], concurrency_limit=None, **PRIVATE))
     rated, undone = rating.connect(settings, bot, state, shown.panel)
     redraw = named(partial(open_chat, settings), "open_chat")
     chose = []
-    for button, choice in zip(comparison.votes, rating.COMPARED.values(), strict=True):
-        vote = named(partial(rating.prefer, settings, choice), "prefer")
-        voted = button.click(vote, state, [state, *comparison.outputs], concurrency_limit=None, **PRIVATE)
+    votes = [(button, partial(rating.prefer, settings, choice), "prefer")
+             for button, choice in zip(two.votes, comparison.VOTES.values(), strict=True)]  # fmt: skip
+    for button, act, name in (*votes, (two.undo, partial(rating.prefer_again, settings), "prefer_again")):
+        voted = button.click(named(act, name), state, [state, *two.outputs], concurrency_limit=None, **PRIVATE)
         chose.append(voted.success(redraw, state, bot, queue=False, **PRIVATE))
     return [*said, *chose, rated, undone.then(redraw, state, bot, queue=False, **PRIVATE)], chose
 
@@ -204,3 +216,13 @@ def edit(settings: Settings, messages: list[dict], state: dict, event: gr.EditDa
     except (gr.Error, *REFUSED) as error:
         warn(error)  # no error: the page must show again what is stored
     return open_chat(settings, state), gr.skip()
+
+
+def uncorrect(settings: Settings, id: str, state: dict):
+    """The person's correction of this completion is taken back."""
+    try:
+        taken = collect.undo(settings.db, paced(settings, state, "votes"), "edit", str(id))
+    except REFUSED as error:
+        raise refusal(error) from error
+    gr.Info(tell("Votes taken back: {n}", n=taken))
+    return open_chat(settings, state), ""

@@ -1,12 +1,15 @@
 """Texts of people and models as HTML that shows every character of them.
 
 People rate what they see, so nothing is swallowed: `literal` shows a person's own words as they are, `styled` gives a
-model's markdown its looks (code, bold, italic, headings, addresses) and leaves the marks where they stand. Of both, the
-HTML's text is the text, character for character; `plain` gives it back. No tag, image or script of theirs is left.
+model's markdown its looks (code, bold, italic, headings, addresses, formulas) and leaves the marks where they stand. Of
+both, the HTML's text is the text, character for character; `plain` gives it back. No tag, image or script of theirs is
+left.
 
 A chat renders markdown and then cleans the HTML. What is made here is one `<div>` on one line with all but letters,
-digits and spaces as character references, which neither changes. A thought is folded into it before the text, of which
-it is no part.
+digits and spaces as character references, which neither changes. A thought is folded into it before the text, and a
+correction after it, of which they are no part. Only the dollars of a formula stand as they are: between `FORMULAS`
+Gradio has KaTeX set it. Beside a formula every other dollar has an element of its own, as KaTeX pairs those of one
+text: two prices are no formula.
 """
 
 import html
@@ -21,14 +24,17 @@ REFERRED = re.compile(r"[^\w \x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|_")  # a contr
 LINE = re.compile(r"[^\n]*\n|[^\n]+")
 FENCE = re.compile(r" {0,3}(`{3,}(?=[^`]*$)|~{3,})")
 HEADING = re.compile(r"#{2,6} ")  # one # alone begins comments in code that nobody has fenced
+MATH = r"[^\n$]{0,200}?(?:[\\^_=+<>]|(?<=\$)[A-Za-z](?=\$))[^\n$]{0,200}?"  # a sign of it, or a lone letter
 INLINE = re.compile(  # bounded lengths: a message of stars alone must not take long
     r"(?P<code>(?<!`)(?P<ticks>`+)(?!`)[^\n]{1,400}?(?<!`)(?P=ticks)(?!`))"
+    rf"|(?<![\w$\\])(?P<formula>(?P<dollars>\${{1,2}})(?=[^\s$]){MATH}(?<=[^\s$\\])(?P=dollars))(?![\w$])"
     r"|(?<![\w*/])(?P<strong>\*\*(?=[^\s*])[^\n]{1,400}?(?<=[^\s*])\*\*)(?![\w*/])"
     r"|(?<![\w*/.])(?P<em>\*(?=\w)[^\n*]{1,400}?(?<=[\w.!?)])\*)(?![\w*/])"
     r"|(?P<a>https?://[^\s<>\"'`*)\]}]{1,400}(?<![.,;:!?]))"
 )
 MARKS = {"strong": 2, "em": 1}  # characters at each end
-FOLD = re.compile(r'<details class="kd-thought".*?</details>')
+FORMULAS = [{"left": "$$", "right": "$$", "display": True}, {"left": "$", "right": "$", "display": False}]
+FOLD = re.compile(r'<details class="kd-(?:thought|fixed)".*?</details>')
 COPY = (
     '<button title="copy" class="copy_code_button"><span class="copy-text"><svg viewBox="0 0 15 15" width="15" '
     'height="15"><path fill="currentColor" d="M5 4h8v9H5zM2 1h9v2H4v8H2z"></path></svg></span>'
@@ -70,8 +76,8 @@ def literal(text: str) -> str:
     return f"{OPEN}{escaped(one_newline(text))}{CLOSE}"
 
 
-def styled(text: str, fold: str = "") -> str:
-    """Markdown with its looks, its marks beside them, after a `folded` thought."""
+def styled(text: str, fold: str = "", below: str = "") -> str:
+    """Markdown with its looks, its marks beside them, after a `folded` thought, and before what was `corrected`."""
     out = []
     for kind, lines in groupby(blocks(one_newline(text)), key=itemgetter(0)):
         part = "".join(line for _, line in lines)
@@ -81,7 +87,10 @@ def styled(text: str, fold: str = "") -> str:
             out.append(mark(part))
         else:
             out += [prose(line) for line in LINE.findall(part)]
-    return f"{OPEN}{fold}{''.join(out)}{CLOSE}"
+    body = fold + "".join(out) + below
+    if 'class="kd-formula"' in body:
+        body = body.replace("&#36;", "<span>&#36;</span>")
+    return f"{OPEN}{body}{CLOSE}"
 
 
 def folded(thought: str, title: str, is_open: bool) -> str:
@@ -90,9 +99,16 @@ def folded(thought: str, title: str, is_open: bool) -> str:
     return f'<details class="kd-thought"{state}><summary>{escaped(title)}</summary>{text}</details>'
 
 
+def corrected(text: str, title: str, id: str, undo: str) -> str:
+    """A person's own text under its title, and a link to take it back, which page.js follows: no page has it."""
+    link = f'<a href="?undo={escaped(id)}">{escaped(undo)}</a>'
+    words = f"<summary>{escaped(title)}</summary>{escaped(one_newline(text))}<br>{link}"
+    return f'<details class="kd-fixed">{words}</details>'
+
+
 def plain(shown: str) -> str:
     """The text that `literal` or `styled` showed; any other as it is."""
-    return html.unescape(TAG.sub("", FOLD.sub("", shown, count=1))) if shown.startswith(OPEN) else shown
+    return html.unescape(TAG.sub("", FOLD.sub("", shown))) if shown.startswith(OPEN) else shown
 
 
 def one_newline(text: str) -> str:
@@ -137,8 +153,11 @@ def element(found: re.Match) -> str:
     name, text = found.lastgroup, found[0]
     if found["code"]:
         return f"<code>{escaped(text)}</code>"
+    if name == "formula":
+        ends = found["dollars"]
+        return f'<span class="kd-formula">{ends}{escaped(text[len(ends) : -len(ends)])}{ends}</span>'
     if name == "a":
-        address = html.escape(text)
+        address = html.escape(text).replace("$", "%24")
         return f'<a href="{address}" target="_blank" rel="noopener noreferrer">{escaped(text)}</a>'
     n = MARKS[name]
     return f"<{name}>{mark(text[:n])}{inline(text[n:-n])}{mark(text[-n:])}</{name}>"

@@ -1,65 +1,19 @@
-"""Under the chat: "which is better?" between two answers; stars, reasons, words, and a better answer."""
+"""The votes on two answers in the chat; under it, stars, reasons, words, and a better answer."""
 
-from dataclasses import dataclass
 from functools import partial
 
 import gradio as gr
 
 from kdloop.feedback import collect
 from kdloop.settings import Settings
-from kdloop.ui.session import PRIVATE, REFUSED, named, paced, refusal, refused
+from kdloop.ui import comparison
+from kdloop.ui.session import PRIVATE, REFUSED, named, paced, person, refusal, refused
 from kdloop.ui.transcript import completion_shown
 from kdloop.ui.words import t, tell
+from storage import conversations
 
 STARS = [("★" * n + "☆" * (5 - n), n) for n in range(1, 6)]
-COMPARED = {
-    "The first is better": "left",
-    "The second is better": "right",
-    "Equally good": "tie",
-    "Both bad": "both bad",
-}
 FIELDS = ("stars", "reasons", "words", "better")
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two answers side by side and the question which is better."""
-
-    group: gr.Column
-    boxes: list[gr.Textbox]
-    votes: list[gr.Button]
-    row: gr.Row
-
-    @property
-    def outputs(self) -> list:
-        return [self.group, *self.boxes, self.row]
-
-
-def comparison() -> Comparison:
-    with gr.Column(visible=False, elem_id="compare") as group:
-        with gr.Row():
-            boxes = [
-                gr.Textbox(
-                    label=t(f"{which} answer"),
-                    lines=6,
-                    max_lines=16,
-                    interactive=False,
-                    elem_id=f"answer-{which.lower()}",
-                )
-                for which in ("First", "Second")
-            ]
-        with gr.Row(visible=False) as row:
-            votes = [gr.Button(t(label), size="sm") for label in COMPARED]
-    return Comparison(group, boxes, votes, row)
-
-
-def side_by_side(left: str, right: str, done: bool):
-    """For `Comparison.outputs`; the vote is asked for when both are done."""
-    return gr.Column(visible=True), left or "…", right or "…", gr.Row(visible=done)
-
-
-def nothing_to_compare():
-    return gr.Column(visible=False), "", "", gr.Row(visible=False)
 
 
 def panel() -> dict:
@@ -88,6 +42,7 @@ def connect(settings: Settings, bot: gr.Chatbot, state: gr.State, panel: dict) -
 
 
 def prefer(settings: Settings, choice: str, state: dict):
+    """For `Comparison.outputs`, after the state."""
     first, second = state.get("compared") or (None, None)
     if not first:
         raise refused("Nothing to compare: try an answer again first")
@@ -95,9 +50,23 @@ def prefer(settings: Settings, choice: str, state: dict):
         collect.choose(settings.db, paced(settings, state, "votes"), first, second, choice)
     except REFUSED as error:
         raise refusal(error) from error
-    gr.Info(tell("Saved. A choice between two answers is the best lesson there is"))
-    state.update(compared=None)
-    return state, *nothing_to_compare()
+    state.update(compared=None, preferred=(first, second))
+    return state, *comparison.voted(tell("Saved. A choice between two answers is the best lesson there is"))
+
+
+def prefer_again(settings: Settings, state: dict):
+    """The last choice is taken back, and can be made anew."""
+    both = state.pop("preferred", None)
+    if not both:
+        raise refused("No vote to take back")
+    try:
+        for id in both:
+            collect.undo(settings.db, paced(settings, state, "votes"), "choice", id)
+        texts = [conversations.completion(settings.db, id, person(state)).text for id in both]
+    except REFUSED as error:
+        raise refusal(error) from error
+    state.update(compared=both)
+    return state, *comparison.shown(*texts, tell("Which is better?"), True)
 
 
 def rate(settings: Settings, messages: list[dict], state: dict, n, reasons, words, better):

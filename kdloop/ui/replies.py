@@ -20,7 +20,7 @@ from kdloop.chat.turn import retry as complete_again
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
-from kdloop.ui import rating, zerogpu
+from kdloop.ui import comparison, zerogpu
 from kdloop.ui.session import REFUSED, paced, refusal, refused
 from kdloop.ui.transcript import (
     CUT_IN_THOUGHT,
@@ -39,6 +39,7 @@ from storage import conversations
 FRAME_SECONDS = 1 / 15  # between two frames: smooth to read, and each sends the whole conversation again
 STOPS_WITHIN_SECONDS = 3  # an engine ends at its next token; one that reads a long prompt takes seconds for the first
 WHICH = "Two answers this time: which do you prefer?"
+ONE_VERSION = "Two answers of one version this time: which do you prefer?"
 RETRYING = " "  # what waits for a reply during a retry: no message
 
 T = TypeVar("T")
@@ -73,16 +74,16 @@ def free(settings: Settings, typed: str, waiting: str, state: dict):
         time.sleep(0.05)  # until the engine has ended, and what it wrote is stored
     unanswered = waiting.strip() and all(status == "failed" for status in ends)
     box = {"value": "\n".join(filter(None, [waiting, typed]))} if unanswered else {}
-    state.update(compared=None, writing=())
+    state.update(compared=None, preferred=None, writing=())
     box = gr.Textbox(submit_btn=t("Send"), stop_btn=False, **box)
-    return box, "", open_chat(settings, state), *rating.nothing_to_compare()
+    return box, "", open_chat(settings, state), *comparison.hidden()
 
 
 @contextmanager
 def replying(settings: Settings, supervisor: Supervisor, state: dict) -> Iterator[tuple[str, Event]]:
     """(the person, the event that stops the engine): it is set at the end. Within the block a round is paused, and
     refusals become toasts."""
-    state.update(compared=None, writing=(), left=False)
+    state.update(compared=None, preferred=None, writing=(), left=False)
     me, stop = paced(settings, state, "messages"), Event()
     try:
         with supervisor.places.waited_for(), supervisor.yielding():
@@ -100,8 +101,8 @@ def reply(settings: Settings, serving: Serving, supervisor: Supervisor, text: st
         past, liked = transcript(settings, me, conversation), thumbs(settings, me, conversation)
         champion = zerogpu.champion(settings, serving, state)
         write = write_two if is_time_to_compare(settings, me) else write_one
-        for messages, *comparison in write(settings, champion, me, text, state, stop):
-            yield frame([*past, *messages], liked), state, *comparison
+        for messages, *sides in write(settings, champion, me, text, state, stop):
+            yield frame([*past, *messages], liked), state, state["conversation"], *sides
             liked = None
 
 
@@ -110,18 +111,19 @@ def write_one(settings: Settings, serving: Serving, me: str, text: str, state: d
     for grown in frames(delegation.say(settings, serving, state.get("conversation"), me, text, stop)):
         now_writing(state, grown)
         messages = exchange(text, grown.text, grown.completion_id, grown.thought, grown.status == "open")
-        yield messages, *rating.nothing_to_compare()
+        yield messages, *comparison.hidden()
 
 
 def write_two(settings: Settings, serving: Serving, me: str, text: str, state: dict, stop: Event) -> Iterator[tuple]:
     """The same of two completions side by side; the chat continues with the one that the person chooses."""
-    asked = [user_message(text), assistant_message(tell(WHICH), None)]
+    asked = [user_message(text)]
     for left, right in frames(say_twice(settings, serving, state.get("conversation"), me, text, stop)):
         now_writing(state, left, right)
-        yield asked, *rating.side_by_side(*map(answer, (left, right)), done=False)
+        which = tell(ONE_VERSION if left.checkpoint.id == right.checkpoint.id else WHICH)
+        yield asked, *comparison.shown(*map(answer, (left, right)), which, done=False)
     both = bool(left.text and right.text)  # one that was cut in its thought is no answer
     state.update(compared=state["writing"] if both else None)
-    yield asked, *rating.side_by_side(*map(answer, (left, right)), done=both)
+    yield asked, *comparison.shown(*map(answer, (left, right)), which, done=both)
 
 
 def retry(settings: Settings, serving: Serving, supervisor: Supervisor, messages: list[dict], state: dict):
@@ -137,11 +139,12 @@ def retry(settings: Settings, serving: Serving, supervisor: Supervisor, messages
                 liked = thumbs(settings, me, grown.conversation_id)
             message = assistant_message(grown.text, grown.completion_id, grown.thought, grown.status == "open")
             bot = frame([*past, message], liked)
-            yield bot, state, *rating.nothing_to_compare()
+            yield bot, state, state["conversation"], *comparison.hidden()
             liked = None
         if former.author == "student" and former.text and grown.text:
             state.update(compared=(former.id, grown.completion_id))
-            yield gr.skip(), state, *rating.side_by_side(former.text, grown.text, True)
+            both = comparison.shown(former.text, grown.text, tell("Which is better?"), True)
+            yield gr.skip(), state, gr.skip(), *both
 
 
 def answer(reply: Reply) -> str:

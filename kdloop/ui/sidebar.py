@@ -5,7 +5,7 @@ from functools import partial
 import gradio as gr
 
 from kdloop.settings import Settings
-from kdloop.ui import chat, files, transcript
+from kdloop.ui import addresses, chat, comparison, files, prose, transcript
 from kdloop.ui.files import fresh_path
 from kdloop.ui.session import PRIVATE, erasure_notice, named, paced, person, refusal, refused
 from kdloop.ui.words import t, tell
@@ -23,56 +23,108 @@ CONFIRMATION = "delete my data"
 def build(settings: Settings, state: gr.State) -> dict:
     """Lay the sidebar out; `connect` wires it once the chat is there."""
     with gr.Sidebar(open=False, width=280):
-        fresh = gr.Button(t("New conversation"), size="sm")
+        fresh = gr.Button(t("New conversation"), size="sm", elem_id="fresh")
         search = gr.Textbox(label=t("Search your conversations"), max_length=200)
-        past = gr.Radio(
-            [], label=t("Your conversations"), info=t("None yet: what you ask appears here"), elem_id="past"
-        )
+        past = gr.HTML(elem_id="past")
+        go = gr.Textbox(visible="hidden", elem_id="go")  # the id that page.js read from a link or an address
+        with gr.Accordion(t("Rename this conversation"), open=False):
+            title = gr.Textbox(label=t("Its new title"), max_length=80, submit_btn=t("Rename"))
         with gr.Accordion(t("Your data"), open=False):
             gr.Markdown(t(STORED))
             files.offer(t("Download my data"), partial(download, settings), "download", [state], "sm")
             sure = gr.Textbox(label=t("To delete, type: delete my data"), max_length=40)
             erase = gr.Button(t("Delete my data"), variant="stop", size="sm")
-    return {"fresh": fresh, "search": search, "past": past, "sure": sure, "erase": erase}
+    return {
+        "fresh": fresh,
+        "search": search,
+        "past": past,
+        "go": go,
+        "title": title,
+        "sure": sure,
+        "erase": erase,
+    }
 
 
 def connect(settings: Settings, state: gr.State, side: dict, parts: chat.Parts) -> None:
     list_titles = named(partial(titles, settings), "titles")
-    shown = [parts.bot, state, parts.compare, side["past"]]
+    shown = [parts.bot, state, *parts.comparison.outputs]
     open_one = named(partial(load, settings), "open_conversation")
     cancelling = {"cancels": parts.replies, **PRIVATE}  # a reply under way would write over the other conversation
-    changed = [side["past"].input(open_one, [side["past"], state], shown[:3], concurrency_limit=None, **cancelling)]
+    opened = side["go"].input(open_one, [side["go"], state], shown, concurrency_limit=None, **cancelling)
+    changed = [opened]
     for event in (side["fresh"].click, parts.bot.clear):
         changed.append(event(new, state, shown, queue=False, **cancelling))
-    side["search"].change(list_titles, [side["search"], state], side["past"], queue=False, **PRIVATE)
-    parts.answered.then(list_titles, [side["search"], state], side["past"], queue=False, **PRIVATE)
+    asked = [side["search"], state]
+    side["search"].change(list_titles, asked, side["past"], queue=False, **PRIVATE)
+    retitle = named(partial(rename, settings), "rename")
+    renamed = side["title"].submit(retitle, [side["title"], state], side["title"], concurrency_limit=None, **PRIVATE)
+    for event in (parts.answered, renamed):
+        event.then(list_titles, asked, side["past"], queue=False, **PRIVATE)
     forget = named(partial(erase, settings), "erase")
-    emptied = [*shown, side["sure"]]
+    emptied = [*shown, side["past"], side["sure"]]
     changed.append(side["erase"].click(forget, [side["sure"], state], emptied, concurrency_limit=None, **cancelling))
-    update_authors = named(partial(transcript.authors, settings), "authors")
+    at_hand = named(partial(addresses.at_hand, settings), "authors")
     for event in changed:
-        event.then(update_authors, state, parts.authors, queue=False, **PRIVATE)
+        known = event.then(at_hand, state, [parts.authors, parts.where], queue=False, **PRIVATE)
+        if event is opened:
+            known.then(None, parts.where, None, js=addresses.SETTLED)
 
 
-def titles(settings: Settings, search: str, state: dict) -> gr.Radio:
+def titles(settings: Settings, search: str, state: dict) -> str:
+    """HTML: links to a person's conversations, newest first; page.js puts the days between them."""
     me = paced(settings, state, "searches") if search else person(state)
     found = conversations.find_conversations(settings.db, me, str(search or ""))
-    info = None if found else tell("None found" if search else "None yet: what you ask appears here")
-    return gr.Radio([(title or "…", id) for id, title in found], value=state.get("conversation"), info=info)
+    at = conversations.started(settings.db, [id for id, _ in found])
+    links = [
+        f'<li data-at="{at[id]}"><a href="?c={prose.escaped(id)}">{prose.escaped(title.strip() or "…")}</a></li>'
+        for id, title in found
+    ]
+    name = prose.escaped(tell("Your conversations"))
+    none = prose.escaped(tell("None found" if search else "None yet: what you ask appears here"))
+    return f'<nav aria-label="{name}"><p>{name}</p><ul>{"".join(links) or f"<li>{none}</li>"}</ul></nav>'
 
 
 def load(settings: Settings, id: str, state: dict):
+    """The person's conversation of this id, a new one for none."""
+    if not id:
+        return new(state)
     try:
         bot = transcript.open_chat(settings, state | {"conversation": str(id)})
     except UnknownRow as error:
         raise refusal(error) from error
-    state.update(conversation=str(id), compared=None, left=True)
-    return bot, state, gr.Row(visible=False)
+    state.update(conversation=str(id), compared=None, preferred=None, left=True)
+    return bot, state, *comparison.hidden()
 
 
 def new(state: dict):
-    state.update(conversation=None, compared=None, left=True)
-    return transcript.chatbot([], {}), state, gr.Row(visible=False), gr.Radio(value=None)
+    state.update(conversation=None, compared=None, preferred=None, left=True)
+    return transcript.chatbot([], {}), state, *comparison.hidden()
+
+
+def starter(settings: Settings):
+    """The handler of a page that has loaded: the conversation that its address names, unless one has begun already;
+    and the list of all."""
+
+    def at_start(state: dict, request: gr.Request):
+        bot = gr.skip()
+        if not (state.get("conversation") or state.get("writing")):
+            state["conversation"] = addresses.asked_for(settings, person(state), request)
+            bot = transcript.open_chat(settings, state) if state["conversation"] else bot
+        return bot, state, *addresses.at_hand(settings, state), titles(settings, "", state)
+
+    return at_start
+
+
+def rename(settings: Settings, title: str, state: dict) -> str:
+    if not state.get("conversation"):
+        raise refused("Open a conversation first")
+    if not (title := " ".join(str(title or "").split())):
+        raise refused("Type its new title first")
+    try:
+        conversations.rename(settings.db, state["conversation"], person(state), title)
+    except UnknownRow as error:
+        raise refusal(error) from error
+    return ""
 
 
 def download(settings: Settings, state: dict) -> str:
@@ -86,4 +138,4 @@ def erase(settings: Settings, sure: str, state: dict):
         raise refused('Type "{sure}" to delete everything you wrote here', sure=CONFIRMATION)
     affected = people.erase(settings.db, paced(settings, state, "erasures"))
     gr.Info(erasure_notice(settings, affected))
-    return *new(state)[:3], gr.Radio([], value=None), ""
+    return *new(state), titles(settings, "", state), ""

@@ -5,6 +5,7 @@ them: first what another person disputes, then the least sure. Which of the two 
 so that it does not lead.
 """
 
+from collections.abc import Mapping
 from functools import partial
 from secrets import randbelow
 
@@ -13,34 +14,35 @@ import gradio as gr
 from kdloop.feedback import collect
 from kdloop.raters import active
 from kdloop.settings import Settings, current
+from kdloop.ui import comparison
 from kdloop.ui.session import PRIVATE, REFUSED, named, paced, person, refusal, refused
 from kdloop.ui.words import t, tell
 from storage import feedback, trials
+from storage.feedback import AIChoice
 
-EMPTY = "Nothing to check yet. After the first round, the pairs that the AI rater was least sure of wait here."
+EMPTY = (
+    "Nothing to check yet. After the first round, the pairs that the AI rater was least sure of wait here. Until then: "
+    "compare two answers in the [Arena](?tab=arena), or rate them in the [Chat](?tab=chat)."
+)
 ON_TRIAL = "One of the two is by a version on trial: your choice counts in what becomes of it."
 DISPUTED = "Somebody disagrees with the AI rater here."
+SURE_TODAY = "By all votes so far, the AI rater is {sure:.0%} sure here."
+CHOSEN = {"left": "the first", "right": "the second"}
 BETTER = "Neither? Write a better answer (key E; Shift+Enter saves)"
-VOTES = {"← Left is better": "left", "Right is better →": "right", "↑ Equally good": "tie", "↓ Skip": "skip"}
+VOTES = {label: choice for label, choice in comparison.VOTES.items() if choice != "both bad"} | {"Skip": "skip"}
 
 
 def build(settings: Settings, state: gr.State) -> dict:
     status = gr.Markdown(t(EMPTY), elem_id="teach")
-    with gr.Column(visible=False) as lesson:
-        question = gr.Textbox(label=t("Prompt"), interactive=False)
-        with gr.Row():
-            sides = [gr.Textbox(label=t(f"{side} answer"), lines=8, interactive=False) for side in ("Left", "Right")]
-        with gr.Row():
-            buttons = [
-                gr.Button(t(label), elem_id=f"teach-{'down' if value == 'skip' else value}")
-                for label, value in VOTES.items()
-            ]
+    question = gr.Textbox(label=t("Prompt"), interactive=False, visible=False, max_lines=3)
+    lesson = comparison.build("lesson", VOTES)
+    with gr.Column(visible=False) as correction:
         better = gr.Textbox(label=t(BETTER), lines=2, max_length=collect.MAX_CHARACTERS, elem_id="teach-better")
         save = gr.Button(t("Save the better answer"), size="sm")
     back = gr.Button(t("Undo the last vote"), size="sm", visible=False)
     shown = gr.Textbox(visible="hidden")  # the pair's id: a second key may come before the page has the next pair
-    outputs = [status, lesson, question, *sides, better, back, shown, state]
-    for button, value in zip(buttons, VOTES.values(), strict=True):
+    outputs = [status, question, *lesson.outputs, correction, better, back, shown, state]
+    for button, value in zip(lesson.votes, VOTES.values(), strict=True):
         act = named(partial(vote, settings, value), "teach")
         button.click(act, [shown, state], outputs, concurrency_limit=None, **PRIVATE)
     correct = named(partial(fix, settings), "fix")
@@ -53,29 +55,30 @@ def build(settings: Settings, state: gr.State) -> dict:
 def fill(settings: Settings, state: dict, result: str = ""):
     """Show the pair most worth checking that this person has neither checked nor skipped."""
     skipped = state.get("skipped", ())
-    queue = [a for a in collect.lessons(settings.db, person(state), active.latest(settings.db)) if a.id not in skipped]
+    latest = active.latest(settings.db)
+    queue = [a for a in collect.lessons(settings.db, person(state), latest) if a.id not in skipped]
     back, state["teach"] = gr.Button(visible=bool(state.get("taught"))), None
     if not queue:
         text = "\n\n".join(filter(None, [result, tell(EMPTY)]))
-        return text, gr.Column(visible=False), "", "", "", "", back, "", state
+        nothing = gr.Textbox("", visible=False), *comparison.hidden(), gr.Column(visible=False)
+        return text, *nothing, "", back, "", state
     pair, flipped = queue[0], bool(randbelow(2))
     left, right = (pair.rejected, pair.chosen) if flipped else (pair.chosen, pair.rejected)
-    why = tell(DISPUTED if pair.disputed else "The AI rater was {sure:.0%} sure here.", sure=pair.probability)
-    if {pair.chosen_id, pair.rejected_id} in trials.waiting_pairs(settings.db):
-        why = tell(ON_TRIAL)
-    status = [result, f"{tell('Pairs that wait: {n}.', n=len(queue))} {why} {worth(settings)}"]
+    on_trial = {pair.chosen_id, pair.rejected_id} in trials.waiting_pairs(settings.db)
+    status = [result, f"{tell('Pairs that wait: {n}.', n=len(queue))} {worth(settings)}"]
     state["teach"] = pair.id, flipped
-    return (
-        "\n\n".join(filter(None, status)),
-        gr.Column(visible=True),
-        pair.question,
-        left,
-        right,
-        "",
-        back,
-        pair.id,
-        state,
-    )
+    said = "\n\n".join(filter(None, status))
+    both = comparison.shown(left, right, tell(ON_TRIAL) if on_trial else doubt(pair, latest), True)
+    return said, gr.Textbox(pair.question, visible=True), *both, gr.Column(visible=True), "", back, pair.id, state
+
+
+def doubt(pair: AIChoice, latest: Mapping[str, float]) -> str:
+    """Why this pair waits: by what orders the queue, today's preference model, where it has read the pair."""
+    if pair.disputed:
+        return tell(DISPUTED)
+    today = latest.get(pair.id)
+    sure = pair.probability if today is None else max(today, 1 - today)
+    return tell("The AI rater was {sure:.0%} sure here." if today is None else SURE_TODAY, sure=sure)
 
 
 def worth(settings: Settings) -> str:
@@ -98,7 +101,7 @@ def vote(settings: Settings, value: str, shown: str, state: dict):
         state["taught"] = collect.review(settings.db, paced(settings, state, "votes"), id, choice), id
     except REFUSED as error:
         raise refusal(error) from error
-    return fill(settings, state, tell("Saved. The AI rater had chosen: {side}", side=tell(ai_side)))
+    return fill(settings, state, tell("Saved. The AI rater had chosen: {side}", side=tell(CHOSEN[ai_side])))
 
 
 def fix(settings: Settings, better: str, shown: str, state: dict):

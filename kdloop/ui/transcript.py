@@ -22,8 +22,16 @@ THUMBS = {True: "Like", False: "Dislike"}  # liked -> Gradio's name of that thum
 
 def transcript(settings: Settings, me: str, conversation: str | None) -> list[dict]:
     """The conversation's messages, as `gr.Chatbot` takes them."""
-    turns = conversations.history(settings.db, conversation, me) if conversation else []
-    return [m for turn, k in turns for m in exchange(turn.prompt[-1]["content"], k.text, k.id, k.thought)]
+    if not conversation:
+        return []
+    turns, better = (
+        conversations.history(settings.db, conversation, me),
+        feedback.corrections(settings.db, me, conversation),
+    )
+    return [
+        m for turn, k in turns
+        for m in exchange(turn.prompt[-1]["content"], k.text, k.id, k.thought, better=better.get(k.id, ""))
+    ]  # fmt: skip
 
 
 def authors(settings: Settings, state: dict) -> str:
@@ -61,19 +69,23 @@ def chatbot(messages: list[dict], liked: dict[str, bool], writing: bool = False)
     return gr.Chatbot(value=messages, feedback_value=pressed, elem_classes=[WRITING] if writing else [])
 
 
-def exchange(text: str, completion: str, id: str, thought: str = "", writing: bool = False) -> list[dict]:
-    return [user_message(text), assistant_message(completion, id, thought, writing)]
+def exchange(
+    text: str, completion: str, id: str, thought: str = "", writing: bool = False, better: str = ""
+) -> list[dict]:
+    return [user_message(text), assistant_message(completion, id, thought, writing, better)]
 
 
 def user_message(text: str) -> dict:
     return {"role": "user", "content": prose.literal(text)}
 
 
-def assistant_message(text: str, id: str | None, thought: str = "", writing: bool = False) -> dict:
-    """Without an id: a message of the page's own. A thought is folded, and unfolded while it is written."""
+def assistant_message(text: str, id: str | None, thought: str = "", writing: bool = False, better: str = "") -> dict:
+    """Without an id: a message of the page's own. A thought is folded, and unfolded while it is written; `better` is
+    the person's correction, folded below."""
     metadata, thinks = {"metadata": {"id": id}} if id else {}, writing and not text
     fold = prose.folded(thought, tell("Thinking…") if thinks else tell("Thought"), thinks) if thought else ""
-    return {"role": "assistant", "content": prose.styled(text or "…", fold)} | metadata
+    below = prose.corrected(better, tell("Corrected by you"), str(id), tell("Undo the correction")) if better else ""
+    return {"role": "assistant", "content": prose.styled(text or "…", fold, below)} | metadata
 
 
 def completion_id(message: dict) -> str | None:
@@ -90,6 +102,8 @@ def completion_shown(messages: list[dict], at: int | None = -1) -> str:
     """The id of the completion that the page shows there, by default at the chat's end."""
     if not messages:
         raise refused("No answer yet: type a message first")
+    if at == -1 and messages[at]["role"] == "user":
+        raise refused("Choose between the two answers first")
     if at is None or not -1 <= at < len(messages) or messages[at]["role"] != "assistant":
         raise refused("Only the student's completions can be rated or corrected")
     if not (id := completion_id(messages[at])):

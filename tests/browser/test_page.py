@@ -29,7 +29,7 @@ def test_chat_vote_undo_and_correct(app, browser):
 
     page.get_by_role("button", name="Edit").last.click()
     page.get_by_role("log").locator("textarea").last.fill("I am a small student. Ask me something.")
-    page.get_by_role("button", name="Submit").last.click()
+    page.get_by_role("log").get_by_role("button", name="Save").click()
     eventually(lambda: [f.channel for f in feedback.live_feedback(db)] == ["edit"])
 
     page.get_by_role("tab", name="Rounds").click()
@@ -59,8 +59,6 @@ def test_retry_compare_rate_and_come_back_to_it(app, browser):
     eventually(lambda: len(feedback.live_feedback(db)) == before + 1)
     page.reload()
     expect(page.locator("#header")).to_contain_text("student v0", timeout=30_000)
-    page.get_by_role("button", name="Toggle Sidebar").click()
-    page.get_by_label("Name a fruit.").click(timeout=15_000)
     expect(page.get_by_test_id("user").last).to_contain_text("Name a fruit.", timeout=15_000)
     expect(page.get_by_role("button", name="Liked", exact=True)).to_be_visible(timeout=15_000)
 
@@ -74,12 +72,11 @@ def test_a_duel_is_blind_until_the_vote(app, browser):
     page.get_by_role("tab", name="Arena").click()
     page.get_by_role("textbox", name="Prompt").fill("Say something kind.")
     page.get_by_role("button", name="Duel").click()
-    expect(page.locator("#reveal")).to_contain_text("Which is better?", timeout=60_000)
-    assert "v0" not in page.locator("#reveal").inner_text()
+    expect(page.locator("#duel-about")).to_contain_text("which answer is better?", timeout=60_000)
+    assert "v0" not in page.locator("#duel-about").inner_text()
     before = len(feedback.live_feedback(db))
-    page.locator("#reveal").click()
     page.keyboard.press("ArrowLeft")
-    expect(page.locator("#reveal")).to_contain_text("Left was v0", timeout=15_000)
+    expect(page.locator("#duel-about")).to_contain_text("The first was v0", timeout=15_000)
     assert len(feedback.live_feedback(db)) == before + 1
     page.get_by_role("button", name="Undo this vote").click()
     eventually(lambda: len(feedback.live_feedback(db)) == before)

@@ -24,8 +24,8 @@ def test_two_people_chat_at_once_and_see_their_own_words_only(app, browser):
     assert "lantern" not in pages[1].get_by_role("log").inner_text()
     pages[0].reload()
     pages[0].get_by_role("button", name="Toggle Sidebar").click()
-    expect(pages[0].get_by_label("Say the word lantern.")).to_be_visible(timeout=15_000)
-    assert pages[0].get_by_label("Say the word harbour.").count() == 0
+    expect(pages[0].get_by_role("link", name="Say the word lantern.")).to_be_visible(timeout=15_000)
+    assert pages[0].get_by_role("link", name="Say the word harbour.").count() == 0
 
 
 def test_a_reload_in_mid_stream_ends_the_reply_and_keeps_what_was_said(app, browser):
@@ -41,7 +41,7 @@ def test_a_reload_in_mid_stream_ends_the_reply_and_keeps_what_was_said(app, brow
 
     eventually(ended, 30)
     page.get_by_role("button", name="Toggle Sidebar").click()
-    expect(page.get_by_label("Tell me a long story about a lighthouse.")).to_be_visible(timeout=15_000)
+    expect(page.get_by_role("link", name="Tell me a long story about a lighthouse.")).to_be_visible(timeout=15_000)
     with connect(home / "kdloop.db") as c:
         assert c.execute("select count(*) from completions where status = 'failed'").fetchone()[0] == 0
 
@@ -101,7 +101,7 @@ def open_tab(page, name):
 def test_now_and_then_two_answers_come_and_the_chosen_one_goes_on(student, browser, tmp_path):
     with running(tmp_path, KDLOOP_STUDENT=student, KDLOOP_COMPARE_EVERY="1") as url:
         page = ask(browser.new_context(), url, "Name a colour.")
-        answers = [page.locator(f"#answer-{which} textarea").input_value() for which in ("first", "second")]
+        answers = [page.locator(f"#compare-{which} .kd-text").text_content() for which in ("first", "second")]
         page.get_by_role("button", name="The first is better").click(timeout=60_000)
         eventually(lambda: [f.channel for f in feedback.live_feedback(tmp_path / "kdloop.db")] == ["choice"])
         expect(page.get_by_test_id("bot").last).to_contain_text(answers[0].split()[0], timeout=15_000)

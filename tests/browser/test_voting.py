@@ -37,11 +37,13 @@ def words(text: str) -> str:
 
 def duel(page, question):
     """Ask by the keyboard alone; the answers on both sides."""
-    expect(page.locator("#vote-left")).to_be_disabled(timeout=15_000)  # the page has seen the last vote, too
+    expect(page.locator("#duel-left").and_(page.locator(":enabled"))).to_have_count(
+        0, timeout=15_000
+    )  # it knows of the last vote
     page.locator("#duel-prompt textarea").fill(question)
     page.keyboard.press("Enter")
-    expect(page.locator("#vote-left")).to_be_enabled(timeout=60_000)
-    return [words(page.locator(f"#duel-{side} textarea").input_value()) for side in ("left", "right")]
+    expect(page.locator("#duel-left")).to_be_enabled(timeout=60_000)
+    return [words(page.locator(f"#duel-{side} .kd-text").text_content()) for side in ("first", "second")]
 
 
 def test_nothing_says_who_wrote_which_answer_before_the_one_vote(tiny_app, browser):
@@ -58,7 +60,7 @@ def test_nothing_says_who_wrote_which_answer_before_the_one_vote(tiny_app, brows
     page.route("**/queue/data**", listen)
     duel(page, "Name a colour.")
     page.unroute("**/queue/data**")
-    assert "Which is better?" in sent[-1], "what was listened to is the duel"
+    assert "which answer is better?" in sent[-1], "what was listened to is the duel"
     for private in ("v0", "candidate", "checkpoint", *ids(home)):
         assert private not in "".join(sent), private
 
@@ -68,13 +70,14 @@ def test_nothing_says_who_wrote_which_answer_before_the_one_vote(tiny_app, brows
     page.wait_for_timeout(500)
     assert votes(home) == []
     page.keyboard.press("ArrowRight")
-    expect(page.locator("#reveal")).to_contain_text("You voted right. Left was v0, right was v0.", timeout=15_000)
+    told = "You voted: The second is better. The first was v0, the second was v0."
+    expect(page.locator("#duel-about")).to_have_text(told, timeout=15_000)
     assert len(votes(home)) == 1
 
     vote_again(page)
     assert len(votes(home)) == 1
-    page.get_by_role("button", name="Undo this vote").click()
-    expect(page.locator("#reveal")).to_contain_text("nothing is learned", timeout=15_000)
+    page.keyboard.press("u")
+    expect(page.locator("#duel-about")).to_contain_text("nothing is learned", timeout=15_000)
     vote_again(page)
     assert votes(home) == [] and errors == []
 

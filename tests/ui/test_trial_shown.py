@@ -149,11 +149,11 @@ def test_the_pairs_of_a_trial_come_first_on_the_teach_tab_and_it_is_said_what_th
         score=0.9,
     )
     state = {"person": "ann"}
-    status, _, question, *_ = teach.fill(settings, state)
-    assert question == third and teach.ON_TRIAL in status
+    _, question, _, about, *_ = teach.fill(settings, state)
+    assert question.value == third and teach.ON_TRIAL in about
     teach.vote(settings, "left", state["teach"][0], state)
     assert len(trials.votes(db, trials.running(db).id)) == 1
-    assert teach.ON_TRIAL not in teach.fill(settings, {"person": "bob"})[0], (
+    assert teach.ON_TRIAL not in teach.fill(settings, {"person": "bob"})[3], (
         "it is judged: others see other pairs first"
     )
 

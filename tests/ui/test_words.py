@@ -11,16 +11,16 @@ from kdloop.feedback import collect, versions
 from kdloop.rounds.run import CHOOSING_STEP_SIZE
 from kdloop.ui import (
     admin,
-    arena,
     choices,
+    comparison,
     consent,
     imports,
     keys,
     learning,
     lineage,
     models,
+    page,
     raters,
-    rating,
     rounds,
     session,
     teach,
@@ -32,18 +32,17 @@ ROOMS = Path(words.__file__).parents[2]
 SPEAKING = sorted(path for room in ("ui", "api") for path in (ROOMS / room).glob("*.py"))
 BY_TABLE = {  # texts that are looked up through a table, not written at the call
     *(r.capitalize() for r in collect.REASONS),
-    *(label for table in (arena.VOTES, teach.VOTES, rating.COMPARED) for label in table),
+    *(label for table in (comparison.VOTES, teach.VOTES) for label in table),
     *(form.title for form in versions.FORMS.values()),
     *imports.COUNTS,
     *imports.COLUMNS,
-    *(
-        value
-        for table in (arena.VOTES, session.PER_MINUTE, session.SET_BY_OWNER)
-        for value in (table.values() if table is arena.VOTES else table)
-    ),
+    *(value for table in (session.PER_MINUTE, session.SET_BY_OWNER) for value in table),
     *consent.PLACES,
     *lineage.STYLES,
-    *(f"{side} answer" for side in ("Left", "Right", "First", "Second")),
+    *(f"{side} answer" for side in comparison.SIDES),
+    *(word for _, word in page.BUTTONS.values()),
+    "Next duel",
+    *teach.CHOSEN.values(),
     *(
         "eliciting",
         "training",

@@ -1,0 +1,36 @@
+"""The page's addresses: `?tab=rounds`, `?c=` and a conversation's id, `?round=3`.
+
+page.js keeps the address in step with what is shown, and the page with the address when somebody goes back. A
+conversation opens for its own person alone: the id says which one, the signed person of session.py whose.
+"""
+
+import gradio as gr
+
+from kdloop.settings import Settings
+from kdloop.ui.transcript import authors
+from storage import conversations
+from storage.conversations import UnknownRow
+
+MOVED = "c => window.kdloop.moved(c)"  # after what the page shows has changed
+SETTLED = "c => window.kdloop.settled(c)"  # after an address was followed, or refused
+
+
+def build() -> gr.Textbox:
+    """Out of sight: the open conversation's id, for the address."""
+    where = gr.Textbox(visible="hidden", elem_id="where")
+    where.change(None, where, None, js=MOVED)
+    return where
+
+
+def at_hand(settings: Settings, state: dict) -> tuple[str, str]:
+    """(who wrote the open conversation's answers, its id)."""
+    return authors(settings, state), state.get("conversation") or ""
+
+
+def asked_for(settings: Settings, me: str, request: gr.Request) -> str | None:
+    """The conversation that the page's address names, if it is this person's."""
+    id = str(request.query_params.get("c") or "")
+    try:
+        return id if id and conversations.history(settings.db, id, me) else None
+    except UnknownRow:
+        return None

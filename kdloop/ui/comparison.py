@@ -1,0 +1,87 @@
+"""Two completions side by side, and four votes on them: one component for the Chat, the Arena and Teach.
+
+The sides are shown as in the chat, each scrolls within itself, and the votes stay in the window (page.css). Arrow keys
+press them: an element's id ends in its key's name, and page.js knows the keys.
+"""
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from kdloop.ui import prose
+from kdloop.ui.words import t, tell
+
+VOTES = {  # label -> choice, as kdloop.feedback.collect takes it
+    "The first is better": "left",
+    "The second is better": "right",
+    "Equally good": "tie",
+    "Both bad": "both bad",
+}
+KEYS = {"left": "left", "right": "right", "tie": "up", "both bad": "down", "skip": "down"}  # choice -> arrow
+SIDES = ("First", "Second")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`about` is what is said of the two; `after`, in the place of the votes, what can be done once one was given."""
+
+    group: gr.Column
+    about: gr.Markdown
+    sides: list[gr.Markdown]
+    voting: gr.Row
+    votes: list[gr.Button]
+    after: gr.Row
+    next: gr.Button
+    undo: gr.Button
+
+    @property
+    def outputs(self) -> list:
+        """What `shown`, `hidden` and `voted` fill."""
+        return [self.group, self.about, *self.sides, self.voting, *self.votes, self.after]
+
+
+def build(name: str, votes: dict[str, str], following: str = "") -> Comparison:
+    """Hidden until `shown`. `name` begins the ids of its parts; `following` labels the button that goes on after a
+    vote, where there is one."""
+    with gr.Column(visible=False, elem_id=name, elem_classes="kd-compare") as group:
+        about = gr.Markdown(elem_id=f"{name}-about", elem_classes="kd-about")
+        with gr.Row(elem_classes="kd-sides"):
+            sides = [
+                gr.Markdown(elem_id=f"{name}-{which.lower()}", elem_classes="kd-side", latex_delimiters=prose.FORMULAS)
+                for which in SIDES
+            ]
+        with gr.Row(elem_classes="kd-votes") as voting:
+            buttons = [gr.Button(t(label), size="sm", elem_id=f"{name}-{KEYS[v]}") for label, v in votes.items()]
+        with gr.Row(visible=False, elem_classes="kd-votes") as after:
+            next = gr.Button(
+                t(following) if following else "", size="sm", visible=bool(following), elem_id=f"{name}-next"
+            )
+            undo = gr.Button(t("Undo this vote"), size="sm", elem_id=f"{name}-undo")
+    return Comparison(group, about, sides, voting, buttons, after, next, undo)
+
+
+def shown(left: str, right: str, about: str, done: bool) -> list:
+    """For `Comparison.outputs`; a vote is taken when both are done."""
+    sides = [side(which, text) for which, text in zip(SIDES, (left, right), strict=True)]
+    votes = [gr.Button(interactive=done)] * len(VOTES)
+    return [gr.Column(visible=True), about, *sides, gr.Row(visible=True), *votes, gr.Row(visible=False)]
+
+
+def hidden() -> list:
+    votes = [gr.Button(interactive=False)] * len(VOTES)
+    return [gr.Column(visible=False), "", "", "", gr.Row(visible=True), *votes, gr.Row(visible=False)]
+
+
+def voted(about: str) -> list:
+    """After a vote: both sides stay to be read."""
+    votes = [gr.Button(interactive=False)] * len(VOTES)
+    return [gr.skip(), about, gr.skip(), gr.skip(), gr.Row(visible=False), *votes, gr.Row(visible=True)]
+
+
+def taken_back(about: str) -> list:
+    return [*voted(about)[:-1], gr.Row(visible=False)]
+
+
+def side(which: str, text: str) -> str:
+    label = prose.escaped(tell(f"{which} answer"))
+    return f'<div class="kd-label">{label}</div>{prose.styled(text or "…")}'

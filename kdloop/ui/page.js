@@ -1,0 +1,198 @@
+() => {
+  if (window.kdloop) return;
+  const names = NAMES, words = WORDS;  // what Gradio calls a button -> which it is; language -> which -> our word
+  const all = (found, at = document) => [...at.querySelectorAll(found)];
+  const one = (found, at = document) => at.querySelector(found);
+  const shown = element => element && element.offsetParent !== null && !element.disabled;
+  const set = (element, name, value) => { if (element.getAttribute(name) !== value) element.setAttribute(name, value); };
+  const language = (navigator.languages || ["en"]).map(tag => tag.slice(0, 2)).find(code => words[code]);
+  const said = which => words[language || "en"][which];
+  const wide = matchMedia("(hover: hover) and (min-width: 640px)");
+  const box = () => one("#message textarea");
+  const type = (area, text) => { area.value = text; area.dispatchEvent(new Event("input", {bubbles: true})); };
+
+  // Addresses: ?tab=, ?c=, ?round=
+  const query = () => new URLSearchParams(location.search);
+  const to = (key, value, replace) => {
+    const now = query();
+    if ((now.get(key) || "") === (value || "")) return;
+    if (value) now.set(key, value); else now.delete(key);
+    if (key === "tab" && value !== "rounds") now.delete("round");
+    const text = now.toString().replace(/=(?=&|$)/g, "");
+    history[replace ? "replaceState" : "pushState"](null, "", location.pathname + (text ? "?" + text : ""));
+  };
+  const tabs = () => all("#tabs > .tab-wrapper [role=tab]");
+  const selected = () => (tabs().find(tab => tab.getAttribute("aria-selected") === "true") || {dataset: {}}).dataset.tabId;
+  const where = () => (one("#where textarea, #where input") || {value: ""}).value;
+  let following = false;
+  const follow = () => {  // the page goes where the address says
+    const wanted = query(), tab = wanted.get("tab") || "chat", c = wanted.get("c") || "";
+    const button = tabs().find(t => t.dataset.tabId === tab);
+    if (button && selected() !== tab) { following = true; button.click(); following = false; }
+    const go = one("#go textarea, #go input");
+    if (go && c !== where()) type(go, c);
+    if (wanted.get("round")) waitFor(() => one(`[id="round-${CSS.escape(wanted.get("round"))}"]`), row => {
+      if (row.tagName === "DETAILS") row.open = true;
+      row.scrollIntoView({block: "nearest"});
+    });
+  };
+  const waitFor = (find, then, tries = 100) => {
+    const found = find();
+    if (found) then(found); else if (tries) setTimeout(() => waitFor(find, then, tries - 1), 100);
+  };
+  window.kdloop = {
+    moved: c => { to("c", c, !!c && !query().get("c")); mark(); },  // a first message gives the chat its address
+    settled: c => { to("c", c, true); mark(); },
+  };
+  addEventListener("popstate", follow);
+  document.addEventListener("click", event => {
+    const tab = event.target.closest("[role=tab]"), link = event.target.closest("a[href^='?']");
+    if (tab && tab.dataset.tabId && !following) to("tab", tab.dataset.tabId === "chat" ? "" : tab.dataset.tabId);
+    if (link && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
+      event.preventDefault();
+      const wanted = new URLSearchParams(link.getAttribute("href"));
+      if (wanted.has("undo")) return type(one("#undo textarea, #undo input"), wanted.get("undo"));
+      if (!wanted.has("c") && query().get("c")) wanted.set("c", query().get("c"));
+      if (wanted.get("tab") === "chat") wanted.delete("tab");
+      history.pushState(null, "", location.pathname + "?" + wanted);
+      follow();
+    }
+    if (event.target.closest("#past a, #fresh") && innerWidth < 768) closeSidebar();
+  });
+  const closeSidebar = () => { const side = one(".sidebar.open .toggle-button"); if (side) side.click(); };
+
+  // The list of conversations: its days, in the reader's own time, and which one is open
+  const day = at => {
+    const date = new Date(at), today = new Date();
+    const ago = Math.round((new Date(today).setHours(0, 0, 0, 0) - new Date(date).setHours(0, 0, 0, 0)) / 864e5);
+    if (ago < 2) return new Intl.RelativeTimeFormat(language, {numeric: "auto"}).format(-ago, "day");
+    return date.toLocaleDateString(language, {dateStyle: "medium"});
+  };
+  const mark = () => {
+    let last = "";
+    all("#past li[data-at]").forEach(item => {
+      const name = day(item.dataset.at), link = one("a", item);
+      if (name !== last) set(item, "data-day", name); else item.removeAttribute("data-day");
+      last = name;
+      const open = new URLSearchParams(link.getAttribute("href")).get("c") === where();
+      if (open) set(link, "aria-current", "true"); else link.removeAttribute("aria-current");
+    });
+  };
+
+  // Keys: arrows vote, N goes on, U undoes, E corrects; arrows move along the tabs
+  const keys = {ArrowLeft: "left", ArrowRight: "right", ArrowUp: "up", ArrowDown: "down", n: "next", u: "undo"};
+  document.addEventListener("keydown", event => {
+    const at = document.activeElement;
+    if (at.closest("#teach-better") && event.key === "Enter" && event.shiftKey) setTimeout(() => at.blur());
+    if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey || event.repeat) return;
+    if (at.getAttribute("role") === "tab") return along(event, at);
+    if (["INPUT", "TEXTAREA", "SELECT"].includes(at.tagName)) return;
+    const better = one("#teach-better textarea");
+    if (event.key === "e" && shown(better)) { event.preventDefault(); better.focus(); }
+    const name = keys[event.key], side = at.closest(".kd-sides > .kd-side");
+    if (!name || (side && ["up", "down"].includes(name) && side.scrollHeight > side.clientHeight)) return;
+    const button = all(`.kd-compare [id$="-${name}"]`).find(shown);
+    if (button) { event.preventDefault(); button.click(); }
+  });
+  const along = (event, at) => {
+    const list = all("[role=tab]", at.closest("[role=tablist]")), n = list.length, i = list.indexOf(at);
+    const next = {ArrowLeft: i - 1, ArrowRight: i + 1, Home: 0, End: n - 1}[event.key];
+    if (next === undefined) return;
+    event.preventDefault();
+    const tab = list[(next + n) % n];
+    tab.focus();
+    tab.click();
+  };
+
+  // What is wrong or missing in Gradio's markup: the right attributes, or none (null)
+  const roles = {
+    "svg.marks:not([aria-hidden])": {"aria-hidden": "true"},  // names its lines, not their values; tables have these
+    ".examples[role=list]": {role: "group"},  // it holds buttons, no items
+    ".toast-header[role=button]": {role: null, tabindex: null},  // a button that holds a button
+    ".kd-sides > .kd-side": {role: "region", tabindex: "0"},  // it scrolls
+    ".kd-compare": {role: "group", tabindex: "-1"},
+    "#chat-log [role=log]": {"aria-live": "off"},  // rewritten at every word: `tell` says the answer once
+  };
+  const mend = () => {
+    Object.entries(roles).forEach(([found, attributes]) => all(found).forEach(element =>
+      Object.entries(attributes).forEach(([name, value]) =>
+        value === null ? element.removeAttribute(name) : set(element, name, value))));
+    all(".kd-sides > .kd-side").forEach(side => set(side, "aria-label", (one(".kd-label", side) || {}).textContent || "…"));
+    all(".kd-compare [id$='-left'], .kd-compare [id$='-right'], .kd-compare [id$='-up'], .kd-compare [id$='-down']")
+      .forEach(button => set(button, "aria-keyshortcuts", "Arrow" + button.id.replace(/.*-(.)/, (_, c) => c.toUpperCase())));
+    all("#chat-log button[aria-label], .toggle-button").forEach(button => {
+      const which = names[button.getAttribute("aria-label")] || button.dataset.name;
+      if (!which) return;
+      set(button, "data-name", which);
+      set(button, "aria-label", said(which));
+      set(button, "title", said(which));
+      if (/Like|Dislike/.test(which)) set(button, "aria-pressed", String(which.endsWith("d")));
+    });
+    const side = one(".sidebar");
+    if (side) one(".sidebar-content", side).inert = !side.classList.contains("open");
+    tabs().forEach(tab => set(tab, "tabindex", tab.getAttribute("aria-selected") === "true" ? "0" : "-1"));
+    mark();
+    compare();
+    tell();
+    fit();
+  };
+
+  // A comparison comes into view once, and takes the keys when both answers are done
+  const compare = () => all(".kd-compare").forEach(group => {
+    const done = shown(group) && all("[id$='-left']", group).some(shown);
+    if (!shown(group)) { delete group.dataset.seen; return; }
+    if (!group.dataset.seen) { group.dataset.seen = "writing"; group.scrollIntoView({block: "nearest"}); }
+    if (!done) { group.dataset.seen = "writing"; return; }
+    if (group.dataset.seen === "done") return;
+    group.dataset.seen = "done";
+    group.scrollIntoView({block: "nearest"});
+    const at = document.activeElement;
+    if (at === document.body || (at === box() && !at.value) || at.closest("#duel-prompt")) group.focus({preventScroll: true});
+  });
+
+  // One announcement an answer
+  const status = document.createElement("div");
+  status.id = "kd-said"; status.setAttribute("role", "status"); status.className = "sr-only";
+  one(".gradio-container").append(status);
+  let busy = false;
+  const tell = () => {
+    const log = one("#chat-log [role=log]");
+    if (!log) return;
+    const now = !!one("#chat-log.kd-writing");
+    set(log, "aria-busy", String(now));
+    if (busy && !now) {
+      const last = all("#chat-log [data-testid=bot] .kd-text").pop();
+      status.textContent = last && last.closest(".message-row") ? last.textContent.slice(0, 600) : "";
+    }
+    busy = now;
+  };
+
+  // The chat is as high as the window
+  const fit = () => {
+    const chat = one("#chat-page");
+    if (!shown(chat)) return;
+    const top = `${Math.round(chat.getBoundingClientRect().top + scrollY)}px`;
+    if (chat.style.getPropertyValue("--kd-top") !== top) chat.style.setProperty("--kd-top", top);
+  };
+  addEventListener("resize", fit);
+
+  let waiting = false;
+  const observer = new MutationObserver(() => {
+    if (waiting) return;
+    waiting = true;
+    requestAnimationFrame(() => { waiting = false; mend(); });
+  });
+  const watched = ["class", "aria-label", "aria-selected", "disabled", "style"];
+  observer.observe(document.body, {childList: true, subtree: true, attributes: true, attributeFilter: watched});
+  mend();
+
+  // The draft survives a reload, and a restart of the app
+  addEventListener("pagehide", () => { if (box()) sessionStorage.setItem("kdloop-draft", box().value); });
+  waitFor(() => one("#header strong") && box(), area => {
+    const draft = sessionStorage.getItem("kdloop-draft");
+    sessionStorage.removeItem("kdloop-draft");
+    if (draft && !area.value) type(area, draft);
+    if (query().get("tab")) follow();
+    if (wide.matches && document.activeElement === document.body && shown(area)) area.focus({preventScroll: true});
+  });
+}
