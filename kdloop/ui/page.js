@@ -143,11 +143,15 @@
     if (!shown(group)) { delete group.dataset.seen; return; }
     if (!group.dataset.seen) { group.dataset.seen = "writing"; group.scrollIntoView({block: "nearest"}); }
     if (!done) { group.dataset.seen = "writing"; return; }
-    if (group.dataset.seen === "done") return;
+    if (group.dataset.seen === "done") {  // its texts are laid out a little later
+      if (performance.now() < group.dataset.until) group.scrollIntoView({block: "nearest"});
+      return;
+    }
     group.dataset.seen = "done";
+    group.dataset.until = performance.now() + 2000;
     group.scrollIntoView({block: "nearest"});
-    const at = document.activeElement;
-    if (at === document.body || (at === box() && !at.value) || at.closest("#duel-prompt")) group.focus({preventScroll: true});
+    const at = document.activeElement, free = at === document.body || (at === box() && !at.value);
+    if (free || at.closest("#duel-prompt")) group.focus({preventScroll: true});
   });
 
   // One announcement an answer
