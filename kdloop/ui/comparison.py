@@ -75,7 +75,7 @@ def hidden() -> list:
 def voted(about: str) -> list:
     """After a vote: both sides stay to be read."""
     votes = [gr.Button(interactive=False)] * len(VOTES)
-    return [gr.skip(), about, gr.skip(), gr.skip(), gr.Row(visible=False), *votes, gr.Row(visible=True)]
+    return [gr.skip(), about, gr.skip(), gr.skip(), gr.Row(visible="hidden"), *votes, gr.Row(visible=True)]
 
 
 def taken_back(about: str) -> list:

@@ -13,7 +13,8 @@ OUTSIDE = """() => [...document.querySelectorAll(".kd-compare .kd-sides > .kd-si
   .filter(([e, r]) => r.top < 0 || r.left < 0 || r.bottom > innerHeight || r.right > innerWidth).map(([e]) => e.id)"""
 HIDDEN_STOP = """() => { const e = document.activeElement, r = e.getBoundingClientRect(), s = getComputedStyle(e);
   const inside = r.right > 0 && r.left < innerWidth && r.width > 0;
-  return e === document.body || (inside && (s.outlineStyle !== "none" || s.boxShadow !== "none")) ? "" : e.outerHTML.slice(0, 200); }"""
+  const marked = s.outlineStyle !== "none" || s.boxShadow !== "none";
+  return e === document.body || (inside && marked) ? "" : e.outerHTML.slice(0, 200); }"""
 SMALL = """least => [...document.querySelectorAll("button, a[href], [role=tab]")].filter(e => e.offsetParent &&
   !e.closest("[inert], [aria-hidden=true], p")).map(e => [e.getBoundingClientRect(), e.outerHTML.slice(0, 120)])
   .filter(([r]) => r.width && (r.width < least || r.height < least)).map(([, html]) => html)"""

@@ -91,9 +91,9 @@ def ids(home) -> list[str]:
 
 def vote_again(page):
     """As somebody would who knows how pages work: the button is disabled."""
-    expect(page.locator("#vote-left")).to_be_disabled()
+    expect(page.locator("#duel-left")).to_be_disabled()
     page.keyboard.press("ArrowLeft")
-    page.evaluate("const b = document.getElementById('vote-left'); b.disabled = false; b.click(); b.disabled = true")
+    page.evaluate("const b = document.getElementById('duel-left'); b.disabled = false; b.click(); b.disabled = true")
     expect(page.get_by_test_id("toast-body").last).to_contain_text("No duel to vote on", timeout=15_000)
     page.get_by_role("button", name="Close").last.click()
 

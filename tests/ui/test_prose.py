@@ -1,5 +1,6 @@
 """The HTML of a text: its text is the text, and nothing in it is the text's own markup."""
 
+import html
 import random
 import re
 from html.parser import HTMLParser
@@ -95,3 +96,25 @@ def test_a_message_of_marks_alone_takes_no_time():
     """Patterns that look for an end from every beginning would take minutes: this test would not come to its end."""
     for text in ("**a " * 2000, "`a" * 4000, "*a" * 4000, "` `` " * 1600, "https://" * 1000, "*" * 8000):
         assert prose.plain(prose.styled(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "formulas"),
+    [
+        ("Tea is $3 and cake $4, so $3+$4 is $7.", []),
+        ("US$3=€2.80 (about $3)", []),
+        ("export A=$HOME/b:$PATH_X", []),
+        ("`$a=b$` is code, $ a=b $ is not set", []),
+        ("$x$ of $10: $\\frac{a}{b}$, **and $y_1$**", ["$x$", "$\\frac{a}{b}$", "$y_1$"]),
+        ("$$\\sum_i x_i$$ for $9", ["$$\\sum_i x_i$$"]),
+        ("see http://a.b/$x=1$ or $z=2$", ["$z=2$"]),
+    ],
+)
+def test_formulas_are_set_and_prices_are_not(text, formulas):
+    """KaTeX sets what stands between the dollars of one text: those of a formula stand alone, every other by itself."""
+    shown = prose.styled(text)
+    found = [html.unescape(tex) for tex in re.findall('<span class="kd-formula">(.*?)</span>', shown)]
+    assert found == formulas and prose.plain(shown) == text
+    assert shown.count("$") == sum(tex.count("$") for tex in formulas), "Gradio looks for raw dollars"
+    if formulas:
+        assert "&#36;" not in shown.replace("<span>&#36;</span>", "")
