@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
-from kdloop.ui import admin, arena, chat, consent, learning, models, prose, rounds, session, sidebar, teach
+from kdloop.ui import admin, arena, chat, consent, learning, loop, models, prose, rounds, session, sidebar, teach
 from kdloop.ui.words import I18N, t
 
 CSS = """
@@ -114,7 +114,7 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, endpoint
         endpoints(settings, serving, supervisor)
         sidebar.connect(settings, state, side, parts)
         tick_while_open(tabs, rounds_tab, live["timer"])
-        for script in (arena.KEYS, ROLES, prose.SCRIPT):
+        for script in (arena.KEYS, ROLES, prose.SCRIPT, loop.SCRIPT):
             demo.load(None, js=script)
         connect_load(demo, settings, supervisor, who, state, parts.head, notice, side["past"])
     return demo

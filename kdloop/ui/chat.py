@@ -14,11 +14,11 @@ from kdloop.feedback import collect
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
-from kdloop.ui import prose, rating, replies, session, trial, zerogpu
+from kdloop.ui import loop, prose, rating, replies, saved, session, trial, zerogpu
 from kdloop.ui.session import PRIVATE, REFUSED, named, paced, person, warn
 from kdloop.ui.transcript import THUMBS, authors, completion_id, completion_shown, open_chat, position, thumbs
 from kdloop.ui.words import t, tell
-from storage import ancestry, checkpoints, feedback, trials
+from storage import ancestry, checkpoints, feedback, rounds, trials
 
 EXAMPLES = ["What should I cook with two eggs and rice?", "Explain tides to a child.", "Help me plan a quiet Sunday."]
 HEADER_SECONDS = 5  # between two looks at who answers and how many votes there are: four indexed counts
@@ -31,8 +31,10 @@ class Components:
     """What the tab shows, top to bottom."""
 
     head: gr.Markdown
+    news: loop.News
     bot: gr.Chatbot
     authors: gr.Markdown
+    saved: saved.Saved
     comparison: rating.Comparison
     box: gr.Textbox
     panel: dict
@@ -53,20 +55,22 @@ class Parts:
 def build(settings: Settings, serving: Serving, supervisor: Supervisor, who: gr.BrowserState, state: gr.State) -> Parts:
     shown = lay_out(settings)
     generating, ended, broken = connect_replies(settings, serving, supervisor, who, state, shown)
-    said, chose = connect_votes(settings, state, shown)
+    said, chose = connect_votes(settings, supervisor, state, shown)
     update_authors = named(partial(authors, settings), "authors")
     for event in (*ended, *broken, *chose):
         event.then(update_authors, state, shown.authors, queue=False, **PRIVATE)
     update_header = named(partial(header, settings, supervisor), "header")
     for event in said:
         event.then(update_header, None, shown.head, queue=False, **PRIVATE)
+    loop.connect(settings, state, shown.head, shown.news)
+    shown.authors.change(named(saved.hidden, "hide_saved"), None, shown.saved.outputs, queue=False, **PRIVATE)
     zerogpu.build(settings, supervisor, state, said)
     gr.Timer(HEADER_SECONDS).tick(update_header, None, shown.head, queue=False, **PRIVATE)
     return Parts(shown.bot, shown.comparison.group, shown.head, shown.authors, ended[0], generating)
 
 
 def lay_out(settings: Settings) -> Components:
-    head = gr.Markdown(elem_classes="kd-head", elem_id="header")
+    head, news = gr.Markdown(elem_classes="kd-head", elem_id="header"), loop.lay_out()
     bot = gr.Chatbot(
         elem_id="chat-log",
         label=t("Chat with the student"),
@@ -82,6 +86,7 @@ def lay_out(settings: Settings) -> Components:
         placeholder=t("### Ask the student something\nRate its answer with the thumbs, or edit it into a better one."),
     )
     authors = gr.Markdown(elem_classes="kd-head", elem_id="authors")
+    thanks = saved.lay_out()
     comparison = rating.comparison()
     box = gr.Textbox(
         label=t("Message"),
@@ -94,7 +99,7 @@ def lay_out(settings: Settings) -> Components:
     panel = rating.panel()
     if teachers := delegation.allowed_teachers(settings):
         gr.Markdown(f"{t(ELSEWHERE)} {', '.join(x.name for x in teachers.all)}", elem_classes="kd-head")
-    return Components(head, bot, authors, comparison, box, panel)
+    return Components(head, news, bot, authors, thanks, comparison, box, panel)
 
 
 def connect_replies(
@@ -138,7 +143,9 @@ def sender(settings: Settings):
     return on_send
 
 
-def connect_votes(settings: Settings, state: gr.State, shown: Components) -> tuple[list[Dependency], list[Dependency]]:
+def connect_votes(
+    settings: Settings, supervisor: Supervisor, state: gr.State, shown: Components
+) -> tuple[list[Dependency], list[Dependency]]:
     """(events after which the header's counts have changed, those of them after which the chat continues with the
     completion that was chosen)."""
 
@@ -150,6 +157,7 @@ def connect_votes(settings: Settings, state: gr.State, shown: Components) -> tup
 
     bot, comparison = shown.bot, shown.comparison
     said = [bot.like(on_like, [bot, state], bot, concurrency_limit=None, **PRIVATE)]
+    said.append(saved.connect(settings, supervisor, state, bot, shown.saved, said[0]))
     said.append(bot.edit(on_edit, [bot, state], [bot, shown.box], concurrency_limit=None, **PRIVATE))
     rated, undone = rating.connect(settings, bot, state, shown.panel)
     redraw = named(partial(open_chat, settings), "open_chat")
@@ -162,15 +170,17 @@ def connect_votes(settings: Settings, state: gr.State, shown: Components) -> tup
 
 
 def header(settings: Settings, supervisor: Supervisor) -> str:
-    """ "student vN · learned from M votes · on trial · next round at K" """
+    """ "student vN · learned from M votes · on trial · next round at K", or what a round does now"""
     serving = checkpoints.serving(settings.db)
-    _, new = feedback.count_votes(settings.db)
+    new = feedback.count_votes(settings.db)[1]
     n = ancestry.votes_behind(settings.db, serving)
     votes = tell("student **{name}** · learned from **{n}** votes", name=serving.name, n=n)
     at = supervisor.schedule.starts_at()
     plan = tell(AT_VOTES if at else "rounds by hand", at=at, new=new)
     if trials.running(settings.db):
         plan = tell("next round after the trial")
+    if running := rounds.running_round(settings.db):
+        plan = loop.learning_now(settings, running)
     return " · ".join(filter(None, [votes, trial.decided_by(settings).get(serving.id), plan]))
 
 
@@ -185,6 +195,7 @@ def like(settings: Settings, messages: list[dict], state: dict, event: gr.LikeDa
     try:
         id = completion_shown(messages, position(event.index))
         collect.thumb(settings.db, paced(settings, state, "votes"), id, liked)
+        state["thumb"] = None if liked is None else (id, liked)
     except (gr.Error, *REFUSED) as error:
         warn(error)
         yield gr.Chatbot(feedback_value=[THUMBS[liked is not False]] * len(ids))  # what does not change is not redrawn

@@ -16,13 +16,12 @@ from kdloop.rounds import replays
 from kdloop.rounds.process import log_file
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
-from kdloop.ui import trial
+from kdloop.ui import loop, trial
 from kdloop.ui.session import PRIVATE, TABLE, allowed, named, owns, refusal, refused
 from kdloop.ui.words import t, tell
 from storage import audit, checkpoints, feedback, rounds
 from storage.rounds import Round, RoundRunning
 
-BROKE = "This round broke off, and the student that answered before goes on answering. Its owner can read here why."
 HISTORY = ("round", "status", "method", "from", "to", "examples", "verdict")
 GUARDS = ("guard", "value", "limit", "held or broken")
 LEFT_OUT = (
@@ -134,18 +133,16 @@ def usable(settings: Settings) -> str:
 
 
 def progress_line(settings: Settings, running: Round) -> str:
-    progress = rounds.progress(settings.db, running.id)
-    if not progress:
-        return tell("Round {id} is starting", id=running.id)
-    at = progress[-1]
-    head = f"**{tell('Round')} {running.id} · {tell(at.phase)}**"
-    if at.note:
-        return f"{head} · {tell(at.note)}"
-    eta = " · " + tell("about {s:.0f} s left in this phase", s=at.eta_seconds) if at.eta_seconds else ""
-    loss = f" · loss {at.loss:.3f}" if at.loss is not None else ""
-    done = round(20 * at.step / max(at.steps, 1))
-    bar = f"`{'█' * done}{'░' * (20 - done)}` {at.step}/{at.steps}"
-    return f"{head} {bar}{loss}{eta}"
+    """Round, phase, a bar where there are steps, and how long it will take."""
+    now = rounds.progress_now(settings.db, running.id)
+    head = f"**{tell('Round')} {running.id} · {tell(now[0].phase if now else running.status)}**"
+    parts = [f"{head} · {loop.doing(settings, running)}", loop.left(settings, running)]
+    if now and not now[0].note and now[0].steps > 1:
+        at = now[0]
+        done = round(20 * at.step / at.steps)
+        loss = f"loss {at.loss:.3f}" if at.loss is not None else ""
+        parts[:1] = [f"{head} `{'█' * done}{'░' * (20 - done)}` {at.step}/{at.steps}", loss]
+    return " · ".join(filter(None, parts))
 
 
 def loss_table(settings: Settings) -> pd.DataFrame:
@@ -199,7 +196,7 @@ def history_table(settings: Settings, owner: bool) -> pd.DataFrame:
 
 def outcome(r: Round, owner: bool) -> str:
     if r.status == "failed" and not owner:
-        return tell(BROKE)
+        return tell(loop.BROKE)
     return (r.verdict or {}).get("reason") or r.error or r.why
 
 

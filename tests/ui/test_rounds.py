@@ -8,6 +8,7 @@ from kdloop.rounds.progress import Clock
 from kdloop.rounds.run import CHOOSING_STEP_SIZE
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
+from kdloop.ui import loop
 from kdloop.ui import rounds as tab
 from storage import rounds
 
@@ -38,7 +39,7 @@ def test_every_refresh_is_given_the_round_and_who_asks(failed, recwarn):
 def test_why_a_round_broke_is_told_to_its_owner_alone(failed):
     shown = tab.fill(failed, tab.LATEST, {"person": "eve"})
     history, log = shown[3], shown[5]
-    assert history["verdict"][0] == tab.BROKE and (log.value, log.visible) == ("", False)
+    assert history["verdict"][0] == loop.BROKE and (log.value, log.visible) == ("", False)
     history, log = (tab.fill(failed, tab.LATEST, {"person": "ann", "owner": "ann"})[i] for i in (3, 5))
     assert history["verdict"][0] == ERROR and ERROR in log.value and log.visible
     alone = Settings(home=failed.home)
