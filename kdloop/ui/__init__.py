@@ -15,7 +15,22 @@ from starlette.routing import BaseRoute
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
-from kdloop.ui import admin, arena, chat, consent, learning, loop, models, prose, rounds, session, sidebar, teach
+from kdloop.ui import (
+    admin,
+    arena,
+    chat,
+    consent,
+    learning,
+    loop,
+    models,
+    plots,
+    prose,
+    rounds,
+    session,
+    sidebar,
+    teach,
+    times,
+)
 from kdloop.ui.words import I18N, t
 
 CSS = """
@@ -39,6 +54,22 @@ footer button, footer a { color: var(--body-text-color) !important; }
 #header [data-testid=status-tracker]:has(.error) { display: none; }
 .kd-mark { color: var(--body-text-color-subdued); font-weight: normal; font-style: normal; }
 .kd-alarm { border-inline-start: 4px solid #b45309; padding: 4px 12px; }
+.kd-met::marker { content: "✓ "; }
+.kd-unmet::marker { content: "✗ "; }
+.kd-unmet, .kd-broken > * { color: #b91c1c; font-weight: 600; }
+.dark :is(.kd-unmet, .kd-broken > *) { color: #fca5a5; }
+.kd-card { border: 1px solid var(--border-color-primary); border-radius: var(--radius-lg); padding: 8px 16px; }
+.kd-card ul { padding-inline-start: 1.6em; }
+.kd-table { overflow-x: auto; }
+.kd-table table { width: 100%; border-collapse: collapse; font-size: var(--text-sm); }
+.kd-table :is(td, th) { border: 1px solid var(--border-color-primary); padding: 6px 8px; text-align: start; }
+.kd-pair { border-top: 1px solid var(--border-color-primary); padding: 8px 0; }
+.kd-pair > .kd-text { font-weight: 600; }
+.kd-pair .copy_code_button { display: none; }
+.kd-pair > div:last-child { display: grid; grid-template-columns: repeat(auto-fit, minmax(260px, 1fr)); gap: 16px; }
+.kd-plot figcaption { display: flex; justify-content: space-between; align-items: center; gap: 8px; }
+.kd-plot button { border: 1px solid var(--border-color-primary); border-radius: 6px; padding: 2px 8px; }
+.kd-plot button { margin-inline-start: 4px; min-height: 24px; font-size: var(--text-sm); }
 .kd-lineage { overflow-x: auto; }
 .kd-lineage text { text-anchor: middle; font-size: 13px; }
 .kd-lineage .kd-small { font-size: 11px; fill: var(--body-text-color-subdued); }
@@ -114,7 +145,7 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, endpoint
         endpoints(settings, serving, supervisor)
         sidebar.connect(settings, state, side, parts)
         tick_while_open(tabs, rounds_tab, live["timer"])
-        for script in (arena.KEYS, ROLES, prose.SCRIPT, loop.SCRIPT):
+        for script in (arena.KEYS, ROLES, prose.SCRIPT, loop.SCRIPT, plots.SCRIPT, times.SCRIPT):
             demo.load(None, js=script)
         connect_load(demo, settings, supervisor, who, state, parts.head, notice, side["past"])
     return demo

@@ -11,6 +11,7 @@ from kdloop.student.base import licence
 from kdloop.ui import choices, files, imports, keys, raters, trial
 from kdloop.ui.files import fresh_path
 from kdloop.ui.session import PRIVATE, TABLE, allowed, named, paced, refusal, refused, sign_in
+from kdloop.ui.times import local
 from kdloop.ui.words import t, tell
 from storage import audit, snapshots
 
@@ -103,7 +104,8 @@ def fill(settings: Settings, state: dict):
     except gr.Error:
         panels = *raters.nothing(), *keys.nothing(), *choices.nothing(), *imports.nothing()
         return gr.Column(visible=False), "", "", None, None, *panels
-    log = pd.DataFrame(audit.entries(settings.db), columns=[tell(head) for head in AUDIT])
+    deeds = [(local(at), *deed) for at, *deed in audit.entries(settings.db)]
+    log = pd.DataFrame(deeds, columns=[tell(head) for head in AUDIT])
     panels = *raters.fill(settings), *keys.fill(settings), *choices.fill(settings), *imports.fill(settings)
     told = trial.alarm_box(settings), persistence(settings)
     return gr.Column(visible=True), *told, log, table(current(settings)), *panels

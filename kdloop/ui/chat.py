@@ -85,8 +85,8 @@ def lay_out(settings: Settings) -> Components:
         examples=[{"text": t} for t in EXAMPLES],
         placeholder=t("### Ask the student something\nRate its answer with the thumbs, or edit it into a better one."),
     )
-    authors = gr.Markdown(elem_classes="kd-head", elem_id="authors")
     thanks = saved.lay_out()
+    authors = gr.Markdown(elem_classes="kd-head", elem_id="authors")
     comparison = rating.comparison()
     box = gr.Textbox(
         label=t("Message"),

@@ -9,6 +9,7 @@ import pandas as pd
 from kdloop.feedback import imports
 from kdloop.settings import Settings
 from kdloop.ui.session import PRIVATE, TABLE, allowed, named, paced, refusal, refused
+from kdloop.ui.times import local
 from kdloop.ui.words import t, tell
 from storage import imports as stored
 from storage.imports import UnknownImport
@@ -55,7 +56,7 @@ def nothing():
 def fill(settings: Settings):
     known = [one for one in stored.all(settings.db) if one.finished_at]
     rows = [
-        (k.id, k.file, k.format, k.rows, k.licence, tell("yes") if k.train else tell("no"), k.created_at[:16])
+        (k.id, k.file, k.format, k.rows, k.licence, tell("yes") if k.train else tell("no"), local(k.created_at))
         for k in known
     ]
     return pd.DataFrame(rows, columns=[tell(head) for head in COLUMNS]), gr.Dropdown(

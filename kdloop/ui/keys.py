@@ -7,6 +7,7 @@ import pandas as pd
 
 from kdloop.settings import Settings
 from kdloop.ui.session import PRIVATE, TABLE, allowed, named, refusal
+from kdloop.ui.times import local
 from kdloop.ui.words import t, tell
 from storage import keys
 
@@ -44,9 +45,7 @@ def nothing():
 
 def fill(settings: Settings):
     every = keys.all_keys(settings.db)
-    rows = [
-        (k.name, str(k.a_minute), tell("yes") if k.owner else "", *((at or "")[:16] for at in times(k))) for k in every
-    ]
+    rows = [(k.name, str(k.a_minute), tell("yes") if k.owner else "", *map(local, times(k))) for k in every]
     names = [k.name for k in every if not k.revoked_at]
     return pd.DataFrame(rows, columns=[tell(head) for head in COLUMNS]), gr.Dropdown(names, value=None)
 

@@ -18,6 +18,7 @@ from kdloop.student.vocabulary import NotConvertible
 from kdloop.ui import files, lineage, trial
 from kdloop.ui.files import fresh_path
 from kdloop.ui.session import PRIVATE, TABLE, allowed, named, paced, refusal, refused
+from kdloop.ui.times import local
 from kdloop.ui.words import t, tell
 from storage import audit, checkpoints, rounds, trials
 from storage.checkpoints import BrokenCheckpoint, Checkpoint
@@ -83,7 +84,7 @@ def versions(settings: Settings) -> pd.DataFrame:
         n, ai = (r.counts.get("train", ""), r.counts.get("ai", "")) if r else ("", "")
         came = "trained elsewhere" if k.path else "the student as it came"
         why = (r.verdict or {}).get("reason", "") if r else came
-        parent, when = names.get(k.parent_id, ""), (k.promoted_at or "")[:16]
+        parent, when = names.get(k.parent_id, ""), local(k.promoted_at)
         rows.append((k.name, k.status, by.get(k.id, ""), parent, k.method or "", n, ai, why, when))
     return pd.DataFrame(rows, columns=[tell(head) for head in COLUMNS])
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from kdloop.settings import Settings
 from kdloop.ui.session import PRIVATE, TABLE, allowed, erasure_notice, named, refusal, refused
+from kdloop.ui.times import local
 from kdloop.ui.words import t, tell
 from storage import audit, people
 
@@ -39,7 +40,7 @@ def nothing():
 
 def fill(settings: Settings):
     known = people.raters(settings.db)
-    rows = [(r.person[:8], r.votes, r.last[:16], r.weight) for r in known]
+    rows = [(r.person[:8], r.votes, local(r.last), r.weight) for r in known]
     choices = [(f"{r.person[:8]} ({r.votes} votes)", r.person) for r in known]
     return pd.DataFrame(rows, columns=[tell(head) for head in COLUMNS]), gr.Dropdown(choices, value=None)
 

@@ -45,13 +45,18 @@ def lay_out() -> Saved:
             undo = gr.Button(t("Undo this vote"), size="sm", scale=0, min_width=120)
         with gr.Row(visible=False) as why:
             reasons = gr.CheckboxGroup(
-                [(t(r.capitalize()), r) for r in collect.REASONS], label=t("What is wrong with it?"), elem_id="reasons"
+                [(t(r.capitalize()), r) for r in collect.REASONS],
+                label=t("What is wrong with it?"),
+                show_label=False,
+                container=False,
+                elem_id="reasons",
             )
             words = gr.Textbox(
                 label=t("Something else"),
-                placeholder=t("In your words; Enter saves them"),
+                placeholder=t("Something else? Enter saves it"),
+                show_label=False,
+                container=False,
                 max_length=collect.MAX_CHARACTERS,
-                submit_btn=False,
             )
     return Saved(row, text, undo, why, reasons, words)
 
