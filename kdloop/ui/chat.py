@@ -138,7 +138,7 @@ def sender(settings: Settings):
     load = session.loader(settings)
 
     def on_send(text: str, waiting: str, token, state: dict, request: gr.Request):
-        return *replies.begin(text, waiting), *((token, state) if state.get("person") else load(token, request))
+        return *replies.begin(text, waiting), *((token, state) if state.get("person") else load(token, None, request))
 
     return on_send
 
