@@ -35,6 +35,17 @@ def votes_behind(db: Path, checkpoint: Checkpoint) -> int:
         ).fetchone()[0]
 
 
+def votes_read(db: Path, round_id: int, person: str) -> dict[str, int]:
+    """How many of a person's votes a round has read, by part: those that it trained on are `train`."""
+    with connect(db) as c:
+        rows = c.execute(
+            "select u.part, count(*) from round_feedback u join feedback f on f.id = u.feedback_id "
+            "where u.round_id = ? and f.rater = ? and f.source = 'human' group by u.part",
+            [round_id, person],
+        ).fetchall()
+    return dict(map(tuple, rows))
+
+
 @dataclass(frozen=True)
 class Source:
     """Completions that a version and its ancestors were trained on: of one writer, judged by one kind of rater."""

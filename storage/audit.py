@@ -17,6 +17,11 @@ def note(c: Database, who: str, action: str, about: str = "") -> None:
     c["audit"].insert({"at": now(), "who": who, "action": action, "about": about})
 
 
+def has(db: Path, action: str, about: str) -> bool:
+    with connect(db) as c:
+        return c.execute("select 1 from audit where action = ? and about = ?", [action, about]).fetchone() is not None
+
+
 def entries(db: Path, limit: int = 100) -> list[tuple[str, str, str, str]]:
     """(at, who, action, about), newest first."""
     with connect(db) as c:

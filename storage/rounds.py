@@ -233,9 +233,18 @@ def note_progress(
 
 def progress(db: Path, round_id: int) -> list[Progress]:
     """All progress rows of a round, oldest first; the last one is where it is now."""
+    return find_progress(db, "round_id = ? order by id", [round_id])
+
+
+def progress_now(db: Path, round_id: int) -> tuple[Progress, str] | None:
+    """The last progress row of a round, and when its phase began; None before the first."""
+    if not (last := find_progress(db, "round_id = ? order by id desc limit 1", [round_id])):
+        return None
+    (first,) = find_progress(db, "round_id = ? and phase = ? order by id limit 1", [round_id, last[0].phase])
+    return last[0], first.at
+
+
+def find_progress(db: Path, where: str, values: list) -> list[Progress]:
     with connect(db) as c:
-        rows = c.execute(
-            f"select {', '.join(Progress.__dataclass_fields__)} from progress where round_id = ? order by id",
-            [round_id],
-        ).fetchall()
-    return [Progress(*r) for r in rows]
+        rows = c.execute(f"select {', '.join(Progress.__dataclass_fields__)} from progress where {where}", values)
+        return [Progress(*r) for r in rows.fetchall()]

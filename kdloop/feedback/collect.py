@@ -15,15 +15,19 @@ CHOICES = ("left", "right", "tie", "both bad")
 REASONS = ("wrong", "too long", "off-topic", "unsafe", "style")
 
 
-def thumb(db: Path, person: str, completion_id: str, liked: bool | None, why: str = "") -> str | None:
-    """Like, dislike, or retract it (None), `why` in words. Returns the feedback row's id. Raises ValueError as
-    `rateable`."""
+def thumb(
+    db: Path, person: str, completion_id: str, liked: bool | None, why: str = "", reasons: tuple[str, ...] = ()
+) -> str | None:
+    """Like, dislike, or retract it (None), `why` in words or by some of REASONS. Returns the feedback row's id. Raises
+    ValueError as `rateable`, for another reason, and for more words than are kept."""
     completion = rateable(db, person, completion_id)
+    known_reasons(reasons)
     if liked is None:
         feedback.retract(db, person, "thumb", completion_id)
         return None
     side = "chosen_id" if liked else "rejected_id"
-    about = {side: completion_id, "critique": why.strip()}
+    words = require_text(why, "A critique") if why.strip() else ""
+    about = {side: completion_id, "critique": words, "reason": in_order(reasons)}
     return feedback.add_feedback(db, completion.turn_id, rater=person, channel="thumb", **about)
 
 
@@ -86,8 +90,7 @@ def edit(db: Path, person: str, completion_id: str, text: str) -> str:
 def critique(db: Path, person: str, completion_id: str, text: str, reasons: tuple[str, ...] = ()) -> str:
     """What is wrong with a completion: some of REASONS, a text, or both. Raises ValueError for neither."""
     completion = rateable(db, person, completion_id)
-    if unknown := set(reasons) - set(REASONS):
-        raise ValueError(f"Reasons {sorted(unknown)}; there are {', '.join(REASONS)}")
+    known_reasons(reasons)
     if not reasons or (text or "").strip():
         text = require_text(text, "A critique")
     return feedback.add_feedback(
@@ -97,8 +100,17 @@ def critique(db: Path, person: str, completion_id: str, text: str, reasons: tupl
         channel="critique",
         rejected_id=completion_id,
         critique=text,
-        reason=", ".join(r for r in REASONS if r in reasons),
+        reason=in_order(reasons),
     )
+
+
+def known_reasons(reasons: tuple[str, ...]) -> None:
+    if unknown := set(reasons) - set(REASONS):
+        raise ValueError(f"Reasons {sorted(unknown)}; there are {', '.join(REASONS)}")
+
+
+def in_order(reasons: tuple[str, ...]) -> str:
+    return ", ".join(r for r in REASONS if r in reasons)
 
 
 def comment(db: Path, person: str, completion_id: str, text: str) -> str:

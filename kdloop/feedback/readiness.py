@@ -15,7 +15,7 @@ SILENT = "that say nothing alone"  # three stars of five, or the second of two m
 @dataclass(frozen=True)
 class Readiness:
     """`votes`, `usable` and `held_out` count votes; `left_out` is reason -> votes. `pairs`, `likes` and `dislikes`
-    count training examples, those of teachers' answers in chats included."""
+    count training examples, those of teachers' answers in chats included; `held_out_pairs` those held out."""
 
     votes: int
     usable: int
@@ -24,6 +24,7 @@ class Readiness:
     pairs: int
     likes: int
     dislikes: int
+    held_out_pairs: int = 0
 
     @property
     def enough(self) -> bool:
@@ -39,7 +40,8 @@ def readiness(db: Path) -> Readiness:
     left_out = +(split.dropped + Counter({SILENT: max(0, silent)}))
     single = Counter(e.chosen is not None for e in split.train if not e.is_pair)
     both = sum(e.is_pair for e in split.train)
-    return Readiness(votes, usable, held_out, left_out, both, single[True], single[False])
+    kept = sum(e.is_pair for e in split.held_out)
+    return Readiness(votes, usable, held_out, left_out, both, single[True], single[False], kept)
 
 
 def rows(examples: Iterable[Example]) -> int:

@@ -84,11 +84,17 @@ class Judgement:
         return Outcomes.of(self.gains, self.margin)
 
 
-def judged(gains: Callable[[int, int], list], turn: Turn, judgement: Judgement) -> Judgement:
+def judged(
+    gains: Callable[[int, int], list],
+    turn: Turn,
+    judgement: Judgement,
+    on_step: Callable[[int, int], None] = lambda step, steps: None,
+) -> Judgement:
     """With the gains of as many prompts as it takes; `gains(start, end)` asks about a part of them."""
     found: list[float | None] = []
     better: bool | None = None
     for look in turn.looks(judgement.prompts, judgement.once):
+        on_step(len(found), judgement.prompts)
         found += gains(len(found), look.n)
         better = settled(Outcomes.of(found, judgement.margin), look, judgement.least)
         if better is not None:
@@ -159,9 +165,10 @@ def decide(
     turn: Turn,
     tasks: Sequence[Task] = (),
     learned: Sequence[Task] = (),
+    on_step: Callable[[int, int], None] = lambda step, steps: None,
 ) -> Verdict:
     """`prompts` are held out from training, and no more of them are asked than it takes; `base` is the untrained
-    student.
+    student. `on_step` takes (prompts compared so far, of at most).
 
     With `tasks` (prompts with checks) these judge, else the preference model's judge or the held-out pairs. A guard
     asks `learned`: prompts with checks of other packs that the champion has learned from.
@@ -170,19 +177,19 @@ def decide(
     pairs, against_base = held_out_pairs(split), None
     if tasks:
         ask = Judgement(f"checks of {len(tasks)} prompts", (), 0.0, LEAST_GAIN_BY_CHECKS, len(tasks))
-        judgement = judged(lambda a, b: by_checks(tasks[a:b], candidate, champion, sampling), turn, ask)
+        judgement = judged(lambda a, b: by_checks(tasks[a:b], candidate, champion, sampling), turn, ask, on_step)
         same = champion is base
         asked = tasks[: judgement.outcomes.n]
         against_base = judgement.outcomes if same else Outcomes.of(by_checks(asked, candidate, base, sampling))
     elif proven(rater) and rater.judge:
         votes = f"preference model of {rater.judge.skill.n} held-out votes"
         ask = Judgement(votes, (), TIE_MARGIN, LEAST_WIN_RATE, len(prompts))
-        judgement = judged(lambda a, b: by_rater(rater.judge, prompts[a:b], *drawn.part(a, b)[:2]), turn, ask)
+        judgement = judged(lambda a, b: by_rater(rater.judge, prompts[a:b], *drawn.part(a, b)[:2]), turn, ask, on_step)
         new, _, first = drawn.part(0, judgement.outcomes.n)
         against_base = Outcomes.of(by_rater(rater.judge, prompts[: len(new)], new, first), TIE_MARGIN)
     else:
         ask = Judgement("log-probability margins on held-out pairs", (), prompts=len(pairs), once=True)
-        judgement = judged(lambda a, b: by_margin(pairs, candidate, champion), turn, ask)
+        judgement = judged(lambda a, b: by_margin(pairs, candidate, champion), turn, ask, on_step)
         judgement = replace(judgement, better=judgement.better and len(pairs) >= MIN_HELD_OUT_PAIRS)
     if judgement.better or not drawn.n:
         drawn.part(0, len(prompts) // 2)

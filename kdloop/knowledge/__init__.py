@@ -55,6 +55,14 @@ KNOWLEDGE = {
 }
 
 
+TAUGHT_SOURCES = frozenset(  # ask a teacher whose terms allow training
+    (
+        *("labels", "self_chat", "reflect", "preferred", "compare", "scores", "verdicts", "revise", "refine"),
+        *("self_instruct", "evolve", "hard_and_easy", "topics", "documents", "grounded", "features"),
+    )
+)
+JUDGED_SOURCES = frozenset({"compare", "scores", "verdicts", "hard_and_easy"})  # of them, by a judge that people back
+
 MULTI_TURN_SOURCES = (  # also take tasks with a conversation before the prompt; the others need a lone question
     "best_of_n",
     "labels",

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import torch
+
 from kdloop import packs
 from kdloop.feedback.examples import Example, questions
 from kdloop.packs import Pack, Task
@@ -26,6 +28,7 @@ from storage.rounds import Round
 from storage.split import is_held_out
 
 PROGRESS_CHUNK = 256  # completions between two progress notes: some ten seconds
+PROGRESS_CHUNK_CPU = 64  # the batch that a CPU decodes at once: more would bring no speed
 
 
 class Refused(ValueError):
@@ -58,14 +61,18 @@ class SourceContext:
         sampling = replace(self.sampling, **sampling)
         share = -(-n // len(self.writers))
         groups: list[list[Draft]] = [[] for _ in prompts]
+        all, chunk = share * len(prompts) * len(self.writers), PROGRESS_CHUNK
+        if not torch.cuda.is_available():
+            chunk = PROGRESS_CHUNK_CPU
+        self.on_step(0, all)
         for number, (engine, checkpoint) in enumerate(self.writers):
             flat = [p for p in prompts for _ in range(share)]
             seeds = seeds_of((self.round.seed, key, number), len(flat))
-            for at in range(0, len(flat), PROGRESS_CHUNK):
-                part = slice(at, at + PROGRESS_CHUNK)
+            for at in range(0, len(flat), chunk):
+                part = slice(at, at + chunk)
                 for i, sample in enumerate(engine.complete(flat[part], sampling, seeds[part]), at):
                     groups[i // share].append(by_student(sample, checkpoint, sampling, seeds[i]))
-                self.on_step(number * len(flat) + min(at + PROGRESS_CHUNK, len(flat)), len(flat) * len(self.writers))
+                self.on_step(number * len(flat) + min(at + chunk, len(flat)), all)
         return [group[:n] for group in groups]
 
     def ask(self, tasks: Sequence[Task], n: int, key: object, **sampling) -> list[list[Draft]]:

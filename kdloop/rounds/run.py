@@ -106,7 +106,7 @@ def through_phases(settings: Settings, round: Round, students: Students, journal
     with clock.phase("gating", metrics=metrics):
         try:
             judging = judged_today(setup, clock) if round.replays else (setup, split)
-            verdict = journal.once("verdict", lambda: gate(*judging, candidate))
+            verdict = journal.once("verdict", lambda: gate(*judging, candidate, clock))
         except (NothingToLearn, CannotDecide) as refusal:
             told = {"verdict": not_judged(replays.told(round, f"Not gated: {refusal}", False))}
             return checkpoints.reject(db, candidate.id, round.id, **told, seconds=clock.seconds)
@@ -225,7 +225,7 @@ def publish(
     return checkpoints.publish(settings.db, round.id, save, parent_id=parent.id, **about)
 
 
-def gate(setup: Setup, split: Split, candidate: Checkpoint) -> Verdict:
+def gate(setup: Setup, split: Split, candidate: Checkpoint, clock: Clock) -> Verdict:
     """The candidate beside the champion on prompts that were held out from its training."""
     settings, students = setup.settings, setup.students
     engine = students.base.engine.load(checkpoints.adapter_dir(settings.db, candidate))
@@ -240,6 +240,7 @@ def gate(setup: Setup, split: Split, candidate: Checkpoint) -> Verdict:
         setup.turn,
         setup.checked,
         learned_tasks(setup.line, setup.recipe),
+        clock.step,
     )
     if not verdict.passed or current(settings).promotion != "judge":
         ask_people(setup.context, engine, candidate, TRIAL_PROMPTS if verdict.passed else CONTESTED_PROMPTS)

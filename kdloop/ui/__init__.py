@@ -15,7 +15,23 @@ from starlette.routing import BaseRoute
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
-from kdloop.ui import admin, arena, chat, consent, learning, models, page, prose, rounds, session, sidebar, teach
+from kdloop.ui import (
+    admin,
+    arena,
+    chat,
+    consent,
+    learning,
+    loop,
+    models,
+    page,
+    plots,
+    prose,
+    rounds,
+    session,
+    sidebar,
+    teach,
+    times,
+)
 from kdloop.ui.words import I18N, t
 
 INK, INK_DARK = "*primary_800", "*primary_200"  # Soft's own primary_500 is too pale to read on its tints
@@ -35,6 +51,14 @@ THEME = gr.themes.Soft(primary_hue="teal", font=("system-ui", "sans-serif")).set
     block_title_text_color_dark=INK_DARK,
     block_label_background_fill_dark="*primary_900",
     block_title_background_fill_dark="*primary_900",
+    button_cancel_background_fill="#b91c1c",
+    button_cancel_background_fill_dark="#b91c1c",
+    button_cancel_background_fill_hover="#991b1b",
+    button_cancel_background_fill_hover_dark="#991b1b",
+    button_cancel_text_color="white",
+    button_cancel_text_color_dark="white",
+    button_cancel_text_color_hover="white",
+    button_cancel_text_color_hover_dark="white",
     button_primary_background_fill="*primary_700",
     button_primary_background_fill_hover="*primary_800",
     button_primary_background_fill_dark="*primary_700",
@@ -46,6 +70,7 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, endpoint
     """`endpoints` (settings, serving, supervisor) adds what programs may call, in the page's context."""
     with gr.Blocks(title="kdloop", delete_cache=(3600, 86400), fill_height=True) as demo:  # seconds: hourly, of a day
         who = gr.BrowserState(None, storage_key="kdloop-who", secret="kdloop-public")  # signed, see session.py
+        kept = gr.BrowserState(None, storage_key="kdloop-owner", secret="kdloop-public")  # an owner's session, signed
         state = gr.State({})
         side = sidebar.build(settings, state)
         gr.Markdown(t("# kdloop\nChat with a small student. Your ratings are its next lesson."), elem_id="title")
@@ -64,7 +89,7 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, endpoint
             with gr.Tab(t("Models"), id="models") as models_tab:
                 versions = models.build(settings, serving, state)
             with gr.Tab(t("Admin"), id="admin") as admin_tab:
-                owner = admin.build(settings, state)
+                owner = admin.build(settings, state, kept)
         fill_when_opened(arena_tab, duels, "arena")
         fill_when_opened(teach_tab, lessons, "lessons")
         fill_when_opened(learning_tab, curves, "learning")
@@ -74,9 +99,9 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, endpoint
         endpoints(settings, serving, supervisor)
         sidebar.connect(settings, state, side, parts)
         tick_while_open(tabs, rounds_tab, live["timer"])
-        for script in (prose.SCRIPT, page.script()):
+        for script in (prose.SCRIPT, page.script(), loop.SCRIPT, plots.SCRIPT, times.SCRIPT):
             demo.load(None, js=script)
-        connect_load(demo, settings, supervisor, who, state, parts, notice, side["past"])
+        connect_load(demo, settings, supervisor, who, kept, state, parts, notice, side["past"])
     return demo
 
 
@@ -98,13 +123,14 @@ def connect_load(
     settings: Settings,
     supervisor: Supervisor,
     who: gr.BrowserState,
+    kept: gr.BrowserState,
     state: gr.State,
     parts: chat.Parts,
     notice: gr.Markdown,
     past: gr.HTML,
 ) -> None:
     """When the page loads: who the person is, then the header, the owner's notice, and the person's conversations."""
-    loaded = demo.load(session.loader(settings), who, [who, state], queue=False, **session.PRIVATE)
+    loaded = demo.load(session.loader(settings), [who, kept], [who, state], queue=False, **session.PRIVATE)
     header = session.named(partial(chat.header, settings, supervisor), "header_at_start")
     loaded.then(header, None, parts.head, queue=False, **session.PRIVATE)  # it says that the page is ready
     words = session.named(partial(consent.notice, settings), "notice")

@@ -10,7 +10,20 @@ from kdloop.settings import NAMES, Settings, current, variable
 from kdloop.student.base import licence
 from kdloop.ui import choices, files, imports, keys, raters, trial
 from kdloop.ui.files import fresh_path
-from kdloop.ui.session import PRIVATE, TABLE, allowed, named, paced, refusal, refused, sign_in
+from kdloop.ui.session import (
+    PRIVATE,
+    SIGNED_OUT,
+    TABLE,
+    allowed,
+    named,
+    owner_session,
+    owner_token,
+    paced,
+    refusal,
+    refused,
+    sign_in,
+)
+from kdloop.ui.times import local
 from kdloop.ui.words import t, tell
 from storage import audit, snapshots
 
@@ -34,14 +47,18 @@ ZERO_GPU = (
 )
 
 
-def build(settings: Settings, state: gr.State) -> dict:
+def build(settings: Settings, state: gr.State, kept_session: gr.BrowserState) -> dict:
     alone = not settings.shared
-    gr.Markdown(t(HERE if alone else ON_SPACE if settings.oauth else ELSEWHERE), elem_classes="kd-head")
-    with gr.Row(visible=not alone):
-        token = gr.Textbox(label=t("Admin token"), type="password", max_length=200)
-        enter = gr.Button(t("Sign in"), variant="primary")
-    if settings.oauth:
-        gr.LoginButton()
+    with gr.Column(visible=not alone) as form:
+        gr.Markdown(t(ON_SPACE if settings.oauth else ELSEWHERE), elem_classes="kd-head")
+        with gr.Row():
+            token = gr.Textbox(label=t("Admin token"), type="password", max_length=200)
+            enter = gr.Button(t("Sign in"), variant="primary")
+        if settings.oauth:
+            gr.LoginButton()
+    with gr.Row(visible=alone) as here:
+        who = gr.Markdown(t(HERE), elem_classes="kd-head", elem_id="signed-in")
+        leave = gr.Button(t("Sign out"), visible=not alone, size="sm", scale=0, min_width=120)
     with gr.Column(visible=alone) as inside:
         alarm = gr.HTML(elem_id="alarm")
         people = raters.build(settings, state)
@@ -52,14 +69,15 @@ def build(settings: Settings, state: gr.State) -> dict:
         kept = snapshot_panel(settings, state)
         log = gr.Dataframe(label=t("What owners did"), **TABLE)
         values = gr.Dataframe(label=t("Settings (environment variables)"), **TABLE)
-        leave = gr.Button(t("Sign out"), visible=not alone)
     opened = named(partial(fill, settings), "admin")
-    outputs = [inside, alarm, kept, log, values, *people, *programs, *boxes, *imported]
+    outputs = [inside, form, here, who, alarm, kept, log, values, *people, *programs, *boxes, *imported]
     connect(partial(fill, settings), outputs)
     entered, left = (named(partial(f, settings), f.__name__) for f in (sign_in_as_owner, sign_out))
+    given, signed = [token, state], [state, token, kept_session]
     for event in (
-        enter.click(entered, [token, state], [state, token], concurrency_limit=None, **PRIVATE),
-        leave.click(left, state, state, concurrency_limit=None, **PRIVATE),
+        enter.click(entered, given, signed, concurrency_limit=None, **PRIVATE),
+        token.submit(entered, given, signed, concurrency_limit=None, **PRIVATE),
+        leave.click(left, state, [state, kept_session], concurrency_limit=None, **PRIVATE),
     ):
         event.success(opened, state, outputs, queue=False, **PRIVATE)
     return {"inputs": state, "outputs": outputs, "fill": partial(fill, settings)}
@@ -102,25 +120,37 @@ def fill(settings: Settings, state: dict):
         allowed(settings, state)
     except gr.Error:
         panels = *raters.nothing(), *keys.nothing(), *choices.nothing(), *imports.nothing()
-        return gr.Column(visible=False), "", "", None, None, *panels
-    log = pd.DataFrame(audit.entries(settings.db), columns=[tell(head) for head in AUDIT])
+        return gr.Column(visible=False), *signed_in(settings, None), "", "", None, None, *panels
+    deeds = [(local(at), *deed) for at, *deed in audit.entries(settings.db)]
+    log = pd.DataFrame(deeds, columns=[tell(head) for head in AUDIT])
     panels = *raters.fill(settings), *keys.fill(settings), *choices.fill(settings), *imports.fill(settings)
     told = trial.alarm_box(settings), persistence(settings)
-    return gr.Column(visible=True), *told, log, table(current(settings)), *panels
+    who = signed_in(settings, state.get("owner"))
+    return gr.Column(visible=True), *who, *told, log, table(current(settings)), *panels
+
+
+def signed_in(settings: Settings, owner: str | None):
+    """For (the form, the line in its place, that line's words)."""
+    words = tell("Signed in as the owner ({who})", who=owner) if owner else tell(HERE)
+    return gr.Column(visible=settings.shared and not owner), gr.Row(visible=bool(owner) or not settings.shared), words
 
 
 def sign_in_as_owner(settings: Settings, token: str, state: dict):
     state = sign_in(settings, token, state)
-    audit.record(settings.db, state["owner"], "signed in")
+    kept = state["session"] = owner_token(settings, state["person"])
+    audit.record(settings.db, state["owner"], "signed in", owner_session(settings, kept, state["person"]))
     gr.Info(tell("Signed in as the owner"))
-    return state, ""
+    return state, "", kept
 
 
-def sign_out(settings: Settings, state: dict) -> dict:
-    audit.record(settings.db, allowed(settings, state), "signed out")
-    state["owner"] = None
+def sign_out(settings: Settings, state: dict):
+    """Here and wherever else a copy of this session's token is."""
+    who, session = allowed(settings, state), state.get("session")
+    number = session and owner_session(settings, session, state["person"])
+    audit.record(settings.db, who, SIGNED_OUT, number or "")
+    state["owner"] = state["session"] = None
     gr.Info(tell("Signed out"))
-    return state
+    return state, None
 
 
 def table(settings: Settings) -> pd.DataFrame:

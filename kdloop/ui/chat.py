@@ -14,11 +14,11 @@ from kdloop.feedback import collect
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
-from kdloop.ui import addresses, comparison, prose, rating, replies, session, trial, zerogpu
+from kdloop.ui import addresses, comparison, loop, prose, rating, replies, saved, session, trial, zerogpu
 from kdloop.ui.session import PRIVATE, REFUSED, named, paced, person, refusal, warn
 from kdloop.ui.transcript import THUMBS, completion_id, completion_shown, open_chat, position, thumbs
 from kdloop.ui.words import t, tell
-from storage import ancestry, checkpoints, feedback, trials
+from storage import ancestry, checkpoints, feedback, rounds, trials
 
 EXAMPLES = ["What should I cook with two eggs and rice?", "Explain tides to a child.", "Help me plan a quiet Sunday."]
 HEADER_SECONDS = 5  # between two looks at who answers and how many votes there are: four indexed counts
@@ -31,8 +31,10 @@ class Components:
     """What the tab shows, top to bottom."""
 
     head: gr.Markdown
+    news: loop.News
     bot: gr.Chatbot
     authors: gr.Markdown
+    saved: saved.Saved
     comparison: comparison.Comparison
     box: gr.Textbox
     panel: dict
@@ -56,13 +58,15 @@ class Parts:
 def build(settings: Settings, serving: Serving, supervisor: Supervisor, who: gr.BrowserState, state: gr.State) -> Parts:
     shown = lay_out(settings)
     generating, ended, broken = connect_replies(settings, serving, supervisor, who, state, shown)
-    said, chose = connect_votes(settings, state, shown)
+    said, chose = connect_votes(settings, supervisor, state, shown)
     at_hand = named(partial(addresses.at_hand, settings), "authors")
     for event in (*ended, *broken, *chose):
         event.then(at_hand, state, [shown.authors, shown.where], queue=False, **PRIVATE)
     update_header = named(partial(header, settings, supervisor), "header")
     for event in said:
         event.then(update_header, None, shown.head, queue=False, **PRIVATE)
+    loop.connect(settings, state, shown.head, shown.news)
+    shown.authors.change(named(saved.hidden, "hide_saved"), None, shown.saved.outputs, queue=False, **PRIVATE)
     zerogpu.build(settings, supervisor, state, said)
     gr.Timer(HEADER_SECONDS).tick(update_header, None, shown.head, queue=False, **PRIVATE)
     return Parts(shown.bot, shown.comparison, shown.head, shown.authors, shown.where, ended[0], generating)
@@ -71,7 +75,7 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, who: gr.
 def lay_out(settings: Settings) -> Components:
     """A column as high as the window: the chat takes what the rest leaves (page.css)."""
     with gr.Column(elem_id="chat-page"):
-        head = gr.Markdown(elem_classes="kd-head", elem_id="header")
+        head, news = gr.Markdown(elem_classes="kd-head", elem_id="header"), loop.lay_out()
         bot = gr.Chatbot(
             elem_id="chat-log",
             label=t("Chat with the student"),
@@ -87,6 +91,7 @@ def lay_out(settings: Settings) -> Components:
                 "### Ask the student something\nRate its answer with the thumbs, or edit it into a better one."
             ),
         )
+        thanks = saved.lay_out()
         two = comparison.build("compare", comparison.VOTES)
         authors = gr.Markdown(elem_classes="kd-head", elem_id="authors")
         panel = rating.panel()
@@ -103,7 +108,7 @@ def lay_out(settings: Settings) -> Components:
             elem_id="message",
         )
     undo = gr.Textbox(visible="hidden", elem_id="undo")  # the id that page.js read from a correction's link
-    return Components(head, bot, authors, two, box, panel, addresses.build(), undo)
+    return Components(head, news, bot, authors, thanks, two, box, panel, addresses.build(), undo)
 
 
 def connect_replies(
@@ -142,12 +147,14 @@ def sender(settings: Settings):
     load = session.loader(settings)
 
     def on_send(text: str, waiting: str, token, state: dict, request: gr.Request):
-        return *replies.begin(text, waiting), *((token, state) if state.get("person") else load(token, request))
+        return *replies.begin(text, waiting), *((token, state) if state.get("person") else load(token, None, request))
 
     return on_send
 
 
-def connect_votes(settings: Settings, state: gr.State, shown: Components) -> tuple[list[Dependency], list[Dependency]]:
+def connect_votes(
+    settings: Settings, supervisor: Supervisor, state: gr.State, shown: Components
+) -> tuple[list[Dependency], list[Dependency]]:
     """(events after which the header's counts have changed, those of them after which the chat continues with the
     completion that was chosen)."""
 
@@ -159,6 +166,7 @@ def connect_votes(settings: Settings, state: gr.State, shown: Components) -> tup
 
     bot, two = shown.bot, shown.comparison
     said = [bot.like(on_like, [bot, state], bot, concurrency_limit=None, **PRIVATE)]
+    said.append(saved.connect(settings, supervisor, state, bot, shown.saved, said[0]))
     said.append(bot.edit(on_edit, [bot, state], [bot, shown.box], concurrency_limit=None, **PRIVATE))
     take_back = named(partial(uncorrect, settings), "uncorrect")
     said.append(shown.undo.input(take_back, [shown.undo, state], [bot, shown.undo], concurrency_limit=None, **PRIVATE))
@@ -174,15 +182,17 @@ def connect_votes(settings: Settings, state: gr.State, shown: Components) -> tup
 
 
 def header(settings: Settings, supervisor: Supervisor) -> str:
-    """ "student vN · learned from M votes · on trial · next round at K" """
+    """ "student vN · learned from M votes · on trial · next round at K", or what a round does now"""
     serving = checkpoints.serving(settings.db)
-    _, new = feedback.count_votes(settings.db)
+    new = feedback.count_votes(settings.db)[1]
     n = ancestry.votes_behind(settings.db, serving)
     votes = tell("student **{name}** · learned from **{n}** votes", name=serving.name, n=n)
     at = supervisor.schedule.starts_at()
     plan = tell(AT_VOTES if at else "rounds by hand", at=at, new=new)
     if trials.running(settings.db):
         plan = tell("next round after the trial")
+    if running := rounds.running_round(settings.db):
+        plan = loop.learning_now(settings, running)
     return " · ".join(filter(None, [votes, trial.decided_by(settings).get(serving.id), plan]))
 
 
@@ -197,6 +207,7 @@ def like(settings: Settings, messages: list[dict], state: dict, event: gr.LikeDa
     try:
         id = completion_shown(messages, position(event.index))
         collect.thumb(settings.db, paced(settings, state, "votes"), id, liked)
+        state["thumb"] = None if liked is None else (id, liked)
     except (gr.Error, *REFUSED) as error:
         warn(error)
         yield gr.Chatbot(feedback_value=[THUMBS[liked is not False]] * len(ids))  # what does not change is not redrawn

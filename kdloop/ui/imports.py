@@ -8,7 +8,9 @@ import pandas as pd
 
 from kdloop.feedback import imports
 from kdloop.settings import Settings
+from kdloop.ui import sure
 from kdloop.ui.session import PRIVATE, TABLE, allowed, named, paced, refusal, refused
+from kdloop.ui.times import local
 from kdloop.ui.words import t, tell
 from storage import imports as stored
 from storage.imports import UnknownImport
@@ -34,8 +36,10 @@ def build(settings: Settings, state: gr.State) -> list:
         with gr.Row():
             which = gr.Dropdown([], label=t("Import number"))
             switch = gr.Button(t("Train on it, or no more"))
-            undo = gr.Button(t("Remove all its rows"), variant="stop")
-    outputs, how = [table, which], {"concurrency_limit": 1, **PRIVATE}
+            outputs, undo = [table, which], partial(remove, settings)
+            label = t("Remove all its rows…")
+            sure.ask_first(label, partial(what_goes, settings), undo, "import_undo", which, state, outputs)
+    how = {"concurrency_limit": 1, **PRIVATE}
     file.upload(named(partial(dry_run, settings), "import_dry_run"), [file, state], counts, **how)
     bring.click(
         named(partial(write, settings), "import_file"),
@@ -44,7 +48,6 @@ def build(settings: Settings, state: gr.State) -> list:
         **how,
     )
     switch.click(named(partial(set_train, settings), "import_train"), [which, state], outputs, **how)
-    undo.click(named(partial(remove, settings), "import_undo"), [which, state], outputs, **how)
     return outputs
 
 
@@ -55,7 +58,7 @@ def nothing():
 def fill(settings: Settings):
     known = [one for one in stored.all(settings.db) if one.finished_at]
     rows = [
-        (k.id, k.file, k.format, k.rows, k.licence, tell("yes") if k.train else tell("no"), k.created_at[:16])
+        (k.id, k.file, k.format, k.rows, k.licence, tell("yes") if k.train else tell("no"), local(k.created_at))
         for k in known
     ]
     return pd.DataFrame(rows, columns=[tell(head) for head in COLUMNS]), gr.Dropdown(
@@ -105,6 +108,12 @@ def set_train(settings: Settings, id, state: dict):
     stored.set_train(settings.db, one.id, not one.train, who)
     gr.Info(tell("From the next round on"))
     return fill(settings)
+
+
+def what_goes(settings: Settings, id, state: dict) -> str:
+    allowed(settings, state)
+    one = find(settings, id)
+    return tell("Remove the {n} rows of import {id}, {file}", n=one.rows, id=one.id, file=one.file)
 
 
 def remove(settings: Settings, id, state: dict):

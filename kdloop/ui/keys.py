@@ -6,7 +6,9 @@ import gradio as gr
 import pandas as pd
 
 from kdloop.settings import Settings
-from kdloop.ui.session import PRIVATE, TABLE, allowed, named, refusal
+from kdloop.ui import sure
+from kdloop.ui.session import PRIVATE, TABLE, allowed, named, refusal, refused
+from kdloop.ui.times import local
 from kdloop.ui.words import t, tell
 from storage import keys
 
@@ -30,11 +32,11 @@ def build(settings: Settings, state: gr.State) -> list:
         made = gr.Textbox(label=t("The new key: copy it now, it is not shown again"), visible=False, buttons=["copy"])
         with gr.Row():
             known = gr.Dropdown([], label=t("Key"))
-            end = gr.Button(t("Revoke it"), variant="stop")
-    outputs = [table, known]
-    new, gone = named(partial(make_key, settings), "make_key"), named(partial(revoke, settings), "revoke_key")
+            outputs, gone = [table, known], partial(revoke, settings)
+            describe = partial(what_ends, settings)
+            sure.ask_first(t("Revoke it…"), describe, gone, "revoke_key", known, state, [made, *outputs])
+    new = named(partial(make_key, settings), "make_key")
     make.click(new, [name, most, metrics, state], [made, name, *outputs], concurrency_limit=None, **PRIVATE)
-    end.click(gone, [known, state], [made, *outputs], concurrency_limit=None, **PRIVATE)
     return outputs
 
 
@@ -44,9 +46,7 @@ def nothing():
 
 def fill(settings: Settings):
     every = keys.all_keys(settings.db)
-    rows = [
-        (k.name, str(k.a_minute), tell("yes") if k.owner else "", *((at or "")[:16] for at in times(k))) for k in every
-    ]
+    rows = [(k.name, str(k.a_minute), tell("yes") if k.owner else "", *map(local, times(k))) for k in every]
     names = [k.name for k in every if not k.revoked_at]
     return pd.DataFrame(rows, columns=[tell(head) for head in COLUMNS]), gr.Dropdown(names, value=None)
 
@@ -62,6 +62,13 @@ def make_key(settings: Settings, name: str, most: float, metrics: bool, state: d
     except ValueError as error:
         raise refusal(error) from error
     return gr.Textbox(key, visible=True), "", *fill(settings)
+
+
+def what_ends(settings: Settings, name: str, state: dict) -> str:
+    allowed(settings, state)
+    if name not in {k.name for k in keys.all_keys(settings.db) if not k.revoked_at}:
+        raise refused("Choose a key first")
+    return tell("Revoke the key {name}: its program is refused from now on", name=name)
 
 
 def revoke(settings: Settings, name: str, state: dict):

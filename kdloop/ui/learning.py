@@ -2,6 +2,7 @@
 before and after. Every picture has its numbers in a table beside it."""
 
 import re
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import accumulate
 
@@ -12,15 +13,17 @@ from kdloop.chat import arena
 from kdloop.chat.arena import Standing
 from kdloop.settings import Settings
 from kdloop.ui import trial
-from kdloop.ui.plots import Point, picture, side_by_side
+from kdloop.ui.plots import Point, curve, picture, side_by_side
+from kdloop.ui.round_page import GUARDS, before_and_after
 from kdloop.ui.session import TABLE
+from kdloop.ui.times import local
 from kdloop.ui.words import t, tell
 from storage import checkpoints, feedback, rounds, teachers
 from storage.rounds import Round
 
 RATES = ("against the version before", "against the base", "checks gained")
 JUDGED = ["round", "version", "verdict", *RATES, "judged by", "decided by"]
-STANDINGS, EXAMPLES = ("version", "score", "95 % interval", "duels"), ("prompt", "before", "after")
+STANDINGS, HOURS = ("version", "score", "95 % interval", "duels"), ("hour", "votes", "votes so far")
 JUDGES = (
     "judge",
     "agreement with people",
@@ -50,7 +53,7 @@ def build(settings: Settings) -> dict:
     guards = gr.HTML(elem_id="guards")
     with gr.Row():
         with gr.Column():  # on a phone, one column is below the other
-            votes = gr.LinePlot(title=t("Votes so far"), x="hour", y="votes so far", height=240)
+            votes = gr.HTML(elem_id="votes")
             hours = gr.Dataframe(label=t("Votes by hour"), **TABLE, max_height=240, column_widths=[160, 80, 120])
         with gr.Column():
             scores = gr.HTML(elem_id="scores")
@@ -61,9 +64,7 @@ def build(settings: Settings) -> dict:
                 column_widths=[100, 70, 160, 80],
                 elem_id="standings",
             )
-    examples = gr.Dataframe(
-        label=t("The same prompts before and after the last round"), **TABLE, column_widths=[200, 350, 350]
-    )
+    examples = gr.HTML(elem_id="before-and-after")
     judges = gr.Dataframe(label=t("AI judges, compared with people's votes"), **TABLE, visible=False, elem_id="judges")
     outputs = [tried, summary, rates, table, guards, votes, hours, scores, standings, examples, judges]
     return {"outputs": outputs, "fill": partial(fill, settings)}
@@ -78,11 +79,11 @@ def fill(settings: Settings):
         curves(judged),
         table(settings, judged),
         trends(judged),
-        counted,
+        votes_curve(counted),
         by_hour(counted),
         scores(standings) or tell(NO_STANDINGS),
         ranks(standings),
-        examples(judged),
+        before_and_after(judged[-1] if judged else None),
         judges(settings),
     )
 
@@ -101,12 +102,15 @@ def curves(judged: list[Round]) -> str:
     """Against the base, where a round measured that; against the version before; and what the checks say, if any."""
     base = [point(r, r.verdict["against_base"]) for r in judged if r.verdict.get("against_base")]
     before, checked = [point(r, r.verdict) for r in judged], [point(r, gain(r.verdict)) for r in judged if checks(r)]
-    axis, rate = tell("round"), {"marks": [0.5], "span": (0, 1)}
+    axis, rate = tell("round"), {"marks": [0.5], "span": (0, 1), "unit": tell("share of comparisons won, ties half")}
+    gained_unit = tell("share of prompts")
     return side_by_side(
         [
             picture(tell("Win rate against the base"), axis, base, **rate),
             picture(tell("Win rate against the version before"), axis, before, **rate),
-            picture(tell("Share of checked prompts gained on the version before"), axis, checked, [0]),
+            picture(
+                tell("Share of checked prompts gained on the version before"), axis, checked, [0], unit=gained_unit
+            ),
         ]
     )
 
@@ -158,39 +162,55 @@ def trends(judged: list[Round]) -> str:
         for name, g in r.verdict["guards"].items():
             found.setdefault(name, []).append(Point(str(r.id), *[g["value"]] * 3, hollow=r.status != "promoted"))
             limits[name] = [float(n) for n in re.findall(r"-?\d+(?:\.\d+)?", g["limit"])[:2]]
-    return side_by_side(picture(tell(name), tell("round"), at, limits[name]) for name, at in found.items())
+    return side_by_side(
+        picture(tell(name), tell("round"), at, limits[name], unit=unit(name)) for name, at in found.items()
+    )
 
 
-def votes(settings: Settings) -> pd.DataFrame:
+def unit(guard: str) -> str:
+    """Of its number, and which way is better."""
+    of, way, _ = GUARDS.get(guard, ("", "", ""))
+    return f"{tell(of)}: {tell(way)}" if of else ""
+
+
+def votes(settings: Settings) -> list[tuple[datetime, int, int]]:
+    """(hour, votes in it, votes until its end), hours without any left out."""
     counted = feedback.votes_by_hour(settings.db)
-    hours = pd.to_datetime([hour + ":00" for hour, _ in counted])
-    before = hours[:1] - pd.Timedelta(hours=1)  # a curve begins at nothing
-    totals = list(accumulate(n for _, n in counted))
-    return pd.DataFrame({"hour": before.append(hours), "votes so far": [0] * len(before) + totals})
+    totals = accumulate(n for _, n in counted)
+    hours = (datetime.fromisoformat(hour + ":00+00:00") for hour, _ in counted)
+    return [(hour, n, total) for hour, (_, n), total in zip(hours, counted, totals, strict=True)]
 
 
-def by_hour(counted: pd.DataFrame) -> pd.DataFrame:
+def votes_curve(counted: list[tuple[datetime, int, int]]) -> str:
+    """From nothing, an hour before the first."""
+    if not counted:
+        return ""
+    first = counted[0][0] - timedelta(hours=1)
+    points = [(0, 0), *(((hour - first) / timedelta(hours=1), total) for hour, _, total in counted)]
+    form = "%m-%d %H:%M" if points[-1][0] <= 48 else "%m-%d"
+    axis, unit = tell("hour, as this browser's clock shows it"), tell("votes so far")
+    return curve(tell("Votes so far"), axis, unit, points, lambda n: local(at(first, n), form))
+
+
+def at(first: datetime, hours: float) -> str:
+    return (first + timedelta(hours=hours)).isoformat()
+
+
+def by_hour(counted: list[tuple[datetime, int, int]]) -> pd.DataFrame:
     """The newest hour first."""
-    hours, totals = pd.to_datetime(counted["hour"]).dt.strftime("%Y-%m-%d %H:00"), counted["votes so far"]
-    rows = pd.DataFrame({"hour": hours, "votes": totals.diff(), "votes so far": totals})
-    return rows[1:][::-1].astype({"votes": int})
+    rows = [(local(hour.isoformat()), n, total) for hour, n, total in reversed(counted)]
+    return pd.DataFrame(rows, columns=[tell(head) for head in HOURS])
 
 
 def scores(standings: list[Standing]) -> str:
     points = [Point(s.name, s.score, s.low, s.high) for s in standings]
     title = tell("Bradley-Terry scores of the Arena, with 95 % intervals, the base at 0")
-    return picture(title, tell("version"), points, [0], joined=False)
+    return picture(title, tell("version"), points, [0], joined=False, unit=tell("score: higher is better"))
 
 
 def ranks(standings: list[Standing]) -> pd.DataFrame:
     rows = [(s.name, f"{s.score:+.2f}", f"{s.low:+.2f} to {s.high:+.2f}", s.n) for s in standings]
     return pd.DataFrame(rows, columns=[tell(head) for head in STANDINGS])
-
-
-def examples(judged: list[Round]) -> pd.DataFrame:
-    kept = judged[-1].verdict.get("examples", []) if judged else []
-    rows = [(e["prompt"], e["before"], e["after"]) for e in kept]
-    return pd.DataFrame(rows, columns=[tell(head) for head in EXAMPLES])
 
 
 def judges(settings: Settings) -> gr.Dataframe:

@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from functools import partial
+from html import escape
 from pathlib import Path
 
 import gradio as gr
@@ -15,13 +16,15 @@ from kdloop.student.base import base_name, licence, origin
 from kdloop.student.identity import named_base
 from kdloop.student.serving import UNFIT, Serving
 from kdloop.student.vocabulary import NotConvertible
-from kdloop.ui import files, lineage, trial
+from kdloop.ui import files, lineage, loop, sure, trial
 from kdloop.ui.files import fresh_path
-from kdloop.ui.session import PRIVATE, TABLE, allowed, named, paced, refusal, refused
+from kdloop.ui.session import PRIVATE, TABLE, allowed, named, owns, paced, refusal, refused
+from kdloop.ui.times import local
 from kdloop.ui.words import t, tell
 from storage import audit, checkpoints, rounds, trials
 from storage.checkpoints import BrokenCheckpoint, Checkpoint
 
+OWNERS_ONLY = "Only owners download versions and choose which one answers:"
 COLUMNS = ["version", "status", "decided by", "from", "method", "examples", "of them AI", "verdict", "promoted"]
 
 
@@ -33,30 +36,45 @@ def build(settings: Settings, serving: Serving, state: gr.State) -> dict:
         **TABLE,
         column_widths=[100, 80, 130, 60, 80, 100, 110, 430, 170],
     )
-    with gr.Row():
-        chosen = gr.Dropdown(choices(settings), label=t("Version"), elem_id="version")
-        form = gr.Dropdown(
-            [(t(form.title), name) for name, form in versions_out.FORMS.items()],
-            value="adapter",
-            label=t("Download as"),
-        )
-        files.offer(t("Download it"), partial(download, settings), "download_version", [chosen, form, state], limit=1)
+    alone = not settings.shared
+    chosen = gr.Dropdown(choices(settings), label=t("Version"), elem_id="version")
     with gr.Accordion(t("Model card: what it learned from, whose words, which licence"), open=False):
         card = gr.Markdown(elem_id="card")
-    with gr.Row():
-        ask = gr.Button(t("Serve this version…"))
-        sure = gr.Button(t("Yes, it answers from now on"), variant="stop", visible=False)
     outputs = [lineage_picture, table, chosen]
+    with gr.Column(visible=alone) as owners:
+        with gr.Row():
+            form = gr.Dropdown(
+                [(t(form.title), name) for name, form in versions_out.FORMS.items()],
+                value="adapter",
+                label=t("Download as"),
+            )
+            download_it = partial(download, settings)
+            files.offer(t("Download it"), download_it, "download_version", [chosen, form, state], limit=1)
+        with gr.Row():
+            describe, act = partial(what_serves, settings), partial(serve, settings, serving)
+            sure.ask_first(t("Serve this version…"), describe, act, "serve_version", chosen, state, outputs)
+    sign_in = gr.HTML(visible=False)
     chosen.change(named(partial(model_card, settings), "model_card"), chosen, card, queue=False, **PRIVATE)
-    chosen.change(lambda: gr.Button(visible=False), None, sure, queue=False, **PRIVATE)  # it asked about another one
-    ask.click(lambda: gr.Button(visible=True), None, sure, queue=False, **PRIVATE)
-    act = named(partial(serve, settings, serving), "serve_version")
-    sure.click(act, [chosen, state], [sure, *outputs], concurrency_limit=None, **PRIVATE)
-    return {"outputs": outputs, "fill": partial(fill, settings)}
+    return {"inputs": state, "outputs": [*outputs, owners, sign_in], "fill": partial(opened, settings)}
+
+
+def opened(settings: Settings, state: dict):
+    """When the tab opens: what only owners can do is there for owners."""
+    owner = owns(settings, state)
+    where = f"<p>{escape(tell(OWNERS_ONLY))} {loop.link('admin', tell('sign in on the Admin tab'))}</p>"
+    return *fill(settings), gr.Column(visible=owner), gr.HTML(where, visible=not owner)
 
 
 def fill(settings: Settings):
     return picture(settings), versions(settings), gr.Dropdown(choices(settings))
+
+
+def what_serves(settings: Settings, id, state: dict) -> str:
+    """Also that a trial ends by it."""
+    allowed(settings, state)
+    names = {"name": find(settings, id).name, "now": checkpoints.serving(settings.db).name}
+    text = tell("Yes: {name} answers from now on in place of {now}", **names)
+    return f"{text}. {tell('That ends the running trial')}" if trials.running(settings.db) else text
 
 
 def picture(settings: Settings) -> str:
@@ -83,7 +101,7 @@ def versions(settings: Settings) -> pd.DataFrame:
         n, ai = (r.counts.get("train", ""), r.counts.get("ai", "")) if r else ("", "")
         came = "trained elsewhere" if k.path else "the student as it came"
         why = (r.verdict or {}).get("reason", "") if r else came
-        parent, when = names.get(k.parent_id, ""), (k.promoted_at or "")[:16]
+        parent, when = names.get(k.parent_id, ""), local(k.promoted_at)
         rows.append((k.name, k.status, by.get(k.id, ""), parent, k.method or "", n, ai, why, when))
     return pd.DataFrame(rows, columns=[tell(head) for head in COLUMNS])
 
@@ -141,4 +159,4 @@ def serve(settings: Settings, serving: Serving, id, state: dict):
     by_hand = k.status in ("rejected", "candidate") or k.id == on_trial
     audit.record(settings.db, who, "promoted by hand" if by_hand else "rolled back", now)
     gr.Info(tell("{name} answers from now on", name=now))
-    return gr.Button(visible=False), *fill(settings)
+    return fill(settings)

@@ -3,15 +3,17 @@
 Screen readers get a picture's title, and the numbers from a table beside it.
 """
 
+import csv
+import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 
 LEFT, WIDTH = 13, 85  # per cent
 LEFT_OF_TRAIL = 3  # it has no numbers on its left
-TOP, HEIGHT, BELOW = 10, 170, 40  # pixels
+TOP, HEIGHT, BELOW = 26, 170, 40  # pixels
 MAX_LABELS = 8  # on the x axis: more would overlap on a phone
 INK, FAINT, GRID = "var(--primary-600)", "var(--body-text-color-subdued)", "var(--border-color-primary)"
 TEXT = 'font-size="12" fill="var(--body-text-color)"'
@@ -33,6 +35,40 @@ class Point:
         return f"{self.at}: {self.value:.3g}{interval}"
 
 
+SCRIPT = """
+() => document.addEventListener("click", event => {  // a plot's numbers as CSV, the plot as PNG
+  const button = event.target.closest && event.target.closest(".kd-plot [data-save]")
+  if (!button) return
+  const plot = button.closest(".kd-plot"), svg = plot.querySelector("svg")
+  const save = (url, end) => {
+    const link = document.createElement("a")
+    link.href = url
+    link.download = plot.querySelector("b").textContent.replace(/[^\\p{L}\\p{N}]+/gu, "-") + end
+    link.click()
+  }
+  if (button.dataset.save === "csv")
+    return save(URL.createObjectURL(new Blob([plot.dataset.csv], {type: "text/csv"})), ".csv")
+  const style = getComputedStyle(plot), {width, height} = svg.getBoundingClientRect(), copy = svg.cloneNode(true)
+  copy.setAttribute("xmlns", "http://www.w3.org/2000/svg")
+  copy.setAttribute("width", width)
+  copy.setAttribute("font-family", "sans-serif")
+  const drawn = new XMLSerializer().serializeToString(copy)
+    .replace(/var\\((--[\\w-]+)\\)/g, (_, name) => style.getPropertyValue(name).trim() || "gray")
+  const image = new Image()
+  image.onload = () => {
+    const canvas = Object.assign(document.createElement("canvas"), {width: 2 * width, height: 2 * height})
+    const pen = canvas.getContext("2d")
+    pen.scale(2, 2)
+    pen.fillStyle = style.getPropertyValue("--body-background-fill").trim() || "white"
+    pen.fillRect(0, 0, width, height)
+    pen.drawImage(image, 0, 0, width, height)
+    canvas.toBlob(blob => save(URL.createObjectURL(blob), ".png"))
+  }
+  image.src = "data:image/svg+xml;charset=utf-8," + encodeURIComponent(drawn)
+})
+"""
+
+
 def side_by_side(pictures: Iterable[str]) -> str:
     """One below the other where the screen is narrow."""
     shown = "".join(f"<div>{p}</div>" for p in pictures if p)
@@ -46,9 +82,10 @@ def picture(
     marks: Sequence[float] = (),
     span: tuple[float, float] | None = None,
     joined: bool = True,
+    unit: str = "",
 ) -> str:
     """Points in their order with their intervals; `marks` are dashed lines; `span`, of the y axis, is found if not
-    given. Nothing where there are no points."""
+    given; `unit` names that axis. Nothing where there are no points."""
     points = [p for p in points if math.isfinite(p.value + p.low + p.high)]
     if not points:
         return ""
@@ -68,7 +105,43 @@ def picture(
     names += "".join(text(x, TOP + HEIGHT + 18, p.at) for x, p in list(zip(at, points, strict=True))[::every])
     names += text(LEFT + WIDTH / 2, TOP + HEIGHT + 36, axis)
     dots = "".join(point(x, y, p) for x, p in zip(at, points, strict=True))
-    return figure(title, f"{lines}{names}{dots}")
+    rows = [(axis, unit or title, "low", "high"), *((p.at, p.value, p.low, p.high) for p in points)]
+    return figure(title, f"{lines}{names}{y_name(unit)}{dots}", rows)
+
+
+def curve(
+    title: str,
+    axis: str,
+    unit: str,
+    points: Sequence[tuple[float, float]],
+    name: Callable[[float], str] = "{:g}".format,
+) -> str:
+    """A line through points whose x is a number, which `name` writes; `unit` names the y axis. Nothing where there are
+    no points."""
+    points = [(x, y) for x, y in points if math.isfinite(x + y)]
+    if not points:
+        return ""
+    first, last = points[0][0], max(points[-1][0], points[0][0] + 1)
+    low, high = around([value for _, value in points])
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        across, down = (x - first) / (last - first), (high - y) / (high - low)
+        return round(LEFT + WIDTH * across, 2), round(TOP + HEIGHT * down, 1)
+
+    grid = "".join(
+        line(LEFT, at(first, v)[1], LEFT + WIDTH, at(first, v)[1], f'stroke="{GRID}"') for v in ticks(low, high)
+    )
+    names = "".join(text(LEFT - 1.5, at(first, v)[1] + 4, f"{v:g}", "end") for v in ticks(low, high))
+    for x in ticks(first, last):
+        where = at(x, low)[0]
+        anchor = "start" if where < LEFT + 8 else "end" if where > LEFT + WIDTH - 8 else "middle"
+        names += text(where, TOP + HEIGHT + 18, name(x), anchor) if x == round(x) else ""
+    names += text(LEFT + WIDTH / 2, TOP + HEIGHT + 36, axis)
+    path = [at(*p) for p in points]
+    drawn = "".join(line(*a, *b, f'stroke="{INK}" stroke-width="2"') for a, b in pairwise(path))
+    drawn += f'<circle cx="{path[-1][0]}%" cy="{path[-1][1]}" r="4" fill="{INK}"/>'
+    rows = [(axis, unit), *((name(x), value) for x, value in points)]
+    return figure(title, f"{grid}{names}{y_name(unit)}{drawn}", rows)
 
 
 def trail(
@@ -97,14 +170,28 @@ def trail(
         for (at, height), step in zip(path, steps, strict=True)
     )
     now = f'<circle cx="{path[-1][0]}%" cy="{path[-1][1]}" r="5" fill="{INK}"/>'
-    return figure(title, f"{lines}{names}{now}{dots}")
+    return figure(title, f"{lines}{names}{now}{dots}", [(axis, title), *enumerate(values)])
 
 
-def figure(title: str, drawn: str) -> str:
+def figure(title: str, drawn: str, rows: Sequence[tuple]) -> str:
+    """`rows` are its numbers under their heads, for the download."""
+    buttons = "".join(f'<button type="button" data-save="{kind.lower()}">{kind}</button>' for kind in ("CSV", "PNG"))
     return (
-        f'<figure style="margin: 0"><figcaption><b>{escape(title)}</b></figcaption><svg width="100%" '
-        f'height="{TOP + HEIGHT + BELOW}" role="img" aria-label="{escape(title)}">{drawn}</svg></figure>'
+        f'<figure class="kd-plot" style="margin: 0" data-csv="{escape(csv_of(rows))}"><figcaption>'
+        f'<b>{escape(title)}</b><span role="group" aria-label="{escape(title)}">{buttons}</span></figcaption>'
+        f'<svg width="100%" height="{TOP + HEIGHT + BELOW}" role="img" aria-label="{escape(title)}">{drawn}</svg>'
+        "</figure>"
     )
+
+
+def csv_of(rows: Iterable[tuple]) -> str:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(rows)
+    return out.getvalue()
+
+
+def y_name(unit: str) -> str:
+    return text(LEFT, 14, unit, "start") if unit else ""
 
 
 def point(x: float, y, p: Point) -> str:

@@ -6,10 +6,13 @@ import gradio as gr
 import pandas as pd
 
 from kdloop.settings import Settings
+from kdloop.ui import sure
 from kdloop.ui.session import PRIVATE, TABLE, allowed, erasure_notice, named, refusal, refused
+from kdloop.ui.times import local
 from kdloop.ui.words import t, tell
 from storage import audit, people
 
+GONE = "Delete for good what {person} wrote: {chats} conversations, {messages} messages, {votes} votes"
 COLUMNS = ["person", "votes", "last vote", "weight"]
 
 
@@ -21,15 +24,12 @@ def build(settings: Settings, state: gr.State) -> list:
             who = gr.Dropdown([], label=t("Person"))
             weight = gr.Slider(0, 1, 1, step=0.1, label=t("Weight of their word (0 blocks)"))
             save = gr.Button(t("Set the weight"))
+        outputs, label = [table, who], t("Erase this person's data…")
         with gr.Row():
-            ask = gr.Button(t("Erase this person's data…"))
-            sure = gr.Button(t("Yes, delete all they wrote, for good"), variant="stop", visible=False)
-    outputs = [table, who]
+            forget = partial(erase, settings)
+            sure.ask_first(label, partial(what_goes, settings), forget, "erase_person", who, state, outputs)
     weigh = named(partial(set_weight, settings), "set_weight")
     save.click(weigh, [who, weight, state], outputs, concurrency_limit=None, **PRIVATE)
-    ask.click(lambda: gr.Button(visible=True), None, sure, queue=False, **PRIVATE)
-    forget = named(partial(erase, settings), "erase_person")
-    sure.click(forget, [who, state], [sure, *outputs], concurrency_limit=None, **PRIVATE)
     return outputs
 
 
@@ -39,7 +39,7 @@ def nothing():
 
 def fill(settings: Settings):
     known = people.raters(settings.db)
-    rows = [(r.person[:8], r.votes, r.last[:16], r.weight) for r in known]
+    rows = [(r.person[:8], r.votes, local(r.last), r.weight) for r in known]
     choices = [(f"{r.person[:8]} ({r.votes} votes)", r.person) for r in known]
     return pd.DataFrame(rows, columns=[tell(head) for head in COLUMNS]), gr.Dropdown(choices, value=None)
 
@@ -61,9 +61,16 @@ def set_weight(settings: Settings, person: str, weight: float, state: dict):
     return fill(settings)
 
 
+def what_goes(settings: Settings, person: str, state: dict) -> str:
+    allowed(settings, state)
+    about = chosen(settings, person)
+    n = {name: len(rows) for name, rows in people.everything(settings.db, about).items()}
+    return tell(GONE, person=about[:8], chats=n["conversations"], votes=n["feedback"], messages=n["turns"])
+
+
 def erase(settings: Settings, person: str, state: dict):
     who, about = allowed(settings, state), chosen(settings, person)
     affected = people.erase(settings.db, about)
     audit.record(settings.db, who, "erased a person's data", about[:8])
     gr.Info(erasure_notice(settings, affected))
-    return gr.Button(visible=False), *fill(settings)
+    return fill(settings)

@@ -1,9 +1,10 @@
-"""The Rounds tab: live progress, loss, verdicts with their guards, the log; start and cancel.
+"""The Rounds tab: what runs, recipes with what they need, every round with a page of its own; start and cancel.
 
 An error's text and the log are for owners: a traceback names paths and prompts.
 """
 
 from functools import partial
+from html import escape
 from pathlib import Path
 
 import gradio as gr
@@ -16,15 +17,13 @@ from kdloop.rounds import replays
 from kdloop.rounds.process import log_file
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
-from kdloop.ui import trial
+from kdloop.ui import loop, recipe_card, round_page, trial
 from kdloop.ui.session import PRIVATE, TABLE, allowed, named, owns, refusal, refused
 from kdloop.ui.words import t, tell
 from storage import audit, checkpoints, feedback, rounds
 from storage.rounds import Round, RoundRunning
 
-BROKE = "This round broke off, and the student that answered before goes on answering. Its owner can read here why."
 HISTORY = ("round", "status", "method", "from", "to", "examples", "verdict")
-GUARDS = ("guard", "value", "limit", "held or broken")
 LEFT_OUT = (
     readiness.SILENT,
     "ties",
@@ -50,55 +49,81 @@ LATEST = 0  # in place of a round's id
 
 
 def build(settings: Settings, supervisor: Supervisor, state: gr.State) -> dict:
+    alone = not settings.shared
     status = gr.Markdown(live(settings), elem_id="live")
     tried = gr.HTML(elem_id="rounds-trial")
-    losses = gr.LinePlot(
-        loss_table(settings), x="step", y="loss", title=t("Training loss of the latest round"), height=220
-    )
     with gr.Row():
         recipe = gr.Dropdown(
             [(t("People's votes"), ""), *recipes.names()], value="", label=t("Recipe"), elem_id="recipe"
         )
-        start, cancel = gr.Button(t("Start a round now"), variant="primary"), gr.Button(t("Cancel the round"))
+        start = gr.Button(t("Start a round now"), variant="primary", visible=alone, elem_id="start")
+        cancel = gr.Button(t("Cancel the round"), variant="stop", visible=False, elem_id="cancel")
         again = gr.Button(t("Train again without what was deleted"), visible=False, elem_id="retrain")
+    about = gr.HTML(elem_id="recipe-card")
     usable = gr.Markdown(elem_id="usable", elem_classes="kd-head")
+    with gr.Accordion(t("All recipes"), open=False):
+        every = gr.HTML(elem_id="recipes")
     history = gr.Dataframe(
         history_table(settings, False),
         label=t("Rounds"),
         **TABLE,
         elem_id="history",
-        column_widths=[70, 90, 80, 60, 110, 100, 450],
+        column_widths=[70, 90, 80, 60, 110, 100, 690],
     )
-    which = gr.Dropdown(judged(settings, t("the latest")), value=LATEST, label=t("Verdict of round"), elem_id="judged")
-    with gr.Row():
-        guards = gr.Dataframe(label=t("Guards of this verdict"), **TABLE, elem_id="guards")
-        log = gr.Textbox(label=t("Log of the latest round"), lines=8, visible=False, elem_id="log")
-    asked, outputs = [which, state], [status, losses, history, guards, log, usable, again, tried]
+    which = gr.Dropdown(choices(settings, t("the latest")), value=LATEST, label=t("Round"), elem_id="round")
+    page = gr.HTML(elem_id="round-page")
+    log = gr.Textbox(label=t("Log of this round"), lines=8, visible=False, elem_id="log")
+    asked, outputs = [which, recipe, state], [status, about, start, cancel, history, page, log, usable, again, tried]
     refresh = named(partial(everything, settings), "refresh")
     timer = gr.Timer(2, active=False)
-    timer.tick(refresh, asked, outputs, queue=False, **PRIVATE)
-    which.change(named(partial(guard_table, settings), "guards"), which, guards, queue=False, **PRIVATE)
+    for event in (timer.tick, which.change, recipe.change):
+        event(refresh, asked, outputs, queue=False, **PRIVATE)
     acts = (start, start_round, [recipe, state]), (cancel, cancel_round, state), (again, retrain, state)
     for button, act, inputs in acts:
         handler = named(partial(act, settings, supervisor), act.__name__)
         button.click(handler, inputs, None, concurrency_limit=None, **PRIVATE).then(
             refresh, asked, outputs, queue=False, **PRIVATE
         )
-    return {"fill": partial(fill, settings), "inputs": asked, "outputs": [which, *outputs], "timer": timer}
+    return {"fill": partial(fill, settings), "inputs": asked, "outputs": [which, every, *outputs], "timer": timer}
 
 
-def fill(settings: Settings, which: int, state: dict):
+def fill(settings: Settings, which: int, recipe: str, state: dict):
     """When the tab opens: the choice of rounds too; a refill by the timer would close it while somebody chooses."""
     READINESS.pop(settings.db, None)
-    return gr.Dropdown(judged(settings, tell("the latest"))), *everything(settings, which, state)
+    every = recipe_card.table(settings, readiness_now(settings))
+    return gr.Dropdown(choices(settings, tell("the latest"))), every, *everything(settings, which, recipe, state)
 
 
-def everything(settings: Settings, which: int, state: dict):
-    owner = owns(settings, state)
-    tables = loss_table(settings), history_table(settings, owner), guard_table(settings, which)
-    log = gr.Textbox(log_tail(settings) if owner else "", visible=owner)
+def everything(settings: Settings, which: int, recipe: str, state: dict):
+    owner, shown = owns(settings, state), chosen(settings, which)
+    running = rounds.running_round(settings.db)
+    about, missing = recipe_card.card(settings, known_recipe(recipe), readiness_now(settings))
+    start = gr.Button(visible=owner, interactive=not missing and not running)
+    cancel = gr.Button(tell("Cancel round {id}", id=running.id) if running else None, visible=bool(owner and running))
+    page = round_page.page(settings, shown, outcome(shown, owner)) if shown else ""
+    log = gr.Textbox(log_tail(settings, shown) if owner else "", visible=owner)
     again = gr.Button(visible=owner and replays.first_step(settings.db) is not None)
-    return live(settings), *tables, log, usable(settings), again, trial.panel(settings)
+    about += "" if owner else sign_in_line()
+    told = usable(settings), again, trial.panel(settings)
+    return live(settings), about, start, cancel, history_table(settings, owner), page, log, *told
+
+
+def known_recipe(name: str) -> str:
+    return name if name in recipes.names() else ""
+
+
+def sign_in_line() -> str:
+    return f"<p>{escape(tell('Only owners start rounds:'))} {loop.link('admin', tell('sign in on the Admin tab'))}</p>"
+
+
+def chosen(settings: Settings, which: int) -> Round | None:
+    """The round of that id, or the latest; None before the first."""
+    known = rounds.list_rounds(settings.db)
+    return next((r for r in known if which in (LATEST, r.id)), known[0] if known else None)
+
+
+def choices(settings: Settings, latest) -> list[tuple]:
+    return [(latest, LATEST), *((f"{r.id} ({r.status})", r.id) for r in rounds.list_rounds(settings.db))]
 
 
 def live(settings: Settings) -> str:
@@ -111,12 +136,16 @@ def live(settings: Settings) -> str:
     return tell("No round is running. New votes that wait for the next one: {new}", new=new)
 
 
-def usable(settings: Settings) -> str:
-    """How many votes a round that starts now could learn from, and why not all."""
+def readiness_now(settings: Settings) -> Readiness:
     counted = feedback.count_votes(settings.db)
     if READINESS.get(settings.db, (None,))[0] != counted:  # reading thousands of votes at each tick would slow chats
         READINESS[settings.db] = counted, readiness.readiness(settings.db)
-    known = READINESS[settings.db][1]
+    return READINESS[settings.db][1]
+
+
+def usable(settings: Settings) -> str:
+    """How many votes a round that starts now could learn from, and why not all."""
+    known = readiness_now(settings)
     if not known.votes:
         return ""
     numbers = {name: getattr(known, name) for name in ("votes", "usable", "pairs", "likes", "dislikes")}
@@ -134,46 +163,21 @@ def usable(settings: Settings) -> str:
 
 
 def progress_line(settings: Settings, running: Round) -> str:
-    progress = rounds.progress(settings.db, running.id)
-    if not progress:
-        return tell("Round {id} is starting", id=running.id)
-    at = progress[-1]
-    head = f"**{tell('Round')} {running.id} · {tell(at.phase)}**"
-    if at.note:
-        return f"{head} · {tell(at.note)}"
-    eta = " · " + tell("about {s:.0f} s left in this phase", s=at.eta_seconds) if at.eta_seconds else ""
-    loss = f" · loss {at.loss:.3f}" if at.loss is not None else ""
-    done = round(20 * at.step / max(at.steps, 1))
-    bar = f"`{'█' * done}{'░' * (20 - done)}` {at.step}/{at.steps}"
-    return f"{head} {bar}{loss}{eta}"
+    """Round, phase, a bar where there are steps, and how long it will take."""
+    now = rounds.progress_now(settings.db, running.id)
+    head = f"**{tell('Round')} {running.id} · {tell(now[0].phase if now else running.status)}**"
+    parts = [f"{head} · {loop.doing(settings, running)}", loop.left(settings, running)]
+    if now and not now[0].note and now[0].steps > 1:
+        at = now[0]
+        done = round(20 * at.step / at.steps)
+        loss = f"loss {at.loss:.3f}" if at.loss is not None else ""
+        parts[:1] = [f"{head} `{'█' * done}{'░' * (20 - done)}` {at.step}/{at.steps}", loss]
+    return " · ".join(filter(None, parts))
 
 
-def loss_table(settings: Settings) -> pd.DataFrame:
-    latest = next(iter(rounds.list_rounds(settings.db, 1)), None)
-    progress = rounds.progress(settings.db, latest.id) if latest else []
-    losses = pd.DataFrame([(p.step, p.loss) for p in progress if p.loss is not None], columns=["step", "loss"])
-    return losses.astype({"step": int, "loss": float})  # an empty column would make an axis of texts, for good
-
-
-def judged(settings: Settings, latest) -> list[tuple]:
-    known = [(f"{r.id} ({r.status})", r.id) for r in rounds.list_rounds(settings.db) if r.verdict]
-    return [(latest, LATEST), *known]
-
-
-def guard_table(settings: Settings, which: int) -> pd.DataFrame:
-    verdicts = [r.verdict for r in rounds.list_rounds(settings.db) if r.verdict and which in (LATEST, r.id)]
-    guards = verdicts[0]["guards"] if verdicts else {}
-    rows = [
-        (tell(name), f"{g['value']:.3g}", g["limit"], tell("held" if g["ok"] else "broken"))
-        for name, g in guards.items()
-    ]
-    return pd.DataFrame(rows, columns=[tell(head) for head in GUARDS])
-
-
-def log_tail(settings: Settings) -> str:
+def log_tail(settings: Settings, shown: Round | None) -> str:
     """The last lines that are for people; progress bars are not."""
-    latest = next(iter(rounds.list_rounds(settings.db, 1)), None)
-    path = latest and log_file(settings, latest.id)
+    path = shown and log_file(settings, shown.id)
     if not path or not path.exists():
         return ""
     lines = path.read_text(errors="replace").replace("\r", "\n").splitlines()
@@ -199,7 +203,7 @@ def history_table(settings: Settings, owner: bool) -> pd.DataFrame:
 
 def outcome(r: Round, owner: bool) -> str:
     if r.status == "failed" and not owner:
-        return tell(BROKE)
+        return tell(loop.BROKE)
     return (r.verdict or {}).get("reason") or r.error or r.why
 
 
@@ -207,6 +211,9 @@ def start_round(settings: Settings, supervisor: Supervisor, recipe: str, state: 
     who = allowed(settings, state)
     try:
         known = recipe in recipes.names()  # never a file that a visitor names
+        _, missing = recipe_card.card(settings, known_recipe(recipe), readiness.readiness(settings.db))
+        if missing:
+            raise ValueError(" ".join(map(recipe_card.in_words, missing)))
         started = supervisor.start(
             "auto" if known else settings.method, recipe=recipes.load(recipe).as_dict() if known else None
         )

@@ -15,7 +15,7 @@ import gradio as gr
 from kdloop.settings import LOCAL, Settings, current
 from kdloop.student import PromptTooLong
 from kdloop.ui.words import tell
-from storage import checkpoints, files, snapshots
+from storage import audit, checkpoints, files, snapshots
 from storage.conversations import UnknownRow
 
 REFUSED = (ValueError, PromptTooLong, UnknownRow)  # a domain function's refusals: their text is for people
@@ -31,6 +31,8 @@ PEOPLE_BEHIND_ONE_ADDRESS = 4  # a household, or a small office
 PACE: dict[tuple[str, str], deque] = defaultdict(deque)  # (who, what) -> times; in memory, as a restart may forget it
 MOST_PACED = 10_000  # entries, then all are dropped: memory stays bounded whoever asks
 PACE_LOCK = Lock()
+OWNER_HOURS = 12  # how long an owner stays signed in
+BY_TOKEN, SIGNED_OUT = "admin token", "signed out"  # an owner's name, and a deed, in the log of what owners did
 MIN_KEY_BYTES = 32  # of a signing key: `secret` writes 64 hexadecimal digits
 TABLE = {"interactive": False, "datatype": "str", "wrap": True}  # a gr.Dataframe to read
 PRIVATE = {"api_visibility": "private", "show_progress": "hidden"}
@@ -57,16 +59,44 @@ def sign(key: bytes, person: str) -> str:
     return f"{person}.{hmac.new(key, person.encode(), hashlib.sha256).hexdigest()[:32]}"
 
 
+def unsigned(key: bytes, token) -> str:
+    """What the token signs; "" where this key has not signed it."""
+    text = str(token or "").partition(".")[0]
+    return text if hmac.compare_digest(sign(key, text).encode(), str(token).encode()) else ""
+
+
+def owner_key(settings: Settings) -> bytes:
+    """Signs owners' sessions: another admin token ends them all."""
+    return hmac.new(secret(settings), settings.admin_token.encode(), hashlib.sha256).digest()
+
+
+def owner_token(settings: Settings, person: str) -> str:
+    """For the browser to keep: whose browser it is, the session's number, and when it expires."""
+    number, expires = secrets.token_hex(4), int(time.time()) + 3600 * OWNER_HOURS
+    return sign(owner_key(settings), f"{person}:{number}:{expires}")
+
+
+def owner_session(settings: Settings, token, person: str) -> str | None:
+    """The number of a session that has neither expired nor ended, and is this person's; else None."""
+    if not settings.admin_token or not (text := unsigned(owner_key(settings), token)):
+        return None
+    whose, number, expires = text.split(":")
+    lives = whose == person and time.time() < int(expires) <= time.time() + 3600 * OWNER_HOURS
+    return number if lives and not audit.has(settings.db, SIGNED_OUT, number) else None
+
+
 def loader(settings: Settings):
-    """The handler of a page that loads: (the signed person for the browser to keep, their server-side state)."""
+    """The handler of a page that loads: (the signed person for the browser to keep, their server-side state). `kept` is
+    an owner's session."""
     key = secret(settings)
 
-    def on_load(token, request: gr.Request, profile: gr.OAuthProfile | None = None):
-        me = str(token or "").partition(".")[0]
-        if not hmac.compare_digest(sign(key, me).encode(), str(token).encode()):
-            me = secrets.token_hex(12)
+    def on_load(token, kept, request: gr.Request, profile: gr.OAuthProfile | None = None):
+        me = unsigned(key, token) or secrets.token_hex(12)
+        session = kept if kept and owner_session(settings, kept, me) else None
         owner = profile.username if profile and is_owner(settings, profile.username) else None
+        owner = owner or (BY_TOKEN if session else None)
         return sign(key, me), {
+            "session": session,
             "person": me,
             "conversation": None,
             "address": address(settings, request),
@@ -138,13 +168,15 @@ def sign_in(settings: Settings, token: str, state: dict) -> dict:
         raise refused("Set KDLOOP_ADMIN_TOKEN and start again to sign in as the owner")
     if not hmac.compare_digest(str(token or "").encode(), settings.admin_token.encode()):
         raise refused("Wrong admin token")
-    state["owner"] = "admin token"
+    state["owner"] = BY_TOKEN
     return state
 
 
 def allowed(settings: Settings, state: dict) -> str:
     """Who acts as the owner: whoever sits at this computer, where nobody else reaches it; elsewhere who signed in."""
-    person(state)
+    me, session = person(state), state.get("session")
+    if session and not owner_session(settings, session, me):  # signed out in another tab, or too long ago
+        state["owner"] = state["session"] = None
     if state.get("owner"):
         return state["owner"]
     if not settings.shared:

@@ -46,10 +46,16 @@ def panel(settings: Settings) -> str:
 
 
 def running(settings: Settings) -> str:
+    found = trial.evidence(settings.db, trials.running(settings.db), settings.shared)
+    return paragraph(f"{said(settings, found)} {tell(ROUNDS_WAIT)}") + picture(found)
+
+
+def said(settings: Settings, found: list[Evidence] | None = None) -> str:
+    """Of the running trial: who answers, and how people have decided so far."""
     now = trials.running(settings.db)
-    found = trial.evidence(settings.db, now, settings.shared)
-    said = tell(ANSWERS if now.mode == "trial" else WAITS, **names(settings, now))
-    return paragraph(f"{said} {score(found[-1], settings.shared)} {tell(ROUNDS_WAIT)}") + picture(found)
+    found = found or trial.evidence(settings.db, now, settings.shared)
+    who = tell(ANSWERS if now.mode == "trial" else WAITS, **names(settings, now))
+    return f"{who} {score(found[-1], settings.shared)}"
 
 
 def line(settings: Settings) -> str:

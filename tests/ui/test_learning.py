@@ -121,7 +121,8 @@ def test_votes_and_standings_are_plotted_with_their_numbers_beside(db, filled):
         ]
         collect.choose(db, "ann", *pair, "right")
     shown = filled()
-    assert list(shown["votes"]["votes so far"]) == [0, 6] and list(shown["hours"]["votes"]) == [6]
+    assert re.search(r"UTC,0\n.* UTC,6\n", shown["votes"]) and list(shown["hours"]["votes"]) == [6]
+    assert shown["hours"]["hour"][0].endswith(" UTC"), "whose clock is not known"
     best, base = said(shown["scores"])["Bradley-Terry scores of the Arena, with 95 % intervals, the base at 0"]
     rows = shown["standings"].to_dict("records")
     assert [r["version"] for r in rows] == ["v1", "v0"] and best.startswith("v1: ") and base == "v0: 0"

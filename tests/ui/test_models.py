@@ -1,16 +1,54 @@
-"""The Models tab: what is asked of one version is never done to another."""
+"""The Models tab and its kind: what is asked of one thing is never done to another, and is named before it is done."""
 
 import gradio as gr
+import pytest
 
 from kdloop.settings import Settings
-from kdloop.ui import models
+from kdloop.ui import imports, keys, models, raters
+from storage import checkpoints
+from storage import keys as stored_keys
+
+BUILDS = {
+    "serve_version": lambda settings, state: models.build(settings, None, state),
+    "erase_person": raters.build,
+    "revoke_key": keys.build,
+    "import_undo": imports.build,
+}
 
 
-def test_choosing_another_version_takes_back_the_question_whether_to_serve_it(db):
+@pytest.mark.parametrize("name", BUILDS)
+def test_choosing_something_else_takes_back_the_question(db, name):
     with gr.Blocks() as page:
-        models.build(Settings(home=db.parent), None, gr.State({}))
-    (version,) = (b for b in page.blocks.values() if b.elem_id == "version")
-    (sure,) = (b for b in page.blocks.values() if isinstance(b, gr.Button) and "Yes, it answers" in str(b.value))
-    armed = [f for f in page.fns.values() if f.outputs == [sure] and f.fn().visible]
-    disarmed = [f for f in page.fns.values() if (version._id, "change") in f.targets and f.outputs == [sure]]
-    assert len(armed) == 1 and [f.fn().visible for f in disarmed] == [False]
+        BUILDS[name](Settings(home=db.parent), gr.State({}))
+    (sure,) = (b for b in page.blocks.values() if b.elem_id == f"sure-{name}")
+    assert sure.variant == "stop" and not sure.visible
+    (act,) = (f for f in page.fns.values() if (sure._id, "click") in f.targets)
+    hiding = [f for f in page.fns.values() if sure in f.outputs and len(f.inputs) == 0]
+    assert [[b.visible for b in f.fn()] for f in hiding] == [[False, False]] * 3
+    events = {target for f in hiding for target in f.targets}
+    assert (act.inputs[0]._id, "change") in events and sure not in act.outputs
+
+
+def test_a_visitor_sees_where_to_sign_in_in_place_of_what_owners_do(db):
+    settings = Settings(home=db.parent, host="0.0.0.0", admin_token="open sesame")
+    owners, sign_in = models.opened(settings, {"person": "eve"})[-2:]
+    assert not owners.visible and sign_in.visible and "?tab=admin" in sign_in.value
+    owners, sign_in = models.opened(settings, {"person": "ann", "owner": "ann"})[-2:]
+    assert owners.visible and not sign_in.visible
+
+
+def test_what_will_be_gone_is_named_to_owners_alone(db):
+    settings, ann = Settings(home=db.parent, host="0.0.0.0", admin_token="open sesame"), {"person": "a", "owner": "ann"}
+    base = checkpoints.serving(db)
+    assert "v0 answers" in models.what_serves(settings, base.id, ann)
+    stored_keys.new_key(db, "my <b>program", 5, False, "ann")
+    assert "my <b>program" in keys.what_ends(settings, "my <b>program", ann)
+    for describe, about in (
+        (models.what_serves, base.id),
+        (keys.what_ends, "my <b>program"),
+        (raters.what_goes, "eve"),
+    ):
+        with pytest.raises(gr.Error, match="Sign in as the owner"):
+            describe(settings, about, {"person": "eve"})
+        with pytest.raises(gr.Error, match="Choose a"):
+            describe(settings, "nothing", ann)

@@ -1,13 +1,15 @@
 """Who is at the page, how fast, and who is its owner."""
 
 import os
+import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import gradio as gr
 import pytest
 
 from kdloop.settings import Settings
-from kdloop.ui import files, rating, session, sidebar
+from kdloop.ui import admin, files, rating, session, sidebar
 from kdloop.ui.transcript import exchange
 from storage import checkpoints, conversations
 from storage.conversations import as_prompt
@@ -18,12 +20,39 @@ VISITOR = gr.Request(client={"host": "203.0.113.9"}, headers={"x-forwarded-for":
 
 def test_a_forged_id_becomes_a_stranger_and_a_signed_one_stays(tmp_path):
     load = session.loader(Settings(home=tmp_path))
-    token, state = load(None, VISITOR)
-    assert load(token, VISITOR) == (token, state)
+    token, state = load(None, None, VISITOR)
+    assert load(token, None, VISITOR) == (token, state)
     forged = token.replace(state["person"], "0" * 24)
-    assert load(forged, VISITOR)[1]["person"] not in (state["person"], "0" * 24)
+    assert load(forged, None, VISITOR)[1]["person"] not in (state["person"], "0" * 24)
     for junk in ("", "a.b", {"x": 1}, 7, "é.ü"):
-        assert load(junk, VISITOR)[1]["person"]
+        assert load(junk, junk, VISITOR)[1]["person"] and load(junk, junk, VISITOR)[1]["owner"] is None
+
+
+def test_an_owners_session_is_theirs_expires_and_ends_everywhere_when_they_sign_out(db, monkeypatch):
+    settings = Settings(home=db.parent, host="0.0.0.0", admin_token="open sesame")
+    load = session.loader(settings)
+    who, state = load(None, None, VISITOR)
+    _, _, kept = admin.sign_in_as_owner(settings, "open sesame", state)
+    copy = load(who, kept, VISITOR)[1]
+    assert session.allowed(settings, copy) == "admin token", "after a reload"
+    stranger = load(None, kept, VISITOR)[1]
+    assert stranger["owner"] is None and not session.owns(settings, stranger), "another browser's"
+    for forged in (kept[:-1] + "0", kept.replace(":", ":9", 1), who, {"a": 1}, "x", kept.partition(".")[0]):
+        assert load(who, forged, VISITOR)[1]["owner"] is None
+    other = replace(settings, admin_token="another")
+    assert session.loader(other)(who, kept, VISITOR)[1]["owner"] is None, "the token has been changed"
+    unset = replace(settings, admin_token="")
+    assert session.loader(unset)(who, kept, VISITOR)[1]["owner"] is None
+
+    now = time.time()
+    with monkeypatch.context() as later:
+        later.setattr(session.time, "time", lambda: now + 3600 * session.OWNER_HOURS + 2)
+        assert load(who, kept, VISITOR)[1]["owner"] is None
+        assert not session.owns(settings, dict(copy)), "nor where the page stayed open"
+    assert session.owns(settings, load(who, kept, VISITOR)[1])
+    assert admin.sign_out(settings, state) == (state, None)
+    assert load(who, kept, VISITOR)[1]["owner"] is None, "a copied session, too"
+    assert not session.owns(settings, copy), "nor in another tab"
 
 
 def test_more_than_a_person_can_do_in_a_minute_is_refused_for_them_alone(tmp_path):
@@ -86,10 +115,10 @@ def test_tokens_cannot_be_guessed_in_a_hurry(tmp_path):
 def test_the_hub_vouches_for_owners_on_a_space_only(tmp_path):
     ann = SimpleNamespace(username="ann")
     space = Settings(home=tmp_path, oauth=True, admins="ann, bob", host="0.0.0.0")
-    assert session.loader(space)(None, VISITOR, ann)[1]["owner"] == "ann"
-    assert session.loader(space)(None, VISITOR, SimpleNamespace(username="eve"))[1]["owner"] is None
+    assert session.loader(space)(None, None, VISITOR, ann)[1]["owner"] == "ann"
+    assert session.loader(space)(None, None, VISITOR, SimpleNamespace(username="eve"))[1]["owner"] is None
     elsewhere = Settings(home=tmp_path, admins="ann")
-    assert session.loader(elsewhere)(None, VISITOR, ann)[1]["owner"] is None
+    assert session.loader(elsewhere)(None, None, VISITOR, ann)[1]["owner"] is None
 
 
 def test_what_was_handed_over_is_gone_after_an_hour_and_what_others_wrote_is_not(tmp_path, monkeypatch):

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from kdloop import recipes
 from kdloop.feedback import collect, versions
+from kdloop.rounds import needs
 from kdloop.rounds.run import CHOOSING_STEP_SIZE
 from kdloop.ui import (
     admin,
@@ -18,9 +20,11 @@ from kdloop.ui import (
     keys,
     learning,
     lineage,
+    loop,
     models,
     page,
     raters,
+    round_page,
     rounds,
     session,
     teach,
@@ -56,17 +60,25 @@ BY_TABLE = {  # texts that are looked up through a table, not written at the cal
         "cancelled",
         "on trial",
     ),
+    *(text for texts in loop.DOING.values() for text in texts),
     *trial.ENDS.values(),
     *trial.DECIDED_BY.values(),
     *choices.OPTIONS_SAID.values(),
     CHOOSING_STEP_SIZE,
     *rounds.HISTORY,
-    *rounds.GUARDS,
+    *round_page.HEADS,
+    *(text for said in round_page.GUARDS.values() for text in said),
+    *(recipes.load(name).about for name in recipes.names()),
+    recipes.VOTES.about,
+    *(text for name, text in vars(needs).items() if name.isupper() and isinstance(text, str)),
+    "recipe",
+    "what it does",
+    "what is missing",
     *rounds.LEFT_OUT,
     *learning.JUDGED,
     *learning.STANDINGS,
     *learning.JUDGES,
-    *learning.EXAMPLES,
+    *learning.HOURS,
     *models.COLUMNS,
     *raters.COLUMNS,
     *keys.COLUMNS,

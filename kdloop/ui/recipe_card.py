@@ -1,0 +1,95 @@
+"""On the Rounds tab: what a recipe does, what it needs and whether that is there, how long it takes, what came of
+it."""
+
+from functools import lru_cache
+from html import escape
+from pathlib import Path
+from statistics import median
+
+from kdloop import recipes
+from kdloop.feedback.readiness import Readiness
+from kdloop.recipes import VOTES, Recipe
+from kdloop.rounds import estimate, needs
+from kdloop.rounds.needs import Need
+from kdloop.settings import Settings
+from kdloop.ui.words import tell
+from storage import rounds
+from storage.rounds import Round
+
+SHOWN = 3  # of its last rounds
+SECONDS_A_COMPLETION, SECONDS_A_PASS, GATE_SECONDS = 0.14, 1.4, 98  # VOTES took 80, 268 and 98 s (docs/log.md)
+MINUTES = "About {n} min: so long did its rounds take here."
+GUESS = "About {n} min on two CPU cores: a guess, as none of its rounds has run here."
+ENDED = ("promoted", "on trial", "rejected", "failed", "cancelled")
+
+
+@lru_cache
+def load(name: str) -> Recipe | None:
+    """A shipped recipe; None for "", people's votes."""
+    return recipes.load(name) if name else None
+
+
+def card(settings: Settings, name: str, known: Readiness) -> tuple[str, list[Need]]:
+    """(HTML, what is not there that it needs)."""
+    recipe = load(name)
+    try:
+        wanted = needs.of(settings, recipe, known)
+    except ValueError as error:  # the teachers' file
+        wanted = [Need(needs.TEACHER, False, "{why}", {"why": str(error)})]
+    lines = "".join(f'<li class="{"kd-met" if n.met else "kd-unmet"}">{escape(in_words(n))}</li>' for n in wanted)
+    about = escape(tell((recipe or VOTES).about))
+    parts = [f"<p>{about}</p><ul>{lines}</ul><p>{escape(minutes(settings.db, recipe))}</p>"]
+    if results := last_results(settings.db, name):
+        parts.append(f"<p>{escape(results)}</p>")
+    return f'<div class="kd-card">{"".join(parts)}</div>', [n for n in wanted if not n.met]
+
+
+def in_words(need: Need) -> str:
+    if need.met:
+        return tell("There: {what}", what=tell(need.what))
+    return tell("Missing: {what}. {do}", what=tell(need.what), do=to_do(need))
+
+
+def to_do(need: Need) -> str:
+    return tell(need.do, **(need.values or {}))
+
+
+def minutes(db: Path, recipe: Recipe | None) -> str:
+    """By its last rounds that reached the gate; else a guess by what it samples and trains."""
+    judged = [r for r in of_recipe(db, recipe.name if recipe else "") if (r.verdict or {}).get("n")]
+    took = list(filter(None, map(estimate.took, judged)))
+    if took:
+        return tell(MINUTES, n=max(1, round(median(took) / 60)))
+    plan = recipe or VOTES
+    sampled = sum(plan.prompts * step.get("n", 1) for step in plan.knowledge)
+    seconds = sampled * SECONDS_A_COMPLETION + plan.passes * SECONDS_A_PASS + GATE_SECONDS
+    return tell(GUESS, n=max(1, round(seconds / 60)))
+
+
+def last_results(db: Path, name: str) -> str:
+    """ "Its last rounds: 5 promoted (0.74), 4 rejected" """
+    ended = [r for r in of_recipe(db, name) if r.status in ENDED][:SHOWN]
+    return tell("Its last rounds: {rounds}", rounds=", ".join(map(result, ended))) if ended else ""
+
+
+def result(r: Round) -> str:
+    rate = f" ({r.verdict['win_rate']:.2f})" if r.verdict and r.verdict.get("n") else ""
+    return f"{r.id} {tell(r.status)}{rate}"
+
+
+def of_recipe(db: Path, name: str) -> list[Round]:
+    return [r for r in rounds.list_rounds(db) if r.recipe.get("name", "") == name]
+
+
+def table(settings: Settings, known: Readiness) -> str:
+    """All recipes, one a row."""
+    rows = "".join(row(settings, name, known) for name in ("", *recipes.names()))
+    heads = "".join(f"<th>{escape(tell(head))}</th>" for head in ("recipe", "what it does", "what is missing"))
+    return f'<div class="kd-table"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
+
+
+def row(settings: Settings, name: str, known: Readiness) -> str:
+    _, missing = card(settings, name, known)
+    title, about = name or tell("People's votes"), tell((load(name) or VOTES).about)
+    lacks = ", ".join(tell(n.what) for n in missing) or "–"
+    return f"<tr><th>{escape(title)}</th><td>{escape(about)}</td><td>{escape(lacks)}</td></tr>"

@@ -1,0 +1,27 @@
+"""A button for what cannot be taken back: the first click asks, in red, naming what will be gone, with a way out."""
+
+from collections.abc import Callable
+
+import gradio as gr
+
+from kdloop.ui.session import PRIVATE, named
+from kdloop.ui.words import t
+
+
+def ask_first(
+    label, describe: Callable, act: Callable, name: str, chosen: gr.Dropdown, state: gr.State, outputs: list
+) -> None:
+    """`describe(chosen, state)` names what `act(chosen, state)` will do; the latter's results go to `outputs`. The
+    question is taken back when something else is chosen: it was not about that."""
+    ask = gr.Button(label)
+    sure = gr.Button(visible=False, variant="stop", elem_id=f"sure-{name}")
+    cancel = gr.Button(t("Cancel"), visible=False)
+    both = [sure, cancel]
+
+    def question(about, state: dict):
+        return gr.Button(describe(about, state), visible=True), gr.Button(visible=True)
+
+    ask.click(named(question, f"ask_{name}"), [chosen, state], both, queue=False, **PRIVATE)
+    done = sure.click(named(act, name), [chosen, state], outputs, concurrency_limit=None, **PRIVATE)
+    for event in (cancel.click, chosen.change, done.then):
+        event(named(lambda: (gr.Button(visible=False),) * 2, f"put_away_{name}"), None, both, queue=False, **PRIVATE)
