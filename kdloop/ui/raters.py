@@ -6,7 +6,7 @@ import gradio as gr
 import pandas as pd
 
 from kdloop.settings import Settings
-from kdloop.ui.session import PRIVATE, TABLE, allowed, erasure_notice, named, refusal, refused
+from kdloop.ui.session import IN_ORDER, PRIVATE, TABLE, allowed, erasure_notice, named, refusal, refused
 from kdloop.ui.words import t, tell
 from storage import audit, people
 
@@ -26,7 +26,7 @@ def build(settings: Settings, state: gr.State) -> list:
             sure = gr.Button(t("Yes, delete all they wrote, for good"), variant="stop", visible=False)
     outputs = [table, who]
     weigh = named(partial(set_weight, settings), "set_weight")
-    save.click(weigh, [who, weight, state], outputs, concurrency_limit=None, **PRIVATE)
+    save.click(weigh, [who, weight, state], outputs, **IN_ORDER)
     ask.click(lambda: gr.Button(visible=True), None, sure, queue=False, **PRIVATE)
     forget = named(partial(erase, settings), "erase_person")
     sure.click(forget, [who, state], [sure, *outputs], concurrency_limit=None, **PRIVATE)

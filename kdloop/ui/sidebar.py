@@ -7,7 +7,7 @@ import gradio as gr
 from kdloop.settings import Settings
 from kdloop.ui import chat, files, transcript
 from kdloop.ui.files import fresh_path
-from kdloop.ui.session import PRIVATE, erasure_notice, named, paced, person, refusal, refused
+from kdloop.ui.session import IN_ORDER, PRIVATE, erasure_notice, named, paced, person, refusal, refused
 from kdloop.ui.words import t, tell
 from storage import conversations, json_lines, people
 from storage.conversations import UnknownRow
@@ -41,7 +41,7 @@ def connect(settings: Settings, state: gr.State, side: dict, parts: chat.Parts) 
     shown = [parts.bot, state, parts.compare, side["past"]]
     open_one = named(partial(load, settings), "open_conversation")
     cancelling = {"cancels": parts.replies, **PRIVATE}  # a reply under way would write over the other conversation
-    changed = [side["past"].input(open_one, [side["past"], state], shown[:3], concurrency_limit=None, **cancelling)]
+    changed = [side["past"].input(open_one, [side["past"], state], shown[:3], **cancelling | IN_ORDER)]
     for event in (side["fresh"].click, parts.bot.clear):
         changed.append(event(new, state, shown, queue=False, **cancelling))
     side["search"].change(list_titles, [side["search"], state], side["past"], queue=False, **PRIVATE)
@@ -51,7 +51,7 @@ def connect(settings: Settings, state: gr.State, side: dict, parts: chat.Parts) 
     changed.append(side["erase"].click(forget, [side["sure"], state], emptied, concurrency_limit=None, **cancelling))
     update_authors = named(partial(transcript.authors, settings), "authors")
     for event in changed:
-        event.then(update_authors, state, parts.authors, queue=False, **PRIVATE)
+        event.then(update_authors, state, parts.authors, **IN_ORDER)
 
 
 def titles(settings: Settings, search: str, state: dict) -> gr.Radio:
