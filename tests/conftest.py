@@ -67,6 +67,33 @@ def tiny_student(student_home, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def byte_student(tmp_path_factory):
+    """A model directory: two random layers over bytes, the smallest that a round can sample from and train. A round of
+    it takes a third of what one of `tiny_student` does, whose vocabulary is the student's."""
+    return random_over_bytes(tmp_path_factory.mktemp("bytes"), layers=2, seed=0)
+
+
+@pytest.fixture(scope="session")
+def byte_teacher(tmp_path_factory):
+    """Another random model of the same vocabulary, one layer deeper."""
+    return random_over_bytes(tmp_path_factory.mktemp("byte-teacher"), layers=3, seed=7)
+
+
+def random_over_bytes(directory, layers, seed):
+    import torch
+    from families import TEMPLATES, byte_level
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = byte_level(TEMPLATES["qwen3"])
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": layers, "num_attention_heads": 2}
+    ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None}
+    torch.manual_seed(seed)
+    LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes, **ids)).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return str(directory)
+
+
+@pytest.fixture(scope="session")
 def tiny_teacher(tiny_student, tmp_path_factory):
     """Another random model of the same vocabulary, one layer deeper and wider."""
     import torch

@@ -11,9 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import expit
-from scipy.stats import mannwhitneyu
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
 
 MIN_LABELS = 50  # the paper calibrates on 50 to 100
 CHANCE_P = 0.025  # one-sided: the 95 % interval of the AUROC lies above 1/2
@@ -49,6 +46,10 @@ def transform(logprob):
 
 def fit(logprobs: Sequence[float], right: Sequence[bool]) -> Confidence:
     """The two parameters' posterior mode; `logprobs` are in nats per token. Never proven if all labels are the same."""
+    from scipy.stats import mannwhitneyu  # these take a second, and most apps never calibrate
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+
     x, y = np.asarray(logprobs, float), np.asarray(right, bool)
     if y.all() or not y.any():
         return Confidence(0.0, 0.0, len(y), 0.5, 1.0)

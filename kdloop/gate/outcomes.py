@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.special import bdtrc
 
 from kdloop.feedback.examples import Example, Split
 from kdloop.packs import Task
@@ -58,7 +58,7 @@ class Outcomes:
     @property
     def p_value(self) -> float:
         """One-sided exact sign test on the decided outcomes."""
-        return binomtest(self.wins, self.decided, 0.5, alternative="greater").pvalue if self.decided else 1.0
+        return float(bdtrc(self.wins - 1, self.decided, 0.5)) if self.wins else 1.0
 
     def as_dict(self) -> dict:
         counts = {"wins": self.wins, "losses": self.losses, "ties": self.ties}

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.special import betainc, betaln
-from scipy.stats import binomtest
+from scipy.special import betainc, betaincinv, betaln
 
 from storage import checkpoints, feedback, rounds
 
@@ -49,7 +48,8 @@ def watch(db: Path) -> Thumbs | None:
     given, before = feedback.thumbs_of(db, now.id), feedback.thumbs_of(db, former.id)
     if len(before) < FEWEST:
         return None
-    low = binomtest(sum(before), len(before)).proportion_ci(method="exact").low
+    likes = sum(before)
+    low = float(betaincinv(likes, len(before) - likes + 1, 0.025)) if likes else 0.0
     return Thumbs(now.name, former.name, (sum(given), len(given)), (sum(before), len(before)), low, worst(given, low))
 
 

@@ -8,7 +8,6 @@ The paper then trains the teacher on these scores by DPO; here they only filter 
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 
 from kdloop import packs
@@ -95,6 +94,8 @@ def discrimination(passed: np.ndarray) -> np.ndarray:
             -(residual * a).sum(0) + b,
         ]
         return value, np.concatenate(slopes)
+
+    from scipy.optimize import minimize  # half a second that other rounds do not wait for
 
     share = passed.mean(1)
     start = np.concatenate([(share - share.mean()) / (share.std() + 1e-6), np.zeros(2 * items)])

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.optimize import differential_evolution
 from scipy.special import expit, log_expit
 
 from kdloop.raters import rendering
@@ -112,6 +111,8 @@ def effect(row: dict, harm: bool) -> Effect:
 
 def fit(trees: Sequence[Sequence[Effect]], harmful: Sequence[bool], seed: int = 0) -> Weights:
     """Maximum-likelihood weights for people's labels, by differential evolution (as in the paper)."""
+    from scipy.optimize import differential_evolution  # half a second, and few fit weights of their own
+
     sign = np.where(harmful, 1, -1)
 
     def nll(vector):

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import binomtest
 
 from kdloop.feedback.examples import Example
 from kdloop.raters import rendering
@@ -162,6 +161,8 @@ class Calibration:
     @property
     def ci95(self) -> list[float]:
         """95 % Wilson interval of the agreement."""
+        from scipy.stats import binomtest  # the app and rounds without a judge start a second sooner
+
         interval = binomtest(self.right, max(self.decided, 1)).proportion_ci(method="wilson")
         return [round(float(bound), 4) for bound in interval]
 

@@ -28,9 +28,7 @@ from kdloop.student.engines import chosen, open_engine
 from kdloop.student.footprint import require_room
 from kdloop.student.identity import identity
 from kdloop.student.journal import Journal, JournaledEngine
-from kdloop.student.openai import OpenAIEngine
 from kdloop.student.remote import RemoteSampling
-from kdloop.student.servers import VLLM
 from kdloop.student.transformers import TransformersEngine, device_and_dtype
 from storage import checkpoints, files, rounds
 from storage.checkpoints import Checkpoint
@@ -93,9 +91,8 @@ def untrained_student(settings: Settings, journal: Journal | None = None) -> Ite
     require_room(source, RANK, dtype, device, 2 * settings.round_max_tokens, settings.bits)
     how = {"dtype": dtype, "bits": settings.bits, "thinks": settings.thinking}
     remote = open_engine(settings) if chosen(settings) == "openai" else None
-    server = remote.server if isinstance(remote, OpenAIEngine) else None
-    if not isinstance(server, VLLM):
-        if server:
+    if not remote or not remote.server.takes_adapters:
+        if remote:
             print("This server takes adapters at its start only: the round samples with transformers", flush=True)
         kept = journal and journal.folder
         yield JournaledEngine(journal, source, **how) if kept else TransformersEngine(source, **how)
@@ -104,7 +101,7 @@ def untrained_student(settings: Settings, journal: Journal | None = None) -> Ite
         try:
             yield RemoteSampling(source, remote, folder, **how)
         finally:
-            server.unload()
+            remote.server.unload()
 
 
 def load_students(settings: Settings, champion_id: int, engine: TransformersEngine) -> Students:

@@ -10,14 +10,17 @@ its model, of which it would need a whole copy. Any other adapter goes through P
 import json
 from copy import deepcopy
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from peft import PeftModel
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from kdloop.student import AdapterRefused, quantized
 from kdloop.student.identity import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PEFT_PREFIX, header
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 A, B = ".lora_A.weight", ".lora_B.weight"
 NOT_PLAIN = (  # options of PEFT's LoraConfig that plain LoRA leaves unset
@@ -41,9 +44,11 @@ def merged(untrained, adapter: Path | None):
     return for_inference(updated(untrained, updates))
 
 
-def with_peft(model, adapter: Path) -> PeftModel:
+def with_peft(model, adapter: Path) -> "PeftModel":
     """The model with the adapter by PEFT. Raises AdapterRefused where its tensors are not those of the model's layers:
     PEFT ignores additional ones without an error, and initializes missing ones."""
+    from peft import PeftModel  # seconds, with all that it imports; kdloop's own adapters are served without it
+
     try:
         stored = {name for name in header(Path(adapter) / ADAPTER_WEIGHTS)[1] if ".lora_" in name}
         adapted = PeftModel.from_pretrained(model, adapter)
@@ -57,7 +62,7 @@ def with_peft(model, adapter: Path) -> PeftModel:
     return adapted
 
 
-def merged_with(untrained, training: PeftModel):
+def merged_with(untrained, training: "PeftModel"):
     """`merged` with the current `default` adapter of a model in training."""
     if quantized.is_quantized(untrained):
         return for_inference(quantized.beside(updated(untrained, {}), training))

@@ -6,9 +6,12 @@ in the paper, norms and LM head keep their dtype, and optimizer states are not p
 """
 
 import importlib.util
+from typing import TYPE_CHECKING
 
 import torch
-from peft import PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 BYTES = 0.5 + 4 / 64  # of a weight: half a byte, and an fp32 scale for each block of 64
 
@@ -36,8 +39,10 @@ def is_quantized(model) -> bool:
     return getattr(model, "quantization_method", None) is not None
 
 
-def beside(base, training: PeftModel):
+def beside(base, training: "PeftModel"):
     """`base` with the current `default` adapter of a model in training, in tensors of its own."""
+    from peft import get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+
     model = get_peft_model(base, training.peft_config["default"])
     now = get_peft_model_state_dict(training, adapter_name="default")
     set_peft_model_state_dict(model, {name: tensor.detach().clone() for name, tensor in now.items()})

@@ -10,14 +10,16 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from threading import Event
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from kdloop.student import Sample, Sampling
-from kdloop.student.openai import OpenAIEngine
 from kdloop.student.serving import TOLERANCE, WrongWeights, distance, fingerprint
 from kdloop.student.transformers import TransformersEngine
 from storage import files
 from storage.conversations import Message
+
+if TYPE_CHECKING:
+    from kdloop.student.openai import OpenAIEngine
 
 
 class RemoteSampling(TransformersEngine):
@@ -28,7 +30,7 @@ class RemoteSampling(TransformersEngine):
     EngineUnavailable where the server fails, and WrongWeights where it has other weights under that name.
     """
 
-    def __init__(self, source: str, remote: OpenAIEngine, folder: Path, **options):
+    def __init__(self, source: str, remote: "OpenAIEngine", folder: Path, **options):
         super().__init__(source, **options)
         self.untrained_remote, self.at_once = remote, remote.at_once
         self.folder, self.numbers = folder, count()
@@ -48,7 +50,7 @@ class RemoteSampling(TransformersEngine):
         weakref.finalize(engine, files.remove, engine.adapter)
         return engine
 
-    def at_server(self) -> OpenAIEngine:
+    def at_server(self) -> "OpenAIEngine":
         """The server's side of this engine, its weights compared with these once."""
         if self.checked is None:
             remote = self.untrained_remote.load(self.adapter)

@@ -60,6 +60,7 @@ class VLLM:
 
     loads_at, unloads_at = "load_lora_adapter", "unload_lora_adapter"  # below /v1
     ranks: tuple[int, ...] = ()  # not needed: it leaves no token out
+    takes_adapters = True  # also while it runs
 
     def __init__(self, client: OpenAI, base: str):
         self.client, self.base = client, base
@@ -157,6 +158,7 @@ class LlamaServer:
     have to set it, too.
     """
 
+    takes_adapters = False
     ranks = 64, 2**20  # the likeliest next tokens, which hold most that a student writes; then all of its vocabulary
 
     def __init__(self, client: OpenAI, base: str):

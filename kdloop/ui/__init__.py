@@ -115,7 +115,7 @@ def tick_while_open(tabs: gr.Tabs, tab: gr.Tab, timer: gr.Timer) -> None:
     def watch(opened: gr.SelectData):  # one event decides: two, of the tab and of its neighbours, would race
         return gr.Timer(active=tabs.children[opened.index] is tab)
 
-    tabs.select(watch, None, timer, queue=False, **session.PRIVATE)
+    tabs.select(watch, None, timer, **session.IN_ORDER)
 
 
 def connect_load(

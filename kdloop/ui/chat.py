@@ -15,7 +15,7 @@ from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
 from kdloop.ui import addresses, comparison, loop, prose, rating, replies, saved, session, trial, zerogpu
-from kdloop.ui.session import PRIVATE, REFUSED, named, paced, person, refusal, warn
+from kdloop.ui.session import IN_ORDER, PRIVATE, REFUSED, named, paced, person, refusal, warn
 from kdloop.ui.transcript import THUMBS, completion_id, completion_shown, open_chat, position, thumbs
 from kdloop.ui.words import t, tell
 from storage import ancestry, checkpoints, feedback, rounds, trials
@@ -23,6 +23,7 @@ from storage import ancestry, checkpoints, feedback, rounds, trials
 EXAMPLES = ["What should I cook with two eggs and rice?", "Explain tides to a child.", "Help me plan a quiet Sunday."]
 HEADER_SECONDS = 5  # between two looks at who answers and how many votes there are: four indexed counts
 AT_VOTES = "next round at {at} new votes ({new} so far)"
+WITH_TIME = "(...inputs) => [...inputs.slice(0, -1), performance.now()]"  # ms since the page was opened
 ELSEWHERE = "Where the student is not sure, your messages go to a teacher, who answers instead:"
 
 
@@ -158,19 +159,20 @@ def connect_votes(
     """(events after which the header's counts have changed, those of them after which the chat continues with the
     completion that was chosen)."""
 
-    def on_like(messages: list, state: dict, event: gr.LikeData):  # event data is found by annotation, not in partials
-        yield from like(settings, messages, state, event)
+    def on_like(messages: list, state: dict, at: float, event: gr.LikeData):  # found by annotation, not in partials
+        yield from like(settings, messages, state, at, event)
 
     def on_edit(messages: list, state: dict, event: gr.EditData):
         return edit(settings, messages, state, event)
 
     bot, two = shown.bot, shown.comparison
-    said = [bot.like(on_like, [bot, state], bot, concurrency_limit=None, **PRIVATE)]
-    said.append(saved.connect(settings, supervisor, state, bot, shown.saved, said[0]))
-    said.append(bot.edit(on_edit, [bot, state], [bot, shown.box], concurrency_limit=None, **PRIVATE))
+    clicked, how = gr.Number(visible="hidden"), {"concurrency_id": "said", **IN_ORDER}
+    said = [bot.like(on_like, [bot, state, clicked], bot, js=WITH_TIME, **how)]
+    said.append(saved.connect(settings, supervisor, state, bot, shown.saved, said[0], how))
+    said.append(bot.edit(on_edit, [bot, state], [bot, shown.box], **how))
     take_back = named(partial(uncorrect, settings), "uncorrect")
-    said.append(shown.undo.input(take_back, [shown.undo, state], [bot, shown.undo], concurrency_limit=None, **PRIVATE))
-    rated, undone = rating.connect(settings, bot, state, shown.panel)
+    said.append(shown.undo.input(take_back, [shown.undo, state], [bot, shown.undo], **how))
+    rated, undone = rating.connect(settings, bot, state, shown.panel, how)
     redraw = named(partial(open_chat, settings), "open_chat")
     chose = []
     votes = [(button, partial(rating.prefer, settings, choice), "prefer")
@@ -200,19 +202,29 @@ def pick(event: gr.SelectData) -> str:
     return str(event.value.get("text", "")) if isinstance(event.value, dict) else ""
 
 
-def like(settings: Settings, messages: list[dict], state: dict, event: gr.LikeData) -> Iterator[gr.Chatbot]:
-    """A thumb on the completion that the page shows there; one that is refused is taken off the page again."""
+def like(settings: Settings, messages: list[dict], state: dict, at: float, event: gr.LikeData) -> Iterator[gr.Chatbot]:
+    """A thumb on the completion that the page shows there; one that is refused is taken off the page again. `at` is
+    when the page saw the click: what overtook it on the way holds."""
     me, liked = person(state), {True: True, False: False}.get(event.liked)  # "" = the thumb is taken back
     ids = [completion_id(m) for m in messages or [] if m["role"] == "assistant"]
     try:
         id = completion_shown(messages, position(event.index))
-        collect.thumb(settings.db, paced(settings, state, "votes"), id, liked)
-        state["thumb"] = None if liked is None else (id, liked)
+        paced(settings, state, "votes")
+        if is_newest(state, id, at):
+            collect.thumb(settings.db, me, id, liked)
+            state["thumb"] = None if liked is None else (id, liked)
     except (gr.Error, *REFUSED) as error:
         warn(error)
         yield gr.Chatbot(feedback_value=[THUMBS[liked is not False]] * len(ids))  # what does not change is not redrawn
     given = thumbs(settings, me, state.get("conversation"))
     yield gr.Chatbot(feedback_value=[THUMBS.get(given.get(id)) for id in ids])
+
+
+def is_newest(state: dict, id: str, at: float) -> bool:
+    """Whether this session has sent no later thumb on that completion."""
+    newest = state.setdefault("thumbed_at", {})
+    newest[id] = max(at or 0, newest.get(id, 0))
+    return newest[id] == (at or 0)
 
 
 def edit(settings: Settings, messages: list[dict], state: dict, event: gr.EditData):

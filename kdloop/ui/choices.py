@@ -6,7 +6,7 @@ from functools import partial
 import gradio as gr
 
 from kdloop.settings import CHANGEABLE, OPTIONS, Settings, change, current, fixed_by, kind
-from kdloop.ui.session import PRIVATE, allowed, named, refusal
+from kdloop.ui.session import IN_ORDER, PRIVATE, allowed, named, refusal
 from kdloop.ui.words import t, tell
 
 LABELS = {
@@ -59,7 +59,7 @@ def build(settings: Settings, state: gr.State) -> tuple[list, Callable]:
         reset_all = named(partial(reset, settings), "default_settings")
         again = named(fill, "settings_changed")
         for event in (
-            save.click(save_all, [*boxes, state], None, concurrency_limit=None, **PRIVATE),
+            save.click(save_all, [*boxes, state], None, **IN_ORDER),
             back.click(reset_all, state, None, concurrency_limit=None, **PRIVATE),
         ):
             event.success(again, state, outputs, queue=False, **PRIVATE)

@@ -7,7 +7,7 @@ import pandas as pd
 
 from kdloop.settings import Settings
 from kdloop.ui import sure
-from kdloop.ui.session import PRIVATE, TABLE, allowed, erasure_notice, named, refusal, refused
+from kdloop.ui.session import IN_ORDER, TABLE, allowed, erasure_notice, named, refusal, refused
 from kdloop.ui.times import local
 from kdloop.ui.words import t, tell
 from storage import audit, people
@@ -29,7 +29,7 @@ def build(settings: Settings, state: gr.State) -> list:
             forget = partial(erase, settings)
             sure.ask_first(label, partial(what_goes, settings), forget, "erase_person", who, state, outputs)
     weigh = named(partial(set_weight, settings), "set_weight")
-    save.click(weigh, [who, weight, state], outputs, concurrency_limit=None, **PRIVATE)
+    save.click(weigh, [who, weight, state], outputs, **IN_ORDER)
     return outputs
 
 

@@ -7,7 +7,7 @@ import gradio as gr
 from kdloop.feedback import collect
 from kdloop.settings import Settings
 from kdloop.ui import comparison
-from kdloop.ui.session import PRIVATE, REFUSED, named, paced, person, refusal, refused
+from kdloop.ui.session import REFUSED, named, paced, person, refusal, refused
 from kdloop.ui.transcript import completion_shown
 from kdloop.ui.words import t, tell
 from storage import conversations
@@ -31,13 +31,13 @@ def panel() -> dict:
     return {"stars": stars, "reasons": reasons, "words": words, "better": better, "save": save, "undo": undo}
 
 
-def connect(settings: Settings, bot: gr.Chatbot, state: gr.State, panel: dict) -> tuple:
-    """The events of (saving, undoing): after either, the header's counts have changed."""
+def connect(settings: Settings, bot: gr.Chatbot, state: gr.State, panel: dict, how: dict) -> tuple:
+    """The events of (saving, undoing), wired as `how` says: after either, the header's counts have changed."""
     inputs = [panel[k] for k in FIELDS]
     save, retract = (named(partial(f, settings), f.__name__) for f in (rate, undo))
     return (
-        panel["save"].click(save, [bot, state, *inputs], inputs, concurrency_limit=None, **PRIVATE),
-        panel["undo"].click(retract, [bot, state], inputs, concurrency_limit=None, **PRIVATE),
+        panel["save"].click(save, [bot, state, *inputs], inputs, **how),
+        panel["undo"].click(retract, [bot, state], inputs, **how),
     )
 
 

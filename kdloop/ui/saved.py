@@ -62,17 +62,23 @@ def lay_out() -> Saved:
 
 
 def connect(
-    settings: Settings, supervisor: Supervisor, state: gr.State, bot: gr.Chatbot, shown: Saved, liked: Dependency
+    settings: Settings,
+    supervisor: Supervisor,
+    state: gr.State,
+    bot: gr.Chatbot,
+    shown: Saved,
+    liked: Dependency,
+    how: dict,
 ) -> Dependency:
-    """After the thumb `liked`; the event of undoing it."""
+    """After the thumb `liked`; the event of undoing it. All are wired as `how` says."""
     show = named(partial(after_thumb, settings, supervisor), "after_thumb")
     liked.then(show, state, shown.outputs, queue=False, **PRIVATE)
     say = named(partial(say_why, settings), "say_why")
     asked = [shown.reasons, shown.words, state]
-    shown.reasons.input(say, asked, shown.text, concurrency_limit=None, **PRIVATE)
-    shown.words.submit(say, asked, shown.text, concurrency_limit=None, **PRIVATE)
+    shown.reasons.input(say, asked, shown.text, **how)
+    shown.words.submit(say, asked, shown.text, **how)
     back = named(partial(undo, settings), "undo_thumb")
-    return shown.undo.click(back, state, [bot, *shown.outputs], concurrency_limit=None, **PRIVATE)
+    return shown.undo.click(back, state, [bot, *shown.outputs], **how)
 
 
 def hidden():

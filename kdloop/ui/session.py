@@ -36,6 +36,9 @@ BY_TOKEN, SIGNED_OUT = "admin token", "signed out"  # an owner's name, and a dee
 MIN_KEY_BYTES = 32  # of a signing key: `secret` writes 64 hexadecimal digits
 TABLE = {"interactive": False, "datatype": "str", "wrap": True}  # a gr.Dataframe to read
 PRIVATE = {"api_visibility": "private", "show_progress": "hidden"}
+# For deeds that may follow each other quickly: all count, in their order. Gradio's default drops what comes while the
+# listener's last event is under way, and its "always_last" sends that one's event data again.
+IN_ORDER = {"trigger_mode": "multiple", "concurrency_limit": 1, **PRIVATE}
 
 
 def secret(settings: Settings) -> bytes:

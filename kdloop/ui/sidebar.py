@@ -7,7 +7,7 @@ import gradio as gr
 from kdloop.settings import Settings
 from kdloop.ui import addresses, chat, comparison, files, prose, transcript
 from kdloop.ui.files import fresh_path
-from kdloop.ui.session import PRIVATE, erasure_notice, named, paced, person, refusal, refused
+from kdloop.ui.session import IN_ORDER, PRIVATE, erasure_notice, named, paced, person, refusal, refused
 from kdloop.ui.words import t, tell
 from storage import conversations, json_lines, people
 from storage.conversations import UnknownRow
@@ -50,7 +50,7 @@ def connect(settings: Settings, state: gr.State, side: dict, parts: chat.Parts) 
     shown = [parts.bot, state, *parts.comparison.outputs]
     open_one = named(partial(load, settings), "open_conversation")
     cancelling = {"cancels": parts.replies, **PRIVATE}  # a reply under way would write over the other conversation
-    opened = side["go"].input(open_one, [side["go"], state], shown, concurrency_limit=None, **cancelling)
+    opened = side["go"].input(open_one, [side["go"], state], shown, **cancelling | IN_ORDER)
     changed = [opened]
     for event in (side["fresh"].click, parts.bot.clear):
         changed.append(event(new, state, shown, queue=False, **cancelling))
@@ -65,7 +65,7 @@ def connect(settings: Settings, state: gr.State, side: dict, parts: chat.Parts) 
     changed.append(side["erase"].click(forget, [side["sure"], state], emptied, concurrency_limit=None, **cancelling))
     at_hand = named(partial(addresses.at_hand, settings), "authors")
     for event in changed:
-        known = event.then(at_hand, state, [parts.authors, parts.where], queue=False, **PRIVATE)
+        known = event.then(at_hand, state, [parts.authors, parts.where], **IN_ORDER)
         if event is opened:
             known.then(None, parts.where, None, js=addresses.SETTLED)
 

@@ -15,7 +15,7 @@ from kdloop.feedback import collect
 from kdloop.raters import active
 from kdloop.settings import Settings, current
 from kdloop.ui import comparison
-from kdloop.ui.session import PRIVATE, REFUSED, named, paced, person, refusal, refused
+from kdloop.ui.session import IN_ORDER, PRIVATE, REFUSED, named, paced, person, refusal, refused
 from kdloop.ui.words import t, tell
 from storage import feedback, trials
 from storage.feedback import AIChoice
@@ -42,12 +42,13 @@ def build(settings: Settings, state: gr.State) -> dict:
     back = gr.Button(t("Undo the last vote"), size="sm", visible=False)
     shown = gr.Textbox(visible="hidden")  # the pair's id: a second key may come before the page has the next pair
     outputs = [status, question, *lesson.outputs, correction, better, back, shown, state]
+    how = {"concurrency_id": "teach", **IN_ORDER}
     for button, value in zip(lesson.votes, VOTES.values(), strict=True):
         act = named(partial(vote, settings, value), "teach")
-        button.click(act, [shown, state], outputs, concurrency_limit=None, **PRIVATE)
+        button.click(act, [shown, state], outputs, **how)
     correct = named(partial(fix, settings), "fix")
     for event in (save.click, better.submit):
-        event(correct, [better, shown, state], outputs, concurrency_limit=None, **PRIVATE)
+        event(correct, [better, shown, state], outputs, **how)
     back.click(named(partial(undo, settings), "undo_teach"), state, outputs, concurrency_limit=None, **PRIVATE)
     return {"inputs": state, "outputs": outputs, "fill": partial(fill, settings)}
 

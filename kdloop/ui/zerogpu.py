@@ -13,7 +13,7 @@ from kdloop.settings import Settings
 from kdloop.student import Engine
 from kdloop.student.serving import Serving
 from kdloop.ui import gpu_calls
-from kdloop.ui.session import PRIVATE, REFUSED, named, paced, person, refusal
+from kdloop.ui.session import IN_ORDER, PRIVATE, REFUSED, named, paced, person, refusal
 from kdloop.ui.words import t, tell
 from storage import checkpoints
 from storage.checkpoints import BrokenCheckpoint, Checkpoint
@@ -41,7 +41,7 @@ def build(settings: Settings, supervisor: Supervisor, state: gr.State, voted: li
         training = gr.Checkbox(False, label=t(ROUNDS))
         train = gr.Button(t(TRAIN), size="sm")
     for box, kind in ((replies, "replies"), (training, "rounds")):
-        box.input(named(partial(agree, kind), f"agree_{kind}"), [box, state], None, queue=False, **PRIVATE)
+        box.input(named(partial(agree, kind), f"agree_{kind}"), [box, state], None, **IN_ORDER)
     once = {"concurrency_id": "gpu", "concurrency_limit": 1, **PRIVATE}
     train.click(named(partial(train_a_part, settings, supervisor), "train_a_part"), state, None, **once)
     after_vote = named(partial(train_if_agreed, settings, supervisor), "train_if_agreed")

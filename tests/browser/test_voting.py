@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from pages import eventually, opened, running
+from pages import eventually, opened, running, send
 from playwright.sync_api import expect
 
 from kdloop import packs
@@ -20,6 +20,44 @@ def tiny_app(tiny_student, tmp_path_factory):
     home = tmp_path_factory.mktemp("voting")
     with running(home, KDLOOP_STUDENT=tiny_student, KDLOOP_COMPARE_EVERY="0") as url:
         yield url, home
+
+
+def test_thumbs_given_in_quick_succession_all_count_and_the_last_one_holds(tiny_app, browser):
+    """However late their requests come, and in whatever order."""
+    url, home = tiny_app
+    page, errors = opened(browser.new_context(), url)
+    for question in ("Name a tree.", "Name a stone."):
+        send(page, question)
+        expect(page.get_by_role("button", name="Send")).to_be_visible(timeout=60_000)
+    held = []
+
+    def hold(route):
+        thumbed = "liked" in ((route.request.post_data_json or {}).get("event_data") or {})
+        held.append(route) if thumbed else route.continue_()
+
+    page.route("**/queue/join**", hold)
+    page.get_by_role("button", name="Like", exact=True).first.click()
+    page.get_by_role("button", name="Liked", exact=True).first.click()
+    page.get_by_role("button", name="Dislike", exact=True).last.click()
+    for _ in range(300):
+        if len(held) == 3:
+            break
+        page.wait_for_timeout(200)
+    liked, taken_back, disliked = held
+    for route in (taken_back, liked, disliked):
+        with page.expect_response("**/queue/join**", timeout=60_000):
+            route.continue_()
+    expect(page.get_by_role("button", name="Disliked", exact=True)).to_be_visible(timeout=60_000)
+    eventually(lambda: len(thumbs(home)) == 1)
+    assert thumbs(home) == [(False, "Name a stone.")] and errors == []
+    expect(page.get_by_role("button", name="Liked", exact=True)).to_have_count(0, timeout=60_000)
+
+
+def thumbs(home) -> list[tuple[bool, str]]:
+    """(liked, prompt) of those that stand."""
+    db = home / "kdloop.db"
+    rows = [f for f in feedback.live_feedback(db) if f.channel == "thumb"]
+    return [(bool(f.chosen_id), conversations.turn(db, f.turn_id).prompt[-1]["content"]) for f in rows]
 
 
 def votes(home) -> list[tuple]:

@@ -74,9 +74,9 @@ def test_every_method_trains_where_the_student_lies(name, there, tiny_student, t
     assert any((now[name] - before).abs().max() > 0 for name, before in start.items())
 
 
-def test_a_training_settles_and_moves_along_its_line_where_the_student_lies(there, tiny_student):
-    base = TransformersEngine(tiny_student, dtype=torch.float32)
-    model = trainable_student(tiny_student, None, torch.float32, 0)
+def test_a_training_settles_and_moves_along_its_line_where_the_student_lies(there, byte_student):
+    base = TransformersEngine(byte_student, dtype=torch.float32)
+    model = trainable_student(byte_student, None, torch.float32, 0)
     start, ended = step_size.parameters(model), []
     settling = step_size.DirectionEarlyStopping(model, start, lambda *_: None)
     for step in range(1, step_size.MIN_STEPS + 1):
@@ -103,12 +103,12 @@ def test_several_teachers_and_stored_distributions_teach_where_the_student_lies(
 
 
 @pytest.fixture
-def ended(db, tiny_student, there):
-    """A function: runs a round on the tiny student, on the second device, to its end; the round's row."""
+def ended(db, byte_student, there):
+    """A function: runs a round on a small student, on the second device, to its end; the round's row."""
 
     def to_its_end(recipe, **settings):
         started = rounds.start_round(db, requested="auto", seed=1, started_by="test", owner="me", recipe=recipe)
-        told = Settings(home=db.parent, student=tiny_student, round_max_tokens=8, gate_prompts=4, **settings)
+        told = Settings(home=db.parent, student=byte_student, round_max_tokens=8, gate_prompts=4, **settings)
         run(told, started)
         rounds.release_lease(db, "me")
         return rounds.get_round(db, started.id)
@@ -116,16 +116,16 @@ def ended(db, tiny_student, there):
     return to_its_end
 
 
-def test_a_whole_round_of_votes_from_a_champion_runs_on_one_device(db, ended, tiny_student):
-    adapted = trainable_student(tiny_student, None, torch.float32, seed=1)
-    sums = [f"What is {i} and {i} together?" for i in range(24)]
+def test_a_whole_round_of_votes_from_a_champion_runs_on_one_device(db, ended, byte_student):
+    adapted = trainable_student(byte_student, None, torch.float32, seed=1)
+    sums = [f"What is {i} and {i} together?" for i in range(8)]
     taught(db, recipes.load("rejection").as_dict(), sums, save=adapted.save_pretrained)
     vote(db, 50)
-    judged = ended(replace(recipes.VOTES, prompts=4, passes=16).as_dict())
+    judged = ended(replace(recipes.VOTES, prompts=2, passes=4).as_dict())
     assert judged.status in ("promoted", "on trial", "rejected") and judged.method == "dpo", judged.error
     assert set(judged.seconds) == {"elicit", "train", "gate"} and judged.counts["replayed"]
     engine = TransformersEngine(
-        tiny_student, checkpoints.adapter_dir(db, checkpoints.get_checkpoint(db, judged.candidate_id))
+        byte_student, checkpoints.adapter_dir(db, checkpoints.get_checkpoint(db, judged.candidate_id))
     )
     assert type(next(engine.model.parameters()).data) is Distant
     assert engine.complete([as_prompt("Hello?")], Sampling(3), [1])[0].completion_tokens == 3

@@ -69,17 +69,17 @@ def test_four_bits_take_less_memory_and_say_nearly_the_same(four_bits, tiny_stud
     assert four_bits.untrained.get_memory_footprint() < whole.untrained.get_memory_footprint()
 
 
-def test_a_whole_round_in_four_bits_from_a_champion(db, tiny_student):
-    adapted = trainable_student(tiny_student, None, torch.float32, seed=1)
+def test_a_whole_round_in_four_bits_from_a_champion(db, byte_student):
+    adapted = trainable_student(byte_student, None, torch.float32, seed=1)
     taught(db, recipes.load("rejection").as_dict(), ["What is 1 and 1?"], save=adapted.save_pretrained)
     vote(db, 50)
     votes = replace(recipes.VOTES, knowledge=(), passes=8).as_dict()
     started = rounds.start_round(db, requested="auto", seed=1, started_by="test", owner="me", recipe=votes)
-    run(Settings(home=db.parent, student=tiny_student, round_max_tokens=8, gate_prompts=4, bits=4), started)
+    run(Settings(home=db.parent, student=byte_student, round_max_tokens=8, gate_prompts=4, bits=4), started)
     judged = rounds.get_round(db, started.id)
     assert judged.status in ("promoted", "on trial", "rejected") and judged.method == "dpo", judged.error
     candidate = checkpoints.adapter_dir(db, checkpoints.get_checkpoint(db, judged.candidate_id))
-    published = TransformersEngine(tiny_student, candidate, bits=4)
+    published = TransformersEngine(byte_student, candidate, bits=4)
     assert fingerprint(published) == pytest.approx(judged.metrics["fingerprint"], abs=0.1)
 
 

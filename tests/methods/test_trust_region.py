@@ -66,10 +66,10 @@ def test_place_moves_every_trained_parameter_along_the_line(tiny_student):
     assert moved and all(torch.allclose(moved[name] - start[name], torch.tensor(2.5), atol=1e-5) for name in start)
 
 
-def test_half_baked_is_half_of_the_way(tiny_student):
-    base, moved, scales = TransformersEngine(tiny_student, dtype=torch.float32), {}, {}
+def test_half_baked_is_half_of_the_way(byte_student):
+    base, moved, scales = TransformersEngine(byte_student, dtype=torch.float32), {}, {}
     for strength in (0.5, 1.0):
-        model = trainable_student(tiny_student, None, torch.float32, 0)
+        model = trainable_student(byte_student, None, torch.float32, 0)
         start = step_size.parameters(model)
         step_size.place(model, start, {name: p + 0.02 for name, p in start.items()}, 1.0)
         scales[strength] = step_size.settle(model, start, base, base, 4, 8, strength)["step scale"]

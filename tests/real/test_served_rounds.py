@@ -36,7 +36,7 @@ def voted_round(settings: Settings, **values) -> rounds.Round:
     """A queued round of people's votes and, unless `values` of its recipe say otherwise, of the preference model's."""
     checkpoints.ensure_base(open_database(settings.db))
     vote(settings.db, 60)
-    recipe = replace(VOTES, prompts=6, passes=16, **values).as_dict()
+    recipe = replace(VOTES, prompts=2, passes=4, **values).as_dict()
     return rounds.start_round(settings.db, requested="dpo", seed=3, started_by="test", owner="me", recipe=recipe)
 
 
@@ -47,14 +47,13 @@ def written(db) -> list[str]:
         return [text for (text,) in c.execute(theirs)]
 
 
-@pytest.mark.parametrize("small", ["vllm"], indirect=True)
-def test_a_round_by_the_server_is_the_round_by_transformers(small, tiny_student, tmp_path):
+def test_a_round_by_the_server_is_the_round_by_transformers(byte_student, tmp_path):
     """The same seeds, so the same completions, step size and verdict; and the server is left as it was. (What is
     elicited has seeds of more than the 32 bits that servers take.)"""
-    ended = {}
+    small, ended = Small(byte_student, "vllm"), {}
     with served(small) as url:
         for where, address in (("here", ""), ("there", url)):
-            settings = settings_of(tmp_path / where, tiny_student, address, engine_at_once=5)
+            settings = settings_of(tmp_path / where, byte_student, address, engine_at_once=5)
             begun = voted_round(settings, knowledge=())
             run(settings, begun)
             ended[where] = rounds.get_round(settings.db, begun.id)
@@ -129,12 +128,12 @@ DEATHS = {  # after how many completions, of the base or of adapters, the server
 
 
 @pytest.mark.parametrize("when", DEATHS)
-def test_a_server_that_dies_fails_the_round_in_words_and_writes_no_completion(tiny_student, tmp_path, when):
+def test_a_server_that_dies_fails_the_round_in_words_and_writes_no_completion(byte_student, tmp_path, when):
     dead, during = DEATHS[when]
-    small = Small(tiny_student, "vllm")
+    small = Small(byte_student, "vllm")
     small.is_dead = lambda done: dead(done["student"], done.total() - done["student"])
     with served(small) as url:
-        settings = settings_of(tmp_path, tiny_student, url)
+        settings = settings_of(tmp_path, byte_student, url)
         begun = voted_round(settings)
         with pytest.raises(EngineUnavailable, match=r"The student's server does not answer .*engine is dead"):
             run(settings, begun)

@@ -3,9 +3,6 @@
 from dataclasses import asdict, replace
 
 import pytest
-import torch
-from families import TEMPLATES, byte_level
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from kdloop import __main__ as cli
 from kdloop import packs, recipes
@@ -18,7 +15,7 @@ from storage import ancestry, checkpoints, conversations, feedback, people, roun
 from storage.conversations import as_prompt
 from storage.database import transaction
 
-RECIPE = replace(recipes.VOTES, prompts=4, passes=4, examples=40).as_dict()
+RECIPE = replace(recipes.VOTES, prompts=2, passes=2, examples=40).as_dict()
 QUESTIONS = packs.prompts("general", "train")
 
 
@@ -31,22 +28,10 @@ def vote(db, person, questions, contrary=False):
         collect.choose(db, person, short, long, "right" if contrary else "left")
 
 
-@pytest.fixture(scope="module")
-def student(tmp_path_factory):
-    """Two random layers over bytes: the smallest that a round can sample from."""
-    tokenizer, directory = byte_level(TEMPLATES["qwen3"]), tmp_path_factory.mktemp("bytes")
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None}
-    torch.manual_seed(0)
-    LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes, **ids)).save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
-    return str(directory)
-
-
 @pytest.fixture
-def trains(db, student):
+def trains(db, byte_student):
     """A function: carries a round to its end, as a process of its own does; the hash of its adapter, and its row."""
-    settings = Settings(home=db.parent, student=student, round_max_tokens=8, gate_prompts=4)
+    settings = Settings(home=db.parent, student=byte_student, round_max_tokens=8, gate_prompts=4)
 
     def to_its_end(step=None):
         preference_model.FEATURE_CACHE.clear()

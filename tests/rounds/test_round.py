@@ -22,13 +22,13 @@ from storage.conversations import as_prompt
 
 
 @pytest.fixture
-def ended(db, tiny_student):
-    """A function: runs a round on the tiny student to its end; the round's row."""
+def ended(db, byte_student):
+    """A function: runs a round on a small student to its end; the round's row."""
 
     def to_its_end(recipe, requested="auto", **settings):
         started = rounds.start_round(db, requested=requested, seed=1, started_by="test", owner="me", recipe=recipe)
         settings = {"round_max_tokens": 8, "gate_prompts": 4} | settings
-        run(Settings(home=db.parent, student=tiny_student, **settings), started)
+        run(Settings(home=db.parent, student=byte_student, **settings), started)
         rounds.release_lease(db, "me")
         return rounds.get_round(db, started.id)
 
@@ -44,7 +44,7 @@ def test_a_method_without_what_it_needs_is_refused_before_anything_is_elicited(d
 
 def test_a_reward_by_the_packs_checks_needs_prompts_alone(db, ended):
     """GRPO on sums without anybody's feedback, through all phases; the random student gets none right."""
-    recipe = replace(recipes.load("grpo"), prompts=8, examples=8, passes=8)
+    recipe = replace(recipes.load("grpo"), prompts=8, examples=8, passes=2)
     judged = ended(recipe.as_dict())
     assert judged.status == "rejected" and judged.method == "grpo", judged.error
     assert judged.verdict["judged_by"] == f"checks of {GATE_TASKS} prompts" and judged.counts["train"] == 8
@@ -74,7 +74,7 @@ def test_what_a_method_finds_out_as_it_trains_refuses_the_round_with_the_reason(
 
 
 def test_a_recipe_says_how_far_to_bake(ended):
-    recipe = replace(recipes.load("grpo"), method="bake", prompts=8, examples=8, passes=8)
+    recipe = replace(recipes.load("grpo"), method="bake", prompts=8, examples=8, passes=2)
     scales = {}
     for strength in (1.0, 0.5):
         baked = ended(replace(recipe, strength=strength).as_dict(), bake="End with DONE.")
@@ -84,26 +84,26 @@ def test_a_recipe_says_how_far_to_bake(ended):
 
 
 def test_a_round_learns_a_teachers_distribution_that_it_stored_without_asking_it_again(
-    db, ended, tiny_teacher, tmp_path
+    db, ended, byte_teacher, tmp_path
 ):
     (tmp_path / "teachers.toml").write_text(
-        f'[[teacher]]\nname = "local"\ndirectory = "{tiny_teacher}"\nterms = "allowed"\n'
+        f'[[teacher]]\nname = "local"\ndirectory = "{byte_teacher}"\nterms = "allowed"\n'
     )
     steps = {"knowledge": ({"source": "features", "k": 16},), "method": "forward_kl", "start": "champion"}
-    recipe = Recipe("mine", pack="sums", prompts=10, examples=10, passes=16, **steps)
+    recipe = Recipe("mine", pack="sums", prompts=10, examples=10, passes=4, **steps)
     judged = ended(recipe.as_dict(), teachers=str(tmp_path / "teachers.toml"))
     assert judged.status in ("promoted", "on trial", "rejected") and judged.method == "forward_kl", judged.error
     assert judged.counts["elicited"] == {"features": judged.counts["train"]} and judged.metrics["loss"] > 0
     assert len(list((db.parent / "features").glob("*.npz"))) == judged.counts["train"] >= 8
 
 
-def test_a_votes_round_goes_on_from_what_a_recipe_has_taught_and_replays_it(db, ended, tiny_student):
+def test_a_votes_round_goes_on_from_what_a_recipe_has_taught_and_replays_it(db, ended, byte_student):
     """The circle in small: an adapter that serves, votes, pairs by the preference model, training, gate."""
-    adapted = trainable_student(tiny_student, None, torch.float32, seed=1)
+    adapted = trainable_student(byte_student, None, torch.float32, seed=1)
     sums = [f"What is {i} plus {i}, would you say?" for i in range(40)]
     champion = taught(db, recipes.load("rejection").as_dict(), sums, save=adapted.save_pretrained)
     vote(db, 60)
-    judged = ended(replace(recipes.VOTES, prompts=4, passes=16).as_dict())
+    judged = ended(replace(recipes.VOTES, prompts=2, passes=4).as_dict())
     assert judged.status in ("promoted", "on trial", "rejected") and judged.method == "dpo", (
         judged.error or judged.verdict
     )

@@ -34,13 +34,13 @@ class Cut(Journal):
 
 
 @pytest.fixture(scope="module")
-def voted(tiny_student, tmp_path_factory):
+def voted(byte_student, tmp_path_factory):
     """A home with a champion and fifty choices; a round of it elicits, trains, settles and is judged."""
     from storage.database import open_database
 
     db = open_database(tmp_path_factory.mktemp("voted") / "kdloop.db")
     checkpoints.ensure_base(db)
-    adapted = trainable_student(tiny_student, None, torch.float32, seed=1)
+    adapted = trainable_student(byte_student, None, torch.float32, seed=1)
     sums = [f"What is {i} and {i} together?" for i in range(8)]
     taught(db, recipes.load("rejection").as_dict(), sums, save=adapted.save_pretrained)
     vote(db, 50)
@@ -50,7 +50,7 @@ def voted(tiny_student, tmp_path_factory):
 def ended(home, student, journals, meanwhile=lambda db: None):
     """(the round's row, its adapter, how many parts) with a journal for each part in turn."""
     settings = Settings(home=home, student=student, round_max_tokens=8, gate_prompts=8)
-    recipe = replace(recipes.VOTES, prompts=4, passes=8).as_dict()
+    recipe = replace(recipes.VOTES, prompts=2, passes=4).as_dict()
     started = rounds.start_round(settings.db, requested="auto", seed=1, started_by="test", owner="me", recipe=recipe)
     parts = 0
     for journal in journals:
@@ -71,9 +71,9 @@ def copied(home, to):
     return to
 
 
-def test_parts_of_a_round_give_the_candidate_and_the_verdict_of_one_in_a_go(voted, tiny_student, tmp_path):
+def test_parts_of_a_round_give_the_candidate_and_the_verdict_of_one_in_a_go(voted, byte_student, tmp_path):
     """In one go means without a journal: nothing of a round depends on whether it keeps one."""
-    whole, weights, _ = ended(copied(voted, tmp_path / "whole"), tiny_student, [None])
+    whole, weights, _ = ended(copied(voted, tmp_path / "whole"), byte_student, [None])
 
     def more_votes(db):
         liked = conversations.add_turn(db, conversations.start_conversation(db, "bob"), as_prompt("Is it late?"))
@@ -82,7 +82,7 @@ def test_parts_of_a_round_give_the_candidate_and_the_verdict_of_one_in_a_go(vote
         )
 
     cuts = (Cut(tmp_path / "parts", looks) for looks in iter(lambda: 8, None))
-    parted, in_parts, parts = ended(copied(voted, tmp_path / "home"), tiny_student, cuts, more_votes)
+    parted, in_parts, parts = ended(copied(voted, tmp_path / "home"), byte_student, cuts, more_votes)
     assert parts > 5 and whole.status in ("promoted", "on trial", "rejected") and parted.status == whole.status
     assert in_parts == weights, "two thirds of a training, and a third, are a training"
     timing = ("train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss")

@@ -1,5 +1,6 @@
 """A round's training by two processes: it is the training by one, and they end with the round, however it ends."""
 
+import json
 import os
 import pickle
 import re
@@ -154,8 +155,12 @@ def test_the_rounds_own_process_holds_the_weights_once_where_others_train(settin
 def test_what_they_find_out_is_raised_as_by_one_process(settings):
     with pytest.raises(NothingToLearn, match="longer than the 4 tokens"):
         several.train(settings, job(settings, [full(0)], max_length=4), *started(settings))
-    with pytest.raises(several.ProcessFailed, match=r"Process [01] of those that train: .*adapter_config.json"):
-        several.train(settings, job(settings, [full(0)], adapter=settings.home / "nowhere"), *started(settings))
+    for rank, at in ((0, 2.0), (1, 1.0)):  # as ranks.py writes them
+        told = {"at": at, "rank": rank, "type": "OSError", "message": f"No space, says {rank}"}
+        (settings.home / f"{several.ERROR}-{rank}").write_text(json.dumps(told))
+    first = several.failure(settings.home, 1)
+    assert type(first) is several.ProcessFailed
+    assert str(first) == "Process 1 of those that train: OSError: No space, says 1"
 
 
 def test_what_they_train_is_rendered_with_the_rounds_own_switch_for_thoughts(settings, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import gradio as gr
 import pytest
 
 from kdloop.settings import Settings
-from kdloop.ui import admin, files, rating, session, sidebar
+from kdloop.ui import admin, choices, files, raters, rating, session, sidebar, teach, zerogpu
 from kdloop.ui.transcript import exchange
 from storage import checkpoints, conversations
 from storage.conversations import as_prompt
@@ -149,3 +149,21 @@ def test_copies_searches_and_undo_have_a_pace_too(tmp_path):
         with pytest.raises(gr.Error, match=f"{what} a minute"):
             act()
     assert sidebar.titles(settings, "", state), "the list after each answer is no search"
+
+
+def test_what_may_follow_quickly_is_never_dropped_and_keeps_its_order(tmp_path):
+    """A box ticked and unticked, the next pair's vote, another rater's weight. Gradio drops by default what comes while
+    the listener's last event is on its way."""
+    settings = Settings(home=tmp_path, zero_gpu=True)
+    checkpoints.ensure_base(open_database(settings.db))
+    with gr.Blocks() as page:
+        state = gr.State({})
+        zerogpu.build(settings, None, state, [])
+        teach.build(settings, state)
+        raters.build(settings, state)
+        _, connect = choices.build(settings, state)
+        connect(lambda state: None, [])
+    how = {f.name: (f.trigger_mode, f.concurrency_limit) for f in page.fns.values()}
+    quick = ("agree_replies", "agree_rounds", "teach", "fix", "set_weight", "save_settings")
+    assert {how[name] for name in quick} == {("multiple", 1)}
+    assert how["train_a_part"] == ("once", 1), "a second click is no second part"

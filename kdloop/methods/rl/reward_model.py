@@ -15,7 +15,7 @@ from itertools import count
 import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
-from scipy.stats import binomtest
+from scipy.special import bdtrc
 from transformers import AutoModelForSequenceClassification
 from trl import RewardConfig, RewardTrainer
 
@@ -60,7 +60,7 @@ def reward_of(model, tokenizer, examples: list[Example], plan: Plan, on_step: On
 
 def at_chance(right: int, n: int) -> str:
     """What is wrong where `right` of n pairs are not significantly more than half of them; else ""."""
-    p = binomtest(right, n, alternative="greater").pvalue
+    p = float(bdtrc(right - 1, n, 0.5)) if right else 1.0
     if p < MAX_P_VALUE:
         return ""
     return (
