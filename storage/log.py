@@ -1,6 +1,7 @@
 """What a process says of itself on stdout and stderr: a sentence a line, or, for collectors of logs, an object of JSON
 a line, with `time`, `level`, `event`, `message`, and what else is known, as the round's id. No words of people's."""
 
+import atexit
 import io
 import json
 import logging
@@ -53,6 +54,12 @@ class Lines(io.TextIOBase):
 
     def __init__(self, level: str, stream: TextIO):
         self.level, self.stream, self.begun = level, stream, threading.local()
+
+        atexit.register(self.end)
+
+    def end(self) -> None:
+        """Of the main thread, what has no line end."""
+        self.write("\n")
 
     def write(self, text: str) -> int:
         *lines, rest = (getattr(self.begun, "text", "") + text).split("\n")

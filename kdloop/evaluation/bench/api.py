@@ -32,7 +32,8 @@ from storage import conversations, feedback, files, rounds
 from storage.conversations import Message
 from storage.synthetic import fill
 
-ASKED = 8  # prompts of a turn, one after the other or all at once
+ASKED = {1: 2, 8: 8}  # at once -> prompts of a turn
+FIRST_TOKENS = 4  # prompts of a turn
 VOTES = 2000  # that the round beside the clients begins with
 LOAD_TOKENS = 24  # of a client's completions, at most
 PAUSE = 2.0  # seconds between two requests of a client, at most
@@ -97,7 +98,7 @@ def against_llama_server(turns: int) -> Iterator[Figure]:
         ours.start()
         one_each = httpx.Limits(max_keepalive_connections=0)  # llama-server closes those that have waited for 5 s
         clients = [httpx.Client(base_url=url, timeout=600, limits=one_each) for url in (ours.url, address)]
-        for at_once in (1, ASKED):
+        for at_once in ASKED:
             rates = [lambda turn, c=client, k=at_once: tokens_per_second(c, k, turn) for client in clients]
             a, b = in_turns(*rates, turns)
             yield Figure(f"API, {at_once} at once ÷ llama-server", a, b, "tok/s", a / b, ">= 0.95", turns)
@@ -109,13 +110,13 @@ def tokens_per_second(http: httpx.Client, at_once: int, turn: int) -> float:
     """Prompts included."""
     start = time.monotonic()
     with ThreadPoolExecutor(at_once) as pool:
-        each = list(pool.map(lambda p: streamed(http, p, TOKENS, temperature=0), prompts(ASKED, turn)))
+        each = list(pool.map(lambda p: streamed(http, p, TOKENS, temperature=0), prompts(ASKED[at_once], turn)))
     return sum(s.tokens for s in each) / (time.monotonic() - start)
 
 
 def first_token(http: httpx.Client, turn: int) -> float:
-    """Milliseconds, a mean of ASKED, one after the other."""
-    each = [streamed(http, p, 2, temperature=0).seconds for p in prompts(ASKED, turn)]
+    """Milliseconds, a mean of FIRST_TOKENS, one after the other."""
+    each = [streamed(http, p, 2, temperature=0).seconds for p in prompts(FIRST_TOKENS, turn)]
     return 1000 * sum(each) / len(each)
 
 
