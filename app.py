@@ -13,7 +13,7 @@ from kdloop.settings import Settings
 from kdloop.student.base import NoStudent
 from kdloop.student.engines import open_engine
 from kdloop.student.serving import Serving
-from storage import checkpoints, conversations, leftovers, snapshots
+from storage import checkpoints, conversations, leftovers, log, snapshots
 from storage.database import DatabaseError, NewerDatabase, is_there, open_database
 from storage.home import occupy
 
@@ -27,6 +27,7 @@ def main() -> int:
 
     try:
         settings = Settings.from_environment()
+        log.begin(settings.log)
         occupy(settings.home, OVERLAP_SECONDS if settings.space else 0)
         restore(settings)
         open_database(settings.db)
@@ -34,12 +35,12 @@ def main() -> int:
         checkpoints.ensure_base(settings.db)
         conversations.close_open_completions(settings.db)
         secret(settings)
-        print(f"kdloop: data in {settings.home}; loading the student", flush=True)
+        log.event("starting", f"data in {settings.home}; loading the student", home=settings.home)
         serving = Serving(settings.db, lambda: open_engine(settings))
         serving.know_student()
         serving.current()
     except CANNOT_START as error:
-        print(f"kdloop cannot start. {error}", file=sys.stderr)
+        log.event("cannot start", f"cannot start. {error}", "error")
         return 1
     serve(settings, serving)
     return 0
@@ -50,7 +51,7 @@ def restore(settings: Settings) -> None:
     would write its own snapshot over it."""
     if settings.snapshots and not is_there(settings.db):
         restored = snapshots.restore(settings.db, snapshots.open_target(settings.snapshots))
-        print(f"kdloop: restored {restored}" if restored else "kdloop: no snapshot yet", flush=True)
+        log.event("restored", f"restored {restored}" if restored else "no snapshot yet", snapshot=restored)
 
 
 def serve(settings: Settings, serving: Serving) -> None:
@@ -62,6 +63,7 @@ def serve(settings: Settings, serving: Serving) -> None:
     supervisor = Supervisor(settings, serving)
     demo = build(settings, serving, supervisor, endpoints.build)
     launch(demo, settings, routes.build(settings, serving, supervisor))
+    log.event("started", url=demo.local_url, engine=serving.base.name)
     supervisor.run_in_background()  # after the port answers, and once: launch() runs in one process only
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
@@ -73,6 +75,7 @@ def serve(settings: Settings, serving: Serving) -> None:
             connection.loop.call_soon_threadsafe(connection.transport.abort)
         demo.close()
         active.wait()
+        log.event("ended")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ from storage.home import occupy
 from storage.imports import UnknownImport
 from storage.rounds import Round, RoundRunning
 
-TABLES = ("methods", "divergence", "cost", "reward", "drafts", "capacity", "gate_null", "gate", "trial", "kills", "gpu")
+TABLES = ("api", "methods", "divergence", "cost", "reward", "drafts", "capacity",
+          "gate_null", "gate", "trial", "kills", "gpu")  # fmt: skip
 ENDS = ("promoted", "on trial", "rejected")  # of a round that did not break off
 DATA_ERRORS = (snapshots.DamagedSnapshot, snapshots.ForgottenErasure, checkpoints.BrokenCheckpoint, NewerDatabase)
 REFUSED = (ValueError, OSError, DatabaseError, NoStudent, RoundRunning, UnknownImport, *DATA_ERRORS)  # say what to do

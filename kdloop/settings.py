@@ -46,6 +46,7 @@ class Settings:
     processes: int = 0  # that train a round together, one a GPU; 0 = one for each GPU that there is, on a CPU one
     promotion: str = "trial"  # trial: what passes answers while people confirm it; confirm: once they have; judge
     round_timeout_minutes: float = 60.0  # of a round's own time; pauses for chats do not count
+    log: str = "text"  # of the app and its rounds: text, a sentence a line, or json, an object a line, for collectors
     snapshots: str = ""  # a folder, or hf://datasets/OWNER/NAME: a snapshot after every round and at the end; "" = none
     compare_every: int = 6  # every n-th chat message of a person gets two completions to choose from; 0 = never
     messages_a_minute: int = 20  # of one person, at most; four times as many from one address
@@ -109,6 +110,7 @@ RANGES: dict[str, tuple[float, float]] = {  # (least, most); a number without a 
 OPTIONS = {
     "promotion": ("trial", "confirm", "judge"),
     "thinking": ("auto", "on", "off"),
+    "log": ("text", "json"),
 }  # words
 
 

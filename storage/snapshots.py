@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 from threading import RLock
 
-from storage import files
+from storage import files, log
 from storage.database import connect, forget, is_there, new_id, now
 from storage.targets import HUB, KEEP, Folder, HubDataset, Target, Unreachable, number, open_target
 
@@ -143,7 +143,7 @@ def set_aside(db: Path, names: list[str]) -> None:
     aside.mkdir()
     for path in dict.fromkeys(there):
         os.replace(path, aside / path.name)
-    print(f"kdloop: what lay in {db.parent} of another database is in {aside}", flush=True)
+    log.event("put aside", f"what lay in {db.parent} of another database is in {aside}")
 
 
 def check(copy: Path) -> None:

@@ -34,7 +34,8 @@ GONE = Response(status_code=499)
 
 @dataclass
 class Answer:
-    """A completion under way as its client gets it. `close` gives back what it holds, however it ends."""
+    """A completion under way as its client gets it. A thread writes it to its end at the engine's pace, so that a slow
+    client, or a busy event loop, gets several tokens at once. `close` gives back what it holds, however it ends."""
 
     writing: Writing
     place: Future
@@ -43,15 +44,41 @@ class Answer:
     created: int = field(default_factory=lambda: int(time.time()))
     replies: tuple[Reply, ...] = ()
     closed: bool = False
+    grown: asyncio.Event = field(default_factory=asyncio.Event)
+    written: asyncio.Task | None = None
 
-    async def step(self) -> bool:
-        """One step of writing; False at its end. Raises Refusal."""
+    async def begin(self) -> None:
+        """What is stored before the engine is asked. Raises Refusal."""
         try:
-            replies = await to_thread.run_sync(next, self.frames, None, limiter=self.threads)
+            self.replies = await to_thread.run_sync(next, self.frames, limiter=self.threads)
         except REFUSED as error:
             raise of_domain(error) from error
-        self.replies = replies or self.replies
-        return replies is not None
+        write = partial(self.write, asyncio.get_running_loop())
+        self.written = asyncio.ensure_future(to_thread.run_sync(write, limiter=self.threads))
+        self.written.add_done_callback(lambda _: self.grown.set())
+
+    def write(self, loop: asyncio.AbstractEventLoop) -> None:
+        for replies in self.frames:
+            self.replies = replies
+            if self.closed:
+                break
+            loop.call_soon_threadsafe(self.grown.set)
+
+    async def step(self) -> bool:
+        """Once it has grown; False at its end. Raises Refusal."""
+        await self.grown.wait()
+        self.grown.clear()
+        return not self.is_written()
+
+    def is_written(self) -> bool:
+        """Raises Refusal."""
+        if not self.written.done():
+            return False
+        try:
+            self.written.result()
+        except REFUSED as error:
+            raise of_domain(error) from error
+        return True
 
     async def close(self) -> None:
         if self.closed:
@@ -59,6 +86,8 @@ class Answer:
         self.closed = True
         with CancelScope(shield=True):
             try:
+                if self.written:
+                    await asyncio.wait([self.written])
                 await to_thread.run_sync(self.frames.close, limiter=self.threads)
             finally:
                 self.writing.loop.supervisor.places.leave(self.place)
@@ -108,10 +137,10 @@ class Answer:
         try:
             going = True
             while going:
+                going = await self.step()
                 for i, reply in enumerate(self.replies):
                     if delta := grown(sent[i], reply):
                         yield self.chunk(i, delta)
-                going = await self.step()
             for i, _ in enumerate(self.replies):
                 yield self.chunk(i, {}, finish_reason=self.end(i), logprobs=await self.logprobs(i))
         except Refusal as error:  # the status is sent already
@@ -161,7 +190,7 @@ async def create(loop: Loop, threads: CapacityLimiter, request: Request, caller:
         raise
     answer = Answer(writing, place, threads, writing.replies())
     try:
-        await answer.step()
+        await answer.begin()
     except BaseException:
         await answer.close()
         raise
@@ -173,9 +202,10 @@ async def respond(answer: Answer, request: Request) -> Response:
     if answer.writing.asked.stream:
         return Events(answer, headers)
     try:
-        while await answer.step():
+        while not answer.is_written():
             if await request.is_disconnected():
                 return GONE
+            await asyncio.wait([answer.written], timeout=LOOK_SECONDS)
         return JSONResponse(await answer.body(), headers=headers)
     finally:
         await answer.close()

@@ -5,6 +5,7 @@ from starlette.responses import JSONResponse
 from kdloop.student import EngineUnavailable, PromptTooLong
 from storage.conversations import UnknownRow
 
+LONGEST_WAIT = 60  # seconds: OpenAI's clients do not wait for longer, and try at once or not at all
 KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
@@ -24,7 +25,7 @@ class Refusal(Exception):
 
     def response(self) -> JSONResponse:
         """With `Retry-After`, which the clients obey, where it may be asked again."""
-        headers = {"Retry-After": f"{self.wait:.0f}"} if self.wait else {}
+        headers = {"Retry-After": f"{min(self.wait, LONGEST_WAIT):.0f}"} if self.wait else {}
         return JSONResponse(self.body, self.status, headers)
 
 

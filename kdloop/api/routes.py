@@ -21,7 +21,7 @@ from kdloop.api.writing import CHAMPION, Loop, versions
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
-from storage import checkpoints, people
+from storage import checkpoints, log, people
 from storage.database import DatabaseError
 
 THREADS = 8  # beside one for each reply that is written
@@ -47,11 +47,11 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor) -> list[
                 body = await bodies.read(request) if request.method == "POST" else {}
                 return await handler(caller, request, body)
             except Refusal as refusal:
-                return refusal.response()
+                return refused(path, request, refusal)
             except REFUSED as error:
-                return of_domain(error).response()
+                return refused(path, request, of_domain(error))
             except DatabaseError as error:
-                return Refusal(f"The database is busy: {error}", status=503, code="busy", wait=5).response()
+                return refused(path, request, Refusal(f"The database is busy: {error}", None, 503, "busy", wait=5))
 
         return Route(path, endpoint, methods=method and [method], include_in_schema=False)
 
@@ -68,6 +68,12 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor) -> list[
         route("/metrics", "GET", plain(measured)),
         Route("/v1/{path:path}", nowhere, methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]),
     ]
+
+
+def refused(path: str, request: Request, refusal: Refusal) -> Response:
+    about = {"method": request.method, "path": path, "status": refusal.status, "code": refusal.code}
+    log.event("refused", level="warning", **about, param=refusal.param)
+    return refusal.response()
 
 
 def models(loop: Loop, caller: Caller, request: Request, body: dict) -> Response:

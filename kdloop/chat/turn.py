@@ -16,7 +16,7 @@ from kdloop.settings import Settings, current
 from kdloop.student import Sample, Sampling, Thought
 from kdloop.student.serving import Serving
 from kdloop.student.template import Template
-from storage import conversations
+from storage import conversations, log
 from storage.checkpoints import Checkpoint
 from storage.conversations import Message, Turn, as_prompt
 
@@ -159,6 +159,8 @@ def stream(
         said = {"text": reply.text.strip(), "thought": reply.thought.strip()}
         conversations.finish_completion(settings.db, id, **said | end)
         measures.count(**end)
+        counted = {k: v for k, v in end.items() if k != "thought"}
+        log.event("reply", completion=id, version=checkpoint.name, **counted)
 
 
 def grown(engine, prompt: list[Message], sampling: Sampling, seed: int, stop: Event, reply: Reply) -> Iterator[Reply]:

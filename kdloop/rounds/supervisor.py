@@ -25,7 +25,7 @@ from kdloop.rounds.schedule import RETRY_MINUTES, Schedule
 from kdloop.rounds.stopwatch import Stopwatch
 from kdloop.settings import Settings, current
 from kdloop.student.serving import Serving
-from storage import checkpoints, files, rounds
+from storage import checkpoints, files, log, rounds
 from storage.database import DatabaseError, is_writable
 from storage.lease import new_owner
 from storage.rounds import RUNNING, Round, RoundRunning
@@ -43,6 +43,7 @@ class Supervisor:
         self.owner = new_owner()
         self.child: subprocess.Popen | None = None
         self.round: Round | None = None
+        self.phase = ""  # of it, as the log was told last
         self.stopwatch, self.schedule = Stopwatch(), Schedule(settings)
         self.stopping, self.lock = Event(), RLock()
         self.thread: Thread | None = None
@@ -79,7 +80,8 @@ class Supervisor:
         new_votes = self.schedule.new_votes()
         about = {"requested": requested, "seed": seed, "started_by": started_by, "recipe": recipe, **replayed}
         self.round = rounds.start_round(self.settings.db, owner=self.owner, **about)
-        self.stopwatch, self.schedule.votes_at_start = Stopwatch(), new_votes
+        self.stopwatch, self.schedule.votes_at_start, self.phase = Stopwatch(), new_votes, self.round.status
+        log.event("round started", round=self.round.id, started_by=started_by, requested=requested)
 
     def spawn_or_end(self) -> subprocess.Popen:
         try:
@@ -172,7 +174,7 @@ class Supervisor:
     def settle_trial(self) -> None:
         """Confirm the challenger or roll it back once people's comparisons decide."""
         if ended := trial.settle(self.settings.db, self.settings.shared):
-            print(f"kdloop: trial {ended.id} {ended.outcome}", flush=True)
+            log.event("trial ended", f"trial {ended.id} {ended.outcome}", trial=ended.id, outcome=ended.outcome)
             checkpoints.prune(self.settings.db)
             if self.serving:
                 self.serving.current()  # as at a round's end
@@ -220,6 +222,9 @@ class Supervisor:
         with self.pausing:
             self.pause_or_resume()
         row = rounds.get_round(db, id)
+        if row.status != self.phase and row.status in RUNNING:
+            self.phase = row.status
+            log.event("round phase", round=id, phase=row.status)
         if self.child.poll() is not None:
             gone = f"The trainer process ended with code {self.child.returncode}; see {log_file(self.settings, id)}"
             self.end("failed", gone)
@@ -235,6 +240,7 @@ class Supervisor:
             self.child.wait()
         rounds.finish_round(self.settings.db, self.round.id, status, error=why)
         rounds.release_lease(self.settings.db, self.owner)
+        log_end(rounds.get_round(self.settings.db, self.round.id))
         files.remove(journal_folder(self.settings, self.round.id))
         self.child = self.round = None
         self.schedule.last_end = time.monotonic()
@@ -250,10 +256,11 @@ class Supervisor:
         with self.saving:
             try:
                 save = renew if owed(self.settings.db) else take
-                print("kdloop: snapshot", save(self.settings.db, open_target(self.settings.snapshots)), flush=True)
+                name = save(self.settings.db, open_target(self.settings.snapshots))
+                log.event("snapshot", f"snapshot {name}", snapshot=name)
             except (OSError, ValueError, DamagedSnapshot) as error:
                 self.retry_snapshot_at = time.monotonic() + 60 * RETRY_MINUTES
-                print(f"kdloop: no snapshot: {error}", file=sys.stderr, flush=True)
+                log.event("no snapshot", f"no snapshot: {error}", "error")
 
     def renew_snapshots(self) -> None:
         """Soon after an erasure, beside a round that may be running: a snapshot of before would undo it."""
@@ -273,7 +280,7 @@ class Supervisor:
             try:
                 self.tick()
             except (OSError, DatabaseError) as error:  # a full disk, a locked database: the next second may be better
-                print(f"kdloop: {error}; trying again", file=sys.stderr, flush=True)
+                log.event("database error", f"{error}; trying again", "error")
 
     def run_in_background(self) -> None:
         self.thread = Thread(target=self.run_forever, name="supervisor", daemon=True)
@@ -298,3 +305,10 @@ class Supervisor:
                 self.end("failed", "The app was stopped during this round")
             else:
                 self.snapshot()
+
+
+def log_end(round: Round) -> None:
+    verdict = round.verdict or {}
+    about = {"round": round.id, "status": round.status, "method": round.method, "candidate": round.candidate_id}
+    about |= {"seconds": round.seconds, "reason": verdict.get("reason") or round.error or None}
+    log.event("round ended", level="error" if round.status == "failed" else "info", **about)

@@ -14,11 +14,12 @@ from threading import Thread
 
 from kdloop.rounds.process import journal_folder
 from kdloop.settings import Settings
-from storage import rounds
+from storage import log, rounds
 
 
 def main(round_id: int, parent: int) -> int:
     settings = Settings.from_environment()
+    log.begin(settings.log, round=round_id)
     os.nice(10)
     Thread(target=end_with_parent, args=(parent,), daemon=True).start()
     try:

@@ -5,7 +5,6 @@ After each swap a fingerprint (log-probabilities of a fixed text, recorded when 
 the new weights are served; on a mismatch, or where files are damaged, the old engine keeps serving.
 """
 
-import sys
 from collections.abc import Callable
 from copy import copy
 from pathlib import Path
@@ -14,7 +13,7 @@ from threading import Lock
 from kdloop.student import AdapterRefused, Engine, NoLogprobs
 from kdloop.student.identity import identity
 from kdloop.student.template import Template
-from storage import checkpoints
+from storage import checkpoints, log
 from storage.checkpoints import BrokenCheckpoint, Checkpoint
 from storage.conversations import as_prompt
 
@@ -62,12 +61,11 @@ class Serving:
     def know_student(self) -> None:
         """Record which base student this home is used with, and print a warning where it was another one before."""
         if self.student and checkpoints.know_student(self.db, self.student):
-            print(
-                "kdloop: this home was used with another student, or with other weights of it. Versions that were "
-                "trained on that one do not answer; people's votes stay",
-                file=sys.stderr,
-                flush=True,
+            text = (
+                "this home was used with another student, or with other weights of it. Versions that were trained on "
+                "that one do not answer; people's votes stay"
             )
+            log.event("another student", text, "warning")
 
     def current(self) -> tuple[Engine, Checkpoint]:
         """The engine and the checkpoint for the next reply. Loads them when the database names another checkpoint;
@@ -92,7 +90,8 @@ class Serving:
         except UNFIT as error:
             self.unfit.add(serving.id)
             fallback = self.now or (self.base, checkpoints.lineage(self.db)[0])
-            print(f"kdloop: {fallback[1].name} answers instead of {serving.name}: {error}", file=sys.stderr, flush=True)
+            text = f"{fallback[1].name} answers instead of {serving.name}: {error}"
+            log.event("fallback", text, "error", version=fallback[1].name, instead_of=serving.name)
             return fallback
 
     def beside(self, checkpoint: Checkpoint) -> tuple[Engine, Checkpoint]:

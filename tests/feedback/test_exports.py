@@ -4,12 +4,16 @@ import json
 from collections import Counter
 
 import pytest
+import yaml
 from datasets import load_dataset
 from test_collect import ask
 
+from kdloop import __main__ as cli
 from kdloop import packs
 from kdloop.feedback import collect, exports
+from kdloop.feedback.examples import from_feedback
 from storage import checkpoints, conversations, json_lines, people
+from storage import imports as stored
 from storage.conversations import as_prompt
 from storage.database import open_database
 
@@ -82,3 +86,52 @@ def test_a_word_before_a_raw_line_separator_is_erased_from_what_rounds_wrote(db)
     ask(db, "Hi.", person="ann", question=said)
     people.erase(db, "ann")
     assert said.encode() not in db.read_bytes()
+
+
+def rated_home(directory, n=30):
+    """A database with a choice in each of n conversations: some of them are held out."""
+    db = open_database(directory / "kdloop.db")
+    base = checkpoints.ensure_base(db).id
+    for i in range(n):
+        question = f"What is behind door {i}?"
+        conversation = conversations.start_conversation(db, f"person-of-door-{i}", question)
+        turn = conversations.add_turn(db, conversation, as_prompt(question))
+        left, right = (
+            conversations.add_completion(db, turn.id, "student", text=f"{side} {i}: {TORN}", checkpoint_id=base)
+            for side in ("A goat", "A car")
+        )
+        collect.choose(db, f"person-of-door-{i}", left, right, "right" if i % 2 else "left")
+    return db
+
+
+def pairs(rows):
+    return sorted((r["prompt"][-1]["content"], r["chosen"][-1]["content"], r["rejected"][-1]["content"]) for r in rows)
+
+
+def test_the_folder_of_a_data_set_is_read_by_datasets_and_by_what_it_says_to_other_trainers(
+    tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "home").mkdir()
+    db, folder = rated_home(tmp_path / "home"), tmp_path / "folder"
+    monkeypatch.setenv("KDLOOP_HOME", str(tmp_path / "home"))
+    assert cli.main(["export", "--dataset", "--out", str(folder)]) == 0
+    said = capsys.readouterr().out
+    split = from_feedback(db)
+    train, held_out = len(split.train), len(split.held_out)
+    assert train and held_out and f"{train + held_out} rows in {folder / 'dpo.jsonl'}" in said
+    for name in exports.FORMATS:
+        loaded = load_dataset(str(folder), name, cache_dir=str(tmp_path / "cache"))["train"]
+        assert set(loaded["split"]) == {"train", "held_out"}
+    (entry,) = yaml.safe_load((folder / "axolotl.yaml").read_text())["datasets"]
+    told = load_dataset("json", data_files=str(folder / entry["path"]), cache_dir=str(tmp_path))["train"]
+    assert told.column_names == [entry["field_messages"]] and len(told) == train
+    monkeypatch.setenv("KDLOOP_HOME", str(tmp_path / "other"))
+    assert cli.main(["import", str(folder / "dataset_info.json"), "--dry-run"]) == 0
+    assert cli.main(["import", str(folder / "dataset_info.json")]) == 0
+    assert "Dry run" in capsys.readouterr().out
+    (of_dpo,) = [k.id for k in stored.all(tmp_path / "other" / "kdloop.db") if k.file == "train_dpo.jsonl"]
+    exports.export(tmp_path / "other" / "kdloop.db", "dpo", tmp_path / "back.jsonl", of_dpo)
+    theirs = [json.loads(line) for line in (folder / "dpo.jsonl").read_text().splitlines()]
+    back = [json.loads(line) for line in (tmp_path / "back.jsonl").read_text().splitlines()]
+    assert pairs(back) == pairs(r for r in theirs if r["split"] == "train")
+    assert not any("person-of-door" in file.read_text() for file in folder.iterdir())

@@ -30,8 +30,9 @@ BATCHES = 1, 8, 16
 SERVER = """
 import sys, xllamacpp
 p = xllamacpp.CommonParams()
-path, slots, context = sys.argv[1:]
+path, slots, context, threads = sys.argv[1:]
 p.model.path, p.n_parallel, p.n_ctx, p.verbosity = path, int(slots), int(slots) * int(context), -1
+p.cpuparams.n_threads = p.cpuparams_batch.n_threads = int(threads)
 server = xllamacpp.Server(p)
 print(server.listening_address, flush=True)
 sys.stdin.read()"""
@@ -109,10 +110,11 @@ def first_generated(turn: int) -> float:
 
 @contextmanager
 def llama_server(slots: int = CHATS) -> Iterator[str]:
-    """The HTTP server of the same wheel, in a process of its own; yields its address."""
+    """The HTTP server of the same wheel, with as many threads as the app's, in a process of its own; yields its
+    address."""
     gguf, settings = embedded_gguf(""), Settings.from_environment()
     child = subprocess.Popen(
-        [sys.executable, "-c", SERVER, str(gguf), str(slots), str(settings.context_tokens)],
+        [sys.executable, "-c", SERVER, *map(str, (gguf, slots, settings.context_tokens, torch.get_num_threads()))],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
