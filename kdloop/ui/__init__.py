@@ -41,6 +41,8 @@ THEME = gr.themes.Soft(primary_hue="teal", font=("system-ui", "sans-serif")).set
     button_secondary_border_color="*neutral_300",
     button_border_width="1px",
     input_border_width="1px",
+    **{f"link_text_color{how}": INK for how in ("", "_active", "_hover", "_visited")},
+    **{f"link_text_color{how}_dark": INK_DARK for how in ("", "_active", "_hover", "_visited")},
     body_text_color_subdued="*neutral_600",
     body_text_color_subdued_dark="*neutral_300",
     block_info_text_color="*neutral_600",

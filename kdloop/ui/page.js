@@ -106,7 +106,6 @@
 
   // What is wrong or missing in Gradio's markup: the right attributes, or none (null)
   const roles = {
-    "svg.marks:not([aria-hidden])": {"aria-hidden": "true"},  // names its lines, not their values; tables have these
     ".examples[role=list]": {role: "group"},  // it holds buttons, no items
     ".toast-header[role=button]": {role: null, tabindex: null},  // a button that holds a button
     ".kd-sides > .kd-side": {role: "region", tabindex: "0"},  // it scrolls

@@ -12,6 +12,7 @@ from kdloop.recipes import VOTES, Recipe
 from kdloop.rounds import estimate, needs
 from kdloop.rounds.needs import Need
 from kdloop.settings import Settings
+from kdloop.ui.round_page import table
 from kdloop.ui.words import tell
 from storage import rounds
 from storage.rounds import Round
@@ -81,11 +82,10 @@ def of_recipe(db: Path, name: str) -> list[Round]:
     return [r for r in rounds.list_rounds(db) if r.recipe.get("name", "") == name]
 
 
-def table(settings: Settings, known: Readiness) -> str:
-    """All recipes, one a row."""
-    rows = "".join(row(settings, name, known) for name in ("", *recipes.names()))
-    heads = "".join(f"<th>{escape(tell(head))}</th>" for head in ("recipe", "what it does", "what is missing"))
-    return f'<div class="kd-table"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
+def all_recipes(settings: Settings, known: Readiness) -> str:
+    """HTML, one a row."""
+    rows = (row(settings, name, known) for name in ("", *recipes.names()))
+    return table(tell("All recipes"), ("recipe", "what it does", "what is missing"), rows)
 
 
 def row(settings: Settings, name: str, known: Readiness) -> str:

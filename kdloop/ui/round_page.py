@@ -1,5 +1,6 @@
 """One round, on the Rounds tab: how it ended, its loss, its guards, what it was made of, and texts before and after."""
 
+from collections.abc import Iterable
 from html import escape
 
 from kdloop.rounds import estimate
@@ -74,9 +75,14 @@ def loss(settings: Settings, r: Round) -> str:
 
 
 def guard_table(guards: dict) -> str:
-    heads = "".join(f"<th>{escape(tell(h))}</th>" for h in HEADS)
-    rows = "".join(guard_row(name, g) for name, g in guards.items())
-    return f'<div class="kd-table"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
+    return table(tell("Guards"), HEADS, (guard_row(name, g) for name, g in guards.items()))
+
+
+def table(title: str, heads: Iterable[str], rows: Iterable[str]) -> str:
+    """HTML; `rows` are, too. It scrolls sideways where it does not fit, also by the keyboard."""
+    named = "".join(f'<th scope="col">{escape(tell(head))}</th>' for head in heads)
+    body = f"<table><thead><tr>{named}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return f'<div class="kd-table" tabindex="0" role="region" aria-label="{escape(title)}">{body}</div>'
 
 
 def guard_row(name: str, g: dict) -> str:

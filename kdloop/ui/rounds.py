@@ -90,7 +90,7 @@ def build(settings: Settings, supervisor: Supervisor, state: gr.State) -> dict:
 def fill(settings: Settings, which: int, recipe: str, state: dict):
     """When the tab opens: the choice of rounds too; a refill by the timer would close it while somebody chooses."""
     READINESS.pop(settings.db, None)
-    every = recipe_card.table(settings, readiness_now(settings))
+    every = recipe_card.all_recipes(settings, readiness_now(settings))
     return gr.Dropdown(choices(settings, tell("the latest"))), every, *everything(settings, which, recipe, state)
 
 

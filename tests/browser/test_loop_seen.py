@@ -1,4 +1,4 @@
-"""What a person sees of the loop from the chat: their vote, the round, what came of it; and a round's page."""
+"""What a person sees of the loop without leaving the chat: their vote, the round, its end; and a round's page."""
 
 import pytest
 from pages import ask, eventually, running

@@ -94,6 +94,10 @@ def guard_names() -> set[str]:
     return {c.args[0].value for c in calls if isinstance(c.func, ast.Name) and c.func.id == "Guard"}
 
 
+def test_every_guard_is_explained():
+    assert guard_names() == set(round_page.GUARDS)
+
+
 def texts(node: ast.expr, module) -> set[str]:
     """What the first argument of t, tell or refused can be."""
     if isinstance(node, ast.Constant):
