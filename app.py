@@ -40,7 +40,7 @@ def main() -> int:
         serving.know_student()
         serving.current()
     except CANNOT_START as error:
-        log.event("cannot start", f"cannot start. {error}", "error")
+        print(f"kdloop cannot start. {error}", file=sys.stderr)
         return 1
     serve(settings, serving)
     return 0

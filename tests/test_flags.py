@@ -45,7 +45,7 @@ def texts(name):
     if name == "home":
         return "of the variable", "of the flag"
     if name in settings.OPTIONS:
-        return settings.OPTIONS[name][1:3]
+        return settings.OPTIONS[name][::-1][:2]
     return TEXTS[kind(name)]
 
 
