@@ -7,14 +7,16 @@ from kdloop import packs, recipes
 from kdloop.knowledge import JUDGED_SOURCES, KNOWLEDGE, TAUGHT_SOURCES
 from kdloop.knowledge.rows import Refused
 
+CHECKED = ("preferred", "refine")  # look for checks before they look for a teacher
+
 
 @pytest.mark.parametrize("name", sorted(KNOWLEDGE))
 def test_a_source_that_asks_a_teacher_is_named_as_one(db, name, tmp_path):
     for part in "ab":
         (tmp_path / f"{part}.txt").write_text("The harbour has two gates. " * 40)
     options = {"directory": str(tmp_path)} if name in ("documents", "grounded") else {}
-    given = context(db, lambda messages, seed: f"{seed} is my answer.", pack="general")
-    tasks = packs.tasks("general", "train")[:2]
+    pack = "sums" if name in CHECKED else "general"
+    given, tasks = context(db, lambda messages, seed: f"{seed} is it.", pack=pack), packs.tasks(pack, "train")[:2]
     refused = ""
     try:
         KNOWLEDGE[name](given, tasks, **options)
