@@ -21,7 +21,6 @@ from kdloop.ui import (
     chat,
     consent,
     learning,
-    loop,
     models,
     page,
     plots,
@@ -101,7 +100,7 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, endpoint
         endpoints(settings, serving, supervisor)
         sidebar.connect(settings, state, side, parts)
         tick_while_open(tabs, rounds_tab, live["timer"])
-        for script in (prose.SCRIPT, page.script(), loop.SCRIPT, plots.SCRIPT, times.SCRIPT):
+        for script in (prose.SCRIPT, page.script(), plots.SCRIPT, times.SCRIPT):
             demo.load(None, js=script)
         connect_load(demo, settings, supervisor, who, kept, state, parts, notice, side["past"])
     return demo

@@ -26,19 +26,6 @@ REFUSED = "Round {id} read {n} of your votes, and the student stays as it was:"
 BROKE = "This round broke off, and the student that answered before goes on answering. Its owner can read here why."
 NEWS = ("promoted", "on trial", "rejected", "failed")  # ends of rounds that people hear of
 
-SCRIPT = """
-() => document.addEventListener("click", event => {  // links between tabs stay on the page, with all that is open on it
-  const link = event.target.closest && event.target.closest('a[href*="?tab="]')
-  if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return
-  const id = new URL(link.href).searchParams.get("tab")
-  const at = window.gradio_config.components.filter(c => c.type === "tabitem").findIndex(c => c.props.id === id)
-  const name = [...document.querySelectorAll(".tab-container.visually-hidden button")][at]?.textContent
-  const shown = document.querySelector(`[role=tab][data-tab-id="${CSS.escape(id)}"]`)
-  const hidden = [...document.querySelectorAll(".overflow-dropdown button")].find(b => b.textContent === name)
-  if (shown || hidden) { event.preventDefault(); event.stopPropagation(); (shown || hidden).click(); scrollTo(0, 0) }
-}, true)
-"""
-
 
 def learning_now(settings: Settings, running: Round) -> str:
     """What the running round does, in Markdown, with a link to the Rounds tab."""

@@ -31,10 +31,8 @@
     if (button && selected() !== tab) { following = true; button.click(); following = false; }
     const go = one("#go textarea, #go input");
     if (go && c !== where()) type(go, c);
-    if (wanted.get("round")) waitFor(() => one(`[id="round-${CSS.escape(wanted.get("round"))}"]`), row => {
-      if (row.tagName === "DETAILS") row.open = true;
-      row.scrollIntoView({block: "nearest"});
-    });
+    const id = wanted.get("round") || "";
+    if (tab === "rounds") waitFor(() => one("#go-round textarea, #go-round input"), at => { if (at.value !== id) type(at, id); });
   };
   const waitFor = (find, then, tries = 100) => {
     const found = find();
@@ -42,6 +40,7 @@
   };
   window.kdloop = {
     moved: c => { to("c", c, !!c && !query().get("c")); mark(); },  // a first message gives the chat its address
+    round: id => to("round", id ? String(id) : ""),
     settled: c => { to("c", c, true); mark(); },
   };
   addEventListener("popstate", follow);

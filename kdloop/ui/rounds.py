@@ -18,7 +18,7 @@ from kdloop.rounds.process import log_file
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.ui import loop, recipe_card, round_page, trial
-from kdloop.ui.session import PRIVATE, TABLE, allowed, named, owns, refusal, refused
+from kdloop.ui.session import IN_ORDER, PRIVATE, TABLE, allowed, named, owns, refusal, refused
 from kdloop.ui.words import t, tell
 from storage import audit, checkpoints, feedback, rounds
 from storage.rounds import Round, RoundRunning
@@ -71,6 +71,9 @@ def build(settings: Settings, supervisor: Supervisor, state: gr.State) -> dict:
         column_widths=[70, 90, 80, 60, 110, 100, 690],
     )
     which = gr.Dropdown(choices(settings, t("the latest")), value=LATEST, label=t("Round"), elem_id="round")
+    addressed = gr.Textbox(visible="hidden", elem_id="go-round")  # the round that the address names, see page.js
+    addressed.input(named(partial(addressed_round, settings), "addressed_round"), addressed, which, **IN_ORDER)
+    which.input(None, which, None, js="id => window.kdloop.round(id)")
     page = gr.HTML(elem_id="round-page")
     log = gr.Textbox(label=t("Log of this round"), lines=8, visible=False, elem_id="log")
     asked, outputs = [which, recipe, state], [status, about, start, cancel, history, page, log, usable, again, tried]
@@ -106,6 +109,12 @@ def everything(settings: Settings, which: int, recipe: str, state: dict):
     about += "" if owner else sign_in_line()
     told = usable(settings), again, trial.panel(settings)
     return live(settings), about, start, cancel, history_table(settings, owner), page, log, *told
+
+
+def addressed_round(settings: Settings, id: str) -> gr.Dropdown:
+    """Shows the round of an address, or the latest where there is none of that id."""
+    known = choices(settings, tell("the latest"))
+    return gr.Dropdown(known, value=next((value for _, value in known if str(value) == id), LATEST))
 
 
 def known_recipe(name: str) -> str:

@@ -97,3 +97,18 @@ def test_times_are_the_readers(page, home):
     assert int(at) == (int(minutes) + 30) % 60, "half an hour off UTC"
     open_tab(page, "Chat")
     expect(page.locator("#news")).to_be_hidden()
+
+
+def test_an_address_leads_to_a_rounds_page_and_follows_the_choice(page, home):
+    for _ in range(2):
+        later = rounds.start_round(home / "kdloop.db", requested="auto", seed=1, started_by="hand", owner="test")
+        rounds.finish_round(home / "kdloop.db", later.id, "failed", error="It broke off")
+        rounds.release_lease(home / "kdloop.db", "test")
+    page.goto(page.url.split("?")[0] + "?tab=rounds&round=2")
+    expect(page.locator("#round-page")).to_contain_text("Round 2", timeout=60_000)
+    page.get_by_label("Round", exact=True).click()
+    page.get_by_role("option", name="1 (rejected)").click()
+    expect(page.locator("#round-page")).to_contain_text("it says the same to everything", timeout=60_000)
+    assert page.url.endswith("round=1")
+    page.go_back()
+    expect(page.locator("#round-page")).to_contain_text("Round 2", timeout=60_000)
