@@ -161,7 +161,7 @@ def connect_votes(settings: Settings, state: gr.State, shown: Components) -> tup
     said = [bot.like(on_like, [bot, state], bot, concurrency_limit=None, **PRIVATE)]
     said.append(bot.edit(on_edit, [bot, state], [bot, shown.box], concurrency_limit=None, **PRIVATE))
     take_back = named(partial(uncorrect, settings), "uncorrect")
-    said.append(shown.undo.input(take_back, [shown.undo, state], [bot, shown.undo], concurrency_limit=None, **PRIVATE))
+    said.append(shown.undo.submit(take_back, [shown.undo, state], [bot, shown.undo], concurrency_limit=None, **PRIVATE))
     rated, undone = rating.connect(settings, bot, state, shown.panel)
     redraw = named(partial(open_chat, settings), "open_chat")
     chose = []
