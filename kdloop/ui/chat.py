@@ -171,7 +171,7 @@ def connect_votes(
     said.append(saved.connect(settings, supervisor, state, bot, shown.saved, said[0], how))
     said.append(bot.edit(on_edit, [bot, state], [bot, shown.box], **how))
     take_back = named(partial(uncorrect, settings), "uncorrect")
-    said.append(shown.undo.input(take_back, [shown.undo, state], [bot, shown.undo], **how))
+    said.append(shown.undo.submit(take_back, [shown.undo, state], [bot, shown.undo], **how))
     rated, undone = rating.connect(settings, bot, state, shown.panel, how)
     redraw = named(partial(open_chat, settings), "open_chat")
     chose = []

@@ -10,6 +10,11 @@
   const wide = matchMedia("(hover: hover) and (min-width: 640px)");
   const box = () => one("#message textarea");
   const type = (area, text) => { area.value = text; area.dispatchEvent(new Event("input", {bubbles: true})); };
+  const ask = (id, text) => {  // of a hidden box: Gradio hears Enter; it does not hear text that no key has typed
+    const area = one(`#${id} textarea`);
+    type(area, text);
+    area.dispatchEvent(new KeyboardEvent("keypress", {key: "Enter", bubbles: true, cancelable: true}));
+  };
 
   // Addresses: ?tab=, ?c=, ?round=
   const query = () => new URLSearchParams(location.search);
@@ -23,25 +28,28 @@
   };
   const tabs = () => all("#tabs > .tab-wrapper [role=tab]");
   const selected = () => (tabs().find(tab => tab.getAttribute("aria-selected") === "true") || {dataset: {}}).dataset.tabId;
-  const where = () => (one("#where textarea, #where input") || {value: ""}).value;
-  let following = false;
+  const where = () => one("#where textarea").value;
+  let round = "";
+  let following = false, open = null, asked = 0;  // the conversation that is, or will be, open; when it was asked for
   const follow = () => {  // the page goes where the address says
     const wanted = query(), tab = wanted.get("tab") || "chat", c = wanted.get("c") || "";
     const button = tabs().find(t => t.dataset.tabId === tab);
     if (button && selected() !== tab) { following = true; button.click(); following = false; }
-    const go = one("#go textarea, #go input");
-    if (go && c !== where()) type(go, c);
+    if (c !== (open === null ? where() : open)) { open = c; asked = performance.now(); ask("go", c); }
     const id = wanted.get("round") || "";
-    if (tab === "rounds") waitFor(() => one("#go-round textarea, #go-round input"), at => { if (at.value !== id) type(at, id); });
+    if (tab === "rounds" && id !== round) waitFor(() => one("#go-round textarea, #go-round input"), () => ask("go-round", round = id));
   };
   const waitFor = (find, then, tries = 100) => {
     const found = find();
     if (found) then(found); else if (tries) setTimeout(() => waitFor(find, then, tries - 1), 100);
   };
   window.kdloop = {
-    moved: c => { to("c", c, !!c && !query().get("c")); mark(); },  // a first message gives the chat its address
-    round: id => to("round", id ? String(id) : ""),
-    settled: c => { to("c", c, true); mark(); },
+    round: id => { round = id ? String(id) : ""; to("round", round); },
+    moved: c => {  // a first message gives the chat its address
+      if (!asked || performance.now() - asked > 5000) { open = c; to("c", c, !!c && !query().get("c")); }
+      mark();
+    },
+    settled: c => { if (c === open) { asked = 0; to("c", c, true); } mark(); },  // what was asked for since comes later
   };
   addEventListener("popstate", follow);
   document.addEventListener("click", event => {
@@ -50,7 +58,7 @@
     if (link && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
       event.preventDefault();
       const wanted = new URLSearchParams(link.getAttribute("href"));
-      if (wanted.has("undo")) return type(one("#undo textarea, #undo input"), wanted.get("undo"));
+      if (wanted.has("undo")) return ask("undo", wanted.get("undo"));
       if (!wanted.has("c") && query().get("c")) wanted.set("c", query().get("c"));
       if (wanted.get("tab") === "chat") wanted.delete("tab");
       history.pushState(null, "", location.pathname + "?" + wanted);

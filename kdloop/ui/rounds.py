@@ -72,7 +72,7 @@ def build(settings: Settings, supervisor: Supervisor, state: gr.State) -> dict:
     )
     which = gr.Dropdown(choices(settings, t("the latest")), value=LATEST, label=t("Round"), elem_id="round")
     addressed = gr.Textbox(visible="hidden", elem_id="go-round")  # the round that the address names, see page.js
-    addressed.input(named(partial(addressed_round, settings), "addressed_round"), addressed, which, **IN_ORDER)
+    addressed.submit(named(partial(addressed_round, settings), "addressed_round"), addressed, which, **IN_ORDER)
     which.input(None, which, None, js="id => window.kdloop.round(id)")
     page = gr.HTML(elem_id="round-page")
     log = gr.Textbox(label=t("Log of this round"), lines=8, visible=False, elem_id="log")

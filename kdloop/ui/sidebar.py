@@ -50,7 +50,7 @@ def connect(settings: Settings, state: gr.State, side: dict, parts: chat.Parts) 
     shown = [parts.bot, state, *parts.comparison.outputs]
     open_one = named(partial(load, settings), "open_conversation")
     cancelling = {"cancels": parts.replies, **PRIVATE}  # a reply under way would write over the other conversation
-    opened = side["go"].input(open_one, [side["go"], state], shown, **cancelling | IN_ORDER)
+    opened = side["go"].submit(open_one, [side["go"], state], shown, **cancelling | IN_ORDER)
     changed = [opened]
     for event in (side["fresh"].click, parts.bot.clear):
         changed.append(event(new, state, shown, queue=False, **cancelling))

@@ -112,6 +112,10 @@ def test_an_address_leads_back_for_its_own_person_alone(two, browser):
     page.locator("#past a", has_text="Name a lake.").click()
     expect(page.get_by_test_id("user")).to_have_text("Name a lake.", timeout=15_000)
     assert page.url == first
+    page.locator("#fresh").click()
+    expect(page.get_by_test_id("user")).to_have_count(0, timeout=15_000)
+    page.locator("#past a", has_text="Name a lake.").click()
+    expect(page.get_by_test_id("user")).to_have_text("Name a lake.", timeout=15_000)
 
     stranger, _ = opened(browser.new_context(), first)
     stranger.wait_for_timeout(500)
