@@ -37,9 +37,9 @@ def test_a_space_wakes_restores_chats_and_saves_at_its_end(student, browser, tmp
         send(page, "Hello?")
         expect(page.get_by_role("button", name="Send")).to_be_visible(timeout=60_000)
         open_tab(page, "Admin")
-        expect(page.get_by_role("button", name="Sign in with Hugging Face")).to_be_visible(timeout=15_000)
+        expect(page.get_by_role("button", name="Sign in with Hugging Face")).to_be_visible(timeout=60_000)
         assert page.get_by_text("People whose votes stand").count() == 0
         open_tab(page, "Rounds")
         page.get_by_role("button", name="Start a round now").click()
-        expect(page.get_by_test_id("toast-body").last).to_contain_text("Sign in as the owner", timeout=15_000)
+        expect(page.get_by_test_id("toast-body").last).to_contain_text("Sign in as the owner", timeout=60_000)
     eventually(lambda: len(list(folder.glob("kdloop-*.tar.gz"))) == 2)
