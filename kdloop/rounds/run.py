@@ -242,9 +242,11 @@ def gate(setup: Setup, split: Split, candidate: Checkpoint, clock: Clock) -> Ver
         learned_tasks(setup.line, setup.recipe),
         clock.step,
     )
+    verdict = replace(verdict, drift=drifted(setup, split, engine))
+    # last, as it writes: were the time of a part up after it, the next part would judge, and write the pairs, again
     if not verdict.passed or current(settings).promotion != "judge":
         ask_people(setup.context, engine, candidate, TRIAL_PROMPTS if verdict.passed else CONTESTED_PROMPTS)
-    return replace(verdict, drift=drifted(setup, split, engine))
+    return verdict
 
 
 def drifted(setup: Setup, split: Split, candidate: Engine) -> dict:

@@ -21,11 +21,12 @@ def app(student, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def public_app(student, tmp_path_factory):
-    """(url, home) of an app that visitors reach, with an admin token, and with hostile text in every place."""
+def public_app(tiny_student, tmp_path_factory):
+    """(url, home) of an app that visitors reach, with an admin token, and with hostile text in every place. What its
+    student says does not matter."""
     home = tmp_path_factory.mktemp("public")
     fill_with_hostile_text(home / "kdloop.db")
-    with running(home, KDLOOP_STUDENT=student, KDLOOP_HOST="0.0.0.0", KDLOOP_ADMIN_TOKEN="open sesame") as url:
+    with running(home, KDLOOP_STUDENT=tiny_student, KDLOOP_HOST="0.0.0.0", KDLOOP_ADMIN_TOKEN="open sesame") as url:
         yield url, home
 
 

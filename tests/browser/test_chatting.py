@@ -24,7 +24,7 @@ def test_stop_ends_the_engine_and_what_waited_comes_back(student, browser, tmp_p
         box = page.get_by_role("textbox", name="Message")
         expect(box).to_have_value("Explain tides to a child.")
         box.press("Enter")
-        expect(page.get_by_test_id("bot").last).to_contain_text(" ", timeout=30_000)
+        expect(page.get_by_test_id("bot").last).to_contain_text(" ", timeout=60_000)
 
         waits, _ = opened(browser.new_context(), url)
         send(waits, "This message waits.")
@@ -32,15 +32,15 @@ def test_stop_ends_the_engine_and_what_waited_comes_back(student, browser, tmp_p
         expect(waits.get_by_role("textbox", name="Message")).to_have_value("This message waits.", timeout=60_000)
 
         page.get_by_role("button", name="Stop").click()
-        expect(page.get_by_role("button", name="Send")).to_be_visible(timeout=15_000)
+        expect(page.get_by_role("button", name="Send")).to_be_visible(timeout=60_000)
         eventually(lambda: statuses(tmp_path) == ["stopped"])
         page.get_by_role("button", name="Dislike", exact=True).last.click()
         eventually(lambda: [bool(f.rejected_id) for f in feedback.live_feedback(tmp_path / "kdloop.db")] == [True])
 
         page.get_by_role("button", name="Retry").last.click()
         eventually(lambda: statuses(tmp_path) == ["stopped", "open"])  # stopped before, there would be none
-        page.get_by_role("button", name="Stop").click(timeout=15_000)
-        expect(page.get_by_role("button", name="Send")).to_be_visible(timeout=15_000)
+        page.get_by_role("button", name="Stop").click(timeout=60_000)
+        expect(page.get_by_role("button", name="Send")).to_be_visible(timeout=60_000)
         eventually(lambda: statuses(tmp_path) == ["stopped", "stopped"])
         assert errors == []
 
@@ -55,7 +55,7 @@ def test_stop_during_two_answers_leaves_one_that_can_be_rated(student, browser, 
         )
         expect(page.get_by_test_id("bot")).to_have_count(0)
         page.get_by_role("button", name="Stop").click()
-        expect(page.locator("#compare")).to_be_hidden(timeout=15_000)
+        expect(page.locator("#compare")).to_be_hidden(timeout=60_000)
         page.get_by_role("button", name="Like", exact=True).last.click()
         eventually(lambda: [f.channel for f in feedback.live_feedback(tmp_path / "kdloop.db")] == ["thumb"])
 
@@ -67,7 +67,7 @@ def test_ones_own_message_goes_back_into_the_box_and_a_new_chat_has_no_thumbs(ap
     page.get_by_role("button", name="Edit").first.click()
     page.get_by_role("log").locator("textarea").first.fill("Name a river.")
     page.get_by_role("log").get_by_role("button", name="Save").click()
-    expect(page.get_by_role("textbox", name="Message")).to_have_value("Name a river.", timeout=15_000)
+    expect(page.get_by_role("textbox", name="Message")).to_have_value("Name a river.", timeout=60_000)
     expect(page.get_by_test_id("user").last).to_contain_text("Name a bird.")
 
     page.get_by_role("button", name="Toggle Sidebar").click()
@@ -82,8 +82,8 @@ def test_ones_own_message_goes_back_into_the_box_and_a_new_chat_has_no_thumbs(ap
     page.get_by_role("button", name="Toggle Sidebar").click()
     page.get_by_label("Search your conversations").fill("bird")
     past = page.locator("#past")
-    expect(past.get_by_role("link", name="Name a bird.")).to_be_visible(timeout=15_000)
-    expect(past.get_by_role("link", name="Name a river.")).to_have_count(0, timeout=15_000)
+    expect(past.get_by_role("link", name="Name a bird.")).to_be_visible(timeout=60_000)
+    expect(past.get_by_role("link", name="Name a river.")).to_have_count(0, timeout=60_000)
 
 
 def test_the_first_click_on_a_download_hands_over_the_file(app, browser):
@@ -91,7 +91,7 @@ def test_the_first_click_on_a_download_hands_over_the_file(app, browser):
     page.get_by_role("button", name="Like", exact=True).last.click()
     page.get_by_role("button", name="Toggle Sidebar").click()
     page.get_by_role("button", name="Your data").click()
-    with page.expect_download(timeout=15_000) as mine:
+    with page.expect_download(timeout=60_000) as mine:
         page.get_by_role("button", name="Download my data").click()
     held = json.loads(mine.value.path().read_text())
     assert "gannet" in str(held["turns"]) and len(held["feedback"]) == 1
@@ -102,6 +102,6 @@ def test_the_first_click_on_a_download_hands_over_the_file(app, browser):
     for format in ("sft", "kto"):
         page.get_by_label("For the method").click()
         page.get_by_role("option", name=format).click()
-        with page.expect_download(timeout=15_000) as exported:
+        with page.expect_download(timeout=60_000) as exported:
             page.get_by_role("button", name="Export as JSONL").click()
         assert exported.value.suggested_filename == f"kdloop-{format}.jsonl"

@@ -61,22 +61,22 @@ def test_both_answers_and_all_votes_stand_in_the_window_and_keys_vote(two, brows
     assert page.locator(".kd-compare button:visible").count() == 4
     eventually(lambda: page.evaluate(OUTSIDE) == [])
     page.keyboard.press("ArrowRight")
-    expect(page.locator("#compare-undo")).to_be_visible(timeout=30_000)
+    expect(page.locator("#compare-undo")).to_be_visible(timeout=60_000)
     assert len(choices(home)) == before + 1
     page.keyboard.press("u")
-    expect(page.locator("#compare-left")).to_be_enabled(timeout=30_000)
+    expect(page.locator("#compare-left")).to_be_enabled(timeout=60_000)
     assert len(choices(home)) == before
     page.keyboard.press("ArrowLeft")
-    expect(page.get_by_test_id("bot")).to_have_count(2, timeout=30_000)
+    expect(page.get_by_test_id("bot")).to_have_count(2, timeout=60_000)
 
     page.get_by_role("tab", name="Arena").click()
-    expect(page.get_by_text("There is one version of the student yet")).to_be_visible(timeout=15_000)
+    expect(page.get_by_text("There is one version of the student yet")).to_be_visible(timeout=60_000)
     page.locator("#duel-prompt textarea").fill("Name a river.")
     page.keyboard.press("Enter")
     expect(page.locator("#duel-left")).to_be_enabled(timeout=60_000)
     eventually(lambda: page.evaluate(OUTSIDE) == [])
     page.keyboard.press("ArrowUp")
-    expect(page.locator("#duel-about")).to_contain_text("You voted", timeout=30_000)
+    expect(page.locator("#duel-about")).to_contain_text("You voted", timeout=60_000)
     page.keyboard.press("n")
     expect(page.locator("#duel-left")).to_be_enabled(timeout=60_000)
 
@@ -86,36 +86,36 @@ def test_an_address_leads_back_for_its_own_person_alone(two, browser):
     context = browser.new_context(locale="de-DE")
     page, _ = opened(context, url)
     say(page, "Name a lake.")
-    page.wait_for_url("**c=*", timeout=30_000)
+    page.wait_for_url("**c=*", timeout=60_000)
     done(page)
     first = page.url
     page.locator("#message textarea").fill("And another")
     page.reload()
-    expect(page.get_by_test_id("user")).to_have_text("Name a lake.", timeout=30_000)
-    expect(page.locator("#message textarea")).to_have_value("And another", timeout=15_000)
+    expect(page.get_by_test_id("user")).to_have_text("Name a lake.", timeout=60_000)
+    expect(page.locator("#message textarea")).to_have_value("And another", timeout=60_000)
 
     page.locator("[data-tab-id=rounds]").click()
-    expect(page.locator("#live")).to_be_visible(timeout=15_000)
+    expect(page.locator("#live")).to_be_visible(timeout=60_000)
     assert "tab=rounds" in page.url
     page.reload()
-    expect(page.locator("#live")).to_be_visible(timeout=30_000)
+    expect(page.locator("#live")).to_be_visible(timeout=60_000)
     page.go_back()
-    expect(page.locator("#message")).to_be_visible(timeout=15_000)
+    expect(page.locator("#message")).to_be_visible(timeout=60_000)
     page.get_by_role("button", name="Seitenleiste").click()
     page.locator("#fresh").click()
-    expect(page.get_by_test_id("user")).to_have_count(0, timeout=15_000)
+    expect(page.get_by_test_id("user")).to_have_count(0, timeout=60_000)
     page.wait_for_url(lambda now: "c=" not in now)
     page.go_back()
-    expect(page.get_by_test_id("user")).to_have_text("Name a lake.", timeout=15_000)
+    expect(page.get_by_test_id("user")).to_have_text("Name a lake.", timeout=60_000)
     page.go_forward()
-    expect(page.get_by_test_id("user")).to_have_count(0, timeout=15_000)
+    expect(page.get_by_test_id("user")).to_have_count(0, timeout=60_000)
     page.locator("#past a", has_text="Name a lake.").click()
-    expect(page.get_by_test_id("user")).to_have_text("Name a lake.", timeout=15_000)
+    expect(page.get_by_test_id("user")).to_have_text("Name a lake.", timeout=60_000)
     assert page.url == first
     page.locator("#fresh").click()
-    expect(page.get_by_test_id("user")).to_have_count(0, timeout=15_000)
+    expect(page.get_by_test_id("user")).to_have_count(0, timeout=60_000)
     page.locator("#past a", has_text="Name a lake.").click()
-    expect(page.get_by_test_id("user")).to_have_text("Name a lake.", timeout=15_000)
+    expect(page.get_by_test_id("user")).to_have_text("Name a lake.", timeout=60_000)
 
     stranger, _ = opened(browser.new_context(), first)
     stranger.wait_for_timeout(500)
@@ -123,7 +123,7 @@ def test_an_address_leads_back_for_its_own_person_alone(two, browser):
     stranger.evaluate(
         "const a = document.createElement('a'); a.href = location.search + '&'; document.body.append(a); a.click()"
     )
-    expect(stranger.get_by_test_id("toast-body").last).to_contain_text("of yours", timeout=15_000)
+    expect(stranger.get_by_test_id("toast-body").last).to_contain_text("of yours", timeout=60_000)
     assert stranger.get_by_test_id("user").count() == 0
 
 
@@ -138,10 +138,10 @@ def test_a_correction_is_marked_and_taken_back_a_title_changes_and_formulas_are_
     assert wide > 900
     page.get_by_role("log").locator("textarea").fill("A <b>quartz</b>.")
     page.get_by_role("log").get_by_role("button", name="Save").click()
-    page.get_by_text("Corrected by you").click(timeout=30_000)
+    page.get_by_text("Corrected by you").click(timeout=60_000)
     expect(page.locator(".kd-fixed")).to_contain_text("A <b>quartz</b>.")
     page.get_by_role("link", name="Undo the correction").click()
-    expect(page.get_by_text("Corrected by you")).to_have_count(0, timeout=30_000)
+    expect(page.get_by_text("Corrected by you")).to_have_count(0, timeout=60_000)
     mine = page.url.partition("c=")[2]
     assert [f for f in feedback.live_feedback(db) if f.channel == "edit"] == []
 
@@ -149,7 +149,7 @@ def test_a_correction_is_marked_and_taken_back_a_title_changes_and_formulas_are_
     said = "Costs $5 and $6, but $e=mc^2$ and $$x_1$$ <script>window.hacked=1</script>"
     conversations.add_completion(db, turn.id, "student", text=said, checkpoint_id=1)
     page.reload()
-    expect(page.locator("#chat-log .katex-html")).to_have_count(2, timeout=30_000)
+    expect(page.locator("#chat-log .katex-html")).to_have_count(2, timeout=60_000)
     assert "Costs $5 and $6, but " in page.get_by_test_id("bot").last.text_content()
     assert page.evaluate("window.hacked") is None
 
@@ -157,7 +157,7 @@ def test_a_correction_is_marked_and_taken_back_a_title_changes_and_formulas_are_
     page.get_by_role("button", name="Rename this conversation").click()
     page.get_by_label("Its new title").fill("Stones & <i>gems</i>")
     page.get_by_label("Its new title").press("Enter")
-    expect(page.locator("#past a[aria-current]")).to_have_text("Stones & <i>gems</i>", timeout=30_000)
+    expect(page.locator("#past a[aria-current]")).to_have_text("Stones & <i>gems</i>", timeout=60_000)
     assert page.locator("#past li").first.get_attribute("data-day") == "today"
 
 
@@ -170,14 +170,14 @@ def test_focus_is_seen_targets_are_hit_and_an_answer_is_announced_once(two, brow
     like = page.locator("#chat-log [data-name=Like]")
     expect(like).to_have_attribute("aria-pressed", "false")
     like.click()
-    expect(page.locator("#chat-log [data-name=Liked]")).to_have_attribute("aria-pressed", "true", timeout=15_000)
+    expect(page.locator("#chat-log [data-name=Liked]")).to_have_attribute("aria-pressed", "true", timeout=60_000)
     page.locator(".toggle-button").click()
     page.locator("#past a").first.click()
-    expect(page.locator(".sidebar")).not_to_have_class("open", timeout=15_000)
+    expect(page.locator(".sidebar")).not_to_have_class("open", timeout=60_000)
     eventually(lambda: page.evaluate("document.querySelector('.sidebar-content').inert"))
 
     wide, _ = opened(browser.new_context(), url)
-    expect(wide.locator("#message textarea")).to_be_focused(timeout=15_000)
+    expect(wide.locator("#message textarea")).to_be_focused(timeout=60_000)
     assert wide.evaluate(SMALL, 24) == []
     heard = wide.evaluate_handle("""() => { const heard = [], said = document.querySelector("#kd-said");
       new MutationObserver(() => heard.push(said.textContent)).observe(said, {childList: true});
@@ -195,5 +195,5 @@ def test_focus_is_seen_targets_are_hit_and_an_answer_is_announced_once(two, brow
     assert [s for s in stops if s] == []
     wide.get_by_role("tab", name="Chat").focus()
     wide.keyboard.press("ArrowRight")
-    expect(wide.get_by_role("tab", name="Arena")).to_have_attribute("aria-selected", "true", timeout=15_000)
+    expect(wide.get_by_role("tab", name="Arena")).to_have_attribute("aria-selected", "true", timeout=60_000)
     assert wide.locator("[role=tab][tabindex='0']").count() == 1

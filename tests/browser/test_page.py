@@ -33,7 +33,7 @@ def test_chat_vote_undo_and_correct(app, browser):
     eventually(lambda: [f.channel for f in feedback.live_feedback(db)] == ["edit"])
 
     page.get_by_role("tab", name="Rounds").click()
-    expect(page.locator("#live")).to_contain_text("next one: 1", timeout=15_000)
+    expect(page.locator("#live")).to_contain_text("next one: 1", timeout=60_000)
     assert errors == []
 
 
@@ -58,9 +58,9 @@ def test_retry_compare_rate_and_come_back_to_it(app, browser):
     page.get_by_role("button", name="Like", exact=True).last.click()
     eventually(lambda: len(feedback.live_feedback(db)) == before + 1)
     page.reload()
-    expect(page.locator("#header")).to_contain_text("student v0", timeout=30_000)
-    expect(page.get_by_test_id("user").last).to_contain_text("Name a fruit.", timeout=15_000)
-    expect(page.get_by_role("button", name="Liked", exact=True)).to_be_visible(timeout=15_000)
+    expect(page.locator("#header")).to_contain_text("student v0", timeout=60_000)
+    expect(page.get_by_test_id("user").last).to_contain_text("Name a fruit.", timeout=60_000)
+    expect(page.get_by_role("button", name="Liked", exact=True)).to_be_visible(timeout=60_000)
 
 
 def test_a_duel_is_blind_until_the_vote(app, browser):
@@ -68,7 +68,7 @@ def test_a_duel_is_blind_until_the_vote(app, browser):
     db = home / "kdloop.db"
     page = browser.new_page()
     page.goto(url)
-    expect(page.locator("#header")).to_contain_text("student v0", timeout=30_000)
+    expect(page.locator("#header")).to_contain_text("student v0", timeout=60_000)
     page.get_by_role("tab", name="Arena").click()
     page.get_by_role("textbox", name="Prompt").fill("Say something kind.")
     page.get_by_role("button", name="Duel").click()
@@ -76,7 +76,7 @@ def test_a_duel_is_blind_until_the_vote(app, browser):
     assert "v0" not in page.locator("#duel-about").inner_text()
     before = len(feedback.live_feedback(db))
     page.keyboard.press("ArrowLeft")
-    expect(page.locator("#duel-about")).to_contain_text("The first was v0", timeout=15_000)
+    expect(page.locator("#duel-about")).to_contain_text("The first was v0", timeout=60_000)
     assert len(feedback.live_feedback(db)) == before + 1
     page.get_by_role("button", name="Undo this vote").click()
     eventually(lambda: len(feedback.live_feedback(db)) == before)
@@ -88,12 +88,12 @@ def test_every_tab_opens_and_deleting_ones_data_empties_the_page(app, browser):
     empty = {"Learning": "No version has been judged yet", "Models": "Serve this version", "Rounds": "No round"}
     for tab, text in empty.items():
         page.get_by_role("tab", name=tab).click()
-        expect(page.get_by_text(text).first).to_be_visible(timeout=15_000)
+        expect(page.get_by_text(text).first).to_be_visible(timeout=60_000)
     page.get_by_role("button", name="Toggle Sidebar").click()
     page.get_by_role("button", name="Your data").click()
     page.get_by_label("To delete, type").fill("delete my data")
     page.get_by_role("button", name="Delete my data").click()
-    expect(page.get_by_test_id("toast-body").last).to_contain_text("Deleted", timeout=15_000)
+    expect(page.get_by_test_id("toast-body").last).to_contain_text("Deleted", timeout=60_000)
     eventually(lambda: b"plinth" not in (home / "kdloop.db").read_bytes())
 
 
@@ -136,5 +136,5 @@ def test_an_empty_message_is_refused_and_a_phone_does_not_scroll_sideways(app, b
     box = page.get_by_role("textbox", name="Message")
     box.fill("  ")
     box.press("Enter")
-    expect(page.get_by_test_id("toast-body").last).to_contain_text("Type a message first", timeout=15_000)
+    expect(page.get_by_test_id("toast-body").last).to_contain_text("Type a message first", timeout=60_000)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

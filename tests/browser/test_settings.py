@@ -18,13 +18,13 @@ def signed_in(browser, url):
     expect(page.get_by_text("Change the settings")).to_be_hidden()
     page.get_by_label("Admin token").fill("open sesame")
     page.get_by_role("button", name="Sign in").click()
-    page.get_by_role("button", name="Change the settings").click(timeout=15_000)
+    page.get_by_role("button", name="Change the settings").click(timeout=60_000)
     return page, errors
 
 
-def test_an_owner_changes_settings_and_takes_them_back(student, browser, tmp_path):
+def test_an_owner_changes_settings_and_takes_them_back(tiny_student, browser, tmp_path):
     db = tmp_path / "kdloop.db"
-    with running(tmp_path, KDLOOP_STUDENT=student, **OWNER) as url:
+    with running(tmp_path, KDLOOP_STUDENT=tiny_student, **OWNER) as url:
         page, errors = signed_in(browser, url)
         votes, notice = page.locator("#set-round_votes input"), page.locator("#set-notice textarea")
         expect(votes).to_have_value("36")
@@ -35,25 +35,25 @@ def test_an_owner_changes_settings_and_takes_them_back(student, browser, tmp_pat
         votes.fill("2.5")
         page.get_by_role("button", name="Save the settings").click()
         refusal = page.get_by_test_id("toast-body").filter(has_text="give a whole number from 0 to 10000")
-        expect(refusal).to_be_visible(timeout=15_000)
+        expect(refusal).to_be_visible(timeout=60_000)
         assert choices.chosen(db) == {}
         votes.fill("7")
         notice.fill("Please *no* names.")
         page.get_by_role("button", name="Save the settings").click()
         eventually(lambda: choices.chosen(db) == {"round_votes": "7", "notice": "Please *no* names."})
-        expect(page.get_by_text("default → 7").first).to_be_attached(timeout=15_000)
+        expect(page.get_by_text("default → 7").first).to_be_attached(timeout=60_000)
         open_tab(page, "Chat")
-        expect(page.locator("#header")).to_contain_text("next round at 7 new votes", timeout=15_000)
+        expect(page.locator("#header")).to_contain_text("next round at 7 new votes", timeout=60_000)
         assert errors == []
-    with running(tmp_path, KDLOOP_STUDENT=student, **OWNER) as url:
+    with running(tmp_path, KDLOOP_STUDENT=tiny_student, **OWNER) as url:
         visitor, _ = opened(browser.new_context(), url)
-        expect(visitor.locator("#notice")).to_have_text("Please no names.", timeout=15_000)
+        expect(visitor.locator("#notice")).to_have_text("Please no names.", timeout=60_000)
         expect(visitor.locator("#header")).to_contain_text("next round at 7 new votes")
         page, _ = signed_in(browser, url)
         page.get_by_role("button", name="Back to the defaults").click()
         eventually(lambda: choices.chosen(db) == {})
-        expect(page.locator("#set-round_votes input")).to_have_value("36", timeout=15_000)
+        expect(page.locator("#set-round_votes input")).to_have_value("36", timeout=60_000)
         assert [about for _, _, _, about in audit.entries(db)][:2] == ["Please *no* names. → default", "7 → default"]
         again, _ = opened(browser.new_context(), url)
-        expect(again.locator("#header")).to_contain_text("next round at 36", timeout=15_000)
+        expect(again.locator("#header")).to_contain_text("next round at 36", timeout=60_000)
         expect(again.locator("#notice")).to_be_hidden()

@@ -37,9 +37,9 @@ def test_a_space_wakes_restores_chats_and_saves_at_its_end(student, browser, tmp
         send(page, "Hello?")
         expect(page.get_by_role("button", name="Send")).to_be_visible(timeout=60_000)
         open_tab(page, "Admin")
-        expect(page.get_by_role("button", name="Sign in with Hugging Face")).to_be_visible(timeout=15_000)
+        expect(page.get_by_role("button", name="Sign in with Hugging Face")).to_be_visible(timeout=60_000)
         assert page.get_by_text("People whose votes stand").count() == 0
         open_tab(page, "Rounds")
-        expect(page.get_by_role("link", name="sign in on the Admin tab")).to_be_visible(timeout=15_000)
+        expect(page.get_by_role("link", name="sign in on the Admin tab")).to_be_visible(timeout=60_000)
         expect(page.get_by_role("button", name="Start a round now")).to_be_hidden()
     eventually(lambda: len(list(folder.glob("kdloop-*.tar.gz"))) == 2)

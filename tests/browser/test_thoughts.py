@@ -35,7 +35,7 @@ def test_a_thought_is_folded_and_the_answer_alone_is_rated_and_edited(thinking, 
         page, errors = opened(browser.new_context(), url)
         send(page, QUESTION)
         fold = page.locator("details.kd-thought")
-        expect(fold).to_have_attribute("open", "", timeout=30_000)
+        expect(fold).to_have_attribute("open", "", timeout=60_000)
         expect(fold.locator("summary")).to_have_text("Thinking…")
         expect(page.get_by_role("button", name="Send")).to_be_visible(timeout=60_000)
         ((status, text, thought),) = answers(tmp_path)

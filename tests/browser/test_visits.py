@@ -24,7 +24,7 @@ def test_two_people_chat_at_once_and_see_their_own_words_only(app, browser):
     assert "lantern" not in pages[1].get_by_role("log").inner_text()
     pages[0].reload()
     pages[0].get_by_role("button", name="Toggle Sidebar").click()
-    expect(pages[0].get_by_role("link", name="Say the word lantern.")).to_be_visible(timeout=15_000)
+    expect(pages[0].get_by_role("link", name="Say the word lantern.")).to_be_visible(timeout=60_000)
     assert pages[0].get_by_role("link", name="Say the word harbour.").count() == 0
 
 
@@ -33,15 +33,15 @@ def test_a_reload_in_mid_stream_ends_the_reply_and_keeps_what_was_said(app, brow
     page, _ = opened(browser.new_context(), url)
     send(page, "Tell me a long story about a lighthouse.")
     page.reload()
-    expect(page.locator("#header")).to_contain_text("v0", timeout=30_000)
+    expect(page.locator("#header")).to_contain_text("v0", timeout=60_000)
 
     def ended():
         with connect(home / "kdloop.db") as c:
             return c.execute("select count(*) from completions where status = 'open'").fetchone()[0] == 0
 
-    eventually(ended, 30)
+    eventually(ended)
     page.get_by_role("button", name="Toggle Sidebar").click()
-    expect(page.get_by_role("link", name="Tell me a long story about a lighthouse.")).to_be_visible(timeout=15_000)
+    expect(page.get_by_role("link", name="Tell me a long story about a lighthouse.")).to_be_visible(timeout=60_000)
     with connect(home / "kdloop.db") as c:
         assert c.execute("select count(*) from completions where status = 'failed'").fetchone()[0] == 0
 
@@ -53,7 +53,7 @@ def test_the_keyboard_alone_is_enough(app, browser):
     reach(page, lambda e: e["label"].startswith("Message"))
     page.keyboard.type("Name a river.")
     page.keyboard.press("Enter")
-    expect(page.get_by_role("button", name="Stop")).to_be_visible(timeout=15_000)
+    expect(page.get_by_role("button", name="Stop")).to_be_visible(timeout=60_000)
     expect(page.get_by_role("button", name="Send")).to_be_visible(timeout=60_000)
     before = len(feedback.live_feedback(home / "kdloop.db"))
     reach(page, lambda e: e["label"] == "Like")
@@ -104,7 +104,7 @@ def test_now_and_then_two_answers_come_and_the_chosen_one_goes_on(student, brows
         answers = [page.locator(f"#compare-{which} .kd-text").text_content() for which in ("first", "second")]
         page.get_by_role("button", name="The first is better").click(timeout=60_000)
         eventually(lambda: [f.channel for f in feedback.live_feedback(tmp_path / "kdloop.db")] == ["choice"])
-        expect(page.get_by_test_id("bot").last).to_contain_text(answers[0].split()[0], timeout=15_000)
+        expect(page.get_by_test_id("bot").last).to_contain_text(answers[0].split()[0], timeout=60_000)
         (row,) = feedback.live_feedback(tmp_path / "kdloop.db")
         with connect(tmp_path / "kdloop.db") as c:
             person, conversation = c.execute("select person, id from conversations").fetchone()
@@ -115,17 +115,17 @@ def test_now_and_then_two_answers_come_and_the_chosen_one_goes_on(student, brows
 def test_the_page_speaks_the_language_of_the_browser(app, browser):
     page = browser.new_context(locale="de-DE").new_page()
     page.goto(app[0])
-    expect(page.locator("#header")).to_contain_text("Schüler v0", timeout=30_000)
+    expect(page.locator("#header")).to_contain_text("Schüler v0", timeout=60_000)
     for name in ("Lernkurve", "Verwaltung"):
         expect(page.get_by_role("tab", name=name)).to_be_visible()
     page.get_by_role("textbox", name="Nachricht").press("Enter")
-    expect(page.get_by_test_id("toast-body").last).to_contain_text("Schreib zuerst eine Nachricht", timeout=15_000)
+    expect(page.get_by_test_id("toast-body").last).to_contain_text("Schreib zuerst eine Nachricht", timeout=60_000)
 
 
 def test_who_waits_is_told_their_place_in_the_queue(app, browser):
     pages = [opened(browser.new_context(), app[0])[0] for _ in range(3)]
     for page in pages:
         send(page, "Tell me about the sea.")
-    expect(pages[2].get_by_text(re.compile(r"queue: \d/\d"))).to_be_visible(timeout=15_000)
+    expect(pages[2].get_by_text(re.compile(r"queue: \d/\d"))).to_be_visible(timeout=60_000)
     for page in pages:
         expect(page.get_by_role("button", name="Send")).to_be_visible(timeout=60_000)

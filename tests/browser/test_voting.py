@@ -76,7 +76,7 @@ def words(text: str) -> str:
 def duel(page, question):
     """Ask by the keyboard alone; the answers on both sides."""
     expect(page.locator("#duel-left").and_(page.locator(":enabled"))).to_have_count(
-        0, timeout=15_000
+        0, timeout=60_000
     )  # it knows of the last vote
     page.locator("#duel-prompt textarea").fill(question)
     page.keyboard.press("Enter")
@@ -109,13 +109,13 @@ def test_nothing_says_who_wrote_which_answer_before_the_one_vote(tiny_app, brows
     assert votes(home) == []
     page.keyboard.press("ArrowRight")
     told = "You voted: The second is better. The first was v0, the second was v0."
-    expect(page.locator("#duel-about")).to_have_text(told, timeout=15_000)
+    expect(page.locator("#duel-about")).to_have_text(told, timeout=60_000)
     assert len(votes(home)) == 1
 
     vote_again(page)
     assert len(votes(home)) == 1
     page.keyboard.press("u")
-    expect(page.locator("#duel-about")).to_contain_text("nothing is learned", timeout=15_000)
+    expect(page.locator("#duel-about")).to_contain_text("nothing is learned", timeout=60_000)
     vote_again(page)
     assert votes(home) == [] and errors == []
 
@@ -132,7 +132,7 @@ def vote_again(page):
     expect(page.locator("#duel-left")).to_be_disabled()
     page.keyboard.press("ArrowLeft")
     page.evaluate("const b = document.getElementById('duel-left'); b.disabled = false; b.click(); b.disabled = true")
-    expect(page.get_by_test_id("toast-body").last).to_contain_text("No duel to vote on", timeout=15_000)
+    expect(page.get_by_test_id("toast-body").last).to_contain_text("No duel to vote on", timeout=60_000)
     page.get_by_role("button", name="Close").last.click()
 
 
@@ -158,22 +158,22 @@ def test_teach_takes_votes_skips_and_better_answers_from_the_keyboard(tiny_app, 
     pairs = [compared(db, question, 0.6 + i / 10) for i, question in enumerate(packs.prompts("general", "train")[:3])]
     page, errors = opened(browser.new_context(), url)
     page.get_by_role("tab", name="Teach").click()
-    expect(page.locator("#teach")).to_contain_text("Pairs that wait: 3", timeout=15_000)
+    expect(page.locator("#teach")).to_contain_text("Pairs that wait: 3", timeout=60_000)
     page.locator("#teach").click()
     before = said(db)
     page.keyboard.press("ArrowDown")
-    expect(page.locator("#teach")).to_contain_text("Pairs that wait: 2", timeout=15_000)
+    expect(page.locator("#teach")).to_contain_text("Pairs that wait: 2", timeout=60_000)
     page.keyboard.press("ArrowUp")
-    expect(page.locator("#teach")).to_contain_text("The AI rater had chosen", timeout=15_000)
+    expect(page.locator("#teach")).to_contain_text("The AI rater had chosen", timeout=60_000)
     assert said(db)[len(before) :] == [("choice", pairs[1])]
 
     page.keyboard.press("e")
     page.keyboard.type("Take two eggs.")
     page.keyboard.press("Shift+Enter")
-    expect(page.locator("#teach")).to_contain_text("the student will learn from your answer", timeout=15_000)
+    expect(page.locator("#teach")).to_contain_text("the student will learn from your answer", timeout=60_000)
     assert said(db)[len(before) :] == [("choice", pairs[1]), ("edit", pairs[2])]
     page.get_by_role("button", name="Undo the last vote").click()
-    expect(page.locator("#teach")).to_contain_text("nothing is learned", timeout=15_000)
+    expect(page.locator("#teach")).to_contain_text("nothing is learned", timeout=60_000)
     assert said(db)[len(before) :] == [("choice", pairs[1])] and errors == []
 
 

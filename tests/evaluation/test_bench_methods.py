@@ -14,10 +14,10 @@ RATER = "def letters(prompt, completion):\n    return sum('a' <= c <= 'z' for c 
 
 
 @pytest.mark.slow
-def test_two_methods_get_the_same_votes_and_a_line_each_and_a_second_call_goes_on(tiny_student, tmp_path):
+def test_two_methods_get_the_same_votes_and_a_line_each_and_a_second_call_goes_on(byte_student, tmp_path):
     rater, out = tmp_path / "rater.py", tmp_path / "cells.jsonl"
     rater.write_text(RATER)
-    base, budget = TransformersEngine(tiny_student), methods.Budget(8, 3, 6, 8, anchor=0.0, trust_region=True)
+    base, budget = TransformersEngine(byte_student), methods.Budget(8, 3, 6, 8, anchor=0.0, trust_region=True)
     methods.run(base, ["dpo"], [f"{rater}:letters"], [1], budget, out)
     cells = methods.run(base, ["dpo", "simpo"], [f"{rater}:letters"], [1], budget, out)
     assert cells == [json.loads(line) for line in out.read_text().splitlines()]

@@ -1,10 +1,6 @@
 """`python -m kdloop simulate`, with a small random student."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from parts import published
@@ -19,7 +15,6 @@ from kdloop.student.transformers import TransformersEngine
 from storage import checkpoints, feedback, rounds
 from storage.database import connect
 
-ROOT = Path(__file__).parents[2]
 RATER = """
 def rate(prompt, completion):
     return len(completion) // 40  # often equal: then it abstains
@@ -44,16 +39,18 @@ def test_a_rater_that_is_not_there_is_named(rater):
 
 
 @pytest.mark.slow
-def test_the_report_counts_votes_abstentions_and_what_every_round_came_to(tiny_student, rater, tmp_path):
+def test_the_report_counts_votes_abstentions_and_what_every_round_came_to(
+    byte_student, rater, tmp_path, monkeypatch, capsys
+):
     home, out = tmp_path / "home", tmp_path / "report.json"
-    environment = os.environ | {"KDLOOP_STUDENT": tiny_student, "KDLOOP_ROUND_MAX_TOKENS": "16"}
-    command = f"-m kdloop simulate --rater {rater}:rate --votes 6 --rounds 2 --seed 3 --home {home} --json {out}"
-    ran = subprocess.run([sys.executable, *command.split()], cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stderr
+    monkeypatch.setenv("KDLOOP_STUDENT", byte_student)
+    monkeypatch.setenv("KDLOOP_ROUND_MAX_TOKENS", "8")
+    line = f"simulate --rater {rater}:rate --votes 6 --rounds 2 --seed 3 --home {home} --json {out}"
+    assert command_line(line.split()) == 0
     report = json.loads(out.read_text())
     votes = feedback.live_feedback(home / "kdloop.db")
     assert report["votes"] == len(votes) == 12 and {v.channel for v in votes} == {"choice"}
-    assert f"{report['abstentions']} abstentions" in ran.stdout
+    assert f"{report['abstentions']} abstentions" in capsys.readouterr().out
     assert [r["status"] for r in report["rounds"]] == ["rejected", "rejected"]
     assert all(r["reason"].startswith("Rejected before training") for r in report["rounds"])
     assert report["final"] == report["rounds"][-1]["heldout"] and report["final"]["ties"] == 100
@@ -63,9 +60,9 @@ def test_the_report_counts_votes_abstentions_and_what_every_round_came_to(tiny_s
 
 @pytest.mark.slow
 def test_votes_on_a_share_of_the_prompts_without_the_raters_own_pairs(
-    tiny_student, rater, tmp_path, monkeypatch, capsys
+    byte_student, rater, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setenv("KDLOOP_STUDENT", tiny_student)
+    monkeypatch.setenv("KDLOOP_STUDENT", byte_student)
     monkeypatch.setenv("KDLOOP_ROUND_MAX_TOKENS", "16")
     for name, more, share in (("with", "--share 0.03", 0.03), ("without", "--share 0.03 --no-ai", 0.03)):
         home, out = tmp_path / name, tmp_path / f"{name}.json"

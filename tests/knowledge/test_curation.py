@@ -25,7 +25,7 @@ from storage.database import connect
 from storage.teachers import record_calibration
 
 TASKS = packs.tasks("general", "train")[:10]
-N = 40  # answers to their own prompts, and as many to others'
+N = 20  # answers to their own prompts, and as many to others'
 
 
 def test_rouge_l_is_the_f_measure_of_the_longest_common_subsequence():

@@ -87,12 +87,12 @@ def test_chat_votes_round_gate_and_what_serves_next(settings, engine):
     assert reply.checkpoint.id == checkpoints.serving(settings.db).id
 
 
-@pytest.mark.parametrize("phase", ["eliciting", "training", "gating"])
-def test_a_killed_trainer_fails_the_round_and_nothing_else(settings, tiny_student, phase):
-    settings = replace(settings, student=tiny_student, round_votes=20, round_max_tokens=24, gate_prompts=32)
+@pytest.mark.parametrize("phase", ["eliciting", "gating"])
+def test_a_killed_trainer_fails_the_round_and_nothing_else(settings, byte_student, phase):
+    settings = replace(settings, student=byte_student, round_votes=20, round_max_tokens=24, gate_prompts=16)
     vote(settings.db, 24)
     supervisor = Supervisor(settings)
-    started = supervisor.start(recipe=replace(recipes.VOTES, prompts=8, passes=4).as_dict())
+    started = supervisor.start(recipe=replace(recipes.VOTES, prompts=2, passes=1).as_dict())
     deadline = time.monotonic() + 240
     while rounds.get_round(settings.db, started.id).status != phase and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -126,10 +126,3 @@ def eventually_state(supervisor, states):
     while Path(f"/proc/{supervisor.child.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in states:
         assert time.monotonic() < deadline
         time.sleep(0.05)
-
-
-def test_too_few_votes_are_refused_with_the_reason(settings):
-    supervisor = Supervisor(settings)
-    supervisor.start()
-    ended = supervisor.wait()
-    assert ended.status == "rejected" and "0 usable votes" in ended.verdict["reason"]

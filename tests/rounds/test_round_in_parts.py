@@ -50,7 +50,7 @@ def voted(byte_student, tmp_path_factory):
 def ended(home, student, journals, meanwhile=lambda db: None):
     """(the round's row, its adapter, how many parts) with a journal for each part in turn."""
     settings = Settings(home=home, student=student, round_max_tokens=8, gate_prompts=8)
-    recipe = replace(recipes.VOTES, prompts=2, passes=4).as_dict()
+    recipe = replace(recipes.VOTES, prompts=2, passes=24).as_dict()
     started = rounds.start_round(settings.db, requested="auto", seed=1, started_by="test", owner="me", recipe=recipe)
     parts = 0
     for journal in journals:
