@@ -69,8 +69,8 @@ def test_the_arms_are_the_best_the_worst_and_any_quarter():
 @pytest.mark.slow
 def test_the_student_learns_from_its_own_drafts_in_three_arms(student_home):
     source = str(student_home / "student")
-    plan = Plan(1, epochs=1, max_tokens=16)
-    rows = drafts.run(source, source, "additions", prompts=8, probes=2, held_out=2, plan=plan)
+    plan = Plan(1, epochs=1, max_tokens=24)
+    rows = drafts.run(source, source, "additions", prompts=16, probes=2, held_out=4, plan=plan)
     assert [row["arm"] for row in rows] == ["best", "worst", "any"]
     assert len({row["before"] for row in rows}) == 1 and all(row["kl"] > 0 for row in rows)
     with pytest.raises(Refused, match="pack with checks"):

@@ -99,11 +99,11 @@ class Small:
 
     def sampled(self, engine, asked: dict):
         sampling = Sampling(asked["max_tokens"], asked["temperature"], asked["top_p"], asked["top_k"])
-        texts, ids, (end,) = [""], [], asked["stop_token_ids"]
+        texts, ids, ends = [""], [], asked["stop_token_ids"]
         for drawn in engine.decode([asked["prompt"]], sampling, [asked["seed"]]):
             ids.append(drawn[0])
             texts.append(engine.tokenizer.decode(ids, skip_special_tokens=True))
-        reason = "stop" if ids[-1] == end else "length"
+        reason = "stop" if ids[-1] in ends else "length"
         whole = body([choice(texts[-1], reason)], len(asked["prompt"]), len(ids))
         if not asked.get("stream"):
             return whole
