@@ -60,6 +60,7 @@ def test_both_answers_and_all_votes_stand_in_the_window_and_keys_vote(two, brows
     expect(page.locator("#compare-about")).to_contain_text("of one version")
     assert page.locator(".kd-compare button:visible").count() == 4
     eventually(lambda: page.evaluate(OUTSIDE) == [])
+    expect(page.locator("#compare")).to_be_focused(timeout=15_000)  # the box was empty
     page.keyboard.press("ArrowRight")
     expect(page.locator("#compare-undo")).to_be_visible(timeout=60_000)
     assert len(choices(home)) == before + 1
@@ -75,6 +76,7 @@ def test_both_answers_and_all_votes_stand_in_the_window_and_keys_vote(two, brows
     page.keyboard.press("Enter")
     expect(page.locator("#duel-left")).to_be_enabled(timeout=60_000)
     eventually(lambda: page.evaluate(OUTSIDE) == [])
+    expect(page.locator("#duel")).to_be_focused(timeout=15_000)
     page.keyboard.press("ArrowUp")
     expect(page.locator("#duel-about")).to_contain_text("You voted", timeout=60_000)
     page.keyboard.press("n")
