@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from kdloop import packs, recipes
 from kdloop.feedback.examples import Split
@@ -33,6 +34,10 @@ from kdloop.student.transformers import TransformersEngine, device_and_dtype
 from storage import checkpoints, files, rounds
 from storage.checkpoints import Checkpoint
 from storage.rounds import Round
+
+if TYPE_CHECKING:  # OpenAI's client is loaded where a server answers
+    from kdloop.student.openai import OpenAIEngine
+    from kdloop.student.servers import VLLM
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,7 @@ def untrained_student(settings: Settings, journal: Journal | None = None) -> Ite
     source, (device, dtype) = find_student(settings.student, settings.home), device_and_dtype()
     require_room(source, RANK, dtype, device, 2 * settings.round_max_tokens, settings.bits)
     how = {"dtype": dtype, "bits": settings.bits, "thinks": settings.thinking}
-    remote = open_engine(settings) if chosen(settings) == "openai" else None
+    remote = cast("OpenAIEngine", open_engine(settings)) if chosen(settings) == "openai" else None
     if not remote or not remote.server.takes_adapters:
         if remote:
             print("This server takes adapters at its start only: the round samples with transformers", flush=True)
@@ -101,7 +106,7 @@ def untrained_student(settings: Settings, journal: Journal | None = None) -> Ite
         try:
             yield RemoteSampling(source, remote, folder, **how)
         finally:
-            remote.server.unload()
+            cast("VLLM", remote.server).unload()
 
 
 def load_students(settings: Settings, champion_id: int, engine: TransformersEngine) -> Students:

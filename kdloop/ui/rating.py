@@ -62,11 +62,11 @@ def prefer_again(settings: Settings, state: dict):
     try:
         for id in both:
             collect.undo(settings.db, paced(settings, state, "votes"), "choice", id)
-        texts = [conversations.completion(settings.db, id, person(state)).text for id in both]
+        left, right = (conversations.completion(settings.db, id, person(state)).text for id in both)
     except REFUSED as error:
         raise refusal(error) from error
     state.update(compared=both)
-    return state, *comparison.shown(*texts, tell("Which is better?"), True)
+    return state, *comparison.shown(left, right, tell("Which is better?"), True)
 
 
 def rate(settings: Settings, messages: list[dict], state: dict, n, reasons, words, better):

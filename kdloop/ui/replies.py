@@ -116,14 +116,14 @@ def write_one(settings: Settings, serving: Serving, me: str, text: str, state: d
 
 def write_two(settings: Settings, serving: Serving, me: str, text: str, state: dict, stop: Event) -> Iterator[tuple]:
     """The same of two completions side by side; the chat continues with the one that the person chooses."""
-    asked = [user_message(text)]
+    asked, which = [user_message(text)], ""
     for left, right in frames(say_twice(settings, serving, state.get("conversation"), me, text, stop)):
         now_writing(state, left, right)
         which = tell(ONE_VERSION if left.checkpoint.id == right.checkpoint.id else WHICH)
-        yield asked, *comparison.shown(*map(answer, (left, right)), which, done=False)
+        yield asked, *comparison.shown(answer(left), answer(right), which, done=False)
     both = bool(left.text and right.text)  # one that was cut in its thought is no answer
     state.update(compared=state["writing"] if both else None)
-    yield asked, *comparison.shown(*map(answer, (left, right)), which, done=both)
+    yield asked, *comparison.shown(answer(left), answer(right), which, done=both)
 
 
 def retry(settings: Settings, serving: Serving, supervisor: Supervisor, messages: list[dict], state: dict):

@@ -43,7 +43,7 @@ def test_a_change_holds_at_once_wherever_the_setting_is_used(settings):
     engine = Spoken(None)
     engine.stream = lambda prompt, sampling, seed, stop: asked.append(sampling.max_tokens) or iter(())
     turn = conversations.add_turn(settings.db, conversations.start_conversation(settings.db, "bob"), as_prompt("x"))
-    list(stream(settings, engine, SimpleNamespace(id=1), turn, None))
+    list(stream(settings, engine, SimpleNamespace(id=1, name="v0"), turn, None))
     assert asked == [40]
 
 

@@ -69,14 +69,14 @@ def test_evidence_is_shown_as_it_grows_on_every_tab(settings):
     found = gate.evidence(settings.db, trials.running(settings.db), False)[-1]
     said = f"People: 5 to 1, ties: 1. Evidence {found.better:.1f} of 20. Compare"
     state = {"person": "ann"}
-    assert said in learning.fill(settings)[0] and said in rounds.fill(settings, rounds.LATEST, state)[-1]
+    assert said in learning.fill(settings)[0] and said in rounds.fill(settings, rounds.LATEST, "", state)[-1]
     state["duel"] = pair(settings.db)
     assert "People: 6 to 1" in arena.vote(settings, "left", state)[-2]
     assert "People: 6 to 1" in arena.undo(settings, state)[-2], "the names were told before"
     points = re.findall(r"<title>(.*?)</title>", trial.panel(settings))
     assert points[0] == "0:0" and points[-1] == "6:1" and len(points) == 9
-    assert "on trial" in rounds.fill(settings, rounds.LATEST, state)[3]["status"].tolist()
-    assert "the next round" in rounds.fill(settings, rounds.LATEST, state)[6].lower()
+    assert "on trial" in rounds.fill(settings, rounds.LATEST, "", state)[6]["status"].tolist()
+    assert "the next round" in rounds.fill(settings, rounds.LATEST, "", state)[9].lower()
     compare(settings.db, ["right"] * 6)
     assert "Evidence against it" in trial.panel(settings)
 
@@ -167,7 +167,7 @@ def test_thumbs_alarm_on_the_learning_and_admin_tabs(settings):
             )
             id = conversations.add_completion(settings.db, turn.id, "student", text="so", checkpoint_id=checkpoint)
             collect.thumb(settings.db, "ann", id, liked)
-    for told in (learning.fill(settings)[0], admin.fill(settings, {"person": "ann"})[1]):
+    for told in (learning.fill(settings)[0], admin.fill(settings, {"person": "ann"})[4]):
         assert "Alarm: v1 is liked in 0 of 12 thumbs, v0 was in 25 of 25" in told and 'role="alert"' in told
     public = Settings(home=settings.home, host="0.0.0.0")
-    assert admin.fill(public, {"person": "eve"})[1] == ""
+    assert admin.fill(public, {"person": "eve"})[4] == ""

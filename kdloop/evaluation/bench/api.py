@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -99,10 +100,11 @@ def against_llama_server(turns: int) -> Iterator[Figure]:
         one_each = httpx.Limits(max_keepalive_connections=0)  # llama-server closes those that have waited for 5 s
         clients = [httpx.Client(base_url=url, timeout=600, limits=one_each) for url in (ours.url, address)]
         for at_once in ASKED:
-            rates = [lambda turn, c=client, k=at_once: tokens_per_second(c, k, turn) for client in clients]
-            a, b = in_turns(*rates, turns)
+            ours_at, its = (partial(tokens_per_second, client, at_once) for client in clients)
+            a, b = in_turns(ours_at, its, turns)
             yield Figure(f"API, {at_once} at once ÷ llama-server", a, b, "tok/s", a / b, ">= 0.95", turns)
-        a, b = in_turns(*[lambda turn, c=client: first_token(c, turn) for client in clients], turns)
+        ours_at, its = (partial(first_token, client) for client in clients)
+        a, b = in_turns(ours_at, its, turns)
         yield Figure("API, first token ÷ llama-server", a, b, "ms", a / b, "<= 1.1", turns)
 
 
