@@ -167,7 +167,7 @@ def test_thumbs_alarm_on_the_learning_and_admin_tabs(settings):
             )
             id = conversations.add_completion(settings.db, turn.id, "student", text="so", checkpoint_id=checkpoint)
             collect.thumb(settings.db, "ann", id, liked)
-    for told in (learning.fill(settings)[0], admin.fill(settings, {"person": "ann"})[1]):
+    for told in (learning.fill(settings)[0], admin.fill(settings, {"person": "ann"})[4]):
         assert "Alarm: v1 is liked in 0 of 12 thumbs, v0 was in 25 of 25" in told and 'role="alert"' in told
     public = Settings(home=settings.home, host="0.0.0.0")
-    assert admin.fill(public, {"person": "eve"})[1] == ""
+    assert admin.fill(public, {"person": "eve"})[4] == ""
