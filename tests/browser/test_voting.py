@@ -75,12 +75,12 @@ def words(text: str) -> str:
 
 def duel(page, question):
     """Ask by the keyboard alone; the answers on both sides."""
-    expect(page.locator("#duel-left").and_(page.locator(":enabled"))).to_have_count(
-        0, timeout=60_000
-    )  # it knows of the last vote
+    voting = page.locator("#duel-left").and_(page.locator(":enabled"))
+    expect(voting).to_have_count(0, timeout=60_000)  # it knows of the last vote
     page.locator("#duel-prompt textarea").fill(question)
     page.keyboard.press("Enter")
     expect(page.locator("#duel-left")).to_be_enabled(timeout=60_000)
+    expect(page.locator("#duel")).to_be_focused(timeout=60_000)  # else the keys are the prompt's
     return [words(page.locator(f"#duel-{side} .kd-text").text_content()) for side in ("first", "second")]
 
 
