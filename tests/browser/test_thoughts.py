@@ -54,7 +54,7 @@ def test_a_thought_is_folded_and_the_answer_alone_is_rated_and_edited(thinking, 
         box = page.get_by_role("log").locator("textarea").last
         expect(box).to_have_value(text)
         box.fill("Into the sea.")
-        page.get_by_role("button", name="Submit").last.click()
+        page.get_by_role("log").get_by_role("button", name="Save").click()
         eventually(lambda: answers(tmp_path)[-1] == ("finished", "Into the sea.", ""))
         assert errors == []
 
