@@ -84,7 +84,7 @@ def random_over_bytes(directory, layers, seed):
     from families import TEMPLATES, byte_level
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    tokenizer = byte_level(TEMPLATES["qwen3"])
+    tokenizer = byte_level(TEMPLATES["qwen2_5"])
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": layers, "num_attention_heads": 2}
     ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None}
     torch.manual_seed(seed)

@@ -19,14 +19,14 @@ CHOICES = 44  # of one person; one more makes a round due
 
 
 @pytest.fixture(scope="module")
-def space(byte_student, tmp_path_factory):
+def space(tiny_student, tmp_path_factory):
     """(url, home, device API) of a Space with votes for all but one of a round."""
     home = tmp_path_factory.mktemp("space")
     db = open_database(home / "kdloop.db")
     checkpoints.ensure_base(db)
     vote(db, CHOICES, "eve")
     small = {"KDLOOP_ROUND_MAX_TOKENS": "8", "KDLOOP_GATE_PROMPTS": "4", "KDLOOP_COMPARE_EVERY": "0"}
-    small |= {"KDLOOP_ROUND_VOTES": str(CHOICES + 1), "KDLOOP_STUDENT": byte_student, "KDLOOP_MESSAGES_A_MINUTE": "60"}
+    small |= {"KDLOOP_ROUND_VOTES": str(CHOICES + 1), "KDLOOP_STUDENT": tiny_student, "KDLOOP_MESSAGES_A_MINUTE": "60"}
     with (
         device_api() as (address, api),
         running(home, "tests/browser/zerogpu.py", **variables(home, address), **small) as url,

@@ -47,13 +47,13 @@ def written(db) -> list[str]:
         return [text for (text,) in c.execute(theirs)]
 
 
-def test_a_round_by_the_server_is_the_round_by_transformers(tiny_student, tmp_path):
+def test_a_round_by_the_server_is_the_round_by_transformers(byte_student, tmp_path):
     """The same seeds, so the same completions, step size and verdict; and the server is left as it was. (What is
     elicited has seeds of more than the 32 bits that servers take.)"""
-    small, ended = Small(tiny_student, "vllm"), {}
+    small, ended = Small(byte_student, "vllm"), {}
     with served(small) as url:
         for where, address in (("here", ""), ("there", url)):
-            settings = settings_of(tmp_path / where, tiny_student, address, engine_at_once=5)
+            settings = settings_of(tmp_path / where, byte_student, address, engine_at_once=5)
             begun = voted_round(settings, knowledge=())
             run(settings, begun)
             ended[where] = rounds.get_round(settings.db, begun.id)
