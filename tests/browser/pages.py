@@ -95,6 +95,7 @@ def eventually(check, seconds=60):
 def opened(context, url):
     """A page that has loaded, and its list of errors."""
     page, errors = context.new_page(), []
+    page.set_default_timeout(60_000)
     page.on("pageerror", lambda e: errors.append(str(e)))
     page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
     page.goto(url)

@@ -205,6 +205,7 @@ def test_no_message_is_lost_and_none_is_voted_on_while_an_answer_is_written(tiny
     with running(tmp_path, **student, KDLOOP_MAX_TOKENS="1800") as url:
         page, _ = opened(browser.new_context(), url)
         box = page.get_by_role("textbox", name="Message")
+        page.get_by_role("button", name="Toggle Sidebar").click()
         send(page, "Tell me a story.")
         expect(page.get_by_test_id("bot")).to_have_count(1, timeout=60_000)
         assert page.get_by_role("button", name="Like", exact=True).count() == 0
@@ -212,7 +213,6 @@ def test_no_message_is_lost_and_none_is_voted_on_while_an_answer_is_written(tiny
         box.press("Enter")
         expect(page.get_by_test_id("toast-body").last).to_contain_text("still waits for its answer", timeout=60_000)
         expect(box).to_have_value("Meanwhile.")
-        page.get_by_role("button", name="Toggle Sidebar").click()
         page.locator("#fresh").click()
         eventually(lambda: "open" not in statuses(tmp_path))
         assert statuses(tmp_path) == ["stopped"]
