@@ -54,7 +54,6 @@ class Lines(io.TextIOBase):
 
     def __init__(self, level: str, stream: TextIO):
         self.level, self.stream, self.begun = level, stream, threading.local()
-
         atexit.register(self.end)
 
     def end(self) -> None:

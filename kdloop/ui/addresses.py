@@ -4,10 +4,13 @@ page.js keeps the address in step with what is shown, and the page with the addr
 conversation opens for its own person alone: the id says which one, the signed person of session.py whose.
 """
 
+from html import escape
+
 import gradio as gr
 
 from kdloop.settings import Settings
 from kdloop.ui.transcript import authors
+from kdloop.ui.words import tell
 from storage import conversations
 from storage.conversations import UnknownRow
 
@@ -34,3 +37,13 @@ def asked_for(settings: Settings, me: str, request: gr.Request) -> str | None:
         return id if id and conversations.history(settings.db, id, me) else None
     except UnknownRow:
         return None
+
+
+def link(tab: str, text: str) -> str:
+    """HTML. page.js opens the tab without loading the page again."""
+    return f'<a href="?tab={tab}">{escape(text)}</a>'
+
+
+def sign_in(why: str) -> str:
+    """HTML, for who is no owner: `why`, and the way to the form."""
+    return f"<p>{escape(why)} {link('admin', tell('sign in on the Admin tab'))}</p>"

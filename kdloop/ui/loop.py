@@ -9,7 +9,7 @@ import gradio as gr
 
 from kdloop.rounds import estimate
 from kdloop.settings import Settings
-from kdloop.ui import trial
+from kdloop.ui import addresses, trial
 from kdloop.ui.session import PRIVATE, named
 from kdloop.ui.words import t, tell
 from storage import ancestry, checkpoints, rounds, trials
@@ -101,17 +101,13 @@ def of_round(settings: Settings, r: Round, person: str) -> str:
     if r.status in ("promoted", "on trial"):
         name = checkpoints.get_checkpoint(settings.db, r.candidate_id).name
         said = tell(LEARNED, name=name, n=read.get("train", 0))
-        return f"<p>{escape(said)} {link('learning', tell('see before and after'))}</p>"
+        return f"<p>{escape(said)} {addresses.link('learning', tell('see before and after'))}</p>"
     why = tell(BROKE) if r.status == "failed" else (r.verdict or {}).get("reason", "")
     said = tell(REFUSED, id=r.id, n=sum(read.values()))
-    return f"<p>{escape(said)} {escape(why)} {link('rounds', tell('see the round'))}</p>"
+    return f"<p>{escape(said)} {escape(why)} {addresses.link('rounds', tell('see the round'))}</p>"
 
 
 def of_trial(settings: Settings) -> str:
     if not trials.running(settings.db):
         return ""
-    return f"<p>{escape(trial.said(settings))} {link('arena', tell('compare in the Arena'))}</p>"
-
-
-def link(tab: str, text: str) -> str:
-    return f'<a href="?tab={tab}">{escape(text)}</a>'
+    return f"<p>{escape(trial.said(settings))} {addresses.link('arena', tell('compare in the Arena'))}</p>"

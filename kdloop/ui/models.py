@@ -3,7 +3,6 @@
 import shutil
 import tempfile
 from functools import partial
-from html import escape
 from pathlib import Path
 
 import gradio as gr
@@ -16,7 +15,7 @@ from kdloop.student.base import base_name, licence, origin
 from kdloop.student.identity import named_base
 from kdloop.student.serving import UNFIT, Serving
 from kdloop.student.vocabulary import NotConvertible
-from kdloop.ui import files, lineage, loop, sure, trial
+from kdloop.ui import addresses, files, lineage, sure, trial
 from kdloop.ui.files import fresh_path
 from kdloop.ui.session import PRIVATE, TABLE, allowed, named, owns, paced, refusal, refused
 from kdloop.ui.times import local
@@ -61,7 +60,7 @@ def build(settings: Settings, serving: Serving, state: gr.State) -> dict:
 def opened(settings: Settings, state: dict):
     """When the tab opens: what only owners can do is there for owners."""
     owner = owns(settings, state)
-    where = f"<p>{escape(tell(OWNERS_ONLY))} {loop.link('admin', tell('sign in on the Admin tab'))}</p>"
+    where = addresses.sign_in(tell(OWNERS_ONLY))
     return *fill(settings), gr.Column(visible=owner), gr.HTML(where, visible=not owner)
 
 

@@ -32,17 +32,24 @@ def load(name: str) -> Recipe | None:
 
 def card(settings: Settings, name: str, known: Readiness) -> tuple[str, list[Need]]:
     """(HTML, what is not there that it needs)."""
-    recipe = load(name)
-    try:
-        wanted = needs.of(settings, recipe, known)
-    except ValueError as error:  # the teachers' file
-        wanted = [Need(needs.TEACHER, False, "{why}", {"why": str(error)})]
+    recipe, wanted, before = load(name), needed(settings, name, known), of_recipe(settings.db, name)
     lines = "".join(f'<li class="{"kd-met" if n.met else "kd-unmet"}">{escape(in_words(n))}</li>' for n in wanted)
     about = escape(tell((recipe or VOTES).about))
-    parts = [f"<p>{about}</p><ul>{lines}</ul><p>{escape(minutes(settings.db, recipe))}</p>"]
-    if results := last_results(settings.db, name):
+    parts = [f"<p>{about}</p><ul>{lines}</ul><p>{escape(minutes(before, recipe or VOTES))}</p>"]
+    if results := last_results(before):
         parts.append(f"<p>{escape(results)}</p>")
-    return f'<div class="kd-card">{"".join(parts)}</div>', [n for n in wanted if not n.met]
+    return f'<div class="kd-card">{"".join(parts)}</div>', unmet(wanted)
+
+
+def needed(settings: Settings, name: str, known: Readiness) -> list[Need]:
+    try:
+        return needs.of(settings, load(name), known)
+    except ValueError as error:  # the teachers' file
+        return [Need(needs.TEACHER, False, "{why}", {"why": str(error)})]
+
+
+def unmet(wanted: list[Need]) -> list[Need]:
+    return [n for n in wanted if not n.met]
 
 
 def in_words(need: Need) -> str:
@@ -55,21 +62,20 @@ def to_do(need: Need) -> str:
     return tell(need.do, **(need.values or {}))
 
 
-def minutes(db: Path, recipe: Recipe | None) -> str:
+def minutes(before: list[Round], plan: Recipe) -> str:
     """By its last rounds that reached the gate; else a guess by what it samples and trains."""
-    judged = [r for r in of_recipe(db, recipe.name if recipe else "") if (r.verdict or {}).get("n")]
+    judged = [r for r in before if (r.verdict or {}).get("n")]
     took = list(filter(None, map(estimate.took, judged)))
     if took:
         return tell(MINUTES, n=max(1, round(median(took) / 60)))
-    plan = recipe or VOTES
     sampled = sum(plan.prompts * step.get("n", 1) for step in plan.knowledge)
     seconds = sampled * SECONDS_A_COMPLETION + plan.passes * SECONDS_A_PASS + GATE_SECONDS
     return tell(GUESS, n=max(1, round(seconds / 60)))
 
 
-def last_results(db: Path, name: str) -> str:
+def last_results(before: list[Round]) -> str:
     """ "Its last rounds: 5 promoted (0.74), 4 rejected" """
-    ended = [r for r in of_recipe(db, name) if r.status in ENDED][:SHOWN]
+    ended = [r for r in before if r.status in ENDED][:SHOWN]
     return tell("Its last rounds: {rounds}", rounds=", ".join(map(result, ended))) if ended else ""
 
 
@@ -79,6 +85,7 @@ def result(r: Round) -> str:
 
 
 def of_recipe(db: Path, name: str) -> list[Round]:
+    """Newest first; "" is people's votes."""
     return [r for r in rounds.list_rounds(db) if r.recipe.get("name", "") == name]
 
 
@@ -89,7 +96,7 @@ def all_recipes(settings: Settings, known: Readiness) -> str:
 
 
 def row(settings: Settings, name: str, known: Readiness) -> str:
-    _, missing = card(settings, name, known)
+    missing = unmet(needed(settings, name, known))
     title, about = name or tell("People's votes"), tell((load(name) or VOTES).about)
     lacks = ", ".join(tell(n.what) for n in missing) or "–"
     return f"<tr><th>{escape(title)}</th><td>{escape(about)}</td><td>{escape(lacks)}</td></tr>"

@@ -4,7 +4,6 @@ An error's text and the log are for owners: a traceback names paths and prompts.
 """
 
 from functools import partial
-from html import escape
 from pathlib import Path
 
 import gradio as gr
@@ -17,7 +16,7 @@ from kdloop.rounds import replays
 from kdloop.rounds.process import log_file
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
-from kdloop.ui import loop, recipe_card, round_page, trial
+from kdloop.ui import addresses, loop, recipe_card, round_page, trial
 from kdloop.ui.session import IN_ORDER, PRIVATE, TABLE, allowed, named, owns, refusal, refused
 from kdloop.ui.words import t, tell
 from storage import audit, checkpoints, feedback, rounds
@@ -106,7 +105,7 @@ def everything(settings: Settings, which: int, recipe: str, state: dict):
     page = round_page.page(settings, shown, outcome(shown, owner)) if shown else ""
     log = gr.Textbox(log_tail(settings, shown) if owner else "", visible=owner)
     again = gr.Button(visible=owner and replays.first_step(settings.db) is not None)
-    about += "" if owner else sign_in_line()
+    about += "" if owner else addresses.sign_in(tell("Only owners start rounds:"))
     told = usable(settings), again, trial.panel(settings)
     return live(settings), about, start, cancel, history_table(settings, owner), page, log, *told
 
@@ -119,10 +118,6 @@ def addressed_round(settings: Settings, id: str) -> gr.Dropdown:
 
 def known_recipe(name: str) -> str:
     return name if name in recipes.names() else ""
-
-
-def sign_in_line() -> str:
-    return f"<p>{escape(tell('Only owners start rounds:'))} {loop.link('admin', tell('sign in on the Admin tab'))}</p>"
 
 
 def chosen(settings: Settings, which: int) -> Round | None:
@@ -220,8 +215,8 @@ def start_round(settings: Settings, supervisor: Supervisor, recipe: str, state: 
     who = allowed(settings, state)
     try:
         known = recipe in recipes.names()  # never a file that a visitor names
-        _, missing = recipe_card.card(settings, known_recipe(recipe), readiness.readiness(settings.db))
-        if missing:
+        wanted = recipe_card.needed(settings, known_recipe(recipe), readiness.readiness(settings.db))
+        if missing := recipe_card.unmet(wanted):
             raise ValueError(" ".join(map(recipe_card.in_words, missing)))
         started = supervisor.start(
             "auto" if known else settings.method, recipe=recipes.load(recipe).as_dict() if known else None

@@ -24,10 +24,8 @@ def transcript(settings: Settings, me: str, conversation: str | None) -> list[di
     """The conversation's messages, as `gr.Chatbot` takes them."""
     if not conversation:
         return []
-    turns, better = (
-        conversations.history(settings.db, conversation, me),
-        feedback.corrections(settings.db, me, conversation),
-    )
+    turns = conversations.history(settings.db, conversation, me)
+    better = feedback.corrections(settings.db, me, conversation)
     return [
         m for turn, k in turns
         for m in exchange(turn.prompt[-1]["content"], k.text, k.id, k.thought, better=better.get(k.id, ""))
