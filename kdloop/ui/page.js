@@ -16,6 +16,35 @@
     area.dispatchEvent(new KeyboardEvent("keypress", {key: "Enter", bubbles: true, cancelable: true}));
   };
 
+  // Gradio's client (6.31) stops listening when the server has told all, even where it was promised more meanwhile, and
+  // the page would wait until something else is asked: listen on
+  const plain = window.fetch, promised = new Set();  // ids of events that have not been told to their end
+  window.fetch = async (what, how) => {
+    const url = String(what.url || what), reply = await plain(what, how);
+    if (url.includes("/queue/join") && reply.ok) promised.add((await reply.clone().json()).event_id);
+    if (!url.includes("/queue/data") || !reply.ok) return reply;
+    let reader = reply.body.getReader(), rest = "";
+    const decoder = new TextDecoder(), encoder = new TextEncoder();
+    const next = async () => {  // the messages that have come whole
+      for (;;) {
+        const {done, value} = await reader.read(), parts = (rest += decoder.decode(value, {stream: !done})).split("\n\n");
+        rest = parts.pop();
+        const told = parts.filter(part => part.includes('"process_completed"'));
+        told.forEach(part => promised.delete(JSON.parse(part.slice(part.indexOf("{"))).event_id));
+        const over = parts.some(part => part.includes('"close_stream"')) && promised.size;
+        const kept = parts.filter(part => !over || !part.includes('"close_stream"')).map(part => part + "\n\n").join("");
+        if (over) { reader = (await plain(what, how)).body.getReader(); rest = ""; }
+        if (kept || (done && !over)) return {kept, done: done && !over};
+      }
+    };
+    const pull = async out => {
+      const {kept, done} = await next();
+      if (kept) out.enqueue(encoder.encode(kept));
+      if (done) out.close();
+    };
+    return new Response(new ReadableStream({pull, cancel: why => reader.cancel(why)}), {headers: reply.headers});
+  };
+
   // Addresses: ?tab=, ?c=, ?round=
   const query = () => new URLSearchParams(location.search);
   const to = (key, value, replace) => {

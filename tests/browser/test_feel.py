@@ -79,6 +79,7 @@ def test_both_answers_and_all_votes_stand_in_the_window_and_keys_vote(two, brows
     expect(page.locator("#duel")).to_be_focused(timeout=15_000)
     page.keyboard.press("ArrowUp")
     expect(page.locator("#duel-about")).to_contain_text("You voted", timeout=60_000)
+    expect(page.locator("#duel-next")).to_be_visible()
     page.keyboard.press("n")
     expect(page.locator("#duel-left")).to_be_enabled(timeout=60_000)
 

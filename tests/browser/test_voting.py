@@ -53,6 +53,38 @@ def test_thumbs_given_in_quick_succession_all_count_and_the_last_one_holds(tiny_
     expect(page.get_by_role("button", name="Liked", exact=True)).to_have_count(0, timeout=60_000)
 
 
+def test_what_is_asked_while_the_stream_is_being_closed_is_shown(tiny_app, browser):
+    """The message that ends the stream comes late, and the next vote is on its way before it."""
+    context = browser.new_context()
+    context.add_init_script(LATE_CLOSE)
+    page, errors = opened(context, tiny_app[0])
+    send(page, "Name a cloud.")
+    expect(page.get_by_role("button", name="Send")).to_be_visible()
+    page.get_by_role("button", name="Like", exact=True).click()
+    expect(page.locator("#saved-text")).to_contain_text("Saved")
+    page.get_by_role("button", name="Dislike", exact=True).click()
+    expect(page.locator("#reasons")).to_be_visible()  # the page has heard of it
+    expect(page.get_by_role("button", name="Disliked", exact=True)).to_be_visible()
+    assert errors == []
+
+
+LATE_CLOSE = """(() => {
+  const fetched = window.fetch, encode = text => new TextEncoder().encode(text);
+  window.fetch = async (...asked) => {
+    const reply = await fetched(...asked);
+    if (!String(asked[0].url || asked[0]).includes("/queue/data")) return reply;
+    const late = new TransformStream({async transform(chunk, out) {
+      const text = new TextDecoder().decode(chunk), at = text.search(/data: [^\\n]*"close_stream"/);
+      if (at < 0) return out.enqueue(chunk);
+      if (at) out.enqueue(encode(text.slice(0, at)));
+      await new Promise(done => setTimeout(done, 3000));
+      out.enqueue(encode(text.slice(at)));
+    }});
+    return new Response(reply.body.pipeThrough(late), {headers: reply.headers});
+  };
+})()"""
+
+
 def thumbs(home) -> list[tuple[bool, str]]:
     """(liked, prompt) of those that stand."""
     db = home / "kdloop.db"
@@ -114,6 +146,7 @@ def test_nothing_says_who_wrote_which_answer_before_the_one_vote(tiny_app, brows
 
     vote_again(page)
     assert len(votes(home)) == 1
+    expect(page.locator("#duel-undo")).to_be_visible()
     page.keyboard.press("u")
     expect(page.locator("#duel-about")).to_contain_text("nothing is learned", timeout=60_000)
     vote_again(page)

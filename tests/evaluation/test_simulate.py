@@ -32,7 +32,7 @@ def rater(tmp_path):
 
 
 def test_a_rater_that_is_not_there_is_named(rater):
-    assert load_rater(f"{rater}:rate")("a", "b" * 80) == 2
+    assert load_rater(f"{rater}:rate")("a", "b" * 80) == 10
     for spec in ("rate", f"{rater}:none", "nowhere.py:rate"):
         with pytest.raises(ValueError, match="rater"):
             load_rater(spec)
