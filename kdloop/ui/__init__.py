@@ -150,6 +150,7 @@ def launch(demo: gr.Blocks, settings: Settings, routes: list[BaseRoute]) -> None
         max_file_size="1mb",
         state_session_capacity=400,
         pwa=False,
+        _frontend=False,  # else it gives up, for ever, where its own page takes three seconds: a busy machine's does
         blocked_paths=[str(settings.home)],
         theme=THEME,
         css=page.CSS,
