@@ -8,7 +8,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 import pytest
 
 from kdloop.student.base import find_student
-from storage import checkpoints
+from storage import checkpoints, files
 from storage.database import open_database
 
 SLOW = (  # a folder or a file each, minutes first: `make test` begins with them, and no worker waits for one at the end
@@ -38,45 +38,62 @@ def db(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def student_home(tmp_path_factory):
-    """A home with the embedded student converted once, for all workers of pytest-xdist: nobody writes to it."""
+def made_once(tmp_path_factory):
+    """A function: the directory of that name, made by `make(directory)` once for all workers of pytest-xdist, who
+    write nothing into it."""
     own = tmp_path_factory.getbasetemp()
-    home = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "home"
-    home.mkdir(exist_ok=True)
-    with (home / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        find_student("", home)
-    return home
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def directory(name, make):
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (shared / name).exists():
+                with files.whole(shared / name) as partial:
+                    partial.mkdir()
+                    make(partial)
+        return shared / name
+
+    return directory
 
 
 @pytest.fixture(scope="session")
-def tiny_student(student_home, tmp_path_factory):
+def student_home(made_once):
+    """A home with the embedded student converted."""
+    return made_once("home", lambda home: find_student("", home))
+
+
+@pytest.fixture(scope="session")
+def tiny_student(student_home, made_once):
     """A model directory: two random layers, the student's own tokenizer and chat template."""
+    sizes = {"num_hidden_layers": 2, "hidden_size": 64, "intermediate_size": 128}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16}
+    return str(made_once("tiny", lambda to: random_like(student_home / "student", to, 0, sizes | heads)))
+
+
+def random_like(source, directory, seed, changed):
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    directory = tmp_path_factory.mktemp("tiny")
-    config = AutoConfig.from_pretrained(student_home / "student")
-    config.update({"num_hidden_layers": 2, "hidden_size": 64, "intermediate_size": 128})
-    config.update({"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16})
-    torch.manual_seed(0)
+    config = AutoConfig.from_pretrained(source)
+    config.update(changed)
+    torch.manual_seed(seed)
     AutoModelForCausalLM.from_config(config).save_pretrained(directory)
-    AutoTokenizer.from_pretrained(student_home / "student").save_pretrained(directory)
-    assert json.loads((directory / "config.json").read_text())["num_hidden_layers"] == 2
-    return str(directory)
+    AutoTokenizer.from_pretrained(source).save_pretrained(directory)
+    written = json.loads((directory / "config.json").read_text())
+    assert changed.items() <= written.items()
 
 
 @pytest.fixture(scope="session")
-def byte_student(tmp_path_factory):
+def byte_student(made_once):
     """A model directory: two random layers over bytes, the smallest that a round can sample from and train. A round of
     it takes a third of what one of `tiny_student` does, whose vocabulary is the student's."""
-    return random_over_bytes(tmp_path_factory.mktemp("bytes"), layers=2, seed=0)
+    return str(made_once("bytes", lambda to: random_over_bytes(to, layers=2, seed=0)))
 
 
 @pytest.fixture(scope="session")
-def byte_teacher(tmp_path_factory):
+def byte_teacher(made_once):
     """Another random model of the same vocabulary, one layer deeper."""
-    return random_over_bytes(tmp_path_factory.mktemp("byte-teacher"), layers=3, seed=7)
+    return str(made_once("byte-teacher", lambda to: random_over_bytes(to, layers=3, seed=7)))
 
 
 def random_over_bytes(directory, layers, seed):
@@ -90,27 +107,22 @@ def random_over_bytes(directory, layers, seed):
     torch.manual_seed(seed)
     LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes, **ids)).save_pretrained(directory)
     tokenizer.save_pretrained(directory)
-    return str(directory)
 
 
 @pytest.fixture(scope="session")
-def tiny_teacher(tiny_student, tmp_path_factory):
+def tiny_teacher(tiny_student, made_once):
     """Another random model of the same vocabulary, one layer deeper and wider."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
-    directory = tmp_path_factory.mktemp("teacher")
-    config = AutoConfig.from_pretrained(tiny_student)
-    config.update({"num_hidden_layers": 3, "hidden_size": 96, "head_dim": 24, "initializer_range": 0.2})
-    torch.manual_seed(7)
-    AutoModelForCausalLM.from_config(config).save_pretrained(directory)
-    AutoTokenizer.from_pretrained(tiny_student).save_pretrained(directory)
-    return str(directory)
+    sizes = {"num_hidden_layers": 3, "hidden_size": 96, "head_dim": 24, "initializer_range": 0.2}
+    return str(made_once("teacher", lambda to: random_like(tiny_student, to, 7, sizes)))
 
 
 @pytest.fixture(scope="session")
-def talker(tiny_student, tmp_path_factory):
+def talker(tiny_student, made_once):
     """A two-layer student that says "yes" or "no", each about half of the time: a reward has something to choose."""
+    return str(made_once("talker", lambda to: taught_to_talk(tiny_student, to)))
+
+
+def taught_to_talk(tiny_student, directory):
     import torch
     from test_methods import completion, example
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -124,7 +136,5 @@ def talker(tiny_student, tmp_path_factory):
         (-sequence_logps(model, rows)[0].mean()).backward()
         optimizer.step()
         optimizer.zero_grad()
-    directory = tmp_path_factory.mktemp("talker")
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
-    return str(directory)

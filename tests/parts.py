@@ -144,6 +144,6 @@ def vote(db, n, person="ann"):
     """`n` times a person prefers the short one of two completions."""
     for question in packs.prompts("general", "train")[:n]:
         turn = conversations.add_turn(db, conversations.start_conversation(db, person), as_prompt(question))
-        both = "Yes, gladly.", f"Well, let me think at length about it: {question} " * 2
+        both = "Yes, gladly.", f"Well, let me think at length about it: {question}"
         short, long = (conversations.add_completion(db, turn.id, "student", text=t, checkpoint_id=1) for t in both)
         collect.choose(db, person, short, long, "left")

@@ -36,7 +36,7 @@ MAX_GROWTH = 1.2  # of the scale before anything bounds it from above: 1.5 was a
 MAX_TRIES = 5  # of a scale: each is a read of the anchors, 6 to 20 s on two cores
 BRACKET_RATIO = 1.03  # of a scale beyond the limit to one within it: two more tries from 1.02 moved the scale by 0.01
 LIMIT_SHARE = 0.8  # of the gate's limits of divergence, which it reads on other texts
-DIVERGENCE_PROMPTS, DIVERGENCE_TOKENS = 24, 48  # some 1,000 tokens, at each of which the divergence is exact
+DIVERGENCE_PROMPTS, DIVERGENCE_TOKENS = 24, 48  # at most: 1,000 tokens, at each of which the divergence is exact
 MAX_SHORTENINGS = 3  # one is enough where the divergence is a parabola
 MAX_BACKTRACKS = 4  # to 0.41 of the scale, which no measured training needed; then the gate's guards judge
 BACKTRACK_FACTOR = 0.8  # not tuned; each look at the style samples the gate's prompts, about 20 s
@@ -87,7 +87,7 @@ def settle(
     def style_change_at(scale: float) -> np.ndarray:
         return style(*sample(engine_at(scale), tokens, styled)) - base_style
 
-    asked, said = sample_at_1(base)
+    asked, said = sample_at_1(base, min(DIVERGENCE_PROMPTS, styled))
 
     def divergence_at(scale: float) -> Divergence:
         return divergence(base, engine_at(scale), asked, said)
@@ -208,9 +208,9 @@ def sample(engine: Engine, max_tokens: int, n: int) -> tuple[list[list[Message]]
     return prompts, engine.complete(prompts, Sampling(max_tokens), list(range(len(prompts))))
 
 
-def sample_at_1(engine: Engine) -> tuple[list[list[Message]], list[tuple]]:
-    """(prompts, completions) at temperature 1 on the training pack's last prompts."""
-    prompts = [as_prompt(q) for q in packs.prompts("general", "train")[-DIVERGENCE_PROMPTS:]]
+def sample_at_1(engine: Engine, n: int) -> tuple[list[list[Message]], list[tuple]]:
+    """(prompts, completions) at temperature 1 on the training pack's last n prompts."""
+    prompts = [as_prompt(q) for q in packs.prompts("general", "train")[-n:]]
     sampled = engine.complete(prompts, at_temperature_1(DIVERGENCE_TOKENS), list(range(len(prompts))))
     return prompts, [s.written for s in sampled]
 

@@ -60,7 +60,7 @@ def test_what_people_notice_of_a_round_is_measured_while_it_trains(tiny_student,
     monkeypatch.setenv("KDLOOP_STUDENT", tiny_student)
     for name, small in {"SYNTHETIC_VOTES": 200, "REPLIES": 3, "PAUSE": 0.1, "WRITERS": 4, "VOTES": 5}.items():
         monkeypatch.setattr(chatting, name, small)
-    monkeypatch.setattr(chatting, "ROUND", replace(chatting.ROUND, examples=200, passes=600))
+    monkeypatch.setattr(chatting, "ROUND", replace(chatting.ROUND, examples=200, passes=300))
     bench.run(["votes", "chatting", "swap"], None)
     said = capsys.readouterr().out
     assert "vote p99, 4 writers and a round (0 of 20 lost)" in said and "(0 of 12 replies failed)" in said

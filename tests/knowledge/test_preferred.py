@@ -9,7 +9,7 @@ from scipy.special import expit
 from scipy.stats import spearmanr
 
 from kdloop import packs
-from kdloop.evaluation.bench import drafts
+from kdloop.evaluation.bench import drafts, methods
 from kdloop.feedback.examples import from_feedback
 from kdloop.knowledge import preferred
 from kdloop.knowledge.rows import Refused
@@ -67,10 +67,11 @@ def test_the_arms_are_the_best_the_worst_and_any_quarter():
 
 
 @pytest.mark.slow
-def test_the_student_learns_from_its_own_drafts_in_three_arms(student_home):
+def test_the_student_learns_from_its_own_drafts_in_three_arms(student_home, monkeypatch):
+    monkeypatch.setattr(methods, "GATE_PROMPTS", 8)
     source = str(student_home / "student")
     plan = Plan(1, epochs=1, max_tokens=24)
-    rows = drafts.run(source, source, "additions", prompts=16, probes=2, held_out=4, plan=plan)
+    rows = drafts.run(source, source, "additions", prompts=16, probes=1, held_out=2, plan=plan)
     assert [row["arm"] for row in rows] == ["best", "worst", "any"]
     assert len({row["before"] for row in rows}) == 1 and all(row["kl"] > 0 for row in rows)
     with pytest.raises(Refused, match="pack with checks"):

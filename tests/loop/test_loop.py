@@ -32,7 +32,7 @@ def engine(student_home):
 
 @pytest.fixture
 def settings(tmp_path, student_home):
-    s = Settings(home=tmp_path, student=str(student_home / "student"), round_max_tokens=12, gate_prompts=6)
+    s = Settings(home=tmp_path, student=str(student_home / "student"), round_max_tokens=12, gate_prompts=4)
     checkpoints.ensure_base(open_database(s.db))
     return s
 
@@ -75,7 +75,7 @@ def test_chat_votes_round_gate_and_what_serves_next(settings, engine):
     supervisor.start(recipe=replace(recipes.VOTES, prompts=2, passes=2).as_dict())
     ended = supervisor.wait()
     assert ended.status in ("promoted", "on trial", "rejected"), ended.error
-    assert ended.verdict["n"] == 6 and ended.verdict["guards"] and ended.verdict["reason"]
+    assert ended.verdict["n"] == 4 and ended.verdict["guards"] and ended.verdict["reason"]
     assert set(ended.seconds) == {"elicit", "train", "gate"} and ended.method == "dpo"
     assert feedback.count_votes(settings.db)[1] == 0
     candidate = checkpoints.lineage(settings.db)[1]

@@ -60,13 +60,16 @@ def test_the_second_device_takes_what_a_gpu_takes_and_computes_the_same(there):
 @pytest.mark.parametrize(
     "name", [name for name in METHODS if name != "self_rewarding"]
 )  # a random student cannot judge
-def test_every_method_trains_where_the_student_lies(name, there, tiny_student, talker, tiny_teacher):
-    source = talker if name in REWARDED else tiny_student  # what never ends has no reward
+def test_every_method_trains_where_the_student_lies(name, there, request):
+    rewarded = name in REWARDED  # what never ends has no reward
+    source, teacher = map(
+        request.getfixturevalue, ("talker", "tiny_teacher") if rewarded else ("byte_student", "byte_teacher")
+    )
     tokenizer = AutoTokenizer.from_pretrained(source)
     model = trainable_student(source, None, torch.float32, seed=1)
     start, seen = step_size.parameters(model), []
     settling = step_size.DirectionEarlyStopping(model, start, lambda step, steps, loss: seen.append(loss))
-    plan = Plan(1, epochs=1, learning_rate=1e-2, max_tokens=3, teachers=(tiny_teacher,), system="End with DONE.")
+    plan = Plan(1, epochs=1, learning_rate=1e-2, max_tokens=3, teachers=(teacher,), system="End with DONE.")
     plan = replace(plan, reward=lambda prompt, text, finished: float(len(text)))
     METHODS[name].train(model, tokenizer, [full(i) for i in range(4)], plan, settling)
     now = {name: p for name, p in model.named_parameters() if name in start}
@@ -91,12 +94,12 @@ def test_a_training_settles_and_moves_along_its_line_where_the_student_lies(ther
     )
 
 
-def test_several_teachers_and_stored_distributions_teach_where_the_student_lies(there, tiny_student, tiny_teacher):
+def test_several_teachers_and_stored_distributions_teach_where_the_student_lies(there, byte_student, byte_teacher):
     model, tokenizer = (
-        trainable_student(tiny_student, None, torch.float32, 1),
-        AutoTokenizer.from_pretrained(tiny_student),
+        trainable_student(byte_student, None, torch.float32, 1),
+        AutoTokenizer.from_pretrained(byte_student),
     )
-    plan = Plan(1, epochs=1, teachers=(tiny_teacher, tiny_student))
+    plan = Plan(1, epochs=1, teachers=(byte_teacher, byte_student))
     seen = []
     METHODS["forward_kl"].train(model, tokenizer, [full(i) for i in range(4)], plan, lambda *told: seen.append(told))
     assert seen and stored.rows(tokenizer, [full(0)], plan) == []
