@@ -5,8 +5,10 @@ its Host is a name of it (a page that had its own name resolve to 127.0.0.1 keep
 it on, and it comes from no page of another origin; the last is refused with a key, too: CORS is off.
 """
 
+import base64
 import hashlib
 import hmac
+from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -53,8 +55,7 @@ def admit(settings: Settings, headers: Headers) -> Caller:
     """Raises Refusal: 403 for a page of another origin, 401 without a valid key."""
     if is_foreign(headers):
         raise Refusal("Pages of other origins may not ask this server", status=403, code="foreign_origin")
-    kind, _, given = headers.get("authorization", "").partition(" ")
-    given = given.strip() if kind.lower() == "bearer" else ""
+    given = presented(headers.get("authorization", ""))
     if given and (key := keys.find_key(settings.db, given)):
         keys.note_use(settings.db, key)
         return Caller(key)
@@ -63,6 +64,15 @@ def admit(settings: Settings, headers: Headers) -> Caller:
     if given:
         raise Refusal("This key is unknown here, or revoked", status=401, code="invalid_api_key")
     raise Refusal(NO_KEY, status=401, code="invalid_api_key")
+
+
+def presented(authorization: str) -> str:
+    """The key: a bearer's, or the password of basic authentication, as Langfuse's clients send their secret key."""
+    kind, _, given = authorization.partition(" ")
+    if kind.lower() == "basic":
+        with suppress(ValueError):  # what is neither base64 nor text is no key
+            return base64.b64decode(given, validate=True).decode().partition(":")[2]
+    return given.strip() if kind.lower() == "bearer" else ""
 
 
 def is_here(settings: Settings, headers: Headers) -> bool:

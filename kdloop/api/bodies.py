@@ -4,6 +4,7 @@ is refused by name, so that nobody takes one answer for another."""
 import asyncio
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -55,15 +56,18 @@ class Asked:
     stored: bool
 
 
-async def read(request: Request) -> dict:
-    """The JSON object of the body. Raises Refusal for one that is too long, too slow, or none."""
+async def read(request: Request, kinds: tuple[type, ...] = (dict,)) -> Any:
+    """The JSON object of the body, or what else `kinds` allows. Raises Refusal for one that is too long, too slow, or
+    none."""
+    if "protobuf" in request.headers.get("content-type", ""):
+        raise Refusal("This server reads JSON, not protobuf: OTEL_EXPORTER_OTLP_PROTOCOL=http/json", status=415)
     try:
         raw = await asyncio.wait_for(collect(request), READ_SECONDS)
     except TimeoutError:
         raise Refusal(f"The body did not come within {READ_SECONDS} s", status=408) from None
     except ClientDisconnect:
         raise Refusal("The request was closed", status=499) from None
-    return parsed(raw)
+    return parsed(raw, kinds)
 
 
 async def collect(request: Request) -> bytes:
@@ -75,7 +79,7 @@ async def collect(request: Request) -> bytes:
     return bytes(raw)
 
 
-def parsed(raw: bytes) -> dict:
+def parsed(raw: bytes, kinds: tuple[type, ...] = (dict,)) -> Any:
     def refuse(name: str):
         raise ValueError(f"{name} is no JSON")
 
@@ -84,9 +88,9 @@ def parsed(raw: bytes) -> dict:
         json.dumps(body, ensure_ascii=False).encode()  # half a character, as "\ud800", can be stored nowhere
     except (ValueError, RecursionError) as error:
         raise Refusal(f"The body is not valid JSON in UTF-8: {str(error)[:200]}") from None
-    if not isinstance(body, dict):
+    if not isinstance(body, kinds):
         raise Refusal("The body is not a JSON object")
-    return {name: value for name, value in body.items() if value is not None}
+    return {name: value for name, value in body.items() if value is not None} if isinstance(body, dict) else body
 
 
 def chat(body: dict, max_tokens: int) -> Asked:

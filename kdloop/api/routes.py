@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from kdloop.api import bodies, completions, metrics, ratings
+from kdloop.api import bodies, completions, metrics, ratings, scores
 from kdloop.api.access import Caller, admit
 from kdloop.api.completions import REFUSED
 from kdloop.api.refusals import Refusal, of_domain
@@ -40,11 +40,11 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor) -> list[
 
         return handle
 
-    def route(path: str, method: str | None, handler: Handler) -> Route:
+    def route(path: str, method: str | None, handler: Handler, kinds: tuple[type, ...] = (dict,)) -> Route:
         async def endpoint(request: Request) -> Response:
             try:
                 caller = await to_thread.run_sync(admit, settings, request.headers, limiter=threads)
-                body = await bodies.read(request) if request.method == "POST" else {}
+                body = await bodies.read(request, kinds) if request.method == "POST" else {}
                 return await handler(caller, request, body)
             except Refusal as refusal:
                 return refused(path, request, refusal)
@@ -63,6 +63,10 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor) -> list[
         route("/v1/feedback", "POST", plain(give_feedback)),
         route("/v1/feedback/{completion}", "GET", plain(read_feedback)),
         route("/v1/feedback/{completion}", "DELETE", plain(undo_feedback)),
+        route("/api/public/scores", "POST", plain(scores.langfuse), (dict, list)),
+        route("/api/3.0/mlflow/traces/{completion}/assessments", "POST", plain(scores.mlflow)),
+        route("/api/3.0/mlflow/traces/{completion}/assessments/{kind}", "DELETE", plain(scores.mlflow_undo)),
+        route("/v1/logs", "POST", plain(scores.opentelemetry)),
         route("/v1/person", "GET", plain(person)),
         route("/v1/person", "DELETE", plain(erase)),
         route("/metrics", "GET", plain(measured)),

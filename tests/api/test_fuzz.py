@@ -15,17 +15,22 @@ JUNK = [
     *(b'{"messages": [{"role": "user", "content": "\\ud800"}]}', b'{"seed": ' + b"9" * 5000 + b"}", b" " * 600_000),
 ]
 VALUES = ["", "x", 0, -1, 1e308, True, [], {}, [[]], {"a": [1]}, ["x"] * 1000, "\0", "𐍈" * 300, "' or 1=1 --"]
+ASSESSMENTS = "/api/3.0/mlflow/traces/x/assessments"
 FIELDS = {
     "/v1/chat/completions": [
         *("model", "messages", "temperature", "top_p", "top_k", "max_tokens", "max_completion_tokens", "stop", "seed"),
         *("n", "user", "stream", "stream_options", "logprobs", "top_logprobs", "tools", "tool_choice", "store"),
     ],
     "/v1/feedback": ["completion", "user", "thumb", "score", "over", "choice", "better", "comment", "undo"],
+    "/api/public/scores": ["traceId", "observationId", "name", "value", "dataType", "comment"],
+    ASSESSMENTS: ["assessment"],
+    "/v1/logs": ["resourceLogs"],
 }
 PATHS = [
     *("/v1", "/v1/", "/v1/models", "/v1/models/v9", "/v1/models/..%2f..%2fsecret", "/v1/chat/completions"),
     *("/v1/completions", "/v1/feedback", "/v1/feedback/x", "/v1/feedback/chatcmpl-", "/v1/person", "/metrics"),
     *("/v1/embeddings", "/v1//models", "/v1/person?user=eve", "/v1/person?user=" + "e" * 5000),
+    *("/api/public/scores", ASSESSMENTS, f"{ASSESSMENTS}/thumb", "/v1/logs"),
 ]
 
 
@@ -55,6 +60,7 @@ def answers(app, headers):
         for body in JUNK:
             yield app.http.post(path, content=body, headers=headers)
         right = {"messages": HELLO, "n": 99} if "chat" in path else {"completion": app.eves}  # both are refused
+        right |= {"traceId": app.eves, "name": "user", "value": 1} if "scores" in path else {}
         for field in fields:
             for value in VALUES:
                 yield app.http.post(path, json=right | {field: value, "unknown": 1}, headers=headers)
