@@ -89,7 +89,7 @@ def with_passages(question: str, passages: Sequence[str]) -> str:
 
 def passages_in(context: SourceContext, directory: str) -> dict[str, str]:
     """name -> passage. Raises Refused if there are no documents."""
-    folder = Path(directory) if directory else packs.PACKS / context.pack.name / "documents"
+    folder = Path(directory) if directory else packs.place(context.pack.name).folder / "documents"
     texts = {f.name: files.read_text(f) for f in sorted(folder.glob("*.txt"))}
     passages = {f"{name}#{i}": p for name, text in texts.items() for i, p in enumerate(passages_of(text))}
     if not passages:

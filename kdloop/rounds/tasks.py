@@ -34,9 +34,10 @@ def gate_tasks(pack: str) -> list[Task]:
 
 
 def learned_tasks(line: Sequence[Round], recipe: Recipe) -> list[Task]:
-    """Gate prompts with checks of the other packs that the champion has learned from in its `line` of rounds."""
-    learned = dict.fromkeys(r.recipe.get("pack", "general") for r in line)
-    return [t for pack in learned if pack != recipe.pack for t in gate_tasks(pack)]
+    """Gate prompts with checks of the other packs that the champion has learned from in its `line` of rounds, as far
+    as they have not been removed since."""
+    learned, there = dict.fromkeys(r.recipe.get("pack", "general") for r in line), packs.names()
+    return [t for pack in learned if pack != recipe.pack and pack in there for t in gate_tasks(pack)]
 
 
 def gate_prompts(split: Split, n: int, seed: int) -> list[list[Message]]:
