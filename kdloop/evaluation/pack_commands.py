@@ -1,6 +1,7 @@
 """The command `pack`: make, check, list, measure, install and remove packs of prompts."""
 
 import argparse
+import json
 from functools import partial
 from inspect import getdoc
 from pathlib import Path
@@ -28,7 +29,9 @@ def options(parser: argparse.ArgumentParser, flags: argparse.ArgumentParser) -> 
     measure = add("measure", help="the version that serves, and the base, on held-out prompts")
     measure.add_argument("name")
     measure.add_argument("--n", type=int, default=500, help="held-out prompts, at most")
-    measure.add_argument("--json", type=Path, help="write every completion and the outcome to this file")
+    measure.add_argument(
+        "--json", nargs="?", const="-", metavar="FILE", help="the outcome as JSON; every completion, too, with a file"
+    )
     install = add("install", help="a pack from outside into the home")
     install.add_argument("source", help="a folder, a wheel or ZIP archive, or OWNER/NAME on the Hub")
     install.add_argument("--name", default="", help="in place of its own")
@@ -83,9 +86,9 @@ def measure(args, settings) -> int:
     from kdloop.evaluation import measure as measuring
 
     report = measuring.against_base(settings(), args.name, args.n)
-    print(measuring.table(report))
-    if args.json:
-        measuring.write(report, args.json)
+    print(json.dumps(report.as_dict(), indent=1) if args.json == "-" else measuring.table(report))
+    if args.json and args.json != "-":
+        measuring.write(report, Path(args.json).expanduser())
     return 0
 
 

@@ -92,14 +92,14 @@ def tasks_at(place: Place, part: str) -> tuple[Task, ...]:
     pack = pack_at(place)
     if not pack.source:
         return tasks_in(pack, place.folder, part)
-    return tuple(t for t in generated_at(place) if part_of(split_key(pack, t.prompt)) == part)
+    return generated_at(place)[part]
 
 
 @lru_cache(maxsize=32)
-def generated_at(place: Place) -> tuple[Task, ...]:
+def generated_at(place: Place) -> dict[str, tuple[Task, ...]]:
     from kdloop.packs.generated import generate
 
-    return tuple(generate(pack_at(place)))
+    return generate(pack_at(place))
 
 
 def prompts(name: str, part: str) -> list[str]:

@@ -1,20 +1,27 @@
 """Generated prompts with their answers: by reasoning-gym (Stojanovski et al. 2025), or by a generator of our own."""
 
+from kdloop.packs import part_of, split_key
+from kdloop.packs.generators import by_part
+from kdloop.packs.generators import generate as by_generator
 from kdloop.packs.reading import Pack, Task
 
 NEEDED = "The pack {name!r} needs reasoning-gym: pip install -r requirements-packs.txt"
+DEFAULTS = {"size": 3000, "seed": 1, "options": {}}
 
 
-def generate(pack: Pack) -> list[Task]:
-    """The distinct prompts of the pack's `source`: {"dataset" or "generator", "size", "seed", "options"}.
+def generate(pack: Pack) -> dict[str, tuple[Task, ...]]:
+    """The distinct prompts of the pack's `source`, by part: {"dataset" or "generator", "size", "seed", "options"}.
 
     Raises ValueError with the remedy if reasoning-gym is not installed, or does not know the dataset or an option.
     """
-    source = {"size": 3000, "seed": 1, "options": {}} | pack.source
-    found: dict[str, Task] = {}
-    for task in reasoning_gym_tasks(pack.name, source):
-        found.setdefault(task.prompt, Task(task.prompt, task.answer, (*pack.checks, *task.checks)))
-    return list(found.values())
+    source = DEFAULTS | pack.source
+    if "generator" in source:
+        parts = by_generator(source["generator"], source["size"], source["seed"], source["options"])
+    else:
+        parts = by_part((part_of(split_key(pack, t.prompt)), t) for t in reasoning_gym_tasks(pack.name, source))
+    return {
+        part: tuple(Task(t.prompt, t.answer, (*pack.checks, *t.checks)) for t in tasks) for part, tasks in parts.items()
+    }
 
 
 def reasoning_gym_tasks(name: str, source: dict) -> list[Task]:
