@@ -61,7 +61,8 @@ def commands() -> argparse.ArgumentParser:
     command("serve", "serve the chat (what app.py does)")
     simulate_options(command("simulate", "the whole loop with a function as the person, in a home of its own"))
     one = command("round", "run one round on the feedback that is there")
-    one.add_argument("--recipe", help=f"what it elicits and trains: {', '.join(recipe_names())}, or a TOML file")
+    named = ", ".join(recipe_names())
+    one.add_argument("--recipe", help=f"what it elicits and trains: {named}; one of these @PACK; or a TOML file")
     times = {"choices": range(1, 100), "metavar": "N", "help": "how many rounds, one after the other"}
     one.add_argument("--times", type=int, default=1, **times)
     again = command("retrain", "after an erasure: repeat the champion's rounds without what was erased")

@@ -102,6 +102,14 @@ def generated_at(place: Place) -> dict[str, tuple[Task, ...]]:
     return generate(pack_at(place))
 
 
+def checked(name: str) -> bool:
+    """Whether all its training prompts have checks: by the pack's own, or each by some of its own."""
+    if load(name).checks:
+        return True
+    found = tasks(name, "train")
+    return bool(found) and all(t.verifiable for t in found)
+
+
 def prompts(name: str, part: str) -> list[str]:
     return [t.prompt for t in tasks(name, part)]
 

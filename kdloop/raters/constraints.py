@@ -57,8 +57,13 @@ def lines(completion: str, answer: str, least: int = 1, most: int | None = None)
     return within(len([line for line in completion.splitlines() if line.strip()]), least, most, "lines")
 
 
-def bullets(completion: str, answer: str, least: int = 1, most: int | None = None):
-    return within(len(BULLET.findall(completion)), least, most, "list items")
+def bullets(completion: str, answer: str, least: int = 1, most: int | None = None, mark: str = ""):
+    """Lines that begin a list's item: with this mark, where one is given, and no other."""
+    found = [item[0].split()[0] for item in BULLET.finditer(completion)]
+    others = [m for m in found if mark and m != mark]
+    if others:
+        return False, f"an item begins with {others[0]!r}, wanted {mark!r}"
+    return within(len(found), least, most, "list items")
 
 
 def headings(completion: str, answer: str, least: int = 1, most: int | None = None):

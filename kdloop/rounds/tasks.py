@@ -22,7 +22,7 @@ def training_tasks(recipe: Recipe, split: Split, seed: int) -> list[Task]:
     pack = list(packs.tasks(recipe.pack, "train"))
     random.Random(seed).shuffle(pack)
     asked_here = [e.prompt for e in split.train if e.source != "import"]
-    own = [] if packs.load(recipe.pack).checks else asked_here[-recipe.prompts // 2 :]
+    own = [] if packs.checked(recipe.pack) else asked_here[-recipe.prompts // 2 :]
     asked_by_people = [Task(last["content"], before=tuple(before)) for *before, last in own]
     tasks = {key(t.messages): t for t in [*asked_by_people, *pack]}
     return [t for prompt, t in tasks.items() if prompt not in held_out][: recipe.prompts]

@@ -11,6 +11,7 @@ from kdloop.__main__ import main
 from kdloop.evaluation import pack_check, pack_install, pack_new
 from kdloop.feedback.examples import Split
 from kdloop.knowledge.passages import passages_in
+from kdloop.packs import patterns
 from kdloop.raters import verifiers
 from kdloop.raters.features import embed
 from kdloop.rounds import tasks as asked
@@ -221,8 +222,16 @@ def found(report, part=""):
 
 
 def test_a_check_finds_leaks_of_every_kind_and_what_is_missing(tmp_path):
-    held = rows("How do bees find their way back to the hive?", "Why is the sky blue?", "Name a fruit.")
-    train = rows("How do bees find their way home to the hive?", "why is the sky BLUE", "Name a fruit.", "Hello?")
+    held = rows(
+        "How do bees find their way back to the hive?", "Why is the sky blue?", "Name a fruit.", "What is 3 + 8?"
+    )
+    train = rows(
+        "How do bees find their way home to the hive?",
+        "why is the sky BLUE",
+        "Name a fruit.",
+        "What is 8 + 3?",
+        "Hello?",
+    )
     pack_install.install(str(written(tmp_path / "leaky", 'about = "a"\n', train=[*train, train[-1]], heldout=held)))
     report = pack_check.check("leaky", embed)
     said = "\n".join(found(report))
@@ -232,14 +241,15 @@ def test_a_check_finds_leaks_of_every_kind_and_what_is_missing(tmp_path):
         "leak: 'Name a fruit.', the same prompt in heldout",
         "leak: 'why is the sky BLUE', but for case",
         "twice: 'Hello?'",
-        "nearly a leak (cosine 0.9",
+        "'How do bees find their way home to the hive?', 'How do bees find their way back to the hive?' in heldout",
+        "'What is 8 + 3?', 'What is 3 + 8?' in heldout",
     ):
         assert part in said, (part, said)
-    assert len(found(report)) == 6 and not report.sound and "FAILS | train.jsonl | twice" in pack_check.table(report)
+    assert len(found(report)) == 7 and not report.sound and "FAILS | train.jsonl | twice" in pack_check.table(report)
 
 
 def test_other_numbers_signs_and_answers_are_other_tasks(tmp_path):
-    sums = [(a, sign, b) for a in range(2, 7) for sign in "+-" for b in range(7)]
+    sums = [(a, sign, b) for a in range(7, 12) for sign in "+-" for b in range(7)]
     lines = [{"prompt": f"What is {a} {s} {b}?", "answer": str(eval(f"{a}{s}{b}"))} for a, s, b in sums]
     toml = 'about = "a"\nlicence = "mit"\norigin = "o"\nchecks = [{ check = "final_number" }]\n'
     pack_install.install(str(written(tmp_path / "few", toml, train=lines[::2], heldout=lines[1::2])))
@@ -266,7 +276,8 @@ def test_checks_that_need_no_skill_are_found(case, tmp_path):
     assert said in "\n".join(found(report)), pack_check.table(report)
 
 
-def test_a_pattern_that_would_not_come_to_an_end_fails_its_task_alone():
+def test_a_pattern_that_would_not_come_to_an_end_fails_its_task_alone(monkeypatch):
+    monkeypatch.setattr(patterns, "SECONDS", 0.2)
     evil, text = {"check": "regex", "pattern": "^(a|aa)*$"}, "a" * 60 + "!"
     finding = verifiers.find(evil, text, "")
     assert finding.score == 0 and "takes longer" in finding.reason

@@ -70,6 +70,7 @@ FORMS = [  # check, completions that pass, completions that fail
     ({"check": "paragraphs", "least": 2, "most": 2}, ["a\n\nb", "a\n \n\nb"], ["a\nb", "a\n\nb\n\nc"]),
     ({"check": "lines", "least": 2, "most": 2}, ["a\n\nb"], ["a", "a\nb\nc"]),
     ({"check": "bullets", "least": 2, "most": 2}, ["- a\n- b", "1. a\n2) b", "Here:\n* a\n* b"], ["-a\n-b", "- a - b"]),
+    ({"check": "bullets", "least": 2, "mark": "-"}, ["Here:\n- a\n- b"], ["1. a\n2. b", "* a\n* b", "- a\n1. b"]),
     ({"check": "headings", "least": 1}, ["# Title\ntext"], ["#hashtag", "a # b"]),
     ({"check": "highlights", "least": 2}, ["*a b* and **c d**"], ["2 * 3 * 4 * 5", "*a b*", "* a\n* b"]),
     ({"check": "placeholders", "least": 2}, ["[name], [place]"], ["[name]", "[]"]),

@@ -26,7 +26,7 @@ LENGTHS = (
     ("Use 20 to 40 words.", {"check": "words", "least": 20, "most": 40}),
     *(
         (f"Answer as a list of exactly {n} points, each on a line that begins with a hyphen.",
-         {"check": "bullets", "least": n, "most": n})
+         {"check": "bullets", "least": n, "most": n, "mark": "-"})
         for n in (2, 3, 4)
     ),
     ("Write two paragraphs with an empty line between them.", {"check": "paragraphs", "least": 2, "most": 2}),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from kdloop.packs.reading import Task
 
-PROMPT = "What does this customer want? Reply with one of these words alone: {labels}.\n\nCustomer: {text}"
+PROMPT = "Classify the message of a customer as one of: {labels}.\n\nMessage: {text}\n\nLabel:"
 THINGS = (
     "kettle", "blue jacket", "phone case", "desk lamp", "tent", "pair of boots", "bike helmet", "coffee grinder",
     "rucksack", "bookshelf", "garden hose", "wireless mouse",
