@@ -126,7 +126,7 @@ def near(parts: dict[str, Sequence[Task]], embed: Callable[[list[str]], np.ndarr
 
 def one_task(a: Task, b: Task) -> bool:
     """Whether two near prompts ask for the same; equal words are `same`'s."""
-    numbers = [sorted(re.findall(r"\d+|[-+*/=<>%]", t.prompt)) for t in (a, b)]
+    numbers = [sorted(re.findall(r"\w*\d\w*|[-+*/=<>%]", t.prompt)) for t in (a, b)]
     equal = packs.words_of(a.prompt) == packs.words_of(b.prompt)
     return not equal and (a.answer, a.checks) == (b.answer, b.checks) and numbers[0] == numbers[1]
 

@@ -93,20 +93,19 @@ def within_limits(sizes: dict[str, int], things: dict) -> Iterator[tuple[str, ob
 def download(dataset: str, into: Path) -> Path:
     """The files of a pack in a data set of the Hub, and none of its others."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
+    from huggingface_hub.errors import HTTPError
+    from huggingface_hub.hf_api import RepoFile
 
+    api, of = HfApi(), {"repo_type": "dataset"}
     try:
-        api = HfApi()
-        listed = api.dataset_info(dataset, files_metadata=True).siblings or []
-        sizes = {s.rfilename: s.size or 0 for s in listed if belongs(s.rfilename)}
-        if TOML not in sizes:
-            raise ValueError(f"{dataset} has no {TOML}: `pack new NAME --from {dataset}` makes a pack of its rows")
-        for name, _ in within_limits(sizes, sizes):
-            api.hf_hub_download(dataset, name, repo_type="dataset", local_dir=into)
-    except RepositoryNotFoundError as error:
-        raise ValueError(f"The Hub has no data set {dataset} that this machine may read") from error
-    except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
+        listed = [f for f in api.list_repo_tree(dataset, recursive=True, **of) if isinstance(f, RepoFile)]
+        sizes = {f.path: f.size for f in listed if belongs(f.path)}
+        for name, _ in within_limits(sizes, sizes) if TOML in sizes else ():
+            api.hf_hub_download(dataset, name, local_dir=into, **of)
+    except (OSError, HTTPError, RuntimeError) as error:  # RuntimeError: of Xet, which moves large files
         raise ValueError(f"The Hub does not give {dataset}: {error}") from error
+    if TOML not in sizes:
+        raise ValueError(f"{dataset} has no {TOML}: `pack new NAME --from {dataset}` makes a pack of its rows")
     return into
 
 
@@ -172,6 +171,7 @@ def put(folder: Path, name: str) -> packs.Place:
     """Copy the pack's files to the home; what was there under this name is kept."""
     home = packs.installed_in()
     home.mkdir(parents=True, exist_ok=True)
+    files.sweep(home)
     there = home / name
     with files.scratch(there) as partial:
         partial.mkdir()

@@ -4,7 +4,9 @@ import json
 import os
 import zipfile
 
+import huggingface_hub.constants
 import pytest
+from hub import Repo, serving
 
 from kdloop import packs, recipes
 from kdloop.__main__ import main
@@ -105,6 +107,38 @@ def test_a_wheel_s_pack_is_installed_and_nothing_beside_it(tmp_path, home):
         with pytest.raises(ValueError, match=r"should hold one pack.toml|cannot be unpacked"):
             pack_install.install(str(bad), name="other")
     assert packs.installed() == ["birds"]
+
+
+def test_a_data_set_of_the_hub_gives_a_pack_s_files_alone(tmp_path, home, monkeypatch):
+    source, repo = written(tmp_path / "x", train=rows("Which moth is that?"), heldout=rows("And which this?")), Repo()
+    (source / "documents").mkdir()
+    (source / "documents" / "moths of the north.txt").write_text("Some are grey.")
+    (source / "loader.py").write_text("raise SystemExit")
+    repo.commits.append({str(p.relative_to(source)): p.read_bytes() for p in source.rglob("*") if p.is_file()})
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    with serving(repo) as url:
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", url)
+        template = f"{url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        assert pack_install.install("hf://datasets/ann/Moths").name == "moths"
+        got = files_of(home / "packs" / "moths")
+        assert set(got) == {"pack.toml", "train.jsonl", "heldout.jsonl", "documents/moths of the north.txt"}
+        assert got["train.jsonl"] == (source / "train.jsonl").read_bytes()
+        repo.commits.append({"data.parquet": b"x"})
+        with pytest.raises(ValueError, match=r"ann/moths has no pack.toml: `pack new NAME --from ann/moths`"):
+            pack_install.install("ann/moths")
+        repo.answers = (404, "RepoNotFound")
+        with pytest.raises(ValueError, match="The Hub does not give ann/other"):
+            pack_install.install("ann/other")
+    assert packs.installed() == ["moths"]
+
+
+def test_what_a_killed_install_left_behind_is_swept_and_no_pack(tmp_path, home):
+    left = written(home / "packs" / "half.999999-1.partial", train=rows("a?"))
+    written(home / "packs" / "Not A Name", train=rows("a?"))
+    assert packs.installed() == []
+    pack_install.install(str(written(tmp_path / "whole", train=rows("a?"))))
+    assert packs.installed() == ["whole"] and not left.exists()
 
 
 BAD_FILES = {  # file -> (text, what the refusal names)

@@ -36,7 +36,7 @@ def serving(repo: Repo):
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             path = unquote(urlsplit(self.path).path)
-            name = path.rpartition("/")[2]
+            name = path.partition("/resolve/main/")[2]
             if repo.answers:
                 self.say(repo.answers[0], b"{}", {"X-Error-Code": repo.answers[1]})
             elif "/tree/" in path:
