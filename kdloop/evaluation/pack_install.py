@@ -71,7 +71,9 @@ def unpack(archive: Path, into: Path) -> str:
                 raise ValueError(f"{archive} should hold one {TOML}; it holds {inside}")
             folder = PurePosixPath(found[0].filename).parent
             members = {m.filename.removeprefix(f"{folder}/"): m for m in opened.infolist()}
-            for name, member in within_limits({n: m.file_size for n, m in members.items() if belongs(n)}, members):
+            wanted = {name: m for name, m in members.items() if belongs(name)}
+            require_small({name: m.file_size for name, m in wanted.items()})
+            for name, member in wanted.items():
                 (into / name).parent.mkdir(parents=True, exist_ok=True)
                 with opened.open(member) as data:
                     (into / name).write_bytes(data.read(member.file_size))  # no more, whatever it unpacks to
@@ -80,14 +82,13 @@ def unpack(archive: Path, into: Path) -> str:
     return folder.name or archive.stem.split("-")[0].lower()
 
 
-def within_limits(sizes: dict[str, int], things: dict) -> Iterator[tuple[str, object]]:
-    """(name, thing) of each name in `sizes`. Raises ValueError where they are too many or too large."""
+def require_small(sizes: dict[str, int]) -> None:
+    """Raises ValueError where the files, by name, are too many or too large."""
     if len(sizes) > MAX_FILES or sum(sizes.values()) > MAX_PACK:
         raise ValueError(f"A pack has at most {MAX_FILES} files, of {MAX_PACK // 10**6} MB together")
     for name, size in sizes.items():
         if size > (most := MAX_TOML if name == TOML else MAX_FILE):
             raise ValueError(f"{name} is of {size} bytes; at most {most}")
-    return ((name, things[name]) for name in sizes)
 
 
 def download(dataset: str, into: Path) -> Path:
@@ -100,7 +101,8 @@ def download(dataset: str, into: Path) -> Path:
     try:
         listed = [f for f in api.list_repo_tree(dataset, recursive=True, **of) if isinstance(f, RepoFile)]
         sizes = {f.path: f.size for f in listed if belongs(f.path)}
-        for name, _ in within_limits(sizes, sizes) if TOML in sizes else ():
+        require_small(sizes)
+        for name in sizes if TOML in sizes else ():
             api.hf_hub_download(dataset, name, local_dir=into, **of)
     except (OSError, HTTPError, RuntimeError) as error:  # RuntimeError: of Xet, which moves large files
         raise ValueError(f"The Hub does not give {dataset}: {error}") from error
@@ -129,7 +131,7 @@ def validate(folder: Path) -> None:
         sizes[name] = size_of(path)
     if TOML not in sizes:
         raise ValueError(f"{folder} has no {TOML}: `pack new NAME --from {folder}` makes a pack of its files")
-    within_limits(sizes, sizes)
+    require_small(sizes)
     if found := problems(folder):
         more = [f"and {len(found) - 10} more"] if len(found) > 10 else []
         raise ValueError("\n  ".join(["This is no pack yet:", *map(str, found[:10]), *more]))

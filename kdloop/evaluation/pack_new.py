@@ -128,7 +128,7 @@ def read(path: Path) -> list[dict]:
 
 def taken(found: Iterable[tuple[int, object]], where: str) -> list[dict]:
     """(line, row) of any fields as a pack's rows. Raises ValueError by line and field."""
-    rows = []
+    rows: list[dict] = []
     for line, values in islice(found, MAX_TASKS + 1):
         row = renamed(values)
         if wrong := next(wrong_line(row), None):
@@ -140,7 +140,7 @@ def taken(found: Iterable[tuple[int, object]], where: str) -> list[dict]:
     return rows
 
 
-def renamed(values: object) -> object:
+def renamed(values):
     """A pack's fields from other people's, by their usual names; their other fields are left out, but for `check`,
     which is a pack's misspelt."""
     if not isinstance(values, dict):

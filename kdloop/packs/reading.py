@@ -164,6 +164,7 @@ def read_part(folder: Path, part: str) -> tuple[dict[int, dict], list[Problem]]:
     for i, line in enumerate(lines, 1):
         if not line.strip():
             continue
+        row: dict = {}
         try:
             row = json.loads(line)
             found = [Problem(path.name, i, field, what) for field, what in wrong_line(row)]

@@ -4,7 +4,7 @@ import base64
 import json
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from parts import listening
 
@@ -43,7 +43,11 @@ def serving(repo: Repo):
                 rows = [{"type": "file", "path": p, "oid": "0", "size": len(b)} for p, b in repo.files.items()]
                 self.say(200, json.dumps(rows).encode())
             elif name in repo.files:
-                self.say(200, repo.files[name], {"X-Repo-Commit": "c" * 40, "ETag": f'"{len(repo.commits)}{name}"'})
+                self.say(
+                    200,
+                    repo.files[name],
+                    {"X-Repo-Commit": "c" * 40, "ETag": f'"{len(repo.commits)}{quote(name, "")}"'},
+                )
             else:
                 self.say(404, b"{}", {"X-Error-Code": "EntryNotFound"})
 
