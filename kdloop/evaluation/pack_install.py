@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 from kdloop import packs
+from kdloop.packs.generated import generate
 from kdloop.packs.reading import PARTS, Problem, pack_in, read_part, read_toml, tasks_in
 from kdloop.raters import verifiers
 from storage import files
@@ -191,7 +192,10 @@ def put(folder: Path, name: str) -> packs.Place:
 
 
 def read_all(folder: Path, name: str) -> None:
+    """Raises ValueError for what cannot be read, or generated, here."""
     pack = pack_in(name, folder)
+    if pack.source:
+        generate(pack)
     for part in PARTS:
         tasks_in(pack, folder, part)
 

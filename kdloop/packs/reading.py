@@ -181,12 +181,20 @@ def wrong_line(row: object) -> Iterator[tuple[str, str]]:
         yield "", f'an object is wanted, as {{"prompt": "..."}}, not {kind(row)}'
         return
     yield from wrong_fields(row, LINE_FIELDS)
+    if not all_characters(row):
+        yield "", "holds a zero byte, or half of a character (a lone surrogate)"
     if isinstance(row.get("prompt", ""), str) and not row.get("prompt", "").strip():
         yield "prompt", "is missing" if "prompt" not in row else "is empty"
     for field in ("prompt", "answer"):
         if isinstance(row.get(field), str) and len(row[field]) > MAX_PROMPT:
             yield field, f"{len(row[field])} characters; at most {MAX_PROMPT}"
     yield from ((f"checks {i}", what) for i, what in wrong_checks(row.get("checks", ())))
+
+
+def all_characters(row: dict) -> bool:
+    """Whether all its texts can be written as UTF-8, into a database and an environment."""
+    text = json.dumps(row, ensure_ascii=False).replace(r"\\", "")  # a backslash that somebody wrote
+    return "\\u0000" not in text and not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def wrong_checks(checks: object) -> Iterator[tuple[int, str]]:

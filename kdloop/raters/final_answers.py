@@ -9,8 +9,10 @@ import re
 from fractions import Fraction
 
 NUMBER = re.compile(r"(?<![\w.)])-?\d[\d,]*(?:\.\d+)?(?:\s*/\s*\d+)?|\d[\d,]*(?:\.\d+)?")
-SCIENTIFIC = re.compile(  # 6.02e23, 6.02 x 10^23, and plain numbers; not the 3 of cm3 or H3
-    r"(?<![\w.])[-−]?\d[\d,]*(?:\.\d+)?(?:\s*[x×*·]\s*10\s*(?:\^|\*\*)\s*\(?([-−+]?\d{1,3})\)?|[eE]([-+]?\d{1,3}))?(?!\d|st\b|nd\b|rd\b|th\b)"
+SCIENTIFIC = re.compile(  # 6.02e23, 6.02 x 10^23, and plain numbers; not the 3 of cm3 or 3rd, nor what has no end
+    r"(?<![\w.])[-−]?(\d[\d,]{0,100}(?:\.\d{1,100})?)"
+    r"(?:\s*[x×*·]\s*10\s*(?:\^|\*\*)\s*\(?([-−+]?\d{1,3})\)?|[eE]([-+]?\d{1,3}))?"
+    r"(?!\d|[eE][-+]?\d|st\b|nd\b|rd\b|th\b)"
 )
 SETTLES = re.compile(r"=|≈|\bis\b|\bare\b|\banswer\b:?|:|####", re.IGNORECASE)
 LETTER = r"[(\[*_\s]*(?:([B-Z])|(A)(?!\s+[a-z]))[)\]*_.:]*(?![\w'])"  # "A dog" begins with an article
@@ -50,8 +52,15 @@ def final_number(completion: str, answer: str, tolerance: float = 0.0):
         raise ValueError(f"The answer {answer!r} is not one number to compare with")
     found = settled(completion)
     right = len(set(found)) == 1 and abs(found[0] - expected[0]) <= Fraction(str(tolerance)) * abs(expected[0])
-    said = ", ".join(str(float(f)) for f in found[:5]) or "no number"
+    said = ", ".join(map(shown, found[:5])) or "no number"
     return right, f"it settles on {said}, it should be {answer}"
+
+
+def shown(number: Fraction) -> str:
+    try:
+        return f"{float(number):g}"
+    except OverflowError:
+        return "a huge number"
 
 
 def settled(text: str) -> list[Fraction]:
@@ -67,8 +76,9 @@ def settled(text: str) -> list[Fraction]:
 def numbers_of(text: str) -> list[Fraction]:
     found = []
     for match in SCIENTIFIC.finditer(text):
-        mantissa = re.match(r"[-−]?\d[\d,]*(?:\.\d+)?", match[0])[0].replace(",", "").replace("−", "-")
-        found.append(Fraction(mantissa) * Fraction(10) ** int((match[1] or match[2] or "0").replace("−", "-")))
+        sign = -1 if match[0][0] in "-−" else 1
+        exponent = int((match[2] or match[3] or "0").replace("−", "-"))
+        found.append(sign * Fraction(match[1].replace(",", "")) * Fraction(10) ** exponent)
     return found
 
 

@@ -180,6 +180,16 @@ BAD_FILES = {  # file -> (text, what the refusal names)
         '{"prompt": "a", "answer": "four", "checks": [{"check": "final_number"}]}\n',
         r"gate.jsonl, line 1, checks 1: The answer 'four' is not one number",
     ),
+    "half a character": ("gate.jsonl", '{"prompt": "a \\ud800"}\n', r"gate.jsonl, line 1: holds a zero byte, or half"),
+    "a zero byte": ("gate.jsonl", '{"prompt": "a", "answer": "\\u0000"}\n', r"gate.jsonl, line 1: holds a zero byte"),
+    "no such generator": ("pack.toml", '[source]\ngenerator = "poems"\n', r"No generator 'poems'; there are instr"),
+    "no such data set": ("pack.toml", '[source]\ndataset = "poems"\n', r"reasoning-gym does not make this source"),
+    "two sources": ("pack.toml", '[source]\ndataset = "a"\ngenerator = "b"\n', r"name either a dataset"),
+    "a pattern without an end": (
+        "gate.jsonl",
+        json.dumps({"prompt": "a", "checks": [{"check": "regex", "pattern": "(?:a{90000000000}){2, 90000000000}"}]}),
+        r"gate.jsonl, line 1, checks 1: The pattern .* is too large",
+    ),
     "no regular expression": (
         "gate.jsonl",
         '{"prompt": "a", "checks": [{"check": "regex", "pattern": "("}]}\n',

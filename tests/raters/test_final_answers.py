@@ -114,3 +114,12 @@ def test_the_prompt_said_again_passes_nothing(prompt):
 def test_a_sum_that_is_said_again_with_its_result_is_right():
     task = Task("What is 12 + 7?", "19", ({"check": "number"},))
     assert verifiers.passed(task, "What is 12 + 7? 19") and not verifiers.passed(task, "What is 12 + 7?")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1" * 5000, "9e999", "1e-999", "1e99999", "0." + "1" * 9000, "1," * 5000, "5 x 10^999", "1/0", "²", "٣", "-"],
+)
+def test_numbers_without_an_end_are_wrong_and_nothing_else(text):
+    for check in (EXACTLY, NUMBER, {"check": "number"}):
+        assert verifiers.find(check, text, "15").score == 0
