@@ -56,7 +56,7 @@ def test_a_pack_in_the_home_is_found_wherever_packs_are_used(tmp_path, home):
     assert "even" in packs.names() and "setup.py" not in files_of(home / "packs" / "even")
     recipe = recipes.from_dict({"name": "mine", "pack": "even", "prompts": 3})
     assert len(asked.training_tasks(recipe, Split([], []), 1)) == 3 and len(asked.gate_tasks("even")) == 2
-    assert packs.normal("Is 8 even?") in packs.held_out("general", "even")
+    assert packs.normal("Is 8 even?") in packs.held_out("general", "even") and "verified@even" in recipes.offered()
     (tmp_path / "mine.toml").write_text('pack = "even"\n')
     assert recipes.load(str(tmp_path / "mine.toml")).pack == "even"
     context = type("Context", (), {"pack": packs.load("even")})
