@@ -45,11 +45,23 @@ def recipes_table() -> str:
     for recipe in map(recipes.load, recipes.names()):
         used = [step["source"] for step in recipe.knowledge]
         asked = dict.fromkeys(need for source in used for need in needs[source].split(", "))
-        if not used and packs.load(recipe.pack).checks:  # the method's reward
+        if not used and packs.checked(recipe.pack):  # the method's reward
             asked = ["checks"]
         sources = ", ".join(map(source_and_options, recipe.knowledge)) or "none"
         rows.append((f"`{recipe.name}`", recipe.about, sources, recipe.pack, f"`{recipe.method}`", ", ".join(asked)))
     return table(("recipe", "what it does", "knowledge sources", "pack", "method", "needs"), rows)
+
+
+def packs_table() -> str:
+    """One row a shipped pack; what its checks are is read from its held-out tasks."""
+    rows = []
+    for pack in map(packs.load, packs.shipped()):
+        tasks = {part: packs.tasks(pack.name, part) for part in packs.PARTS}
+        checks = dict.fromkeys(c["check"] for t in tasks["heldout"] for c in t.checks)
+        sizes = [f"{len(tasks[part]):,}" for part in packs.PARTS]
+        asked = ", ".join(f"`{name}`" for name in sorted(checks)) or "none"
+        rows.append((f"`{pack.name}`", pack.about, *sizes, asked, pack.licence))
+    return table(("pack", "what for", "train", "gate", "held out", "checks", "licence"), rows)
 
 
 def source_and_options(step: dict) -> str:
@@ -99,7 +111,7 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     return "".join([first, "|---" * len(head) + "|\n", *rest])
 
 
-TABLES = {"settings": settings_table, "recipes": recipes_table}
+TABLES = {"settings": settings_table, "recipes": recipes_table, "packs": packs_table}
 
 
 def written(page: str) -> str:

@@ -1,7 +1,7 @@
 """python -m kdloop COMMAND
 
-serve | simulate | round | retrain | measure | calibrate | import | export | adapter | backup | restore | bench |
-doctor | key | open_webui
+serve | simulate | round | retrain | measure | pack | calibrate | import | export | adapter | backup | restore |
+bench | doctor | key | open_webui
 """
 
 import argparse
@@ -9,6 +9,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+from kdloop.evaluation import pack_commands
 from kdloop.feedback import data
 from kdloop.settings import SETTABLE, Settings, environment, flag, flags_are
 from kdloop.student.base import NoStudent
@@ -60,7 +61,8 @@ def commands() -> argparse.ArgumentParser:
     command("serve", "serve the chat (what app.py does)")
     simulate_options(command("simulate", "the whole loop with a function as the person, in a home of its own"))
     one = command("round", "run one round on the feedback that is there")
-    one.add_argument("--recipe", help=f"what it elicits and trains: {', '.join(recipe_names())}, or a TOML file")
+    named = ", ".join(recipe_names())
+    one.add_argument("--recipe", help=f"what it elicits and trains: {named}; one of these @PACK; or a TOML file")
     times = {"choices": range(1, 100), "metavar": "N", "help": "how many rounds, one after the other"}
     one.add_argument("--times", type=int, default=1, **times)
     again = command("retrain", "after an erasure: repeat the champion's rounds without what was erased")
@@ -68,6 +70,7 @@ def commands() -> argparse.ArgumentParser:
         "--anyway", action="store_true", help="also where no erasure is on record, as of an older kdloop"
     )
     measure_options(command("measure", "accuracy of the champion and of the base on a pack's held-out prompts"))
+    pack_commands.options(command("pack", "make, check, measure, install and remove packs of prompts"), flags())
     trust = command("calibrate", "compare the judge, the first teacher, with people's votes")
     trust.add_argument("--pack", default="general", help="whose rubric it judges by")
     data.import_options(command("import", "bring what was rated elsewhere, or an adapter as the first champion"), path)
@@ -206,6 +209,10 @@ def measure(args) -> int:
     return 0
 
 
+def pack(args) -> int:
+    return pack_commands.run(args, open_home)
+
+
 def calibrate(args) -> int:
     from kdloop import packs
     from kdloop.feedback.examples import from_feedback
@@ -321,6 +328,7 @@ FUNCTIONS = (
     simulate,
     retrain,
     measure,
+    pack,
     calibrate,
     export,
     adapter,

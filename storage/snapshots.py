@@ -1,5 +1,5 @@
-"""Snapshots: one archive of the database, the living checkpoints and the signing key, and `latest.json`, written last,
-that names it. Archives are numbered: which is newest does not depend on a clock.
+"""Snapshots: one archive of the database, the living checkpoints, installed packs and the signing key, and
+`latest.json`, written last, that names it. Archives are numbered: which is newest does not depend on a clock.
 
 A target is a folder, or a private dataset repository of the Hugging Face Hub ("hf://datasets/OWNER/NAME"). For places
 whose disk does not outlive a restart, such as a Space: a start with an empty home restores the latest snapshot.
@@ -22,6 +22,7 @@ from storage.targets import HUB, KEEP, Folder, HubDataset, Target, Unreachable, 
 __all__ = ["HUB", "KEEP", "Folder", "HubDataset", "Target", "Unreachable", "open_target"]  # one module for callers
 
 LATEST = "latest.json"
+PACKS = "packs"  # those that were installed into this home
 SECRET = "secret"  # signs the ids in people's browsers: without it nobody could see or delete their data again
 BELONGING = ("checkpoints", "rounds", "features")  # to one database's rows, by their ids
 OWED = "snapshots-owed"  # there was an erasure that older snapshots would undo
@@ -50,9 +51,9 @@ def take(db: Path, target: Target) -> str:
         check(copy)
         with tarfile.open(archive, "w:gz") as tar:
             tar.add(copy, db.name)
-            for path in (SECRET, *(path for (path,) in living)):
+            for path in (SECRET, PACKS, *(path for (path,) in living)):
                 if (db.parent / path).exists():
-                    tar.add(db.parent / path, path)
+                    tar.add(db.parent / path, path, filter=finished)
         last = max((number(name)[0] for name in target.archives()), default=0)
         name = f"kdloop-{last + 1:06d}-{now().replace(':', '').replace('+0000', 'Z')}.tar.gz"
         target.put(archive, name)
@@ -61,6 +62,11 @@ def take(db: Path, target: Target) -> str:
         target.put(latest, LATEST)
         target.tidy(name)
     return name
+
+
+def finished(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    """None for what is being written just now."""
+    return None if member.name.endswith(files.PARTIAL) else member
 
 
 def owe(db: Path) -> None:

@@ -24,6 +24,7 @@ TEXTS = {int: ("7", "9"), float: ("0.25", "0.5"), bool: ("yes", "no"), str: ("au
 NEEDED = {  # what a command cannot do without
     "simulate": ["--rater", "kdloop/evaluation/example_raters.py:concise"],
     "measure": ["--pack", "sums"],
+    "pack": ["list"],
     "export": ["--out", "x.jsonl"],
     "adapter": ["--out", "x"],
     "backup": ["somewhere"],

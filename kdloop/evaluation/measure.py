@@ -46,6 +46,14 @@ class Report:
         low, high = self.outcomes.ci95
         return (self.outcomes.wins - self.outcomes.losses) / len(self.rows), 2 * low - 1, 2 * high - 1
 
+    def accuracy(self, side: int) -> tuple[float, float, float]:
+        """The share of tasks that the base (1) or the champion (2) solves, with its 95 % Wilson interval."""
+        from scipy.stats import binomtest
+
+        right = sum(self.right(side))
+        low, high = binomtest(right, len(self.rows)).proportion_ci(method="wilson")
+        return right / len(self.rows), float(low), float(high)
+
     @property
     def confidence(self) -> dict:
         """Calibration of the champion's confidence, and its error rate without the least confident completions."""
@@ -54,12 +62,14 @@ class Report:
         return {"auroc": fitted.auroc, "p_value": fitted.p_value, "error by share left out": errors}
 
     def as_dict(self) -> dict:
-        accuracy = [sum(self.right(side)) / len(self.rows) for side in (1, 2)]
+        accuracy = {name: self.accuracy(side) for side, name in ((1, "base"), (2, "champion"))}
         return {
             "pack": self.pack,
+            "disclaimer": packs.load(self.pack).disclaimer,
             "n": len(self.rows),
             "champion": self.champion,
-            "accuracy": {"base": accuracy[0], "champion": accuracy[1]},
+            "accuracy": {name: share for name, (share, *_) in accuracy.items()},
+            "accuracy ci95": {name: list(interval) for name, (_, *interval) in accuracy.items()},
             "difference": self.difference[0],
             "ci95": list(self.difference[1:]),
             "only champion right": self.outcomes.wins,
@@ -117,12 +127,17 @@ def table(report: Report) -> str:
     errors = ", ".join(f"{k} {v:.2f}" for k, v in r["confidence"]["error by share left out"].items())
     best = ", ".join(f"{k}: {share:.3f}" for k, share in report.several.get("best of", {}).items())
     several = f"\nBest of k samples, by the checks: {best}; majority {report.several['majority']:.3f}" if best else ""
+    shares = {
+        name: f"{share:.3f} ({low:.3f} to {high:.3f})"
+        for (name, share), (low, high) in zip(r["accuracy"].items(), r["accuracy ci95"].values(), strict=True)
+    }
+    said = f"\nBeside its answers belongs: {r['disclaimer']}" if r["disclaimer"] else ""
     return (
-        f"{r['pack']}, {r['n']} held-out prompts: {r['champion']} {r['accuracy']['champion']:.3f}, base "
-        f"{r['accuracy']['base']:.3f}, difference {r['difference']:+.3f} (95 % interval {r['ci95'][0]:+.3f} to "
+        f"{r['pack']}, {r['n']} held-out prompts: {r['champion']} {shares['champion']}, base {shares['base']}, "
+        f"difference {r['difference']:+.3f} (95 % interval {r['ci95'][0]:+.3f} to "
         f"{r['ci95'][1]:+.3f}; {r['only champion right']} only it has right, {r['only base right']} only the base)\n"
         f"Its confidence: AUROC {r['confidence']['auroc']:.2f}; error rate by share of answers left out: {errors}"
-        f"{several}"
+        f"{several}{said}"
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from huggingface_hub import DatasetCardData, ModelCardData
 
+from kdloop import packs
 from kdloop.feedback.examples import from_feedback
 from kdloop.student.base import HUB_STUDENT
 from storage import ancestry, rounds
@@ -34,7 +35,7 @@ def of_version(db: Path, k: Checkpoint, student: str, licence: str, origin: str 
         licence=licence or "not stated by its card",
         parents=" → ".join(p.name for p in ancestry.ancestors(db, k)),
         sources=ADOPTED if not sources and k.path else table(sources),
-        terms=terms(sources),
+        terms="\n\n".join([terms(sources), *disclaimers(db, k)]),
         verdict=verdict(db, k),
     )
 
@@ -57,6 +58,14 @@ def terms(sources: list[Source]) -> str:
         f"**The terms of {', '.join(restricted)}, or of who wrote their prompts, forbid to train other models on these "
         "completions.** The owner has confirmed the right to do so; whoever uses this model needs it too."
     )
+
+
+def disclaimers(db: Path, k: Checkpoint) -> list[str]:
+    """Of the packs that the rounds in its line have learned, as far as they are still installed."""
+    rounds_of_line = [rounds.get_round(db, one.round_id) for one in ancestry.ancestors(db, k) if one.round_id]
+    learned = {r.recipe.get("pack", "general") for r in rounds_of_line}.intersection(packs.names())
+    said = {name: packs.load(name).disclaimer for name in sorted(learned)}
+    return [f"**Of the pack {name}:** {text}" for name, text in said.items() if text]
 
 
 def verdict(db: Path, k: Checkpoint) -> str:

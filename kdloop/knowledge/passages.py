@@ -16,6 +16,7 @@ from kdloop.knowledge.expansion import NoveltyFilter, held_out
 from kdloop.knowledge.labeling import ask, prompts_restricted, request_in, unusable
 from kdloop.knowledge.rows import Refused, SourceContext
 from kdloop.packs import Task
+from kdloop.packs.generators.passages import NOT_THERE, with_passages
 from kdloop.raters.features import embed
 from kdloop.raters.teacher import Answer, by_teacher
 from storage import files
@@ -25,13 +26,6 @@ QUESTION = "Write one question that this passage answers. Give the question alon
 ANSWER = "{question}\n\nAnswer from this passage only, in one or two sentences:\n\n{passage}"
 PASSAGE_WORDS = 120  # within the 256 tokens that the embedder reads
 PASSAGES_PER_PROMPT = 3  # some 500 tokens of the student's context of 2048
-NOT_THERE = "That is not in the documents."
-FROM_PASSAGES = """Answer from these passages only, and name the passage by its number. Where none of them answers, say:
-{not_there}
-
-{passages}
-
-{question}"""
 
 
 @dataclass(frozen=True)
@@ -81,15 +75,9 @@ def grounded(context: SourceContext, tasks: Sequence[Task], directory: str = "",
     return len(found)
 
 
-def with_passages(question: str, passages: Sequence[str]) -> str:
-    """The prompt of a question with passages, numbered from 1, to answer it from."""
-    numbered = "\n\n".join(f"[{i}] {passage}" for i, passage in enumerate(passages, 1))
-    return FROM_PASSAGES.format(not_there=NOT_THERE, passages=numbered, question=question)
-
-
 def passages_in(context: SourceContext, directory: str) -> dict[str, str]:
     """name -> passage. Raises Refused if there are no documents."""
-    folder = Path(directory) if directory else packs.PACKS / context.pack.name / "documents"
+    folder = Path(directory) if directory else packs.place(context.pack.name).folder / "documents"
     texts = {f.name: files.read_text(f) for f in sorted(folder.glob("*.txt"))}
     passages = {f"{name}#{i}": p for name, text in texts.items() for i, p in enumerate(passages_of(text))}
     if not passages:

@@ -14,7 +14,7 @@ import numpy as np
 from kdloop.feedback.examples import echoes
 from kdloop.knowledge.rows import Refused, SourceContext, with_how
 from kdloop.packs import Task
-from kdloop.raters import verifiers
+from kdloop.raters import final_answers, verifiers
 from kdloop.raters.features import embed_prompts
 from kdloop.raters.preference_model import PreferenceModel, proven, read
 from storage.conversations import Draft, Message, as_prompt, transcript
@@ -199,7 +199,7 @@ def vote(group: list[Draft], share: float) -> tuple[list[Draft], list[Draft]]:
 
 def answer_in(text: str) -> str:
     """A completion's final answer: its last number, else its last line without case and punctuation."""
-    number = verifiers.number_in(text)
+    number = final_answers.number_in(text)
     lines = text.strip().lower().splitlines() or [""]
     return str(number) if number is not None else " ".join(re.findall(r"\w+", lines[-1]))
 

@@ -68,11 +68,11 @@ ABSENT = {
     "Labels that a critic lets pass (2409.01909)": "no source does it",
     "SALT's choice of texts (2410.18779)": "`salt` is its schedule alone",
     "ARTE's DPO of the teacher (2406.19227)": "the source `preferred` filters the teacher's drafts; the teacher stays",
-    "Filters of annotations and summaries (AnnoLLM, ZeroGen, Impossible Distillation, Genie)": "no task of that kind "
-    "comes with kdloop",
+    "Filters of annotations and summaries (AnnoLLM, ZeroGen, Impossible Distillation, Genie)": "the pack `intents` has "
+    "labels by its templates, none by a teacher; no pack has summaries",
     "Relevance labels for retrieval (SAIL, Self-RAG, KARD)": "an embedding ranks the passages, nothing learns to",
-    "Packs for law, medicine, finance, science": "two packs of sums and one of general prompts come with kdloop; no "
-    "competence is claimed",
+    "Packs for law, medicine, finance": "none comes with kdloop; of science, sums, form, passages and labels some do "
+    "(docs/packs.md); no competence is claimed",
     "Tools, planning, recommendation, images": "the student is a small model of text",
 }
 

@@ -1,116 +1,144 @@
 """Skill and domain packs as data. A pack is a directory; nothing in it is code.
 
-pack.toml      about; rubric, principles and topics; checks for every completion; a generator ([source]); [harm] weights
+pack.toml      about, licence, origin, disclaimer; rubric, principles and topics; checks for every completion; a
+               generator ([source]); [harm] weights
 train.jsonl    prompts for rounds, and for the votes of `simulate`
 gate.jsonl     prompts of the gate, beside those of the templates in pack.toml's [fresh]; never trained on
 heldout.jsonl  prompts for measurements: `simulate` and `measure` compare with the base on them
+documents/     texts (*.txt) for the knowledge sources that read some
 
 A line is {"prompt": ...} and, for verifiable prompts, "answer" and "checks" (raters/verifiers.py). A pack with a
-[source] has no files: its prompts are generated, and a hash of each prompt assigns it to a part. May import storage
-alone.
+[source] has no files: its prompts are generated, and a hash of each prompt assigns it to a part.
+
+Packs lie here, and in the home: `HOME/packs/NAME`, where `python -m kdloop pack` makes and installs them. What is
+read of one there is read again once its files have changed. May import settings (for the home) and storage.
 """
 
 import hashlib
 import re
-import tomllib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from storage import files, json_lines
-from storage.conversations import Message, as_prompt
+from kdloop.packs import patterns
+from kdloop.packs.reading import PARTS, Pack, Task, pack_in, tasks_in
+from kdloop.settings import Settings
 
-PACKS = Path(__file__).parent
-PARTS = ("train", "gate", "heldout")
+SHIPPED = Path(__file__).parent
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+PUNCTUATION = re.compile(r"[^\w\s+\-−*/=<>%^$€&#@|~]")
 CUMULATIVE_SHARES = (0.6, 0.75, 1.0)  # of PARTS in a generated pack
 
 
 @dataclass(frozen=True)
-class Task:
-    """A prompt with its reference answer and checks. `before` is the conversation that precedes a follow-up
-    question."""
-
-    prompt: str
-    answer: str = ""
-    checks: tuple[dict, ...] = ()
-    before: tuple[Message, ...] = ()
-
-    @property
-    def messages(self) -> list[Message]:
-        return [*self.before, *as_prompt(self.prompt)]
-
-    @property
-    def verifiable(self) -> bool:
-        return bool(self.checks)
-
-
-@dataclass(frozen=True)
-class Pack:
-    """`checks` apply to every prompt, beside the prompt's own. `max_tokens` is for completions of its prompts; None is
-    the setting's.
-    """
+class Place:
+    """Where a pack lies; `version` changes with its files."""
 
     name: str
-    about: str = ""
-    rubric: str = ""
-    principles: tuple[str, ...] = ()
-    topics: tuple[str, ...] = ()
-    checks: tuple[dict, ...] = ()
-    max_tokens: int | None = None
-    harm: dict | None = None  # weights of raters/harm.py
-    source: dict | None = None
-    fresh: dict | None = None  # templates and subjects of further gate prompts (`gate_pool`)
+    folder: Path
+    version: tuple = ()
+
+
+def installed_in() -> Path:
+    """The folder of the home's packs; it may not exist."""
+    return Settings.from_environment().home / "packs"
+
+
+def shipped() -> list[str]:
+    return sorted(path.parent.name for path in SHIPPED.glob("*/pack.toml"))
+
+
+def installed() -> list[str]:
+    folders = (path.parent.name for path in installed_in().glob("*/pack.toml"))
+    return sorted(name for name in folders if NAME.fullmatch(name) and not (SHIPPED / name / "pack.toml").exists())
 
 
 def names() -> list[str]:
-    return sorted(path.parent.name for path in PACKS.glob("*/pack.toml"))
+    return sorted([*shipped(), *installed()])
 
 
-@lru_cache
-def load(name: str) -> Pack:
+def place(name: str) -> Place:
     """Raises ValueError for an unknown pack, with the names of all."""
-    if name not in names():
-        raise ValueError(f"No pack {name!r}; there are {', '.join(names())}")
-    values = tomllib.loads(files.read_text(PACKS / name / "pack.toml"))
-    return Pack(name, **{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    if NAME.fullmatch(name):
+        if (SHIPPED / name / "pack.toml").exists():
+            return Place(name, SHIPPED / name)
+        if ((folder := installed_in() / name) / "pack.toml").exists():
+            paths = [folder / "pack.toml", *(folder / f"{part}.jsonl" for part in PARTS)]
+            return Place(
+                name, folder, tuple((s.st_mtime_ns, s.st_size) for p in paths if p.exists() for s in [p.stat()])
+            )
+    raise ValueError(f"No pack {name!r}; there are {', '.join(names())}")
 
 
-@lru_cache
+def load(name: str) -> Pack:
+    """Raises ValueError for an unknown pack, with the names of all, and for a mistake in its pack.toml."""
+    return pack_at(place(name))
+
+
+@lru_cache(maxsize=256)
+def pack_at(place: Place) -> Pack:
+    return pack_in(place.name, place.folder)
+
+
 def tasks(name: str, part: str) -> tuple[Task, ...]:
-    """The tasks of one part, the same in every process. Raises ValueError for an unknown part."""
-    pack = load(name)
+    """The tasks of one part, the same in every process. Raises ValueError for an unknown part, or a mistake in it."""
     if part not in PARTS:
         raise ValueError(f"No part {part!r}; there are {', '.join(PARTS)}")
-    if pack.source:
-        from kdloop.packs.generated import generate
+    return tasks_at(place(name), part)
 
-        return tuple(t for t in generate(pack) if part_of(split_key(pack, t.prompt)) == part)
-    path = PACKS / name / f"{part}.jsonl"
-    rows = json_lines.read(path) if path.exists() else ()
-    return tuple(Task(r["prompt"], r.get("answer", ""), (*pack.checks, *r.get("checks", ()))) for r in rows)
+
+@lru_cache(maxsize=256)
+def tasks_at(place: Place, part: str) -> tuple[Task, ...]:
+    pack = pack_at(place)
+    if not pack.source:
+        return tasks_in(pack, place.folder, part)
+    return generated_at(place)[part]
+
+
+@lru_cache(maxsize=32)
+def generated_at(place: Place) -> dict[str, tuple[Task, ...]]:
+    from kdloop.packs.generated import generate
+
+    return generate(pack_at(place))
+
+
+def checked(name: str) -> bool:
+    """Whether all its training prompts have checks: by the pack's own, or each by some of its own."""
+    if load(name).checks:
+        return True
+    found = tasks(name, "train")
+    return bool(found) and all(t.verifiable for t in found)
 
 
 def prompts(name: str, part: str) -> list[str]:
     return [t.prompt for t in tasks(name, part)]
 
 
-@lru_cache
 def gate_pool(name: str) -> tuple[str, ...]:
     """What the gate draws from, anew in each round: gate.jsonl, and each of the pack's templates with each subject, so
     that few prompts are asked twice."""
-    fresh = load(name).fresh or {"templates": (), "subjects": ()}
-    written = [t.format(subject) for t in fresh["templates"] for subject in fresh["subjects"]]
-    return (*prompts(name, "gate"), *written)
+    return gate_pool_at(place(name))
+
+
+@lru_cache(maxsize=64)
+def gate_pool_at(place: Place) -> tuple[str, ...]:
+    fresh = pack_at(place).fresh or {"templates": (), "subjects": ()}
+    written = [t.replace("{}", subject) for t in fresh["templates"] for subject in fresh["subjects"]]
+    return (*(t.prompt for t in tasks_at(place, "gate")), *written)
 
 
 def split_key(pack: Pack, prompt: str) -> str:
     """The text of a generated prompt that its part is a hash of: all, or the match of the pattern `decides`.
 
-    The terms of a sum are sorted, or b + a would leak what is held out as a + b.
+    The terms of a sum are sorted, or b + a would leak what is held out as a + b. Raises ValueError where the pattern
+    does not match.
     """
     if "decides" not in pack.source:
         return normal(prompt)
-    return " + ".join(sorted(re.search(pack.source["decides"], prompt)[0].split(" + ")))
+    found = patterns.search(pack.source["decides"], prompt)
+    if not found:
+        raise ValueError(f"Pack {pack.name}: source.decides finds nothing in {prompt!r}")
+    return " + ".join(sorted(found.split(" + ")))
 
 
 def part_of(text: str) -> str:
@@ -125,8 +153,19 @@ def normal(prompt: str) -> str:
     return " ".join(prompt.lower().split())
 
 
-@lru_cache
 def held_out(*packs: str) -> frozenset[str]:
-    """The normalised gate and held-out prompts of these packs: no round on them may train on one."""
-    asked = [*(t.prompt for name in packs for t in tasks(name, "heldout")), *(q for n in packs for q in gate_pool(n))]
+    """The normalised gate and held-out prompts of these packs, as far as they are still there: no round on them may
+    train on one."""
+    return held_out_at(tuple(place(name) for name in sorted(set(packs).intersection(names()))))
+
+
+@lru_cache(maxsize=64)
+def held_out_at(places: tuple[Place, ...]) -> frozenset[str]:
+    asked = [*(t.prompt for p in places for t in tasks_at(p, "heldout")), *(q for p in places for q in gate_pool_at(p))]
     return frozenset(map(normal, asked))
+
+
+def words_of(prompt: str) -> str:
+    """The prompt without case, spacing and punctuation: what wordings share that differ in nothing else. Signs that
+    make another task of it, as + and -, stay."""
+    return " ".join(PUNCTUATION.sub(" ", prompt.casefold()).split()) or normal(prompt)

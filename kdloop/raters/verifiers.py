@@ -1,20 +1,20 @@
 """Programmatic checks as raters: verifiable requirements of a completion.
 
-A check is {"check": NAME, ...options} in a pack, or at one of its prompts; CHECKS names them all. The
-instruction-following ones are IFEval's (Zhou et al. 2023). A completion passes when all its checks do; its score is
-their mean.
+A check is {"check": NAME, ...options} in a pack, or at one of its prompts; CHECKS names them all. A completion passes
+when all its checks do; its score is their mean.
 """
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
+from inspect import Parameter, signature
+from types import GenericAlias, UnionType
 
-from kdloop.packs import Task
+from kdloop.packs import Task, patterns
 from kdloop.raters import sandbox
+from kdloop.raters.constraints import CONSTRAINTS
+from kdloop.raters.final_answers import FINAL_ANSWERS, numbers_of
 
-NUMBER = re.compile(r"(?<![\w.)])-?\d[\d,]*(?:\.\d+)?(?:\s*/\s*\d+)?|\d[\d,]*(?:\.\d+)?")
 FENCE = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)```", re.DOTALL)
 FUNCTION_WORDS = {
     "en": "the of and to in is that it for you with are this be have not on as what your",
@@ -32,6 +32,8 @@ SCRIPTS = {
     "ru": "\u0400-\u04ff",
     "ar": "\u0600-\u06ff",
 }
+SAID_ANEW = 0.1  # of a completion's words: with fewer beside the prompt's it only says the prompt again
+SAMPLE = "This is one. And another, with 2 words!"
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,20 @@ class Finding:
 
 
 def verify(task: Task, completion: str) -> list[Finding]:
-    """The findings of all the task's checks. Raises ValueError for an unknown check: a typo in a pack must not pass
-    everything."""
-    return [find(check, completion, task.answer) for check in task.checks]
+    """The findings of all the task's checks; a completion that only says the prompt again passes none. Raises
+    ValueError for an unknown check: a typo in a pack must not pass everything."""
+    found = [find(check, completion, task.answer) for check in task.checks]
+    if repeats(task.prompt, completion):
+        return [Finding(f.check, 0.0, "it only says the prompt again") for f in found]
+    return found
+
+
+def repeats(prompt: str, completion: str) -> bool:
+    """Whether it says all of the prompt, once or more, and next to nothing else."""
+    asked, said = (" ".join(re.findall(r"\w+", text.casefold())) for text in (prompt, completion))
+    if len(asked.split()) < 3 or asked not in said:
+        return False
+    return len(said.replace(asked, " ").split()) <= SAID_ANEW * len(said.split())
 
 
 def find(check: dict, completion: str, answer: str) -> Finding:
@@ -59,6 +72,53 @@ def find(check: dict, completion: str, answer: str) -> Finding:
     return Finding(check["check"], float(score), "" if score == 1 else reason)
 
 
+def wrong_check(check: dict, answer: str | None) -> str:
+    """What is wrong with the check itself, or with its answer (where one is given): an unknown name or option, a value
+    of another kind; "" if nothing is. Nothing of a pack runs: the tests of `python` are read alone."""
+    name = check["check"]
+    if name not in CHECKS:
+        return f"there is no check {name!r}; there are {', '.join(CHECKS)}"
+    known = signature_of(name)
+    options = {k: v for k, v in check.items() if k != "check"}
+    if unknown := set(options) - {p.name for p in known}:
+        return f"{name} has no option {unknown.pop()!r}; there are {', '.join(p.name for p in known) or 'none'}"
+    if missing := [p.name for p in known if p.default is p.empty and p.name not in options]:
+        return f"{name} needs {missing[0]!r}"
+    for p in known:
+        if p.name in options and not is_kind(options[p.name], p.annotation):
+            wanted = getattr(p.annotation, "__name__", p.annotation)
+            return f"{name}'s {p.name} = {options[p.name]!r}, wanted {wanted}"
+    if name == "python" or answer is None:
+        return ""
+    try:
+        CHECKS[name](SAMPLE, answer, **options)
+    except (ValueError, KeyError) as error:  # an answer without a number, a pattern that is none, another case
+        return str(error)
+    return ""
+
+
+def signature_of(name: str) -> list[Parameter]:
+    """The options of a check, as parameters of its function."""
+    _, _, *known = signature(CHECKS[name]).parameters.values()
+    return known
+
+
+def options_of(name: str) -> list[str]:
+    """The same as text, each with its type and default."""
+    return [str(p) for p in signature_of(name)]
+
+
+def is_kind(value: object, annotation: object) -> bool:
+    """Whether a value from TOML or JSON is of an option's type."""
+    if isinstance(annotation, UnionType):
+        return any(is_kind(value, one) for one in annotation.__args__)
+    if isinstance(annotation, GenericAlias):
+        return isinstance(value, (list, tuple)) and all(is_kind(v, annotation.__args__[0]) for v in value)
+    if annotation in (int, float) and isinstance(value, bool):
+        return False
+    return isinstance(value, (int, float) if annotation is float else annotation)
+
+
 def score(task: Task, completion: str) -> float:
     """The mean score of the task's checks."""
     findings = verify(task, completion)
@@ -69,23 +129,9 @@ def passed(task: Task, completion: str) -> bool:
     return all(f.score == 1 for f in verify(task, completion))
 
 
-def number_in(text: str) -> Fraction | None:
-    """The last number of a text (a completion reasons first and answers last), exactly; None if there is none."""
-    found = NUMBER.findall(text)
-    if not found:
-        return None
-    try:
-        return Fraction(re.sub(r"[,\s]", "", found[-1]))
-    except (ValueError, ZeroDivisionError):
-        return None
-
-
-def number(completion: str, answer: str, tolerance: float = 0.0):
-    found, expected = number_in(completion), number_in(answer)
-    if expected is None:
-        raise ValueError(f"The answer {answer!r} holds no number to compare with")
-    right = found is not None and abs(found - expected) <= Fraction(str(tolerance)) * max(1, abs(expected))
-    return right, f"the last number is {found}, it should be {answer}"
+def is_number(answer: str) -> bool:
+    """Whether a reference answer is one number, perhaps with its unit."""
+    return len(numbers_of(answer)) == 1 and len(answer.split()) <= 2
 
 
 def exact(completion: str, answer: str, ignore_case: bool = True):
@@ -97,64 +143,17 @@ def exact(completion: str, answer: str, ignore_case: bool = True):
 def ends_with_answer(completion: str, answer: str):
     """The completion's last words are the answer's words."""
     found, expected = (re.findall(r"\w+", t.lower()) for t in (completion, answer))
-    return bool(expected) and found[-len(expected) :] == expected, f"it should end with {answer!r}"
+    if not expected:
+        raise ValueError(f"The answer {answer!r} has no word to end with")
+    return found[-len(expected) :] == expected, f"it should end with {answer!r}"
 
 
 def regex(completion: str, answer: str, pattern: str, absent: bool = False):
-    found = re.search(pattern, completion, re.MULTILINE) is not None
-    return found != absent, f"the pattern {pattern!r} is {'present' if found else 'absent'}"
-
-
-def contains(completion: str, answer: str, words: list[str], at_least: int = 1):
-    lower = completion.lower()
-    missing = [w for w in words if len(re.findall(rf"(?<!\w){re.escape(w.lower())}(?!\w)", lower)) < at_least]
-    return not missing, f"missing: {', '.join(missing)}"
-
-
-def avoids(completion: str, answer: str, words: list[str]):
-    used = [w for w in words if re.search(rf"(?<!\w){re.escape(w.lower())}(?!\w)", completion.lower())]
-    return not used, f"used: {', '.join(used)}"
-
-
-def within(n: int, least: int, most: int | None, what: str):
-    return least <= n and (most is None or n <= most), f"{n} {what}, wanted {least} to {most or 'any number'}"
-
-
-def words(completion: str, answer: str, least: int = 1, most: int | None = None):
-    return within(len(completion.split()), least, most, "words")
-
-
-def sentences(completion: str, answer: str, least: int = 1, most: int | None = None):
-    return within(len(re.findall(r"[^.!?]+[.!?]+(?=\s|$)|[^.!?]+$", completion.strip())), least, most, "sentences")
-
-
-def paragraphs(completion: str, answer: str, least: int = 1, most: int | None = None):
-    return within(len([p for p in re.split(r"\n\s*\n", completion) if p.strip()]), least, most, "paragraphs")
-
-
-def bullets(completion: str, answer: str, least: int = 1, most: int | None = None):
-    return within(len(re.findall(r"^\s*(?:[-*•]|\d+[.)])\s", completion, re.MULTILINE)), least, most, "list items")
-
-
-def letters(completion: str, answer: str, case: str):
-    changed = {"lower": completion.lower(), "upper": completion.upper()}[case]
-    return completion == changed, f"not all letters are {case} case"
-
-
-def starts_and_ends(completion: str, answer: str, start: str = "", end: str = ""):
-    text = completion.strip()
-    return text.startswith(start) and text.endswith(end), f"it should start with {start!r} and end with {end!r}"
-
-
-def valid_json(completion: str, answer: str, keys: list[str] = ()):
-    """The whole completion, or its one fenced block, parses as JSON; an object with at least these keys."""
-    fenced = re.fullmatch(r"\s*```(?:json)?\s*\n(.*?)```\s*", completion, re.DOTALL)
     try:
-        value = json.loads(fenced[1] if fenced else completion)
-    except (ValueError, RecursionError) as error:  # also for numbers of thousands of digits and deep nesting
-        return False, f"not JSON: {error}"
-    missing = [k for k in keys if not isinstance(value, dict) or k not in value]
-    return not missing, f"missing keys: {', '.join(missing)}"
+        found = patterns.search(pattern, completion) is not None
+    except TimeoutError as error:
+        return False, str(error)
+    return found != absent, f"the pattern {pattern!r} is {'present' if found else 'absent'}"
 
 
 def language(completion: str, answer: str, code: str):
@@ -181,19 +180,11 @@ def python(completion: str, answer: str, tests: list[str]):
 
 
 CHECKS: dict[str, Callable] = {
-    "number": number,
+    **FINAL_ANSWERS,
     "exact": exact,
     "ends_with_answer": ends_with_answer,
     "regex": regex,
-    "contains": contains,
-    "avoids": avoids,
-    "words": words,
-    "sentences": sentences,
-    "paragraphs": paragraphs,
-    "bullets": bullets,
-    "letters": letters,
-    "starts_and_ends": starts_and_ends,
-    "json": valid_json,
+    **CONSTRAINTS,
     "language": language,
     "python": python,
 }

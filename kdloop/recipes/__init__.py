@@ -26,6 +26,7 @@ from kdloop.knowledge.labeling import TEMPLATES
 from storage import files
 
 RECIPES = Path(__file__).parent
+BY_CHECKS = "verified"
 STARTS = ("auto", "base", "champion")
 
 
@@ -115,13 +116,31 @@ def names() -> list[str]:
     return sorted(path.stem for path in RECIPES.glob("*.toml"))
 
 
-def load(name: str) -> Recipe:
-    """A shipped recipe, or a user's TOML file. Raises ValueError with what is wrong with it."""
-    path = Path(name) if name.endswith(".toml") else RECIPES / f"{name}.toml"
-    if not path.is_file():
-        raise ValueError(f"No recipe {name!r}; there are {', '.join(names())}, or give a TOML file")
+def offered() -> list[str]:
+    """The shipped recipes, and `verified` on every other pack that it suits."""
+    own = load(BY_CHECKS).pack
+    return [*names(), *(f"{BY_CHECKS}@{pack}" for pack in packs.names() if pack != own and suits(pack))]
+
+
+def suits(pack: str) -> bool:
+    """Whether checks can be the teacher on it; no where it cannot be read, as by a package that is not installed."""
     try:
-        return from_dict({"name": path.stem} | tomllib.loads(files.read_text(path)))
+        return packs.checked(pack)
+    except ValueError:
+        return False
+
+
+def load(name: str) -> Recipe:
+    """A shipped recipe, RECIPE@PACK for such a one on another pack, or a user's TOML file. Raises ValueError with what
+    is wrong with it."""
+    own_file = name.endswith(".toml")
+    shipped, _, pack = (name, "", "") if own_file else name.partition("@")
+    path = Path(name) if own_file else RECIPES / f"{shipped}.toml"
+    if not path.is_file():
+        raise ValueError(f"No recipe {shipped!r}; there are {', '.join(names())}, or give a TOML file")
+    other = {"name": name, "pack": pack} if pack else {}
+    try:
+        return from_dict({"name": path.stem} | tomllib.loads(files.read_text(path)) | other)
     except (TypeError, tomllib.TOMLDecodeError) as error:  # an unknown field, a broken file
         raise ValueError(f"Recipe {path}: {error}") from error
 

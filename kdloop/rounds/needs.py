@@ -65,8 +65,9 @@ def found(settings: Settings, recipe: Recipe | None, known: Readiness) -> Iterat
     if sources & JUDGED_SOURCES and teachers:
         why = judge_refused(settings, teachers, pack.rubric)
         yield Need(JUDGE, not why, "{why}", {"why": why})
-    there = not pack.source or find_spec("reasoning_gym") is not None
-    if pack.source:
+    generated = bool(pack.source and "dataset" in pack.source)
+    there = not generated or find_spec("reasoning_gym") is not None
+    if generated:
         yield Need(PACKAGE, there, NEEDED, {"name": pack.name})
     if "spin" in sources:
         yield Need(VOTES, bool(known.pairs + known.likes), LIKE_MORE)

@@ -32,7 +32,7 @@ TOO_LONG = "longer than the student reads"
 def relevant(train: list[Example], recipe: Recipe, tasks: Sequence[Task]) -> list[Example]:
     """The examples that the recipe's round may learn from: where its pack has checks, none of people's votes, which
     are about other things, but what it elicited itself, and the bare prompts, for methods that sample by themselves."""
-    if not packs.load(recipe.pack).checks:
+    if not packs.checked(recipe.pack):
         return train
     elicited = [e for e in train if e.round]
     completed = {e.question for e in elicited}
@@ -80,7 +80,7 @@ def by_checks(tasks: Sequence[Task]) -> Reward | None:
 
 def room_for_votes(recipe: Recipe) -> int:
     """How many votes a round trains on where it has elicited enough."""
-    if packs.load(recipe.pack).checks:
+    if packs.checked(recipe.pack):
         return 0
     share = AI_SHARE_BESIDE_VOTES if recipe.name == VOTES.name else ELICITED_SHARE
     return recipe.examples - round(share * recipe.examples) if recipe.knowledge else recipe.examples

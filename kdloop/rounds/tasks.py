@@ -22,7 +22,7 @@ def training_tasks(recipe: Recipe, split: Split, seed: int) -> list[Task]:
     pack = list(packs.tasks(recipe.pack, "train"))
     random.Random(seed).shuffle(pack)
     asked_here = [e.prompt for e in split.train if e.source != "import"]
-    own = [] if packs.load(recipe.pack).checks else asked_here[-recipe.prompts // 2 :]
+    own = [] if packs.checked(recipe.pack) else asked_here[-recipe.prompts // 2 :]
     asked_by_people = [Task(last["content"], before=tuple(before)) for *before, last in own]
     tasks = {key(t.messages): t for t in [*asked_by_people, *pack]}
     return [t for prompt, t in tasks.items() if prompt not in held_out][: recipe.prompts]
@@ -34,9 +34,10 @@ def gate_tasks(pack: str) -> list[Task]:
 
 
 def learned_tasks(line: Sequence[Round], recipe: Recipe) -> list[Task]:
-    """Gate prompts with checks of the other packs that the champion has learned from in its `line` of rounds."""
-    learned = dict.fromkeys(r.recipe.get("pack", "general") for r in line)
-    return [t for pack in learned if pack != recipe.pack for t in gate_tasks(pack)]
+    """Gate prompts with checks of the other packs that the champion has learned from in its `line` of rounds, as far
+    as they have not been removed since."""
+    learned, there = dict.fromkeys(r.recipe.get("pack", "general") for r in line), packs.names()
+    return [t for pack in learned if pack != recipe.pack and pack in there for t in gate_tasks(pack)]
 
 
 def gate_prompts(split: Split, n: int, seed: int) -> list[list[Message]]:

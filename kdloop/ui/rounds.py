@@ -53,7 +53,7 @@ def build(settings: Settings, supervisor: Supervisor, state: gr.State) -> dict:
     tried = gr.HTML(elem_id="rounds-trial")
     with gr.Row():
         recipe = gr.Dropdown(
-            [(t("People's votes"), ""), *recipes.names()], value="", label=t("Recipe"), elem_id="recipe"
+            [(t("People's votes"), ""), *recipes.offered()], value="", label=t("Recipe"), elem_id="recipe"
         )
         start = gr.Button(t("Start a round now"), variant="primary", visible=alone, elem_id="start")
         cancel = gr.Button(t("Cancel the round"), variant="stop", visible=False, elem_id="cancel")
@@ -117,7 +117,7 @@ def addressed_round(settings: Settings, id: str) -> gr.Dropdown:
 
 
 def known_recipe(name: str) -> str:
-    return name if name in recipes.names() else ""
+    return name if name and name in recipes.offered() else ""
 
 
 def chosen(settings: Settings, which: int) -> Round | None:
@@ -214,7 +214,7 @@ def outcome(r: Round, owner: bool) -> str:
 def start_round(settings: Settings, supervisor: Supervisor, recipe: str, state: dict) -> None:
     who = allowed(settings, state)
     try:
-        known = recipe in recipes.names()  # never a file that a visitor names
+        known = recipe in recipes.offered()  # never a file that a visitor names
         wanted = recipe_card.needed(settings, known_recipe(recipe), readiness.readiness(settings.db))
         if missing := recipe_card.unmet(wanted):
             raise ValueError(" ".join(map(recipe_card.in_words, missing)))

@@ -63,7 +63,7 @@ def test_a_check_passes_what_it_asks_for_and_fails_a_near_miss_with_the_reason(c
 def test_a_completion_passes_when_all_checks_do_and_scores_their_mean():
     task = Task("?", "4", ({"check": "number"}, {"check": "words", "most": 2}))
     assert [verifiers.score(task, t) for t in ("4", "it is four, so 4", "no idea about that")] == [1.0, 0.5, 0.0]
-    with pytest.raises(ValueError, match="No check 'numbre'; there are number, exact"):
+    with pytest.raises(ValueError, match="No check 'numbre'; there are number, final_number"):
         verifiers.score(Task("?", "4", ({"check": "numbre"},)), "4")
     with pytest.raises(ValueError, match="holds no number"):
         verifiers.score(Task("?", "four", ({"check": "number"},)), "4")
@@ -189,7 +189,7 @@ def test_the_sandbox_works_for_honest_code_and_stops_what_is_greedy():
 
 def test_a_generated_pack_is_the_same_each_time_and_its_parts_share_no_prompt():
     parts = {part: packs.tasks("sums", part) for part in packs.PARTS}
-    packs.tasks.cache_clear()
+    packs.generated_at.cache_clear(), packs.tasks_at.cache_clear()
     assert parts["train"] == packs.tasks("sums", "train")
     prompts = [packs.normal(t.prompt) for tasks in parts.values() for t in tasks]
     assert len(set(prompts)) == len(prompts) and len(parts["heldout"]) >= 500 and len(parts["gate"]) >= 160

@@ -49,6 +49,7 @@ def test_the_wheel_holds_packs_recipes_and_words(wheel):
     data = [p for p in ROOT.glob("kdloop/**/*") if p.suffix in (".toml", ".jsonl", ".json")]
     assert len(data) > 20
     assert {str(p.relative_to(ROOT)) for p in data} <= names
+    assert [n for n in names if n.endswith(".dist-info/licenses/NOTICE")], "whose data it carries"
     assert not {n for n in names if n.startswith(("tests/", "docs/", "findings/"))}
 
 

@@ -4,7 +4,7 @@ import base64
 import json
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from parts import listening
 
@@ -36,14 +36,18 @@ def serving(repo: Repo):
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             path = unquote(urlsplit(self.path).path)
-            name = path.rpartition("/")[2]
+            name = path.partition("/resolve/main/")[2]
             if repo.answers:
                 self.say(repo.answers[0], b"{}", {"X-Error-Code": repo.answers[1]})
             elif "/tree/" in path:
                 rows = [{"type": "file", "path": p, "oid": "0", "size": len(b)} for p, b in repo.files.items()]
                 self.say(200, json.dumps(rows).encode())
             elif name in repo.files:
-                self.say(200, repo.files[name], {"X-Repo-Commit": "c" * 40, "ETag": f'"{len(repo.commits)}{name}"'})
+                self.say(
+                    200,
+                    repo.files[name],
+                    {"X-Repo-Commit": "c" * 40, "ETag": f'"{len(repo.commits)}{quote(name, "")}"'},
+                )
             else:
                 self.say(404, b"{}", {"X-Error-Code": "EntryNotFound"})
 

@@ -38,6 +38,17 @@ def test_a_snapshot_fills_an_empty_home(lived_in, tmp_path):
     assert (checkpoints.adapter_dir(elsewhere, serving) / "w").read_text() == "weights"
 
 
+def test_installed_packs_come_back_and_half_written_ones_do_not(lived_in, tmp_path):
+    installed, target = lived_in.parent / "packs", Folder(tmp_path / "kept")
+    for name in ("mine", ".before/mine.1", "half.999999-1.partial"):
+        (installed / name).mkdir(parents=True)
+        (installed / name / "pack.toml").write_text(f'about = "{name}"')
+    snapshots.take(lived_in, target)
+    snapshots.restore(tmp_path / "new" / "kdloop.db", target)
+    back = tmp_path / "new" / "packs"
+    assert {str(p.relative_to(back)) for p in back.rglob("pack.toml")} == {"mine/pack.toml", ".before/mine.1/pack.toml"}
+
+
 def test_nothing_is_overwritten_and_nothing_is_made_up(lived_in, tmp_path):
     assert snapshots.restore(tmp_path / "new" / "kdloop.db", Folder(tmp_path / "none")) is None
     target = Folder(tmp_path / "snapshots")

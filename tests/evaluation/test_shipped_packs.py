@@ -1,0 +1,174 @@
+"""The packs that ship: the same in every process, held-out parts that nothing of is trained on, checks that the three
+cheapest tricks do not pass and that an honest completion does."""
+
+import hashlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kdloop import packs, recipes
+from kdloop.evaluation import pack_check
+from kdloop.feedback.examples import Example, Split
+from kdloop.packs.generators import GENERATORS, generate, instructions, intents, passages, science
+from kdloop.raters import verifiers
+from kdloop.rounds import selection
+from kdloop.rounds import tasks as asked
+from storage.conversations import as_prompt
+
+ROOT = Path(__file__).parents[2]
+DIGEST = """
+import hashlib
+from kdloop.packs.generators import GENERATORS, generate
+print(*(hashlib.sha256(repr(generate(name, 3000, 1, {})).encode()).hexdigest() for name in GENERATORS))
+"""
+
+
+def held_out(name):
+    return packs.tasks(name, "heldout")
+
+
+@pytest.mark.parametrize("name", packs.shipped())
+def test_a_shipped_pack_is_sound_and_says_whose_it_is(name):
+    report = pack_check.check(name, None)
+    assert report.sound, pack_check.table(report)
+    assert packs.load(name).licence == "apache-2.0" and name in (ROOT / "NOTICE").read_text()
+    if name in GENERATORS:
+        assert len(held_out(name)) >= 200 and packs.checked(name)
+
+
+@pytest.mark.parametrize("name", packs.shipped())
+def test_the_cheapest_tricks_pass_no_more_than_chance(name):
+    """Asked of every held-out task, not of a sample."""
+    tasks = [t for t in held_out(name) if t.verifiable]
+    answers = sorted({t.answer for t in tasks if t.answer})
+    every = ", ".join(answers)
+    majority = max(answers, key=[t.answer for t in tasks].count, default="")
+    says = {
+        "majority": lambda t: [majority],
+        "options": lambda t: [every, *pack_check.all_options(t)],
+        "prompt": lambda t: [t.prompt, f"{t.prompt}\n{t.prompt}", t.prompt.upper()],
+    }
+    passed = {
+        trick: sum(any(verifiers.passed(t, text) for text in texts(t)) for t in tasks) for trick, texts in says.items()
+    }
+    most = {"intents": 1 / 6, "passages": passages.ABSENT + 0.05}.get(name, 0.06)
+    assert passed["prompt"] == 0 and passed["majority"] <= most * len(tasks), passed
+    assert passed["options"] <= 0.02 * len(tasks), passed
+
+
+def test_a_generator_makes_the_same_in_every_process():
+    here = [hashlib.sha256(repr(generate(name, 3000, 1, {})).encode()).hexdigest() for name in GENERATORS]
+    ran = subprocess.run([sys.executable, "-c", DIGEST], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == here
+    assert sum(map(len, generate("science", 100, 1, {}).values())) == 100
+    with pytest.raises(ValueError, match="No generator 'sciense'; there are instructions"):
+        generate("sciense", 10, 1, {})
+    with pytest.raises(ValueError, match=r"The generator intents: .* unexpected keyword argument 'towns'"):
+        generate("intents", 10, 1, {"towns": 3})
+
+
+def test_nothing_of_a_held_out_task_is_in_the_training_part():
+    """A sentence's template, an element, a formula, a made-up place, a prompt of `general`."""
+    parts = {(name, part): packs.tasks(name, part) for name in GENERATORS for part in packs.PARTS}
+
+    def found(name, part, pattern):
+        return {m for t in parts[name, part] for m in re.findall(pattern, t.prompt)}
+
+    templates = [s for own in intents.SENTENCES.values() for s in own]
+    wording = {t.format(thing=thing): t for t in templates for thing in intents.THINGS}
+    for other in packs.PARTS[1:]:
+        used = [{wording[x] for x in found("intents", part, r"Message: (.*)")} for part in ("train", other)]
+        assert not used[0] & used[1] and min(map(len, used)) >= 18
+        places = [found("passages", part, r"(\w+) is a small town") for part in ("train", other)]
+        assert not places[0] & places[1] and len(places[1]) > 150
+        for kind in (r"one unit of (\w+)", r"symbol of (\w+)", r"symbol ([A-Z]\w*)", r"are (\d+ [\w -]+)\?"):
+            facts = [found("science", part, kind) for part in ("train", other)]
+            assert facts[1] and not facts[0] & facts[1], kind
+        asked_for = [{t.prompt.split(" Use ")[0] for t in parts["instructions", part]} for part in ("train", other)]
+        assert not asked_for[0] & asked_for[1]
+    general = set(packs.prompts("general", "heldout"))
+    assert all(any(t.prompt.startswith(g.strip()) for g in general) for t in parts["instructions", "heldout"])
+
+
+def kept(task):
+    """A completion that keeps every instruction of the task, and says nothing."""
+    word = task.checks[0]["words"][0]
+    asks = {c["check"]: c for c in task.checks[1:]}
+    piece, n = f"Some {word} text stays here", 1
+    if size := asks.get("sentences") or asks.get("paragraphs") or asks.get("bullets"):
+        n = size["least"]
+    pieces = [f"{piece} for moment{i} after hour{i}." for i in range(n)]
+    if "words" in asks and asks["words"]["least"] > 5:
+        pieces = [f"{piece} with {' '.join(f'item{i}' for i in range(20))}."]
+    ends = asks.get("starts_and_ends", {})
+    if ends.get("end") == "That is all.":
+        pieces[-1] = pieces[-1].rstrip(".") + ": That is all."
+    if ends.get("end") == "?":
+        pieces[-1] = pieces[-1].rstrip(".") + "?"
+    if "highlights" in asks:
+        pieces[0] = pieces[0].replace(word, f"*{word}*")
+    marks = "\n- " if "bullets" in asks else "\n\n" if "paragraphs" in asks else " "
+    text = ("\n- " if "bullets" in asks else "") + marks.join(pieces)
+    if ends.get("start"):
+        text = f'"{text}"'
+    return {"lower": text.lower(), "upper": text.upper()}.get(asks.get("letters", {}).get("case"), text)
+
+
+def test_every_instruction_can_be_kept_and_none_is_kept_by_the_others_text():
+    tasks = [t for part in packs.PARTS for t in packs.tasks("instructions", part)]
+    assert not [(t.prompt, kept(t)) for t in tasks if not verifiers.passed(t, kept(t))]
+    others = [kept(t) for t in tasks[1:]]
+    assert sum(verifiers.passed(t, text) for t, text in zip(tasks, others, strict=False)) < 0.05 * len(tasks)
+    assert {c["check"] for t in tasks for c in t.checks} >= {
+        c["check"] for _, c in (*instructions.LENGTHS, *instructions.SHAPES)
+    }
+
+
+def test_a_passage_s_question_is_answered_by_the_passage_that_it_cites_or_by_none():
+    tasks = [t for part in packs.PARTS for t in packs.tasks("passages", part)]
+    absent = [t for t in tasks if t.answer == passages.NOT_THERE]
+    assert 0.2 < len(absent) / len(tasks) < 0.3
+    for t in tasks:
+        texts = re.findall(r"^\[\d\] (.*)$", t.prompt, re.M)
+        place = next(w for w in re.findall(r"\w+", t.prompt.rsplit("\n", 1)[-1]) if w.endswith(passages.SYLLABLES[2]))
+        about = [i for i, text in enumerate(texts, 1) if text.startswith(f"{place} is")]
+        assert len(texts) == passages.SHOWN
+        if t in absent:
+            assert not about
+        else:
+            value, cited = re.fullmatch(r"(.+) \[(\d)\]", t.answer).groups()
+            assert about == [int(cited)] and value in texts[int(cited) - 1]
+            assert not verifiers.passed(t, f"{value} [{int(cited) % 3 + 1}]") and not verifiers.passed(t, value)
+            assert not verifiers.passed(t, f"{t.answer} {passages.NOT_THERE}")
+
+
+def test_the_facts_of_science_are_right():
+    answers = {t.prompt.removesuffix(" Reply with the answer alone."): t.answer for part in packs.PARTS
+               for t in packs.tasks("science", part)}  # fmt: skip
+    assert len(science.SYMBOLS) == 118 and list(science.SYMBOLS)[78] == "Au" and list(science.SYMBOLS)[117] == "Og"
+    assert science.composition("CH3COOH") == {"C": 2, "H": 4, "O": 2} and science.composition("K2Cr2O7")["Cr"] == 2
+    known = {"inches": 0.0254, "miles": 1609.344, "pounds": 0.45359237, "atmospheres": 101325, "calories": 4.184,
+             "hectares": 10_000, "days": 86_400, "litres": 0.001, "kilowatt-hours": 3_600_000}  # fmt: skip
+    asked_for = [re.fullmatch(r"How many [\w ]+ are (\d+) ([\w -]+)\?", p) for p in answers]
+    values = {m[0]: int(m[1]) * known[m[2]] for m in asked_for if m and m[2] in known}
+    assert len(values) > 100
+    assert all(float(answers[p]) == pytest.approx(value, rel=1e-5) for p, value in values.items())
+    assert not [a for a in answers.values() if "e+" in a or "e-" in a]
+
+
+def test_checks_of_each_prompt_are_a_pack_s_checks():
+    """A round on it asks its own prompts alone, and learns from what passes."""
+    recipe = recipes.load("verified@intents")
+    assert recipe.name == "verified@intents" and recipe.pack == "intents" and recipe.method == "dpo"
+    assert "verified@intents" in recipes.offered() and "verified@general" not in recipes.offered()
+    own = Example(as_prompt("A question of a person's?"), None, None, "", (), "human")
+    found = asked.training_tasks(recipe, Split([own], []), 1)
+    assert {t.prompt for t in found} <= set(packs.prompts("intents", "train")) and len(found) == recipe.prompts
+    assert own not in selection.relevant([own], recipe, found) and selection.room_for_votes(recipe) == 0
+    with pytest.raises(ValueError, match="No pack 'intent'"):
+        recipes.load("verified@intent")
+    with pytest.raises(ValueError, match="No recipe 'verifed'"):
+        recipes.load("verifed@intents")
