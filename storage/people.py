@@ -16,7 +16,7 @@ OWN = "(select t.id from turns t join conversations v on v.id = t.conversation_i
 COMPLETION = "id, turn_id, author, text, thought, status, created_at"
 TABLES = {
     "conversations": "select id, title, created_at from conversations where person = ?1",
-    "turns": f"select id, conversation_id, position, prompt, created_at from turns where id in {OWN}",
+    "turns": f"select id, conversation_id, position, parent_id, prompt, created_at from turns where id in {OWN}",
     "completions": f"select {COMPLETION} from completions where turn_id in {OWN} "
     f"union select {COMPLETION} from completions where author = 'human' and name = ?1",
     "feedback": "select id, turn_id, chosen_id, rejected_id, score, channel, reason, critique, created_at, "

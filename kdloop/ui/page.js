@@ -58,7 +58,8 @@
     if (link && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
       event.preventDefault();
       const wanted = new URLSearchParams(link.getAttribute("href"));
-      if (wanted.has("undo")) return ask("undo", wanted.get("undo"));
+      const deed = ["undo", "branch"].find(id => wanted.has(id));
+      if (deed) return ask(deed, wanted.get(deed));
       if (!wanted.has("c") && query().get("c")) wanted.set("c", query().get("c"));
       if (wanted.get("tab") === "chat") wanted.delete("tab");
       history.pushState(null, "", location.pathname + "?" + wanted);

@@ -89,15 +89,16 @@ def load(settings: Settings, id: str, state: dict):
     if not id:
         return new(state)
     try:
-        bot = transcript.open_chat(settings, state | {"conversation": str(id)})
+        turn = transcript.last_turn(settings, person(state), str(id))
+        bot = transcript.open_chat(settings, state | {"conversation": str(id), "turn": turn})
     except UnknownRow as error:
         raise refusal(error) from error
-    state.update(conversation=str(id), compared=None, preferred=None, left=True)
+    state.update(conversation=str(id), turn=turn, compared=None, preferred=None, left=True)
     return bot, state, *comparison.hidden()
 
 
 def new(state: dict):
-    state.update(conversation=None, compared=None, preferred=None, left=True)
+    state.update(conversation=None, turn=None, compared=None, preferred=None, left=True)
     return transcript.chatbot([], {}), state, *comparison.hidden()
 
 
@@ -108,7 +109,7 @@ def starter(settings: Settings):
     def at_start(state: dict, request: gr.Request):
         bot = gr.skip()
         if not (state.get("conversation") or state.get("writing")):
-            state["conversation"] = addresses.asked_for(settings, person(state), request)
+            state["conversation"], state["turn"] = addresses.asked_for(settings, person(state), request)
             bot = transcript.open_chat(settings, state) if state["conversation"] else bot
         return bot, state, *addresses.at_hand(settings, state), titles(settings, "", state)
 

@@ -51,7 +51,7 @@ def chat(db, student, monkeypatch):
 
 def say(chat, text, conversation=None, **changed):
     settings, serving = chat
-    return [*turn.say(replace(settings, **changed), serving, conversation, "ann", text, Event())]
+    return [*turn.say(replace(settings, **changed), serving, turn.Place(conversation), "ann", text, Event())]
 
 
 def stored(db, id):
@@ -135,7 +135,7 @@ def test_stop_and_leaving_keep_the_thought_so_far(chat, db):
     settings, serving = chat
     for leave in (False, True):
         stop, seen = Event(), None
-        replies = turn.say(settings, serving, None, "ann", QUESTION, stop)
+        replies = turn.say(settings, serving, turn.Place(), "ann", QUESTION, stop)
         for seen in replies:
             if len(seen.thought) > 5 and seen.status == "open":
                 if leave:
