@@ -156,7 +156,7 @@ def test_a_correction_is_marked_and_taken_back_a_title_changes_and_formulas_are_
     assert page.evaluate("window.hacked") is None
 
     page.get_by_role("button", name="Toggle Sidebar").click()
-    page.get_by_role("button", name="Rename this conversation").click()
+    page.get_by_role("button", name="Rename or delete this conversation").click()
     page.get_by_label("Its new title").fill("Stones & <i>gems</i>")
     page.get_by_label("Its new title").press("Enter")
     expect(page.locator("#past a[aria-current]")).to_have_text("Stones & <i>gems</i>", timeout=60_000)
