@@ -15,7 +15,7 @@ from kdloop.feedback import collect
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
-from kdloop.ui import addresses, comparison, loop, prose, rating, replies, saved, session, trial, zerogpu
+from kdloop.ui import addresses, comparison, greeting, loop, prose, rating, replies, saved, session, trial, zerogpu
 from kdloop.ui.session import IN_ORDER, PRIVATE, REFUSED, named, paced, person, refusal, warn
 from kdloop.ui.transcript import (
     THUMBS,
@@ -30,7 +30,6 @@ from kdloop.ui.transcript import (
 from kdloop.ui.words import t, tell
 from storage import ancestry, branches, checkpoints, feedback, rounds, trials
 
-EXAMPLES = ["What should I cook with two eggs and rice?", "Explain tides to a child.", "Help me plan a quiet Sunday."]
 HEADER_SECONDS = 5  # between two looks at who answers and how many votes there are: four indexed counts
 AT_VOTES = "next round at {at} new votes ({new} so far)"
 WITH_TIME = "(...inputs) => [...inputs.slice(0, -1), performance.now()]"  # ms since the page was opened
@@ -106,10 +105,8 @@ def lay_out(settings: Settings) -> Components:
             latex_delimiters=prose.FORMULAS,
             allow_tags=False,  # there are none but kdloop.ui.prose's
             feedback_options=("Like", "Dislike"),
-            examples=[{"text": t} for t in EXAMPLES],
-            placeholder=t(
-                "### Ask the student something\nRate its answer with the thumbs, or edit it into a better one."
-            ),
+            examples=[{"text": question} for question in greeting.EXAMPLES],
+            placeholder=t(greeting.WHAT_TO_DO),
         )
         thanks = saved.lay_out()
         two = comparison.build("compare", comparison.VOTES)

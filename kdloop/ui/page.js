@@ -1,6 +1,7 @@
 () => {
   if (window.kdloop) return;
   const names = NAMES, words = WORDS;  // what Gradio calls a button -> which it is; language -> which -> our word
+  const app = [(window.gradio_config || {}).app_id, HOME];  // another one after each start; the same on the same home
   const all = (found, at = document) => [...at.querySelectorAll(found)];
   const one = (found, at = document) => at.querySelector(found);
   const shown = element => element && element.offsetParent !== null && !element.disabled;
@@ -125,6 +126,7 @@
       Object.entries(attributes).forEach(([name, value]) =>
         value === null ? element.removeAttribute(name) : set(element, name, value))));
     all(".kd-sides > .kd-side").forEach(side => set(side, "aria-label", (one(".kd-label", side) || {}).textContent || "…"));
+    all(".kd-branches a").forEach(arrow => set(arrow, "aria-label", arrow.title));
     all(".kd-compare [id$='-left'], .kd-compare [id$='-right'], .kd-compare [id$='-up'], .kd-compare [id$='-down']")
       .forEach(button => set(button, "aria-keyshortcuts", "Arrow" + button.id.replace(/.*-(.)/, (_, c) => c.toUpperCase())));
     all("#chat-log button[aria-label], .toggle-button").forEach(button => {
@@ -176,6 +178,7 @@
       status.textContent = last && last.closest(".message-row") ? last.textContent.slice(0, 600) : "";
     }
     busy = now;
+    if (now && one("#kd-restarted")) one("#kd-restarted").remove();
   };
 
   // The chat is as high as the window
@@ -196,6 +199,16 @@
   const watched = ["class", "aria-label", "aria-selected", "disabled", "style"];
   observer.observe(document.body, {childList: true, subtree: true, attributes: true, attributeFilter: watched});
   mend();
+
+  // Gradio loads the page again when it finds the app restarted: one line says so, until the next answer
+  const known = JSON.parse(sessionStorage.getItem("kdloop-app") || "null");
+  sessionStorage.setItem("kdloop-app", JSON.stringify(app));
+  if (known && known[0] !== app[0]) waitFor(() => one("#tabs"), tabs => {
+    const line = document.createElement("p");
+    line.id = "kd-restarted"; line.setAttribute("role", "status");
+    tabs.before(line);
+    line.textContent = said(app[1] && known[1] === app[1] ? "Restarted" : "Renewed");
+  });
 
   // The draft survives a reload, and a restart of the app
   addEventListener("pagehide", () => { if (box()) sessionStorage.setItem("kdloop-draft", box().value); });

@@ -5,7 +5,7 @@ from functools import partial
 import gradio as gr
 
 from kdloop.settings import Settings
-from kdloop.ui import addresses, chat, comparison, files, prose, sure, transcript
+from kdloop.ui import addresses, chat, comparison, files, greeting, prose, sure, transcript
 from kdloop.ui.files import fresh_path
 from kdloop.ui.session import IN_ORDER, PRIVATE, erasure_notice, named, paced, person, refusal, refused
 from kdloop.ui.words import t, tell
@@ -18,7 +18,7 @@ STORED = (
     "where it is kept."
 )
 CONFIRMATION = "delete my data"
-GONE = "Delete “{title}” for good: {messages} messages, {votes} votes"
+GONE = "Delete “{title}” for good (messages: {messages}, votes: {votes})"
 
 
 def build(settings: Settings, state: gr.State) -> dict:
@@ -115,10 +115,11 @@ def starter(settings: Settings):
     and the list of all."""
 
     def at_start(state: dict, request: gr.Request):
-        bot = gr.skip()
+        words = greeting.properties(settings)
+        bot = gr.Chatbot(**words) if words else gr.skip()
         if not (state.get("conversation") or state.get("writing")):
             state["conversation"], state["turn"] = addresses.asked_for(settings, person(state), request)
-            bot = transcript.open_chat(settings, state) if state["conversation"] else bot
+            bot = transcript.open_chat(settings, state, **words) if state["conversation"] else bot
         return bot, state, *addresses.at_hand(settings, state), titles(settings, "", state)
 
     return at_start

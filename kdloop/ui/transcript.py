@@ -11,7 +11,7 @@ import gradio as gr
 
 from kdloop.chat.turn import Reply
 from kdloop.settings import Settings
-from kdloop.ui import prose
+from kdloop.ui import prose, verdicts
 from kdloop.ui.session import person, refused
 from kdloop.ui.words import tell
 from storage import checkpoints, conversations, feedback
@@ -68,7 +68,7 @@ def authors(settings: Settings, state: dict) -> str:
     "answer 1–3: student v0 · answer 4: student v1 (cut at its length: ask it to go on)" """
     if not state.get("conversation"):
         return ""
-    versions = {k.id: k.name for k in checkpoints.lineage(settings.db)}
+    versions = {k.id: verdicts.in_words(k.name) for k in checkpoints.lineage(settings.db)}
     turns = conversations.history(settings.db, state["conversation"], person(state), state.get("turn"))
     roles = {"student": tell("student"), "teacher": tell("teacher, as the student was not sure:")}
     cut = {True: f" ({tell('cut at its length: ask it to go on')})", False: f" ({tell(CUT_IN_THOUGHT)})"}
@@ -81,11 +81,11 @@ def authors(settings: Settings, state: dict) -> str:
     return " · ".join(f"{tell('answer')} {at}: {name}" for at, name in spans)
 
 
-def open_chat(settings: Settings, state: dict) -> gr.Chatbot:
-    """The open conversation with the thumbs that this person gave in it."""
+def open_chat(settings: Settings, state: dict, **properties) -> gr.Chatbot:
+    """The open conversation with the thumbs that this person gave in it; `properties` are the component's."""
     me, conversation = person(state), state.get("conversation")
     messages = transcript(settings, me, conversation, state.get("turn"))
-    return chatbot(messages, thumbs(settings, me, conversation))
+    return chatbot(messages, thumbs(settings, me, conversation), **properties)
 
 
 def thumbs(settings: Settings, me: str, conversation: str | None) -> dict[str, bool]:
@@ -93,10 +93,11 @@ def thumbs(settings: Settings, me: str, conversation: str | None) -> dict[str, b
     return feedback.thumbs(settings.db, me, conversation) if conversation else {}
 
 
-def chatbot(messages: list[dict], liked: dict[str, bool], writing: bool = False) -> gr.Chatbot:
+def chatbot(messages: list[dict], liked: dict[str, bool], writing: bool = False, **properties) -> gr.Chatbot:
     """`liked` as of `thumbs`. Gradio keeps thumbs by position: what takes a message's place would inherit its thumb."""
     pressed = [THUMBS.get(liked.get(completion_id(m))) for m in messages if m["role"] == "assistant"]
-    return gr.Chatbot(value=messages, feedback_value=pressed, elem_classes=[WRITING] if writing else [])
+    classes = [WRITING] if writing else []
+    return gr.Chatbot(value=messages, feedback_value=pressed, elem_classes=classes, **properties)
 
 
 def user_message(text: str, below: str = "") -> dict:

@@ -31,7 +31,7 @@ expect.set_options(timeout=60_000)  # a busy machine's pages are late, and what 
 @contextmanager
 def running(home: Path, script: str = "app.py", **environment):
     """The URL of an app on `home`; it must end in order."""
-    port = free_port()
+    port = environment.get("KDLOOP_PORT") or free_port()
     env = os.environ | {"KDLOOP_HOME": str(home), "KDLOOP_PORT": str(port), "KDLOOP_MAX_TOKENS": "24"} | environment
     log = home / "app.log"
     with log.open("wb") as out:
