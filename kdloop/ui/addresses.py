@@ -14,7 +14,7 @@ from kdloop.ui.words import tell
 from storage.conversations import UnknownRow
 
 MOVED = "c => window.kdloop.moved(c)"  # after what the page shows has changed
-SETTLED = "c => window.kdloop.settled(c)"  # after an address was followed, or refused
+SETTLED = "c => window.kdloop.settled(c)"  # after a conversation was opened or begun, or refused
 
 
 def build() -> gr.Textbox:

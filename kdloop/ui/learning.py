@@ -55,14 +55,14 @@ def build(settings: Settings) -> dict:
     with gr.Row():
         with gr.Column():  # on a phone, one column is below the other
             votes = gr.HTML(elem_id="votes")
-            hours = gr.Dataframe(label=t("Votes by hour"), **TABLE, max_height=240, column_widths=[160, 80, 120])
+            hours = gr.Dataframe(label=t("Votes by hour"), **TABLE, max_height=240, column_widths=[160, 100, 120])
         with gr.Column():
             scores = gr.HTML(elem_id="scores")
             standings = gr.Dataframe(
                 label=t("Arena standings"),
                 **TABLE,
                 max_height=240,
-                column_widths=[100, 70, 160, 80],
+                column_widths=[100, 90, 160, 90],
                 elem_id="standings",
             )
     examples = gr.HTML(elem_id="before-and-after")

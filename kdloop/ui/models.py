@@ -33,7 +33,7 @@ def build(settings: Settings, serving: Serving, state: gr.State) -> dict:
         versions(settings),
         label=t("Versions"),
         **TABLE,
-        column_widths=[100, 80, 130, 60, 80, 100, 110, 430, 170],
+        column_widths=[110, 110, 130, 60, 100, 110, 110, 400, 170],
     )
     alone = not settings.shared
     chosen = gr.Dropdown(choices(settings), label=t("Version"), elem_id="version")

@@ -66,6 +66,7 @@
       history.pushState(null, "", location.pathname + "?" + wanted);
       follow();
     }
+    if (event.target.closest("#fresh, #chat-log [data-name=Clear]")) { to("c", ""); open = ""; asked = performance.now(); }
     if (event.target.closest("#past a, #fresh") && innerWidth < 768) closeSidebar();
   });
   const closeSidebar = () => { const side = one(".sidebar.open .toggle-button"); if (side) side.click(); };
@@ -121,11 +122,13 @@
     ".kd-compare": {role: "group", tabindex: "-1"},
     "#chat-log [role=log]": {"aria-live": "off"},  // rewritten at every word: `tell` says the answer once
   };
+  let seen = null;  // the selected tab that was scrolled into view
   const mend = () => {
     Object.entries(roles).forEach(([found, attributes]) => all(found).forEach(element =>
       Object.entries(attributes).forEach(([name, value]) =>
         value === null ? element.removeAttribute(name) : set(element, name, value))));
     all(".kd-sides > .kd-side").forEach(side => set(side, "aria-label", (one(".kd-label", side) || {}).textContent || "…"));
+    all("#chat-log textarea.edit-textarea").forEach(editor => set(editor, "aria-label", said("Editor")));
     all(".kd-branches a").forEach(arrow => set(arrow, "aria-label", arrow.title));
     all(".kd-compare [id$='-left'], .kd-compare [id$='-right'], .kd-compare [id$='-up'], .kd-compare [id$='-down']")
       .forEach(button => set(button, "aria-keyshortcuts", "Arrow" + button.id.replace(/.*-(.)/, (_, c) => c.toUpperCase())));
@@ -140,6 +143,8 @@
     const side = one(".sidebar");
     if (side) one(".sidebar-content", side).inert = !side.classList.contains("open");
     tabs().forEach(tab => set(tab, "tabindex", tab.getAttribute("aria-selected") === "true" ? "0" : "-1"));
+    const tab = tabs().find(t => t.tabIndex === 0);
+    if (tab && tab !== seen) { seen = tab; tab.scrollIntoView({block: "nearest", inline: "nearest"}); }  // on a phone
     mark();
     compare();
     tell();

@@ -24,7 +24,8 @@ BUTTONS = {  # which -> what Gradio calls it in our languages (it translates som
     "Clear": (("Clear", "Chat leeren", "Limpiar chat"), "New conversation"),
     "Sidebar": (("Toggle Sidebar",), "Toggle Sidebar"),
 }
-LINES = {  # what the script itself says, after a restart: on the same home, or on one that may be another
+LINES = {  # what the script itself says: of a message's editor, and after a restart on the same home, or maybe another
+    "Editor": "The message's text",
     "Restarted": "The app was restarted. Nothing was lost: your conversations, votes and draft are here.",
     "Renewed": "The app was restarted.",
 }

@@ -67,7 +67,7 @@ def build(settings: Settings, supervisor: Supervisor, state: gr.State) -> dict:
         label=t("Rounds"),
         **TABLE,
         elem_id="history",
-        column_widths=[70, 90, 80, 60, 110, 100, 690],
+        column_widths=[80, 110, 100, 60, 110, 110, 670],
     )
     which = gr.Dropdown(choices(settings, t("the latest")), value=LATEST, label=t("Round"), elem_id="round")
     addressed = gr.Textbox(visible="hidden", elem_id="go-round")  # the round that the address names, see page.js

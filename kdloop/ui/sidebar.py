@@ -74,8 +74,7 @@ def connect(settings: Settings, state: gr.State, side: dict, parts: chat.Parts) 
     at_hand = named(partial(addresses.at_hand, settings), "authors")
     for event in changed:
         known = event.then(at_hand, state, [parts.authors, parts.where], **IN_ORDER)
-        if event is opened:
-            known.then(None, parts.where, None, js=addresses.SETTLED)
+        known.then(None, parts.where, None, js=addresses.SETTLED)
 
 
 def titles(settings: Settings, search: str, state: dict) -> str:

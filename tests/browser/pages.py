@@ -36,6 +36,7 @@ def running(home: Path, script: str = "app.py", **environment):
     log = home / "app.log"
     with log.open("wb") as out:
         process = subprocess.Popen([sys.executable, script], cwd=ROOT, env=env, stdout=out, stderr=subprocess.STDOUT)
+    (home / "app.pid").write_text(str(process.pid))
     url = f"http://127.0.0.1:{port}"
     try:
         for _ in range(600):
