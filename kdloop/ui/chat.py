@@ -170,6 +170,7 @@ def sender(settings: Settings):
     load = session.loader(settings)
 
     def on_send(text: str, waiting: str, token, state: dict, request: gr.Request):
+        state["instead_of"] = None if not waiting else state.get("instead_of")
         return *replies.begin(text, waiting), *((token, state) if state.get("person") else load(token, None, request))
 
     return on_send

@@ -93,7 +93,7 @@ def free(settings: Settings, typed: str, waiting: str, state: dict):
         time.sleep(0.05)  # until the engine has ended, and what it wrote is stored
     unanswered = waiting.strip() and all(status == "failed" for status in ends)
     box = {"value": "\n".join(filter(None, [waiting, typed]))} if unanswered else {}
-    state.update(compared=None, preferred=None, writing=())
+    state.update(compared=None, preferred=None, writing=(), instead_of=None)
     box = gr.Textbox(submit_btn=t("Send"), stop_btn=False, **box)
     return box, "", open_chat(settings, state), *comparison.hidden()
 
@@ -115,7 +115,8 @@ def replying(settings: Settings, supervisor: Supervisor, state: dict) -> Iterato
 
 def reply(settings: Settings, serving: Serving, supervisor: Supervisor, text: str, state: dict):
     """The reply as it grows: one completion, or two to choose from."""
-    place = Place(state.get("conversation"), state.get("turn"), state.pop("instead_of", None))
+    place = Place(state.get("conversation"), state.get("turn"), state.get("instead_of"))
+    state["instead_of"] = None
     with replying(settings, supervisor, state) as (me, stop):
         past = transcript(settings, me, place.conversation_id, place.after, until=place.instead_of)
         liked = thumbs(settings, me, place.conversation_id)
