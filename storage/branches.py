@@ -7,13 +7,8 @@ that was opened last: by adding it, or by coming back to its branch.
 from collections import defaultdict
 from pathlib import Path
 
-from storage.conversations import ALIVE, UnknownRow
+from storage.conversations import ALIVE, BELOW, UnknownRow
 from storage.database import connect, transaction
-
-BELOW = (  # the turn :turn, and all that follows it
-    "with recursive below(id) as (select :turn union all select t.id from turns t join below "
-    "on t.parent_id = below.id where t.conversation_id = :conversation)"
-)
 
 
 def siblings(db: Path, conversation_id: str) -> dict[str, list[str]]:
@@ -35,11 +30,7 @@ def open_branch(db: Path, person: str, turn_id: str) -> tuple[str, str]:
             "where t.id = ? and v.person = ? and v.kind = 'chat'"
         )
         row = c.execute(mine, [turn_id, person]).fetchone()
-        about = {"turn": turn_id, "conversation": row and row[0]}
-        leaf = (
-            f"{BELOW} select t.id from below cross join turns t on t.id = below.id where {ALIVE} order by opened desc"
-        )
-        if not (row and (found := c.execute(leaf, about).fetchone())):
+        if not (row and (found := c.execute(BELOW, {"turn": turn_id, "conversation": row[0]}).fetchone())):
             raise UnknownRow(f"No message {turn_id!r} of yours: reload the page")
         newest = "(select max(opened) + 1 from turns where conversation_id = ?)"
         c.execute(f"update turns set opened = {newest} where id = ?", [row[0], found[0]])

@@ -46,11 +46,13 @@ ALIVE = (  # a turn t that a page shows: one whose reply failed is as if it were
     "exists (select 1 from completions where turn_id = t.id and author <> 'human' and status <> 'failed')"
 )
 OPEN = f"select t.id from turns t where t.conversation_id = :conversation and {ALIVE} order by t.opened desc limit 1"
-LEAF = (  # the turn :leaf, or else the one that was opened last
-    "select coalesce((select t.id from turns t where t.id = :leaf and t.conversation_id = :conversation "
-    f"and {ALIVE}), ({OPEN}))"
+BELOW = (  # of the turn :turn and all that follows it the one that was opened last
+    "with recursive below(id) as (select id from turns where id = :turn and conversation_id = :conversation union all "
+    "select t.id from turns t join below on t.parent_id = below.id where t.conversation_id = :conversation) "
+    f"select t.id from below join turns t on t.id = below.id where {ALIVE} order by t.opened desc limit 1"
 )
-LINE = (  # from there back to the conversation's beginning
+LEAF = f"select coalesce(({BELOW}), ({OPEN}))"
+LINE = (  # from that one, or else the open one, back to the conversation's beginning
     f"with recursive line(id, parent_id) as (select id, parent_id from turns where id = ({LEAF}) "
     "union all select p.id, p.parent_id from turns p join line on p.id = line.parent_id)"
 )
@@ -142,8 +144,8 @@ def add_turn(
     """Append a turn, which is the open one from now on. `prompt` is what the model will see; raises NotKept for one of
     more than texts and thoughts.
 
-    It follows the turn `after`, or else the open one; or it takes the place of the turn `instead_of`, as another branch
-    of the conversation. Raises UnknownRow where that is no turn of it.
+    It follows the last turn of the branch through `after`, or else the open one; or it takes the place of the turn
+    `instead_of`, as another branch of the conversation. Raises UnknownRow where that is no turn of it.
     """
     for message in prompt:
         check_kept(message)
@@ -161,7 +163,7 @@ def add_turn(
 def parent(c: Database, conversation_id: str, after: str | None, instead_of: str | None) -> str | None:
     """The id of the turn that a new one follows."""
     if not instead_of:
-        return c.execute(LEAF, {"leaf": after, "conversation": conversation_id}).fetchone()[0]
+        return c.execute(LEAF, {"turn": after, "conversation": conversation_id}).fetchone()[0]
     known = "select parent_id from turns where id = ? and conversation_id = ?"
     if not (found := c.execute(known, [instead_of, conversation_id]).fetchone()):
         raise UnknownRow(f"No turn {instead_of!r} in this conversation: reload the page")
@@ -221,10 +223,10 @@ def turn(db: Path, id: str) -> Turn:
     return Turn(row[0], row[1], json.loads(row[2]))
 
 
-def history(db: Path, conversation_id: str, person: str, leaf: str | None = None) -> list[tuple[Turn, Completion]]:
+def history(db: Path, conversation_id: str, person: str, turn: str | None = None) -> list[tuple[Turn, Completion]]:
     """The turns of a conversation's branch in order, each with its current completion: the newest (the last retry, or a
     teacher's that came instead of the student's), unless a person chose another one over it. Failed ones are left
-    out. The branch ends in the turn `leaf`, or else in the one that was opened last."""
+    out. The branch is the one that goes through `turn`, as it was last left, or else the open one."""
     with connect(db) as c:
         mine = "select 1 from conversations where id = ? and person = ? and kind = 'chat'"
         if not c.execute(mine, [conversation_id, person]).fetchone():
@@ -232,7 +234,7 @@ def history(db: Path, conversation_id: str, person: str, leaf: str | None = None
         rows = c.execute(
             f"{LINE} select t.id, t.conversation_id, t.prompt, {COMPLETION} from line join turns t on t.id = line.id "
             f"join completions k on k.id = ({CURRENT}) order by t.position",
-            {"conversation": conversation_id, "leaf": leaf},
+            {"conversation": conversation_id, "turn": turn},
         ).fetchall()
     return [(Turn(r[0], r[1], json.loads(r[2])), Completion(*tuple(r)[3:])) for r in rows]
 

@@ -41,8 +41,8 @@ class Reply:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a message goes: into a new conversation if the id is None; after the turn `after`, or else the open one; or
-    in place of the turn `instead_of`, as another branch (storage/branches.py)."""
+    """Where a message goes: into a new conversation if the id is None; to the end of the branch through the turn
+    `after`, or else of the open one; or in place of the turn `instead_of`, as another branch (storage/branches.py)."""
 
     conversation_id: str | None = None
     after: str | None = None

@@ -3,8 +3,8 @@
 A handler that streams is a generator; closing it (Stop, a closed tab) ends the completion at its next token. `state` is
 the session's own and is changed in place, so that what another event changes at the same time is not undone. In it,
 `writing` are the ids of completions under way, `compared` the two to choose from, and `left` says that the person has
-turned to another conversation. `conversation` and `turn` are what the page shows: the id, and the branch's last turn
-(None: the one that is open). `instead_of` is the turn whose message the next one replaces, as another branch.
+turned to another conversation. `conversation` and `turn` are what the page shows: the id, and a turn of the branch
+(None: the open one). `instead_of` is the turn whose message the next one replaces, as another branch.
 """
 
 import time
@@ -61,10 +61,10 @@ def busy(waiting: str):
     return gr.Textbox(submit_btn=False, stop_btn=t("Stop")), RETRYING
 
 
-def anew(settings: Settings, again: tuple[str | None, str, str], waiting: str, state: dict):
+def anew(settings: Settings, again: tuple[str | None, str, str] | None, waiting: str, state: dict):
     """A person's own message was edited: `again` is the completion after it, its new text, and a number that makes an
     edit of today another one than the same of yesterday. As `begin`, where the box keeps its draft."""
-    completion, text, _ = again
+    completion, text, _ = again or (None, "", "")  # whoever calls the endpoint has edited nothing
     _, pending = begin(text, waiting)
     if not completion:
         raise refused("Choose between the two answers first")
@@ -75,9 +75,10 @@ def anew(settings: Settings, again: tuple[str | None, str, str], waiting: str, s
     return gr.Textbox(submit_btn=False, stop_btn=t("Stop")), pending
 
 
-def put_back(settings: Settings, again: tuple[str | None, str, str], typed: str, state: dict):
+def put_back(settings: Settings, again: tuple[str | None, str, str] | None, typed: str, state: dict):
     """What could not be asked anew comes into the message box, before what was typed there."""
-    return "\n".join(filter(None, [again[1].strip(), typed])), open_chat(settings, state)
+    text = again[1].strip() if again else ""
+    return "\n".join(filter(None, [text, typed])), open_chat(settings, state)
 
 
 def ready():

@@ -23,13 +23,13 @@ THUMBS = {True: "Like", False: "Dislike"}  # liked -> Gradio's name of that thum
 
 
 def transcript(
-    settings: Settings, me: str, conversation: str | None, leaf: str | None = None, until: str | None = None
+    settings: Settings, me: str, conversation: str | None, through: str | None = None, until: str | None = None
 ) -> list[dict]:
-    """The messages of the conversation's branch that ends in the turn `leaf` (None: the open one), as `gr.Chatbot`
-    takes them; those before the turn `until`, where it is given."""
+    """The messages of the conversation's branch through this turn (None: the open one), as `gr.Chatbot` takes them;
+    those before the turn `until`, where it is given."""
     if not conversation:
         return []
-    turns = conversations.history(settings.db, conversation, me, until or leaf)
+    turns = conversations.history(settings.db, conversation, me, until or through)
     better, branches = feedback.corrections(settings.db, me, conversation), siblings(settings.db, conversation)
     messages = []
     for turn, k in turns:

@@ -46,8 +46,8 @@ def talk(db, tiny_student):
     return db, engine, say
 
 
-def asked(db, conversation, leaf=None):
-    return [t.prompt[-1]["content"] for t, _ in conversations.history(db, conversation, "ann", leaf)]
+def asked(db, conversation, turn=None):
+    return [t.prompt[-1]["content"] for t, _ in conversations.history(db, conversation, "ann", turn)]
 
 
 def test_a_message_asked_anew_goes_on_from_there_and_nothing_is_lost(talk):
@@ -89,6 +89,9 @@ def test_what_the_page_shows_goes_on_whatever_is_open_elsewhere(talk):
     say("and suns", at, after=first.turn_id)
     assert engine.read == ["tides", "re: tides", "and suns"]
     assert asked(db, at, other.turn_id) == ["ebbs"] and asked(db, at, "nobody's") == ["tides", "and suns"]
+    say("and moons", at, after=first.turn_id)  # of a page that has not seen the message before this one
+    assert engine.read[2:] == ["and suns", "re: and suns", "and moons"]
+    assert asked(db, at, first.turn_id) == ["tides", "and suns", "and moons"]
 
 
 def test_a_message_whose_reply_fails_is_no_branch(talk):
