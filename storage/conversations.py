@@ -1,13 +1,16 @@
 """Conversations, turns and completions.
 
 A turn's prompt is all that the model saw, ending in the user's message; each completion names who wrote it and, for
-the student, the checkpoint that answered.
+the student, the checkpoint that answered. It follows another turn of its conversation; several that follow the same
+one are branches (branches.py).
 """
 
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from sqlite_utils import Database
 
 from storage.database import connect, encode, insert, new_id, now, transaction
 from storage.search import FOUND, question, refresh
@@ -38,6 +41,20 @@ CURRENT = (  # of a turn t: its newest completion, or the one that a person chos
     "order by rowid desc limit 1) select coalesce((select f.chosen_id from feedback f where f.rejected_id = newest.id "
     "and f.turn_id = t.id and f.channel = 'choice' and +f.source = 'human' and f.score is null "
     "and f.retracted_at is null and f.chosen_id is not null order by f.rowid desc limit 1), newest.id) from newest"
+)
+ALIVE = (  # a turn t that a page shows: one whose reply failed is as if it were not there
+    "exists (select 1 from completions where turn_id = t.id and author <> 'human' and status <> 'failed')"
+)
+OPEN = f"select t.id from turns t where t.conversation_id = :conversation and {ALIVE} order by t.opened desc limit 1"
+BELOW = (  # of the turn :turn and all that follows it the one that was opened last
+    "with recursive below(id) as (select id from turns where id = :turn and conversation_id = :conversation union all "
+    "select t.id from turns t join below on t.parent_id = below.id where t.conversation_id = :conversation) "
+    f"select t.id from below join turns t on t.id = below.id where {ALIVE} order by t.opened desc limit 1"
+)
+LEAF = f"select coalesce(({BELOW}), ({OPEN}))"
+LINE = (  # from that one, or else the open one, back to the conversation's beginning
+    f"with recursive line(id, parent_id) as (select id, parent_id from turns where id = ({LEAF}) "
+    "union all select p.id, p.parent_id from turns p join line on p.id = line.parent_id)"
 )
 COMPLETION = "k.id, k.turn_id, k.author, k.checkpoint_id, k.text, k.status, k.name, k.licence, k.restricted, k.thought"
 
@@ -121,17 +138,36 @@ def start_conversation(
     return id
 
 
-def add_turn(db: Path, conversation_id: str, prompt: list[Message]) -> Turn:
-    """Append a turn. `prompt` is what the model will see; raises NotKept for one of more than texts and thoughts."""
+def add_turn(
+    db: Path, conversation_id: str, prompt: list[Message], after: str | None = None, instead_of: str | None = None
+) -> Turn:
+    """Append a turn, which is the open one from now on. `prompt` is what the model will see; raises NotKept for one of
+    more than texts and thoughts.
+
+    It follows the last turn of the branch through `after`, or else the open one; or it takes the place of the turn
+    `instead_of`, as another branch of the conversation. Raises UnknownRow where that is no turn of it.
+    """
     for message in prompt:
         check_kept(message)
     turn = Turn(new_id(), conversation_id, prompt)
     with transaction(db) as c:
         if not c.execute("select 1 from conversations where id = ?", [conversation_id]).fetchone():
             raise UnknownRow(f"No conversation {conversation_id!r}")
-        at = c.execute("select count(*) from turns where conversation_id = ?", [conversation_id]).fetchone()[0]
-        insert(c, "turns", id=turn.id, conversation_id=conversation_id, position=at, prompt=prompt, created_at=now())
+        place = {"parent_id": parent(c, conversation_id, after, instead_of)}
+        numbers = "select count(*), coalesce(max(opened), -1) + 1 from turns where conversation_id = ?"
+        place["position"], place["opened"] = c.execute(numbers, [conversation_id]).fetchone()
+        insert(c, "turns", id=turn.id, conversation_id=conversation_id, prompt=prompt, created_at=now(), **place)
     return turn
+
+
+def parent(c: Database, conversation_id: str, after: str | None, instead_of: str | None) -> str | None:
+    """The id of the turn that a new one follows."""
+    if not instead_of:
+        return c.execute(LEAF, {"turn": after, "conversation": conversation_id}).fetchone()[0]
+    known = "select parent_id from turns where id = ? and conversation_id = ?"
+    if not (found := c.execute(known, [instead_of, conversation_id]).fetchone()):
+        raise UnknownRow(f"No turn {instead_of!r} in this conversation: reload the page")
+    return found[0]
 
 
 def check_kept(message: Message) -> None:
@@ -187,19 +223,18 @@ def turn(db: Path, id: str) -> Turn:
     return Turn(row[0], row[1], json.loads(row[2]))
 
 
-def history(db: Path, conversation_id: str, person: str) -> list[tuple[Turn, Completion]]:
-    """The turns of a conversation in order, each with its current completion: the newest (the last retry, or a
+def history(db: Path, conversation_id: str, person: str, turn: str | None = None) -> list[tuple[Turn, Completion]]:
+    """The turns of a conversation's branch in order, each with its current completion: the newest (the last retry, or a
     teacher's that came instead of the student's), unless a person chose another one over it. Failed ones are left
-    out."""
+    out. The branch is the one that goes through `turn`, as it was last left, or else the open one."""
     with connect(db) as c:
         mine = "select 1 from conversations where id = ? and person = ? and kind = 'chat'"
         if not c.execute(mine, [conversation_id, person]).fetchone():
             raise UnknownRow(f"No conversation {conversation_id!r} of yours: start a new one")
         rows = c.execute(
-            f"select t.id, t.conversation_id, t.prompt, {COMPLETION} from turns t "
-            f"join completions k on k.id = ({CURRENT}) "
-            "where t.conversation_id = ? order by t.position",
-            [conversation_id],
+            f"{LINE} select t.id, t.conversation_id, t.prompt, {COMPLETION} from line join turns t on t.id = line.id "
+            f"join completions k on k.id = ({CURRENT}) order by t.position",
+            {"conversation": conversation_id, "turn": turn},
         ).fetchall()
     return [(Turn(r[0], r[1], json.loads(r[2])), Completion(*tuple(r)[3:])) for r in rows]
 
@@ -243,10 +278,10 @@ def count_turns(db: Path, person: str) -> int:
 
 
 def is_last(db: Path, turn: Turn) -> bool:
-    """Has the conversation not gone on since?"""
+    """Does no other turn follow it?"""
     with connect(db) as c:
-        query = "select id from turns where conversation_id = ? order by position desc limit 1"
-        return c.execute(query, [turn.conversation_id]).fetchone()[0] == turn.id
+        query = f"select 1 from turns t where t.conversation_id = ? and t.parent_id = ? and {ALIVE}"
+        return c.execute(query, [turn.conversation_id, turn.id]).fetchone() is None
 
 
 def statuses(db: Path, completion_ids: Iterable[str]) -> list[str]:

@@ -127,7 +127,7 @@ def add(c: Database, import_id: int, chunk: list[Rated], about: dict) -> int:
         [(id, f"import {import_id}", title(r), at, r.held_out, import_id) for id, r in new.items()],
     )
     c.conn.executemany(
-        "insert into turns values (?, ?, 0, ?, ?)",
+        "insert into turns (id, conversation_id, position, prompt, created_at) values (?, ?, 0, ?, ?)",
         [(f"{id}t", id, json.dumps(r.prompt, ensure_ascii=False), at) for id, r in new.items()],
     )
     c.conn.executemany(

@@ -366,6 +366,18 @@ def imported(c: Database) -> None:
     also_allow(c, "feedback", "'student'", "'import'")
 
 
+BRANCHES = """
+alter table turns add column parent_id text;;
+alter table turns add column opened integer not null default 0;;
+update turns set opened = position, parent_id = (select p.id from turns p
+  where p.conversation_id = turns.conversation_id and p.position = turns.position - 1)"""
+
+
+def branches(c: Database) -> None:
+    """Which turn a turn follows, and in which order a conversation's turns were last opened (branches.py)."""
+    run(c, BRANCHES)
+
+
 MIGRATIONS = [
     m001_initial,
     m002_raters_and_audit,
@@ -388,4 +400,5 @@ MIGRATIONS = [
     replays,
     api_tables,
     imported,
+    branches,
 ]  # append only: by their names, a database knows which ones it has had (database.migrate)

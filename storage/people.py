@@ -8,15 +8,22 @@ from pathlib import Path
 from sqlite_utils import Database
 
 from storage import search, snapshots, teachers, traces
+from storage.conversations import UnknownRow
 from storage.database import connect, encode, existing, now, transaction
 from storage.rounds import RUNNING
 
 FORGET: list[Callable[[], object]] = []  # called after an erasure: what this process keeps of texts elsewhere
 OWN = "(select t.id from turns t join conversations v on v.id = t.conversation_id where v.person = ?1)"
+# what an erasure is about: a person, turns of rounds as JSON, and one conversation, or None for all that is theirs
+OF_IT = "(select t.id from turns t join conversations v on v.id = t.conversation_id where v.person = ?1 and v.id = ?3)"
+ERASED = (
+    f"(?3 is null and (f.rater = ?1 or f.turn_id in {OWN}) or f.turn_id in {OF_IT} "
+    "or f.turn_id in (select value from json_each(?2)))"
+)
 COMPLETION = "id, turn_id, author, text, thought, status, created_at"
 TABLES = {
     "conversations": "select id, title, created_at from conversations where person = ?1",
-    "turns": f"select id, conversation_id, position, prompt, created_at from turns where id in {OWN}",
+    "turns": f"select id, conversation_id, position, parent_id, prompt, created_at from turns where id in {OWN}",
     "completions": f"select {COMPLETION} from completions where turn_id in {OWN} "
     f"union select {COMPLETION} from completions where author = 'human' and name = ?1",
     "feedback": "select id, turn_id, chosen_id, rejected_id, score, channel, reason, critique, created_at, "
@@ -30,27 +37,46 @@ def everything(db: Path, person: str) -> dict[str, list[dict]]:
         return {name: list(c.query(query, [person])) for name, query in TABLES.items()}
 
 
-def erase(db: Path, person: str) -> list[int]:
+def contents(db: Path, person: str, conversation: str) -> tuple[str, int, int]:
+    """(title, number of messages, number of this person's standing votes) of one of their chats. Raises UnknownRow if
+    it is not theirs."""
+    with connect(db) as c:
+        row = c.execute(
+            "select title, (select count(*) from turns where conversation_id = v.id), (select count(*) from feedback f "
+            "join turns t on t.id = f.turn_id where t.conversation_id = v.id and rater = ?1 and retracted_at is null) "
+            "from conversations v where person = ?1 and id = ?2 and kind = 'chat'",
+            [person, conversation],
+        ).fetchone()
+    if row is None:
+        raise UnknownRow(f"No conversation {conversation!r} of yours: start a new one")
+    return tuple(row)
+
+
+def erase(db: Path, person: str, conversation: str | None = None) -> list[int]:
     """Delete a person's conversations, feedback and better answers for good, and what rounds and teachers were given of
-    their words; the ids of the checkpoints that learned from them.
+    their words; the ids of the checkpoints that learned from them. Or one `conversation` with all that is in it, and
+    what was given of the words that they said nowhere else; raises UnknownRow if it is not theirs.
 
     The weights of those checkpoints, and of what descends from them, keep a trace that no deletion of rows removes.
     Older snapshots would bring the rows back: `snapshots.renew` makes them go.
     """
+    if conversation is not None:
+        contents(db, person, conversation)
     with connect(db) as c:
-        asked, wrote = traces.words_of(c, person)
+        asked, wrote = traces.words_of(c, person, conversation)
         turns = json.dumps(traces.in_rounds(c, person, asked, wrote))
         calls = traces.in_calls(c, traces.Words.of(asked | wrote))
     snapshots.owe(db)
     with transaction(db) as c:
-        affected = learned_from(c, person, turns)
-        mark(c, person, turns)
-        cancel_what_reads(c, person)
+        about = [person, turns, conversation]
+        affected = touched_by(c, about, "r.part = 'train'")
+        mark(c, about)
+        cancel_what_reads(c, about)
         features = "select id from feedback where turn_id in (select value from json_each(?))"
         sidecars = [db.parent / "features" / f"{id}.npz" for (id,) in c.execute(features, [turns])]
         teachers.blank(c, calls)
         indexed = c["texts"].count
-        delete_rows(c, person, turns)
+        delete_rows(c, *about)
         if c["texts"].count < indexed:
             search.merge(c, -search.PAGES)
         forget_examples(c, asked)
@@ -64,44 +90,43 @@ def erase(db: Path, person: str) -> list[int]:
     return affected
 
 
-def learned_from(c: Database, person: str, turns: str) -> list[int]:
-    """Checkpoints that were trained on a person's words and votes, and their descendants."""
-    return touched_by(c, person, turns, "r.part = 'train'")
-
-
-def touched_by(c: Database, person: str, turns: str, part: str) -> list[int]:
+def touched_by(c: Database, about: list, part: str) -> list[int]:
+    """Checkpoints whose rounds have read what is `ERASED`, in this part of them, and their descendants."""
     trained = (
         f"select k.id from checkpoints k join round_feedback r on r.round_id = k.round_id and {part} "
-        "join feedback f on f.id = r.feedback_id "
-        f"where f.rater = ?1 or f.turn_id in {OWN} or f.turn_id in (select value from json_each(?2))"
+        f"join feedback f on f.id = r.feedback_id where {ERASED}"
     )
     rows = c.execute(
         f"with recursive touched(id) as ({trained} union select k.id from checkpoints k join touched "
         "on k.parent_id = touched.id) select id from touched order by id",
-        [person, turns],
+        about,
     )
     return [r[0] for r in rows]
 
 
-def mark(c: Database, person: str, turns: str) -> None:
+def mark(c: Database, about: list) -> None:
     """The checkpoints whose rounds have read any of it, also to judge alone, and their descendants: kdloop's `retrain`
     repeats those rounds without it."""
-    rows = ({"checkpoint_id": id, "at": now()} for id in touched_by(c, person, turns, "true"))
+    rows = ({"checkpoint_id": id, "at": now()} for id in touched_by(c, about, "true"))
     c["erasures"].insert_all(rows, replace=True)
 
 
-def cancel_what_reads(c: Database, person: str) -> None:
+def cancel_what_reads(c: Database, about: list) -> None:
     """A round under way has read the votes: its candidate would learn what is deleted here."""
     c.execute(
-        "update rounds set cancel_requested_at = ?, error = 'Somebody whose votes it had read deleted their data' "
-        f"where status in {RUNNING} and exists (select 1 from feedback where rater = ?)",
-        [now(), person],
+        "update rounds set cancel_requested_at = ?4, error = 'Somebody whose votes it had read deleted their data' "
+        f"where status in {RUNNING} and exists (select 1 from feedback f where f.rater = ?1 and {ERASED})",
+        [*about, now()],
     )
 
 
-def delete_rows(c: Database, person: str, turns: str) -> None:
+def delete_rows(c: Database, person: str, turns: str, conversation: str | None) -> None:
+    """What is in a conversation goes with it."""
     of_rounds = "select conversation_id from turns where id in (select value from json_each(?))"
     c["conversations"].delete_where(f"id in ({of_rounds})", [turns])
+    if conversation is not None:
+        c["conversations"].delete_where("id = ? and person = ?", [conversation, person])
+        return
     c["feedback"].delete_where("rater = ?", [person])
     c["completions"].delete_where("author = 'human' and name = ?", [person])
     c["raters"].delete_where("person = ?", [person])

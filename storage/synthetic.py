@@ -36,7 +36,8 @@ def add(c: Database, numbers: range, draw: random.Random, checkpoint_ids: list[i
         [(f"v{i}", f"person {i % PEOPLE}", f"Number {i}", at) for i, at in rows],
     )
     c.conn.executemany(
-        "insert into turns values (?, ?, 0, ?, ?)", [(f"t{i}", f"v{i}", PROMPT.format(i), at) for i, at in rows]
+        "insert into turns (id, conversation_id, position, prompt, created_at) values (?, ?, 0, ?, ?)",
+        [(f"t{i}", f"v{i}", PROMPT.format(i), at) for i, at in rows],
     )
     c.conn.executemany(
         "insert into completions (id, turn_id, author, checkpoint_id, text, status, created_at) "

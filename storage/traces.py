@@ -36,15 +36,26 @@ class Words:
         return any(passage in flat for passage in self.passages)
 
 
-def words_of(c: Database, person: str) -> tuple[set[str], set[str]]:
-    """(what a person asked, what they wrote as better answers)."""
+def words_of(c: Database, person: str, conversation: str | None = None) -> tuple[set[str], set[str]]:
+    """(what a person asked, what they wrote as better answers), in one conversation and in no other of them, or
+    anywhere."""
     asked = c.execute(
-        "select json_extract(t.prompt, '$[#-1].content') from turns t "
+        "select json_extract(t.prompt, '$[#-1].content'), v.id from turns t "
         "join conversations v on v.id = t.conversation_id where v.person = ?",
         [person],
-    )
-    wrote = c.execute("select text from completions where author = 'human' and name = ?", [person])
-    return {r[0] for r in asked}, {r[0] for r in wrote}
+    ).fetchall()
+    wrote = c.execute(
+        "select k.text, t.conversation_id from completions k join turns t on t.id = k.turn_id "
+        "where k.author = 'human' and k.name = ?",
+        [person],
+    ).fetchall()
+    return only_in(conversation, asked), only_in(conversation, wrote)
+
+
+def only_in(conversation: str | None, said: list) -> set[str]:
+    """Of (text, the conversation that it is in)."""
+    elsewhere = {text for text, id in said if id != conversation} if conversation else set()
+    return {text for text, _ in said} - elsewhere
 
 
 def in_rounds(c: Database, person: str, asked: set[str], wrote: set[str]) -> list[str]:

@@ -15,6 +15,7 @@ from kdloop.raters.teacher import Teacher, Teachers
 from kdloop.student import Sample, Sampling
 from storage import checkpoints, conversations, rounds
 from storage.conversations import as_prompt
+from storage.migrations import MIGRATIONS, branches
 
 
 class Spoken:
@@ -147,3 +148,9 @@ def vote(db, n, person="ann"):
         both = "Yes, gladly.", f"Well, let me think at length about it: {question}"
         short, long = (conversations.add_completion(db, turn.id, "student", text=t, checkpoint_id=1) for t in both)
         collect.choose(db, person, short, long, "left")
+
+
+def migrations_before(name: str) -> list:
+    """Those of an older kdloop, and the one without which today's functions write no turn."""
+    at = [m.__name__ for m in MIGRATIONS].index(name)
+    return [*MIGRATIONS[:at], branches]

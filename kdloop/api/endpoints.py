@@ -11,7 +11,7 @@ from threading import Event
 import gradio as gr
 
 from kdloop.chat import arena
-from kdloop.chat.turn import say
+from kdloop.chat.turn import Place, say
 from kdloop.feedback import collect
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
@@ -51,7 +51,7 @@ def ask(settings: Settings, serving: Serving, message: str) -> dict:
     Raises gr.Error where the message is refused."""
     person = f"api {secrets.token_hex(12)}"
     try:
-        *_, reply = say(settings, serving, None, person, message, Event())
+        *_, reply = say(settings, serving, Place(), person, message, Event())
     except ValueError as error:
         raise refusal(error) from error
     token = f"{person.removeprefix('api ')}.{reply.completion_id}"

@@ -12,7 +12,7 @@ from threading import Event
 import numpy as np
 
 from kdloop.chat import contest
-from kdloop.chat.turn import Reply, add_message, clean_message, in_step, stream
+from kdloop.chat.turn import Place, Reply, add_message, clean_message, in_step, stream
 from kdloop.raters.bradley_terry import laplace
 from kdloop.settings import Settings
 from kdloop.student import Engine
@@ -66,7 +66,7 @@ def duel(
     if not sides:
         sides = [serving.current(), opponent(settings.db, serving)]
         secrets.SystemRandom().shuffle(sides)
-    turn = add_message(settings, sides[0][0], None, person, question, kind="duel")
+    turn = add_message(settings, sides[0][0], Place(), person, question, kind="duel")
     grown = in_step([stream(settings, engine, checkpoint, turn, stop) for engine, checkpoint in sides])
     yield from contest.recorded(settings.db, grown)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from kdloop.chat import confidence, turn
 from kdloop.chat.confidence import Confidence
-from kdloop.chat.turn import Reply
+from kdloop.chat.turn import Place, Reply
 from kdloop.raters import teacher
 from kdloop.raters.teacher import Teachers, by_teacher
 from kdloop.settings import Settings, current
@@ -26,12 +26,10 @@ from storage.conversations import Turn
 COMPLETE = ("finished", "cut")  # statuses of a reply that nobody has stopped
 
 
-def say(
-    settings: Settings, serving: Serving, conversation_id: str | None, person: str, text: str, stop: Event
-) -> Iterator[Reply]:
+def say(settings: Settings, serving: Serving, place: Place, person: str, text: str, stop: Event) -> Iterator[Reply]:
     """As turn.say; then, below the threshold, a teacher's completion in place of the student's."""
     engine, _ = serving.current()
-    for reply in turn.say(settings, serving, conversation_id, person, text, stop):
+    for reply in turn.say(settings, serving, place, person, text, stop):
         yield reply
     teachers = allowed_teachers(settings)
     if teachers and reply.status in COMPLETE and reply.text:

@@ -39,31 +39,44 @@ class Reply:
     sample: Sample | None = None
 
 
-def messages(db: Path, conversation_id: str, person: str) -> list[Message]:
-    """The conversation so far, as the model sees it: without replies that are still streaming to another page."""
-    out = []
-    for turn, completion in conversations.history(db, conversation_id, person):
+@dataclass(frozen=True)
+class Place:
+    """Where a message goes: into a new conversation if the id is None; to the end of the branch through the turn
+    `after`, or else of the open one; or in place of the turn `instead_of`, as another branch (storage/branches.py)."""
+
+    conversation_id: str | None = None
+    after: str | None = None
+    instead_of: str | None = None
+
+
+def messages(db: Path, place: Place, person: str) -> list[Message]:
+    """The conversation so far, as the model sees it: without replies that are still streaming to another page. Raises
+    UnknownRow if the conversation is not the person's."""
+    out, id = [], place.conversation_id
+    for turn, completion in conversations.history(db, id, person, place.instead_of or place.after) if id else ():
+        if turn.id == place.instead_of:
+            return out
         if completion.status != "open":
             out += [turn.prompt[-1], completion.message]
+    if place.instead_of:
+        raise conversations.UnknownRow(f"No turn {place.instead_of!r} in this conversation: reload the page")
     return out
 
 
-def say(
-    settings: Settings, serving: Serving, conversation_id: str | None, person: str, text: str, stop: Event
-) -> Iterator[Reply]:
-    """Add a user message (to a new conversation if the id is None) and stream the student's completion. `stop` ends it
-    early; the text so far is kept. Raises ValueError as `add_message`."""
+def say(settings: Settings, serving: Serving, place: Place, person: str, text: str, stop: Event) -> Iterator[Reply]:
+    """Add a user message and stream the student's completion. `stop` ends it early; the text so far is kept. Raises
+    ValueError as `add_message`."""
     engine, checkpoint = serving.current()
-    turn = add_message(settings, engine, conversation_id, person, text)
+    turn = add_message(settings, engine, place, person, text)
     yield from stream(settings, engine, checkpoint, turn, stop)
 
 
 def say_twice(
-    settings: Settings, serving: Serving, conversation_id: str | None, person: str, text: str, stop: Event
+    settings: Settings, serving: Serving, place: Place, person: str, text: str, stop: Event
 ) -> Iterator[tuple[Reply, Reply]]:
     """Add a user message, as `say` does, and stream two completions to choose from, without a name: see contest.py."""
     sides = contest.sides(settings.db, serving)
-    turn = add_message(settings, sides[0][0], conversation_id, person, text)
+    turn = add_message(settings, sides[0][0], place, person, text)
     grown = in_step([stream(settings, engine, checkpoint, turn, stop) for engine, checkpoint in sides])
     yield from contest.recorded(settings.db, grown)
 
@@ -83,18 +96,16 @@ def is_time_to_compare(settings: Settings, person: str) -> bool:
     return every > 0 and (conversations.count_turns(settings.db, person) + 1) % every == 0
 
 
-def add_message(
-    settings: Settings, engine, conversation_id: str | None, person: str, text: str, kind: str = "chat"
-) -> Turn:
-    """The new turn, in a new conversation of this kind if the id is None. Raises ValueError for an empty or over-long
-    message, before anything is stored."""
-    text = clean_message(text)
-    past = messages(settings.db, conversation_id, person) if conversation_id else []
+def add_message(settings: Settings, engine, place: Place, person: str, text: str, kind: str = "chat") -> Turn:
+    """The new turn; a new conversation is of this kind. Raises ValueError for an empty or over-long message, before
+    anything is stored."""
+    text, db = clean_message(text), settings.db
+    past = messages(db, place, person)
     prompt = Template.of(engine.tokenizer).fit(
         [*past, *as_prompt(text)], settings.context_tokens, current(settings).max_tokens
     )
-    conversation_id = conversation_id or conversations.start_conversation(settings.db, person, text, kind=kind)
-    return conversations.add_turn(settings.db, conversation_id, prompt)
+    conversation_id = place.conversation_id or conversations.start_conversation(db, person, text, kind=kind)
+    return conversations.add_turn(db, conversation_id, prompt, place.after, place.instead_of)
 
 
 def clean_message(text: str) -> str:

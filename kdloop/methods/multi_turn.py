@@ -6,6 +6,8 @@ which for some families renders other text than is served. Messages whose render
 message before share that row.
 """
 
+from collections import defaultdict
+
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
@@ -24,11 +26,12 @@ def usable(example: Example) -> bool:
 
 
 def conversations(examples: list[Example]) -> list[list[Message]]:
-    """The longest liked history of each conversation, of which the shorter ones are prefixes."""
-    longest: dict[str, list[Message]] = {}
-    for e in sorted(examples, key=lambda e: len(e.prompt)):
-        longest[e.conversation] = [*e.prompt, e.chosen.message]
-    return list(longest.values())
+    """The longest liked history of each branch of a conversation, of which the shorter ones are prefixes."""
+    longest: dict[str, list[list[Message]]] = defaultdict(list)
+    for e in sorted(examples, key=lambda e: len(e.prompt))[::-1]:
+        if not any(e.prompt[-1] in messages for messages in longest[e.conversation]):
+            longest[e.conversation].append([*e.prompt, e.chosen.message])
+    return [messages for branches in longest.values() for messages in branches]
 
 
 def rows(tokenizer, messages: list[Message], max_length: int) -> list[dict[str, list[int]]]:
@@ -76,8 +79,8 @@ METHODS = {
         needs="liked, chosen or written completions, best late in long conversations",
         loss="-log pi(message), per token, over all messages of the assistant",
         paper="survey 1.C (Vicuna, UltraChat, Baize)",
-        defaults="the longest liked history of each conversation",
+        defaults="the longest liked history of each branch of a conversation",
         when="Conversations that went well as a whole.",
-        differs_from_paper="a conversation's longest liked history alone; the systems' data and cleaning are absent",
+        differs_from_paper="a branch's longest liked history alone; the systems' data and cleaning are absent",
     ),
 }

@@ -45,12 +45,21 @@ def embedded_gguf(student: str) -> Path | None:
 
 def licence(student: str, home: Path) -> str:
     """The licence of the base student, as its own card states it; "" where it does not."""
-    if embedded_gguf(student):
-        return "apache-2.0"
+    return "apache-2.0" if embedded_gguf(student) else str(card(student, home).get("license") or "")
+
+
+def languages(student: str, home: Path) -> list[str]:
+    """The languages of the base student, as its own card states them: ISO codes; [] where it does not."""
+    named = ["en"] if embedded_gguf(student) else card(student, home).get("language") or []
+    return [named] if isinstance(named, str) else list(named)
+
+
+def card(student: str, home: Path) -> dict:
+    """The front matter of the student's own model card; {} where there is none."""
     from huggingface_hub import ModelCard
 
     readme = Path(find_student(student, home)) / "README.md"
-    return ModelCard.load(readme).data.license or "" if readme.is_file() else ""
+    return ModelCard.load(readme).data.to_dict() if readme.is_file() else {}
 
 
 def download(name: str) -> str:

@@ -9,13 +9,12 @@ from html import escape
 import gradio as gr
 
 from kdloop.settings import Settings
-from kdloop.ui.transcript import authors
+from kdloop.ui.transcript import authors, last_turn
 from kdloop.ui.words import tell
-from storage import conversations
 from storage.conversations import UnknownRow
 
 MOVED = "c => window.kdloop.moved(c)"  # after what the page shows has changed
-SETTLED = "c => window.kdloop.settled(c)"  # after an address was followed, or refused
+SETTLED = "c => window.kdloop.settled(c)"  # after a conversation was opened or begun, or refused
 
 
 def build() -> gr.Textbox:
@@ -30,13 +29,14 @@ def at_hand(settings: Settings, state: dict) -> tuple[str, str]:
     return authors(settings, state), state.get("conversation") or ""
 
 
-def asked_for(settings: Settings, me: str, request: gr.Request) -> str | None:
-    """The conversation that the page's address names, if it is this person's."""
+def asked_for(settings: Settings, me: str, request: gr.Request) -> tuple[str | None, str | None]:
+    """The conversation that the page's address names, if it is this person's, and the last turn of its open branch."""
     id = str(request.query_params.get("c") or "")
     try:
-        return id if id and conversations.history(settings.db, id, me) else None
+        turn = last_turn(settings, me, id) if id else None
+        return (id, turn) if turn else (None, None)
     except UnknownRow:
-        return None
+        return None, None
 
 
 def link(tab: str, text: str) -> str:

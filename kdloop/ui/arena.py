@@ -13,8 +13,8 @@ from kdloop.feedback import collect
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
-from kdloop.ui import comparison, trial
-from kdloop.ui.learning import NO_STANDINGS
+from kdloop.ui import comparison, trial, verdicts
+from kdloop.ui.learning import NO_STANDINGS, span
 from kdloop.ui.replies import frames
 from kdloop.ui.session import PRIVATE, REFUSED, named, paced, person, refusal, refused
 from kdloop.ui.words import t, tell
@@ -94,7 +94,7 @@ def vote(settings: Settings, value: str, state: dict):
         state["duel"] = pair
         raise refusal(error) from error
     state["voted"] = pair
-    first, second = arena.names(settings.db, *pair, person=me)
+    first, second = map(verdicts.in_words, arena.names(settings.db, *pair, person=me))
     said = next(label for label, choice in comparison.VOTES.items() if choice == value)
     told = tell(
         "You voted: **{vote}**. The first was **{first}**, the second was **{second}**.",
@@ -115,7 +115,8 @@ def undo(settings: Settings, state: dict):
 
 def table(settings: Settings) -> str:
     rows = [
-        f"| {s.name} | {s.score:+.2f} | {s.low:+.2f} to {s.high:+.2f} | {s.n} |" for s in arena.standings(settings.db)
+        f"| {verdicts.in_words(s.name)} | {s.score:+.2f} | {span(f'{s.low:+.2f}', f'{s.high:+.2f}')} | {s.n} |"
+        for s in arena.standings(settings.db)
     ]
     if not rows:
         return tell(NO_STANDINGS)

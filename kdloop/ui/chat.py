@@ -1,6 +1,7 @@
 """The Chat tab: its layout and wiring, thumbs, and corrections in place. Replies are replies.py's, the panel below the
 chat rating.py's."""
 
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -14,13 +15,21 @@ from kdloop.feedback import collect
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
-from kdloop.ui import addresses, comparison, loop, prose, rating, replies, saved, session, trial, zerogpu
+from kdloop.ui import addresses, comparison, greeting, loop, prose, rating, replies, saved, session, trial, zerogpu
 from kdloop.ui.session import IN_ORDER, PRIVATE, REFUSED, named, paced, person, refusal, warn
-from kdloop.ui.transcript import THUMBS, completion_id, completion_shown, open_chat, position, thumbs
+from kdloop.ui.transcript import (
+    THUMBS,
+    chatbot,
+    completion_id,
+    completion_shown,
+    open_chat,
+    position,
+    thumbs,
+    user_message,
+)
 from kdloop.ui.words import t, tell
-from storage import ancestry, checkpoints, feedback, rounds, trials
+from storage import ancestry, branches, checkpoints, feedback, rounds, trials
 
-EXAMPLES = ["What should I cook with two eggs and rice?", "Explain tides to a child.", "Help me plan a quiet Sunday."]
 HEADER_SECONDS = 5  # between two looks at who answers and how many votes there are: four indexed counts
 AT_VOTES = "next round at {at} new votes ({new} so far)"
 WITH_TIME = "(...inputs) => [...inputs.slice(0, -1), performance.now()]"  # ms since the page was opened
@@ -41,6 +50,8 @@ class Components:
     panel: dict
     where: gr.Textbox
     undo: gr.Textbox
+    branch: gr.Textbox
+    again: gr.State
 
 
 @dataclass(frozen=True)
@@ -61,7 +72,14 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, who: gr.
     generating, ended, broken = connect_replies(settings, serving, supervisor, who, state, shown)
     said, chose = connect_votes(settings, supervisor, state, shown)
     at_hand = named(partial(addresses.at_hand, settings), "authors")
-    for event in (*ended, *broken, *chose):
+    turned = shown.branch.submit(
+        named(partial(open_branch, settings), "open_branch"),
+        [shown.branch, state],
+        [shown.bot, state, shown.branch, *shown.comparison.outputs],
+        cancels=generating,
+        **IN_ORDER,
+    )
+    for event in (*ended, *broken, *chose, turned):
         event.then(at_hand, state, [shown.authors, shown.where], queue=False, **PRIVATE)
     update_header = named(partial(header, settings, supervisor), "header")
     for event in said:
@@ -87,10 +105,8 @@ def lay_out(settings: Settings) -> Components:
             latex_delimiters=prose.FORMULAS,
             allow_tags=False,  # there are none but kdloop.ui.prose's
             feedback_options=("Like", "Dislike"),
-            examples=[{"text": t} for t in EXAMPLES],
-            placeholder=t(
-                "### Ask the student something\nRate its answer with the thumbs, or edit it into a better one."
-            ),
+            examples=[{"text": question} for question in greeting.EXAMPLES],
+            placeholder=t(greeting.WHAT_TO_DO),
         )
         thanks = saved.lay_out()
         two = comparison.build("compare", comparison.VOTES)
@@ -109,7 +125,9 @@ def lay_out(settings: Settings) -> Components:
             elem_id="message",
         )
     undo = gr.Textbox(visible="hidden", elem_id="undo")  # the id that page.js read from a correction's link
-    return Components(head, news, bot, authors, thanks, two, box, panel, addresses.build(), undo)
+    branch = gr.Textbox(visible="hidden", elem_id="branch")  # the same of an arrow's link, the id of a turn
+    again = gr.State()  # an own message that was edited, see replies.anew
+    return Components(head, news, bot, authors, thanks, two, box, panel, addresses.build(), undo, branch, again)
 
 
 def connect_replies(
@@ -129,18 +147,22 @@ def connect_replies(
     sent = box.submit(sender(settings), sending, sending, concurrency_limit=None, **PRIVATE)
     reply = named(partial(replies.reply, settings, serving, supervisor), "reply")
     answer = sent.success(reply, [pending, state], written, **once)
+    rewrite, put_back = (named(partial(f, settings), f.__name__) for f in (replies.anew, replies.put_back))
+    rewritten = shown.again.change(rewrite, [shown.again, pending, state], [box, pending], queue=False, **PRIVATE)
+    rewritten.failure(put_back, [shown.again, box, state], [box, bot], queue=False, **PRIVATE)
+    answer_anew = rewritten.success(reply, [pending, state], written, **once)
     stoppable = bot.retry(replies.busy, pending, [box, pending], concurrency_limit=None, **PRIVATE)
     again = named(partial(replies.retry, settings, serving, supervisor), "retry")
     tried = stoppable.success(again, [bot, state], written, **once)
     free = named(partial(replies.free, settings), "free")
     freed = [box, pending, bot, *shown.comparison.outputs]
     ended, broken = [], []  # Gradio runs what `then` names only where nothing failed, and `failure` after a cancel too
-    for event in (answer, tried):
+    for event in (answer, answer_anew, tried):
         ended.append(event.success(replies.ready, None, [box, pending, bot], queue=False, **PRIVATE))
         broken.append(event.failure(free, [box, pending, state], freed, queue=False, **PRIVATE))
-    box.stop(None, None, None, cancels=[answer, tried])
+    box.stop(None, None, None, cancels=[answer, answer_anew, tried])
     bot.example_select(pick, None, box, queue=False, **PRIVATE)
-    return [answer, tried], ended, broken
+    return [answer, answer_anew, tried], ended, broken
 
 
 def sender(settings: Settings):
@@ -148,6 +170,7 @@ def sender(settings: Settings):
     load = session.loader(settings)
 
     def on_send(text: str, waiting: str, token, state: dict, request: gr.Request):
+        state["instead_of"] = None if not waiting else state.get("instead_of")
         return *replies.begin(text, waiting), *((token, state) if state.get("person") else load(token, None, request))
 
     return on_send
@@ -169,7 +192,7 @@ def connect_votes(
     clicked, how = gr.Number(visible="hidden"), {"concurrency_id": "said", **IN_ORDER}
     said = [bot.like(on_like, [bot, state, clicked], bot, js=WITH_TIME, **how)]
     said.append(saved.connect(settings, supervisor, state, bot, shown.saved, said[0], how))
-    said.append(bot.edit(on_edit, [bot, state], [bot, shown.box], **how))
+    said.append(bot.edit(on_edit, [bot, state], [bot, shown.again], **how))
     take_back = named(partial(uncorrect, settings), "uncorrect")
     said.append(shown.undo.submit(take_back, [shown.undo, state], [bot, shown.undo], **how))
     rated, undone = rating.connect(settings, bot, state, shown.panel, how)
@@ -228,17 +251,28 @@ def is_newest(state: dict, id: str, at: float) -> bool:
 
 
 def edit(settings: Settings, messages: list[dict], state: dict, event: gr.EditData):
-    """The corrected text is stored as the person's; the chat continues to show what the student wrote. One's own
-    message goes back into the box, to be sent anew."""
+    """For (the chat, what is asked anew). The corrected text is stored as the person's; the chat continues to show what
+    the student wrote. One's own message is asked anew."""
     text, at = prose.plain(str(event.value)), position(event.index)
     if at is not None and 0 <= at < len(messages or []) and messages[at]["role"] == "user":
-        return open_chat(settings, state), gr.Textbox(value=text)
+        completion = completion_id(messages[at + 1]) if at + 1 < len(messages) else None
+        return chatbot([*messages[:at], user_message(text)], {}), (completion, text, secrets.token_hex(4))
     try:
         collect.edit(settings.db, paced(settings, state, "votes"), completion_shown(messages, at), text)
         gr.Info(tell("Your correction is saved: the student will learn from it"))
     except (gr.Error, *REFUSED) as error:
         warn(error)  # no error: the page must show again what is stored
     return open_chat(settings, state), gr.skip()
+
+
+def open_branch(settings: Settings, turn: str, state: dict):
+    """The chat shows another branch of its conversation, the one of this turn, from now on."""
+    try:
+        conversation, leaf = branches.open_branch(settings.db, person(state), str(turn))
+    except REFUSED as error:
+        raise refusal(error) from error
+    state.update(conversation=conversation, turn=leaf, compared=None, preferred=None, left=True)
+    return open_chat(settings, state), state, "", *comparison.hidden()
 
 
 def uncorrect(settings: Settings, id: str, state: dict):

@@ -12,7 +12,7 @@ import pandas as pd
 from kdloop.chat import arena
 from kdloop.chat.arena import Standing
 from kdloop.settings import Settings
-from kdloop.ui import trial
+from kdloop.ui import trial, verdicts
 from kdloop.ui.plots import Point, curve, picture, side_by_side
 from kdloop.ui.round_page import GUARDS, before_and_after
 from kdloop.ui.session import TABLE
@@ -37,6 +37,7 @@ HOW_TO_READ = (
     "Below, from left to right, the rounds, on held-out prompts: bars are 95 % intervals, a hollow dot is a refused "
     "candidate, and a dashed line is 0.5, where nobody is better, or what a guard allows."
 )
+GAINED = "{value} ({range}): {wins} gained, {losses} lost"
 NO_STANDINGS = "Standings appear when two different versions have met."
 
 
@@ -54,14 +55,14 @@ def build(settings: Settings) -> dict:
     with gr.Row():
         with gr.Column():  # on a phone, one column is below the other
             votes = gr.HTML(elem_id="votes")
-            hours = gr.Dataframe(label=t("Votes by hour"), **TABLE, max_height=240, column_widths=[160, 80, 120])
+            hours = gr.Dataframe(label=t("Votes by hour"), **TABLE, max_height=240, column_widths=[160, 100, 120])
         with gr.Column():
             scores = gr.HTML(elem_id="scores")
             standings = gr.Dataframe(
                 label=t("Arena standings"),
                 **TABLE,
                 max_height=240,
-                column_widths=[100, 70, 160, 80],
+                column_widths=[100, 90, 160, 90],
                 elem_id="standings",
             )
     examples = gr.HTML(elem_id="before-and-after")
@@ -129,15 +130,17 @@ def gain(verdict: dict) -> dict:
 
 
 def table(settings: Settings, judged: list[Round]) -> pd.DataFrame:
-    names, heads = {k.id: k.name for k in checkpoints.lineage(settings.db)}, [tell(head) for head in JUDGED]
-    by = trial.decided_by(settings)
+    names = {k.id: verdicts.in_words(k.name) for k in checkpoints.lineage(settings.db)}
+    heads, by = [tell(head) for head in JUDGED], trial.decided_by(settings)
     rows = []
     for r in judged:
         base = r.verdict.get("against_base")
         rates = interval(r.verdict), interval(base) if base else "", gained(r.verdict) if checks(r) else ""
-        judge, people = r.verdict["judged_by"], by.get(r.candidate_id, "")
+        judge, people = verdicts.in_words(r.verdict["judged_by"]), by.get(r.candidate_id, "")
         cells = (r.id, names.get(r.candidate_id, ""), tell(r.status), *rates, judge, people)
-        guards = {tell(name): f"{g['value']:.3g} ({g['limit']})" for name, g in r.verdict["guards"].items()}
+        guards = {
+            tell(name): f"{g['value']:.3g} ({verdicts.in_words(g['limit'])})" for name, g in r.verdict["guards"].items()
+        }
         rows.append(dict(zip(heads, cells, strict=True)) | guards)
     return pd.DataFrame(rows, columns=None if rows else heads).fillna("")
 
@@ -145,13 +148,18 @@ def table(settings: Settings, judged: list[Round]) -> pd.DataFrame:
 def interval(outcome: dict) -> str:
     low, high = outcome["ci95"]
     n = outcome["wins"] + outcome["losses"] + outcome["ties"]
-    return f"{outcome['win_rate']:.2f} ({low:.2f} to {high:.2f}), n = {n}"
+    return f"{outcome['win_rate']:.2f} ({span(f'{low:.2f}', f'{high:.2f}')}), n = {n}"
+
+
+def span(low: str, high: str) -> str:
+    return tell("{low} to {high}", low=low, high=high)
 
 
 def gained(verdict: dict) -> str:
     more = gain(verdict)
     low, high = more["ci95"]
-    return f"{more['win_rate']:+.2f} ({low:+.2f} to {high:+.2f}): {verdict['wins']} gained, {verdict['losses']} lost"
+    about = {"value": f"{more['win_rate']:+.2f}", "range": span(f"{low:+.2f}", f"{high:+.2f}")}
+    return tell(GAINED, **about, wins=verdict["wins"], losses=verdict["losses"])
 
 
 def trends(judged: list[Round]) -> str:
@@ -203,13 +211,15 @@ def by_hour(counted: list[tuple[datetime, int, int]]) -> pd.DataFrame:
 
 
 def scores(standings: list[Standing]) -> str:
-    points = [Point(s.name, s.score, s.low, s.high) for s in standings]
+    points = [Point(verdicts.in_words(s.name), s.score, s.low, s.high) for s in standings]
     title = tell("Bradley-Terry scores of the Arena, with 95 % intervals, the base at 0")
     return picture(title, tell("version"), points, [0], joined=False, unit=tell("score: higher is better"))
 
 
 def ranks(standings: list[Standing]) -> pd.DataFrame:
-    rows = [(s.name, f"{s.score:+.2f}", f"{s.low:+.2f} to {s.high:+.2f}", s.n) for s in standings]
+    rows = [
+        (verdicts.in_words(s.name), f"{s.score:+.2f}", span(f"{s.low:+.2f}", f"{s.high:+.2f}"), s.n) for s in standings
+    ]
     return pd.DataFrame(rows, columns=[tell(head) for head in STANDINGS])
 
 
@@ -219,7 +229,7 @@ def judges(settings: Settings) -> gr.Dataframe:
     rows = [
         (
             key.partition(" (")[0],
-            "{agreement:.2f} ({ci95[0]:.2f} to {ci95[1]:.2f}), n = {decided}".format(**r),
+            f"{r['agreement']:.2f} ({span(*(f'{end:.2f}' for end in r['ci95']))}), n = {r['decided']}",
             f"{r['flips']} / {r['n']}",
             f"{r['unreadable']} / {r['n']}",
             f"{r['longer']:+.2f}",

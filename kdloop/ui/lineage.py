@@ -2,6 +2,7 @@
 
 from html import escape
 
+from kdloop.ui import verdicts
 from kdloop.ui.words import tell
 from storage.checkpoints import Checkpoint
 from storage.rounds import Round
@@ -22,7 +23,7 @@ def picture(known: list[Checkpoint], by_id: dict[int, Round]) -> str:
     at = {k.id: RADIUS + 16 + STEP * i for i, k in enumerate(shown)}
     arcs = "".join(arc(at[k.parent_id], at[k.id]) for k in shown if k.parent_id in at)
     nodes = "".join(node(k, at[k.id], by_id.get(k.round_id)) for k in shown)
-    description = escape("; ".join(f"{k.name} {tell(k.status)}" for k in shown))
+    description = escape("; ".join(f"{verdicts.in_words(k.name)} {tell(k.status)}" for k in shown))
     label, width = tell("Lineage"), STEP * len(shown) + RADIUS
     return (
         f'<div class="kd-lineage" tabindex="0" role="region" aria-label="{label}"><svg width="{width}" '
@@ -42,7 +43,7 @@ def arc(start: int, end: int) -> str:
 def node(k: Checkpoint, x: int, round: Round | None) -> str:
     fill, stroke, dashes, text = STYLES[k.status]
     name = k.name if k.version is not None else "✗" if k.status == "rejected" else "?"
-    captions = [k.status, *outcome(round)]
+    captions = [tell(k.status), *outcome(round)]
     lines = "".join(
         f'<text x="{x}" y="{BASELINE + RADIUS + 16 + 14 * i}" class="kd-small">{escape(line)}</text>'
         for i, line in enumerate(captions)
@@ -56,6 +57,6 @@ def node(k: Checkpoint, x: int, round: Round | None) -> str:
 def outcome(round: Round | None) -> list[str]:
     """What the gate saw: the win rate against the champion of its time."""
     if not round:
-        return ["the base"]
+        return [tell("the base")]
     judged = (round.verdict or {}).get("n")
-    return [f"wins {round.verdict['win_rate']:.0%}"] if judged else []
+    return [tell("wins {rate}", rate=f"{round.verdict['win_rate']:.0%}")] if judged else []

@@ -9,7 +9,7 @@ import gradio as gr
 
 from kdloop.rounds import estimate
 from kdloop.settings import Settings
-from kdloop.ui import addresses, trial
+from kdloop.ui import addresses, trial, verdicts
 from kdloop.ui.session import PRIVATE, named
 from kdloop.ui.words import t, tell
 from storage import ancestry, checkpoints, rounds, trials
@@ -99,10 +99,10 @@ def of_round(settings: Settings, r: Round, person: str) -> str:
     if not read:
         return ""
     if r.status in ("promoted", "on trial"):
-        name = checkpoints.get_checkpoint(settings.db, r.candidate_id).name
+        name = verdicts.in_words(checkpoints.get_checkpoint(settings.db, r.candidate_id).name)
         said = tell(LEARNED, name=name, n=read.get("train", 0))
         return f"<p>{escape(said)} {addresses.link('learning', tell('see before and after'))}</p>"
-    why = tell(BROKE) if r.status == "failed" else (r.verdict or {}).get("reason", "")
+    why = tell(BROKE) if r.status == "failed" else verdicts.in_words((r.verdict or {}).get("reason", ""))
     said = tell(REFUSED, id=r.id, n=sum(read.values()))
     return f"<p>{escape(said)} {escape(why)} {addresses.link('rounds', tell('see the round'))}</p>"
 

@@ -15,7 +15,7 @@ from kdloop.student.base import base_name, licence, origin
 from kdloop.student.identity import named_base
 from kdloop.student.serving import UNFIT, Serving
 from kdloop.student.vocabulary import NotConvertible
-from kdloop.ui import addresses, files, lineage, sure, trial
+from kdloop.ui import addresses, files, lineage, sure, trial, verdicts
 from kdloop.ui.files import fresh_path
 from kdloop.ui.session import PRIVATE, TABLE, allowed, named, owns, paced, refusal, refused
 from kdloop.ui.times import local
@@ -33,7 +33,7 @@ def build(settings: Settings, serving: Serving, state: gr.State) -> dict:
         versions(settings),
         label=t("Versions"),
         **TABLE,
-        column_widths=[100, 80, 130, 60, 80, 100, 110, 430, 170],
+        column_widths=[110, 110, 130, 60, 100, 110, 110, 400, 170],
     )
     alone = not settings.shared
     chosen = gr.Dropdown(choices(settings), label=t("Version"), elem_id="version")
@@ -88,7 +88,7 @@ def kept(settings: Settings) -> list[Checkpoint]:
 
 
 def choices(settings: Settings) -> list[tuple[str, int]]:
-    return [(f"{k.name} ({k.status})", k.id) for k in kept(settings)]
+    return [(f"{verdicts.in_words(k.name)} ({tell(k.status)})", k.id) for k in kept(settings)]
 
 
 def versions(settings: Settings) -> pd.DataFrame:
@@ -98,10 +98,12 @@ def versions(settings: Settings) -> pd.DataFrame:
     for k in reversed(known):
         r = by_id.get(k.round_id)
         n, ai = (r.counts.get("train", ""), r.counts.get("ai", "")) if r else ("", "")
-        came = "trained elsewhere" if k.path else "the student as it came"
-        why = (r.verdict or {}).get("reason", "") if r else came
-        parent, when = names.get(k.parent_id, ""), local(k.promoted_at)
-        rows.append((k.name, k.status, by.get(k.id, ""), parent, k.method or "", n, ai, why, when))
+        came = tell("trained elsewhere" if k.path else "the student as it came")
+        why = verdicts.in_words((r.verdict or {}).get("reason", "")) if r else came
+        parent, when = verdicts.in_words(names.get(k.parent_id, "")), local(k.promoted_at)
+        rows.append(
+            (verdicts.in_words(k.name), tell(k.status), by.get(k.id, ""), parent, k.method or "", n, ai, why, when)
+        )
     return pd.DataFrame(rows, columns=[tell(head) for head in COLUMNS])
 
 

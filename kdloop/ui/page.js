@@ -1,6 +1,7 @@
 () => {
   if (window.kdloop) return;
   const names = NAMES, words = WORDS;  // what Gradio calls a button -> which it is; language -> which -> our word
+  const app = [(window.gradio_config || {}).app_id, HOME];  // another one after each start; the same on the same home
   const all = (found, at = document) => [...at.querySelectorAll(found)];
   const one = (found, at = document) => at.querySelector(found);
   const shown = element => element && element.offsetParent !== null && !element.disabled;
@@ -87,12 +88,14 @@
     if (link && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
       event.preventDefault();
       const wanted = new URLSearchParams(link.getAttribute("href"));
-      if (wanted.has("undo")) return ask("undo", wanted.get("undo"));
+      const deed = ["undo", "branch"].find(id => wanted.has(id));
+      if (deed) return ask(deed, wanted.get(deed));
       if (!wanted.has("c") && query().get("c")) wanted.set("c", query().get("c"));
       if (wanted.get("tab") === "chat") wanted.delete("tab");
       history.pushState(null, "", location.pathname + "?" + wanted);
       follow();
     }
+    if (event.target.closest("#fresh, #chat-log [data-name=Clear]")) { to("c", ""); open = ""; asked = performance.now(); }
     if (event.target.closest("#past a, #fresh") && innerWidth < 768) closeSidebar();
   });
   const closeSidebar = () => { const side = one(".sidebar.open .toggle-button"); if (side) side.click(); };
@@ -148,11 +151,14 @@
     ".kd-compare": {role: "group", tabindex: "-1"},
     "#chat-log [role=log]": {"aria-live": "off"},  // rewritten at every word: `tell` says the answer once
   };
+  let seen = null;  // the selected tab that was scrolled into view
   const mend = () => {
     Object.entries(roles).forEach(([found, attributes]) => all(found).forEach(element =>
       Object.entries(attributes).forEach(([name, value]) =>
         value === null ? element.removeAttribute(name) : set(element, name, value))));
     all(".kd-sides > .kd-side").forEach(side => set(side, "aria-label", (one(".kd-label", side) || {}).textContent || "…"));
+    all("#chat-log textarea.edit-textarea").forEach(editor => set(editor, "aria-label", said("Editor")));
+    all(".kd-branches a").forEach(arrow => set(arrow, "aria-label", arrow.title));
     all(".kd-compare [id$='-left'], .kd-compare [id$='-right'], .kd-compare [id$='-up'], .kd-compare [id$='-down']")
       .forEach(button => set(button, "aria-keyshortcuts", "Arrow" + button.id.replace(/.*-(.)/, (_, c) => c.toUpperCase())));
     all("#chat-log button[aria-label], .toggle-button").forEach(button => {
@@ -166,6 +172,8 @@
     const side = one(".sidebar");
     if (side) one(".sidebar-content", side).inert = !side.classList.contains("open");
     tabs().forEach(tab => set(tab, "tabindex", tab.getAttribute("aria-selected") === "true" ? "0" : "-1"));
+    const tab = tabs().find(t => t.tabIndex === 0);
+    if (tab && tab !== seen) { seen = tab; tab.scrollIntoView({block: "nearest", inline: "nearest"}); }  // on a phone
     mark();
     compare();
     tell();
@@ -204,6 +212,7 @@
       status.textContent = last && last.closest(".message-row") ? last.textContent.slice(0, 600) : "";
     }
     busy = now;
+    if (now && one("#kd-restarted")) one("#kd-restarted").remove();
   };
 
   // The chat is as high as the window
@@ -224,6 +233,16 @@
   const watched = ["class", "aria-label", "aria-selected", "disabled", "style"];
   observer.observe(document.body, {childList: true, subtree: true, attributes: true, attributeFilter: watched});
   mend();
+
+  // Gradio loads the page again when it finds the app restarted: one line says so, until the next answer
+  const known = JSON.parse(sessionStorage.getItem("kdloop-app") || "null");
+  sessionStorage.setItem("kdloop-app", JSON.stringify(app));
+  if (known && known[0] !== app[0]) waitFor(() => one("#tabs"), tabs => {
+    const line = document.createElement("p");
+    line.id = "kd-restarted"; line.setAttribute("role", "status");
+    tabs.before(line);
+    line.textContent = said(app[1] && known[1] === app[1] ? "Restarted" : "Renewed");
+  });
 
   // The draft survives a reload, and a restart of the app
   addEventListener("pagehide", () => { if (box()) sessionStorage.setItem("kdloop-draft", box().value); });

@@ -24,14 +24,23 @@ BUTTONS = {  # which -> what Gradio calls it in our languages (it translates som
     "Clear": (("Clear", "Chat leeren", "Limpiar chat"), "New conversation"),
     "Sidebar": (("Toggle Sidebar",), "Toggle Sidebar"),
 }
+LINES = {  # what the script itself says: of a message's editor, and after a restart on the same home, or maybe another
+    "Editor": "The message's text",
+    "Restarted": "The app was restarted. Nothing was lost: your conversations, votes and draft are here.",
+    "Renewed": "The app was restarted.",
+}
 
 
-def script() -> str:
-    """page.js with the words of each language."""
+def script(home: str) -> str:
+    """page.js with the words of each language. `home` is the same as long as nothing that people wrote can be lost; ""
+    where each restart may."""
     names = {name: which for which, (names, _) in BUTTONS.items() for name in names}
+    said = {which: word for which, (_, word) in BUTTONS.items()} | LINES
     words = {
-        code: {which: known.get(word, word) for which, (_, word) in BUTTONS.items()}
+        code: {which: known.get(word, word) for which, word in said.items()}
         for code, known in {"en": {}, **LANGUAGES}.items()
     }
     js = (HERE / "page.js").read_text(encoding="utf-8")
-    return js.replace("NAMES", json.dumps(names)).replace("WORDS", json.dumps(words))
+    for name, value in {"NAMES": names, "WORDS": words, "HOME": home}.items():
+        js = js.replace(name, json.dumps(value))
+    return js

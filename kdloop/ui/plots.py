@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 
+from kdloop.ui.words import tell
+
 LEFT, WIDTH = 13, 85  # per cent
 LEFT_OF_TRAIL = 3  # it has no numbers on its left
 TOP, HEIGHT, BELOW = 26, 170, 40  # pixels
@@ -31,7 +33,8 @@ class Point:
     hollow: bool = False
 
     def __str__(self) -> str:
-        interval = f" ({self.low:.3g} to {self.high:.3g})" if self.low < self.high else ""
+        ends = tell("{low} to {high}", low=f"{self.low:.3g}", high=f"{self.high:.3g}")
+        interval = f" ({ends})" if self.low < self.high else ""
         return f"{self.at}: {self.value:.3g}{interval}"
 
 
@@ -105,7 +108,7 @@ def picture(
     names += "".join(text(x, TOP + HEIGHT + 18, p.at) for x, p in list(zip(at, points, strict=True))[::every])
     names += text(LEFT + WIDTH / 2, TOP + HEIGHT + 36, axis)
     dots = "".join(point(x, y, p) for x, p in zip(at, points, strict=True))
-    rows = [(axis, unit or title, "low", "high"), *((p.at, p.value, p.low, p.high) for p in points)]
+    rows = [(axis, unit or title, tell("low"), tell("high")), *((p.at, p.value, p.low, p.high) for p in points)]
     return figure(title, f"{lines}{names}{y_name(unit)}{dots}", rows)
 
 

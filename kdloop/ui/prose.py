@@ -7,9 +7,9 @@ left.
 
 A chat renders markdown and then cleans the HTML. What is made here is one `<div>` on one line with all but letters,
 digits and spaces as character references, which neither changes. A thought is folded into it before the text, and a
-correction after it, of which they are no part. Only the dollars of a formula stand as they are: between `FORMULAS`
-Gradio has KaTeX set it. Beside a formula every other dollar has an element of its own, as KaTeX pairs those of one
-text: two prices are no formula.
+correction or the arrows to other branches after it, of which they are no part. Only the dollars of a formula stand as
+they are: between `FORMULAS` Gradio has KaTeX set it. Beside a formula every other dollar has an element of its own, as
+KaTeX pairs those of one text: two prices are no formula.
 """
 
 import html
@@ -34,7 +34,7 @@ INLINE = re.compile(  # bounded lengths: a message of stars alone must not take 
 )
 MARKS = {"strong": 2, "em": 1}  # characters at each end
 FORMULAS = [{"left": "$$", "right": "$$", "display": True}, {"left": "$", "right": "$", "display": False}]
-FOLD = re.compile(r'<details class="kd-(?:thought|fixed)".*?</details>')
+FOLD = re.compile(r'<(details|small) class="kd-(?:thought|fixed|branches)".*?</\1>')
 COPY = (
     '<button title="copy" class="copy_code_button"><span class="copy-text"><svg viewBox="0 0 15 15" width="15" '
     'height="15"><path fill="currentColor" d="M5 4h8v9H5zM2 1h9v2H4v8H2z"></path></svg></span>'
@@ -46,7 +46,7 @@ SCRIPT = """
   const plain = text => {
     if (!text.startsWith('OPEN')) return text;
     const body = new DOMParser().parseFromString(text, "text/html").body;
-    body.querySelectorAll("details").forEach(fold => fold.remove());
+    body.querySelectorAll("details, .kd-branches").forEach(fold => fold.remove());
     return body.textContent;
   };
   const mend = () => {  // Gradio puts a message's HTML into edit boxes and labels: they get its text
@@ -71,9 +71,9 @@ SCRIPT = """
 """.replace("OPEN", OPEN)
 
 
-def literal(text: str) -> str:
-    """As it was written."""
-    return f"{OPEN}{escaped(one_newline(text))}{CLOSE}"
+def literal(text: str, below: str = "") -> str:
+    """As it was written, before its `arrows`."""
+    return f"{OPEN}{escaped(one_newline(text))}{below}{CLOSE}"
 
 
 def styled(text: str, fold: str = "", below: str = "") -> str:
@@ -104,6 +104,15 @@ def corrected(text: str, title: str, id: str, undo: str) -> str:
     link = f'<a href="?undo={escaped(id)}">{escaped(undo)}</a>'
     words = f"<summary>{escaped(title)}</summary>{escaped(one_newline(text))}<br>{link}"
     return f'<details class="kd-fixed">{words}</details>'
+
+
+def arrows(before: tuple[str | None, str], at: str, after: tuple[str | None, str]) -> str:
+    """ "‹ 2/3 ›", its ends links to other branches, (turn id, words) each, which page.js follows. None: no branch."""
+    ends = [
+        f'<a href="?branch={escaped(id)}" title="{escaped(words)}">{sign}</a>' if id else f"<span>{sign}</span>"
+        for (id, words), sign in ((before, "‹"), (after, "›"))
+    ]
+    return f'<small class="kd-branches">{ends[0]} {escaped(at)} {ends[1]}</small>'
 
 
 def plain(shown: str) -> str:

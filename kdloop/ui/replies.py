@@ -3,7 +3,8 @@
 A handler that streams is a generator; closing it (Stop, a closed tab) ends the completion at its next token. `state` is
 the session's own and is changed in place, so that what another event changes at the same time is not undone. In it,
 `writing` are the ids of completions under way, `compared` the two to choose from, and `left` says that the person has
-turned to another conversation.
+turned to another conversation. `conversation` and `turn` are what the page shows: the id, and a turn of the branch
+(None: the open one). `instead_of` is the turn whose message the next one replaces, as another branch.
 """
 
 import time
@@ -15,23 +16,22 @@ from typing import TypeVar
 import gradio as gr
 
 from kdloop.chat import delegation
-from kdloop.chat.turn import Reply, is_time_to_compare, say_twice
+from kdloop.chat.turn import Place, Reply, is_time_to_compare, say_twice
 from kdloop.chat.turn import retry as complete_again
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
 from kdloop.ui import comparison, zerogpu
-from kdloop.ui.session import REFUSED, paced, refusal, refused
+from kdloop.ui.session import REFUSED, paced, person, refusal, refused
 from kdloop.ui.transcript import (
     CUT_IN_THOUGHT,
     assistant_message,
     chatbot,
     completion_shown,
-    exchange,
+    message_asked,
     open_chat,
     thumbs,
     transcript,
-    user_message,
 )
 from kdloop.ui.words import t, tell
 from storage import conversations
@@ -61,6 +61,26 @@ def busy(waiting: str):
     return gr.Textbox(submit_btn=False, stop_btn=t("Stop")), RETRYING
 
 
+def anew(settings: Settings, again: tuple[str | None, str, str] | None, waiting: str, state: dict):
+    """A person's own message was edited: `again` is the completion after it, its new text, and a number that makes an
+    edit of today another one than the same of yesterday. As `begin`, where the box keeps its draft."""
+    completion, text, _ = again or (None, "", "")  # whoever calls the endpoint has edited nothing
+    _, pending = begin(text, waiting)
+    if not completion:
+        raise refused("Choose between the two answers first")
+    try:
+        state["instead_of"] = conversations.completion(settings.db, completion, person(state)).turn_id
+    except REFUSED as error:
+        raise refusal(error) from error
+    return gr.Textbox(submit_btn=False, stop_btn=t("Stop")), pending
+
+
+def put_back(settings: Settings, again: tuple[str | None, str, str] | None, typed: str, state: dict):
+    """What could not be asked anew comes into the message box, before what was typed there."""
+    text = again[1].strip() if again else ""
+    return "\n".join(filter(None, [text, typed])), open_chat(settings, state)
+
+
 def ready():
     """A reply has come to its end: (the message box, what waits, the chat)."""
     return gr.Textbox(submit_btn=t("Send"), stop_btn=False), "", gr.Chatbot(elem_classes=[])
@@ -74,7 +94,7 @@ def free(settings: Settings, typed: str, waiting: str, state: dict):
         time.sleep(0.05)  # until the engine has ended, and what it wrote is stored
     unanswered = waiting.strip() and all(status == "failed" for status in ends)
     box = {"value": "\n".join(filter(None, [waiting, typed]))} if unanswered else {}
-    state.update(compared=None, preferred=None, writing=())
+    state.update(compared=None, preferred=None, writing=(), instead_of=None)
     box = gr.Textbox(submit_btn=t("Send"), stop_btn=False, **box)
     return box, "", open_chat(settings, state), *comparison.hidden()
 
@@ -96,29 +116,38 @@ def replying(settings: Settings, supervisor: Supervisor, state: dict) -> Iterato
 
 def reply(settings: Settings, serving: Serving, supervisor: Supervisor, text: str, state: dict):
     """The reply as it grows: one completion, or two to choose from."""
-    conversation = state.get("conversation")
+    place = Place(state.get("conversation"), state.get("turn"), state.get("instead_of"))
+    state["instead_of"] = None
     with replying(settings, supervisor, state) as (me, stop):
-        past, liked = transcript(settings, me, conversation), thumbs(settings, me, conversation)
+        past = transcript(settings, me, place.conversation_id, place.after, until=place.instead_of)
+        liked = thumbs(settings, me, place.conversation_id)
         champion = zerogpu.champion(settings, serving, state)
         write = write_two if is_time_to_compare(settings, me) else write_one
-        for messages, *sides in write(settings, champion, me, text, state, stop):
+        for messages, *sides in write(settings, champion, me, place, text, state, stop):
             yield frame([*past, *messages], liked), state, state["conversation"], *sides
             liked = None
 
 
-def write_one(settings: Settings, serving: Serving, me: str, text: str, state: dict, stop: Event) -> Iterator[tuple]:
+def write_one(
+    settings: Settings, serving: Serving, me: str, place: Place, text: str, state: dict, stop: Event
+) -> Iterator[tuple]:
     """(messages to show, *the comparison's components), of a single completion."""
-    for grown in frames(delegation.say(settings, serving, state.get("conversation"), me, text, stop)):
+    asked = None
+    for grown in frames(delegation.say(settings, serving, place, me, text, stop)):
         now_writing(state, grown)
-        messages = exchange(text, grown.text, grown.completion_id, grown.thought, grown.status == "open")
-        yield messages, *comparison.hidden()
+        asked = asked or message_asked(settings, text, grown)
+        message = assistant_message(grown.text, grown.completion_id, grown.thought, grown.status == "open")
+        yield [asked, message], *comparison.hidden()
 
 
-def write_two(settings: Settings, serving: Serving, me: str, text: str, state: dict, stop: Event) -> Iterator[tuple]:
+def write_two(
+    settings: Settings, serving: Serving, me: str, place: Place, text: str, state: dict, stop: Event
+) -> Iterator[tuple]:
     """The same of two completions side by side; the chat continues with the one that the person chooses."""
-    asked, which = [user_message(text)], ""
-    for left, right in frames(say_twice(settings, serving, state.get("conversation"), me, text, stop)):
+    asked, which = [], ""
+    for left, right in frames(say_twice(settings, serving, place, me, text, stop)):
         now_writing(state, left, right)
+        asked = asked or [message_asked(settings, text, left)]
         which = tell(ONE_VERSION if left.checkpoint.id == right.checkpoint.id else WHICH)
         yield asked, *comparison.shown(answer(left), answer(right), which, done=False)
     both = bool(left.text and right.text)  # one that was cut in its thought is no answer
@@ -135,7 +164,7 @@ def retry(settings: Settings, serving: Serving, supervisor: Supervisor, messages
         for grown in frames(complete_again(settings, champion, former.id, me, stop)):
             if past is None:
                 now_writing(state, grown)
-                past = transcript(settings, me, grown.conversation_id)[:-1]
+                past = transcript(settings, me, grown.conversation_id, grown.turn_id)[:-1]
                 liked = thumbs(settings, me, grown.conversation_id)
             message = assistant_message(grown.text, grown.completion_id, grown.thought, grown.status == "open")
             bot = frame([*past, message], liked)
@@ -157,7 +186,7 @@ def now_writing(state: dict, *replies: Reply) -> None:
     """Whoever has turned to another conversation in the meantime is not brought back."""
     state["writing"] = tuple(r.completion_id for r in replies)
     if not state.get("left"):
-        state["conversation"] = replies[0].conversation_id
+        state.update(conversation=replies[0].conversation_id, turn=replies[0].turn_id)
 
 
 def frame(messages: list[dict], liked: dict[str, bool] | None) -> gr.Chatbot:

@@ -5,7 +5,7 @@ from html import escape
 
 from kdloop.rounds import estimate
 from kdloop.settings import Settings
-from kdloop.ui import prose
+from kdloop.ui import prose, verdicts
 from kdloop.ui.plots import curve
 from kdloop.ui.times import local
 from kdloop.ui.words import tell
@@ -44,7 +44,7 @@ def head(settings: Settings, r: Round) -> str:
     seconds = estimate.took(r)
     about = [
         f"{tell('Round')} {r.id}: {tell(r.status)}",
-        f"{names.get(r.base_id, '')} → {names[r.candidate_id]}" if r.candidate_id in names else "",
+        f"{names.get(r.base_id, '')} → {verdicts.in_words(names[r.candidate_id])}" if r.candidate_id in names else "",
         r.recipe.get("name") or tell("People's votes"),
         r.method or "",
         local(r.created_at),
@@ -90,7 +90,7 @@ def guard_row(name: str, g: dict) -> str:
     state, ok = ("held", "") if g["ok"] else ("broken", ' class="kd-broken"')
     value = f"{g['value']:.3g} {tell(unit) if unit else ''}".strip()
     meant = " ".join(filter(None, [meaning and tell(meaning), way and f"({tell(way)})"]))
-    cells = (value, g["limit"], tell(state), meant)
+    cells = (value, verdicts.in_words(g["limit"]), tell(state), meant)
     return f"<tr{ok}><th>{escape(tell(name))}</th>{''.join(f'<td>{escape(str(c))}</td>' for c in cells)}</tr>"
 
 

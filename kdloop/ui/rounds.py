@@ -16,7 +16,7 @@ from kdloop.rounds import replays
 from kdloop.rounds.process import log_file
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
-from kdloop.ui import addresses, loop, recipe_card, round_page, trial
+from kdloop.ui import addresses, loop, recipe_card, round_page, trial, verdicts
 from kdloop.ui.session import IN_ORDER, PRIVATE, TABLE, allowed, named, owns, refusal, refused
 from kdloop.ui.words import t, tell
 from storage import audit, checkpoints, feedback, rounds
@@ -67,7 +67,7 @@ def build(settings: Settings, supervisor: Supervisor, state: gr.State) -> dict:
         label=t("Rounds"),
         **TABLE,
         elem_id="history",
-        column_widths=[70, 90, 80, 60, 110, 100, 690],
+        column_widths=[80, 110, 100, 60, 110, 110, 670],
     )
     which = gr.Dropdown(choices(settings, t("the latest")), value=LATEST, label=t("Round"), elem_id="round")
     addressed = gr.Textbox(visible="hidden", elem_id="go-round")  # the round that the address names, see page.js
@@ -127,7 +127,7 @@ def chosen(settings: Settings, which: int) -> Round | None:
 
 
 def choices(settings: Settings, latest) -> list[tuple]:
-    return [(latest, LATEST), *((f"{r.id} ({r.status})", r.id) for r in rounds.list_rounds(settings.db))]
+    return [(latest, LATEST), *((f"{r.id} ({tell(r.status)})", r.id) for r in rounds.list_rounds(settings.db))]
 
 
 def live(settings: Settings) -> str:
@@ -174,7 +174,7 @@ def progress_line(settings: Settings, running: Round) -> str:
     if now and not now[0].note and now[0].steps > 1:
         at = now[0]
         done = round(20 * at.step / at.steps)
-        loss = f"loss {at.loss:.3f}" if at.loss is not None else ""
+        loss = tell("loss {loss}", loss=f"{at.loss:.3f}") if at.loss is not None else ""
         parts[:1] = [f"{head} `{'█' * done}{'░' * (20 - done)}` {at.step}/{at.steps}", loss]
     return " · ".join(filter(None, parts))
 
@@ -196,7 +196,7 @@ def history_table(settings: Settings, owner: bool) -> pd.DataFrame:
             tell(r.status),
             r.method or "",
             versions.get(r.base_id, ""),
-            versions.get(r.candidate_id, ""),
+            verdicts.in_words(versions.get(r.candidate_id, "")),
             r.counts.get("train", ""),
             outcome(r, owner),
         )
@@ -208,7 +208,7 @@ def history_table(settings: Settings, owner: bool) -> pd.DataFrame:
 def outcome(r: Round, owner: bool) -> str:
     if r.status == "failed" and not owner:
         return tell(loop.BROKE)
-    return (r.verdict or {}).get("reason") or r.error or r.why
+    return verdicts.in_words((r.verdict or {}).get("reason") or r.error or r.why)
 
 
 def start_round(settings: Settings, supervisor: Supervisor, recipe: str, state: dict) -> None:

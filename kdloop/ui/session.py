@@ -68,6 +68,11 @@ def unsigned(key: bytes, token) -> str:
     return text if hmac.compare_digest(sign(key, text).encode(), str(token).encode()) else ""
 
 
+def home_mark(settings: Settings) -> str:
+    """The same as long as the home is; "" on a Space, whose disk each restart may empty."""
+    return "" if settings.space else hmac.new(secret(settings), b"home", hashlib.sha256).hexdigest()[:16]
+
+
 def owner_key(settings: Settings) -> bytes:
     """Signs owners' sessions: another admin token ends them all."""
     return hmac.new(secret(settings), settings.admin_token.encode(), hashlib.sha256).digest()

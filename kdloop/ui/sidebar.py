@@ -5,7 +5,7 @@ from functools import partial
 import gradio as gr
 
 from kdloop.settings import Settings
-from kdloop.ui import addresses, chat, comparison, files, prose, transcript
+from kdloop.ui import addresses, chat, comparison, files, greeting, prose, sure, transcript
 from kdloop.ui.files import fresh_path
 from kdloop.ui.session import IN_ORDER, PRIVATE, erasure_notice, named, paced, person, refusal, refused
 from kdloop.ui.words import t, tell
@@ -18,6 +18,7 @@ STORED = (
     "where it is kept."
 )
 CONFIRMATION = "delete my data"
+GONE = "Delete “{title}” for good (messages: {messages}, votes: {votes})"
 
 
 def build(settings: Settings, state: gr.State) -> dict:
@@ -27,12 +28,12 @@ def build(settings: Settings, state: gr.State) -> dict:
         search = gr.Textbox(label=t("Search your conversations"), max_length=200)
         past = gr.HTML(elem_id="past")
         go = gr.Textbox(visible="hidden", elem_id="go")  # the id that page.js read from a link or an address
-        with gr.Accordion(t("Rename this conversation"), open=False):
+        with gr.Accordion(t("Rename or delete this conversation"), open=False) as this:
             title = gr.Textbox(label=t("Its new title"), max_length=80, submit_btn=t("Rename"))
         with gr.Accordion(t("Your data"), open=False):
             gr.Markdown(t(STORED))
             files.offer(t("Download my data"), partial(download, settings), "download", [state], "sm")
-            sure = gr.Textbox(label=t("To delete, type: delete my data"), max_length=40)
+            typed = gr.Textbox(label=t("To delete, type: delete my data"), max_length=40)
             erase = gr.Button(t("Delete my data"), variant="stop", size="sm")
     return {
         "fresh": fresh,
@@ -40,7 +41,8 @@ def build(settings: Settings, state: gr.State) -> dict:
         "past": past,
         "go": go,
         "title": title,
-        "sure": sure,
+        "this": this,
+        "typed": typed,
         "erase": erase,
     }
 
@@ -61,13 +63,18 @@ def connect(settings: Settings, state: gr.State, side: dict, parts: chat.Parts) 
     for event in (parts.answered, renamed):
         event.then(list_titles, asked, side["past"], queue=False, **PRIVATE)
     forget = named(partial(erase, settings), "erase")
-    emptied = [*shown, side["past"], side["sure"]]
-    changed.append(side["erase"].click(forget, [side["sure"], state], emptied, concurrency_limit=None, **cancelling))
+    with side["this"]:
+        one = partial(what_goes, settings), partial(erase_one, settings), "erase_conversation"
+        how = {"size": "sm", "cancels": parts.replies}
+        gone = sure.ask_first(t("Delete this conversation…"), *one, parts.where, state, shown, **how)
+    changed.append(gone)
+    gone.then(list_titles, asked, side["past"], queue=False, **PRIVATE)
+    emptied = [*shown, side["past"], side["typed"]]
+    changed.append(side["erase"].click(forget, [side["typed"], state], emptied, concurrency_limit=None, **cancelling))
     at_hand = named(partial(addresses.at_hand, settings), "authors")
     for event in changed:
         known = event.then(at_hand, state, [parts.authors, parts.where], **IN_ORDER)
-        if event is opened:
-            known.then(None, parts.where, None, js=addresses.SETTLED)
+        known.then(None, parts.where, None, js=addresses.SETTLED)
 
 
 def titles(settings: Settings, search: str, state: dict) -> str:
@@ -89,15 +96,16 @@ def load(settings: Settings, id: str, state: dict):
     if not id:
         return new(state)
     try:
-        bot = transcript.open_chat(settings, state | {"conversation": str(id)})
+        turn = transcript.last_turn(settings, person(state), str(id))
+        bot = transcript.open_chat(settings, state | {"conversation": str(id), "turn": turn})
     except UnknownRow as error:
         raise refusal(error) from error
-    state.update(conversation=str(id), compared=None, preferred=None, left=True)
+    state.update(conversation=str(id), turn=turn, compared=None, preferred=None, left=True)
     return bot, state, *comparison.hidden()
 
 
 def new(state: dict):
-    state.update(conversation=None, compared=None, preferred=None, left=True)
+    state.update(conversation=None, turn=None, compared=None, preferred=None, left=True)
     return transcript.chatbot([], {}), state, *comparison.hidden()
 
 
@@ -106,10 +114,11 @@ def starter(settings: Settings):
     and the list of all."""
 
     def at_start(state: dict, request: gr.Request):
-        bot = gr.skip()
+        words = greeting.properties(settings)
+        bot = gr.Chatbot(**words) if words else gr.skip()
         if not (state.get("conversation") or state.get("writing")):
-            state["conversation"] = addresses.asked_for(settings, person(state), request)
-            bot = transcript.open_chat(settings, state) if state["conversation"] else bot
+            state["conversation"], state["turn"] = addresses.asked_for(settings, person(state), request)
+            bot = transcript.open_chat(settings, state, **words) if state["conversation"] else bot
         return bot, state, *addresses.at_hand(settings, state), titles(settings, "", state)
 
     return at_start
@@ -127,14 +136,37 @@ def rename(settings: Settings, title: str, state: dict) -> str:
     return ""
 
 
+def what_goes(settings: Settings, id: str, state: dict) -> str:
+    """Of the open conversation."""
+    if not state.get("conversation"):
+        raise refused("Open a conversation first")
+    try:
+        title, messages, votes = people.contents(settings.db, person(state), state["conversation"])
+    except UnknownRow as error:
+        raise refusal(error) from error
+    return tell(GONE, title=title.strip() or "…", messages=messages, votes=votes)
+
+
+def erase_one(settings: Settings, id: str, state: dict):
+    """The open conversation with all that is in it; `id` is the one that the question was about."""
+    if not id or id != state.get("conversation"):
+        raise refused("Open a conversation first")
+    try:
+        affected = people.erase(settings.db, paced(settings, state, "erasures"), id)
+    except UnknownRow as error:
+        raise refusal(error) from error
+    gr.Info(erasure_notice(settings, affected))
+    return new(state)
+
+
 def download(settings: Settings, state: dict) -> str:
     me, path = paced(settings, state, "downloads"), fresh_path("my-kdloop-data.json")
     path.write_text(json_lines.dump(people.everything(settings.db, me), indent=1), encoding="utf-8")
     return str(path)
 
 
-def erase(settings: Settings, sure: str, state: dict):
-    if (sure or "").strip().lower() != CONFIRMATION:
+def erase(settings: Settings, typed: str, state: dict):
+    if (typed or "").strip().lower() != CONFIRMATION:
         raise refused('Type "{sure}" to delete everything you wrote here', sure=CONFIRMATION)
     affected = people.erase(settings.db, paced(settings, state, "erasures"))
     gr.Info(erasure_notice(settings, affected))

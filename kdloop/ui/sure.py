@@ -3,25 +3,36 @@
 from collections.abc import Callable
 
 import gradio as gr
+from gradio.events import Dependency
 
 from kdloop.ui.session import PRIVATE, named
 from kdloop.ui.words import t
 
 
 def ask_first(
-    label, describe: Callable, act: Callable, name: str, chosen: gr.Dropdown, state: gr.State, outputs: list
-) -> None:
+    label,
+    describe: Callable,
+    act: Callable,
+    name: str,
+    chosen: gr.Dropdown | gr.Textbox,
+    state: gr.State,
+    outputs: list,
+    size: str = "lg",
+    cancels: list[Dependency] | None = None,
+) -> Dependency:
     """`describe(chosen, state)` names what `act(chosen, state)` will do; the latter's results go to `outputs`. The
-    question is taken back when something else is chosen: it was not about that."""
-    ask = gr.Button(label)
-    sure = gr.Button(visible=False, variant="stop", elem_id=f"sure-{name}")
-    cancel = gr.Button(t("Cancel"), visible=False)
+    question is taken back when something else is chosen: it was not about that. Returns the event of the deed."""
+    ask = gr.Button(label, size=size)
+    sure = gr.Button(visible=False, variant="stop", size=size, elem_id=f"sure-{name}")
+    cancel = gr.Button(t("Cancel"), visible=False, size=size)
     both = [sure, cancel]
 
     def question(about, state: dict):
         return gr.Button(describe(about, state), visible=True), gr.Button(visible=True)
 
     ask.click(named(question, f"ask_{name}"), [chosen, state], both, queue=False, **PRIVATE)
-    done = sure.click(named(act, name), [chosen, state], outputs, concurrency_limit=None, **PRIVATE)
+    how = {"concurrency_limit": None, "cancels": cancels, **PRIVATE}
+    done = sure.click(named(act, name), [chosen, state], outputs, **how)
     for event in (cancel.click, chosen.change, done.then):
         event(named(lambda: (gr.Button(visible=False),) * 2, f"put_away_{name}"), None, both, queue=False, **PRIVATE)
+    return done

@@ -9,27 +9,58 @@ from operator import itemgetter
 
 import gradio as gr
 
+from kdloop.chat.turn import Reply
 from kdloop.settings import Settings
-from kdloop.ui import prose
+from kdloop.ui import prose, verdicts
 from kdloop.ui.session import person, refused
 from kdloop.ui.words import tell
 from storage import checkpoints, conversations, feedback
+from storage.branches import siblings
 
 WRITING = "kd-writing"  # the CSS class of a chat whose last message grows: no buttons there yet
 CUT_IN_THOUGHT = "cut at its length before it answered"
 THUMBS = {True: "Like", False: "Dislike"}  # liked -> Gradio's name of that thumb
 
 
-def transcript(settings: Settings, me: str, conversation: str | None) -> list[dict]:
-    """The conversation's messages, as `gr.Chatbot` takes them."""
+def transcript(
+    settings: Settings, me: str, conversation: str | None, through: str | None = None, until: str | None = None
+) -> list[dict]:
+    """The messages of the conversation's branch through this turn (None: the open one), as `gr.Chatbot` takes them;
+    those before the turn `until`, where it is given."""
     if not conversation:
         return []
+    turns = conversations.history(settings.db, conversation, me, until or through)
+    better, branches = feedback.corrections(settings.db, me, conversation), siblings(settings.db, conversation)
+    messages = []
+    for turn, k in turns:
+        if turn.id == until:
+            break
+        asked = user_message(turn.prompt[-1]["content"], arrows(turn.id, branches))
+        messages += [asked, assistant_message(k.text, k.id, k.thought, better=better.get(k.id, ""))]
+    return messages
+
+
+def last_turn(settings: Settings, me: str, conversation: str) -> str | None:
+    """Of the branch that is open; None where nothing was said. Raises UnknownRow for somebody else's conversation."""
     turns = conversations.history(settings.db, conversation, me)
-    better = feedback.corrections(settings.db, me, conversation)
-    return [
-        m for turn, k in turns
-        for m in exchange(turn.prompt[-1]["content"], k.text, k.id, k.thought, better=better.get(k.id, ""))
-    ]  # fmt: skip
+    return turns[-1][0].id if turns else None
+
+
+def message_asked(settings: Settings, text: str, reply: Reply) -> dict:
+    """The person's message that this is the reply to."""
+    return user_message(text, arrows(reply.turn_id, siblings(settings.db, reply.conversation_id)))
+
+
+def arrows(turn: str, siblings: dict[str, list[str]]) -> str:
+    """HTML: which of the message's versions this is, and links to those beside it. "" where it has no other.
+    `siblings` as of storage.branches."""
+    if not (branches := siblings.get(turn)):
+        return ""
+    at = branches.index(turn)
+    before, after = (branches[at - 1] if at else None), (branches[at + 1] if at + 1 < len(branches) else None)
+    return prose.arrows(
+        (before, tell("Show the version before")), f"{at + 1}/{len(branches)}", (after, tell("Show the version after"))
+    )
 
 
 def authors(settings: Settings, state: dict) -> str:
@@ -37,8 +68,8 @@ def authors(settings: Settings, state: dict) -> str:
     "answer 1–3: student v0 · answer 4: student v1 (cut at its length: ask it to go on)" """
     if not state.get("conversation"):
         return ""
-    versions = {k.id: k.name for k in checkpoints.lineage(settings.db)}
-    turns = conversations.history(settings.db, state["conversation"], person(state))
+    versions = {k.id: verdicts.in_words(k.name) for k in checkpoints.lineage(settings.db)}
+    turns = conversations.history(settings.db, state["conversation"], person(state), state.get("turn"))
     roles = {"student": tell("student"), "teacher": tell("teacher, as the student was not sure:")}
     cut = {True: f" ({tell('cut at its length: ask it to go on')})", False: f" ({tell(CUT_IN_THOUGHT)})"}
     ends = [cut[bool(k.text)] if k.status == "cut" else "" for _, k in turns]
@@ -50,10 +81,11 @@ def authors(settings: Settings, state: dict) -> str:
     return " · ".join(f"{tell('answer')} {at}: {name}" for at, name in spans)
 
 
-def open_chat(settings: Settings, state: dict) -> gr.Chatbot:
-    """The open conversation with the thumbs that this person gave in it."""
+def open_chat(settings: Settings, state: dict, **properties) -> gr.Chatbot:
+    """The open conversation with the thumbs that this person gave in it; `properties` are the component's."""
     me, conversation = person(state), state.get("conversation")
-    return chatbot(transcript(settings, me, conversation), thumbs(settings, me, conversation))
+    messages = transcript(settings, me, conversation, state.get("turn"))
+    return chatbot(messages, thumbs(settings, me, conversation), **properties)
 
 
 def thumbs(settings: Settings, me: str, conversation: str | None) -> dict[str, bool]:
@@ -61,20 +93,15 @@ def thumbs(settings: Settings, me: str, conversation: str | None) -> dict[str, b
     return feedback.thumbs(settings.db, me, conversation) if conversation else {}
 
 
-def chatbot(messages: list[dict], liked: dict[str, bool], writing: bool = False) -> gr.Chatbot:
+def chatbot(messages: list[dict], liked: dict[str, bool], writing: bool = False, **properties) -> gr.Chatbot:
     """`liked` as of `thumbs`. Gradio keeps thumbs by position: what takes a message's place would inherit its thumb."""
     pressed = [THUMBS.get(liked.get(completion_id(m))) for m in messages if m["role"] == "assistant"]
-    return gr.Chatbot(value=messages, feedback_value=pressed, elem_classes=[WRITING] if writing else [])
+    classes = [WRITING] if writing else []
+    return gr.Chatbot(value=messages, feedback_value=pressed, elem_classes=classes, **properties)
 
 
-def exchange(
-    text: str, completion: str, id: str, thought: str = "", writing: bool = False, better: str = ""
-) -> list[dict]:
-    return [user_message(text), assistant_message(completion, id, thought, writing, better)]
-
-
-def user_message(text: str) -> dict:
-    return {"role": "user", "content": prose.literal(text)}
+def user_message(text: str, below: str = "") -> dict:
+    return {"role": "user", "content": prose.literal(text, below)}
 
 
 def assistant_message(text: str, id: str | None, thought: str = "", writing: bool = False, better: str = "") -> dict:

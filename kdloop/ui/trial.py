@@ -6,6 +6,7 @@ from html import escape
 from kdloop.gate import thumbs, trial
 from kdloop.gate.evidence import CONFIRM, MOST, ROLL_BACK, Evidence, least_more
 from kdloop.settings import Settings
+from kdloop.ui import verdicts
 from kdloop.ui.plots import trail
 from kdloop.ui.words import tell
 from storage import checkpoints, trials
@@ -80,7 +81,7 @@ def score(now: Evidence, shared: bool) -> str:
 def last(settings: Settings) -> str:
     now = checkpoints.serving(settings.db)
     if trials.standings(settings.db).get(now.id) == "judge":
-        return paragraph(tell(ALONE, name=now.name))
+        return paragraph(tell(ALONE, name=verdicts.in_words(now.name)))
     if not (known := trials.all_trials(settings.db)):
         return ""
     ended = known[-1]
@@ -103,7 +104,7 @@ def picture(found: list[Evidence]) -> str:
 
 
 def names(settings: Settings, now: Trial) -> dict[str, str]:
-    known = {k.id: k.name for k in checkpoints.lineage(settings.db)}
+    known = {k.id: verdicts.in_words(k.name) for k in checkpoints.lineage(settings.db)}
     return {"challenger": known[now.challenger], "champion": known[now.champion]}
 
 

@@ -100,6 +100,10 @@ def test_a_conversation_is_recognised_and_stored_once(client, app):
     assert json.loads(prompts[0][0]) == json.loads(prompts[1][0]) == talk[:-1]
     origins = stored(app.db, "select distinct origin from conversations")
     assert origins == [("api",)]
+    ask(client, [*talk[:3], {"role": "user", "content": "Question one, in other words?"}], user="ann")
+    branch = stored(app.db, "select conversation_id, position, parent_id from turns order by rowid desc limit 1")
+    first = stored(app.db, f"select id from turns where conversation_id = '{rows[0][0]}' and position = 0")
+    assert branch == [(rows[0][0], 3, first[0][0])]
 
 
 def test_what_a_client_asks_for_itself_and_store_false_leave_nothing(client, app):

@@ -31,11 +31,12 @@ expect.set_options(timeout=60_000)  # a busy machine's pages are late, and what 
 @contextmanager
 def running(home: Path, script: str = "app.py", **environment):
     """The URL of an app on `home`; it must end in order."""
-    port = free_port()
+    port = environment.get("KDLOOP_PORT") or free_port()
     env = os.environ | {"KDLOOP_HOME": str(home), "KDLOOP_PORT": str(port), "KDLOOP_MAX_TOKENS": "24"} | environment
     log = home / "app.log"
     with log.open("wb") as out:
         process = subprocess.Popen([sys.executable, script], cwd=ROOT, env=env, stdout=out, stderr=subprocess.STDOUT)
+    (home / "app.pid").write_text(str(process.pid))
     url = f"http://127.0.0.1:{port}"
     try:
         for _ in range(600):

@@ -1,10 +1,13 @@
 """Comparisons in the window, addresses that lead back, keys, focus, and what is said to screen readers."""
 
+import json
+
 import pytest
 from pages import ask, eventually, opened, running, send
 from playwright.sync_api import expect
 
 from storage import conversations, feedback
+from storage.database import connect
 
 pytestmark = pytest.mark.slow
 SIZES = {"wide": (1280, 860), "phone": (390, 844)}
@@ -19,8 +22,9 @@ SMALL = """least => [...document.querySelectorAll("button, a[href], [role=tab]")
   !e.closest("[inert], [aria-hidden=true], p")).map(e => [e.getBoundingClientRect(), e.outerHTML.slice(0, 120)])
   .filter(([r]) => r.width && (r.width < least || r.height < least)).map(([, html]) => html)"""
 
-LINK = """() => { const link = document.createElement("a");
-  link.setAttribute("href", location.search); document.body.append(link); link.click(); }"""
+SELECTED_TAB_SHOWN = """() => {
+  const {left, right} = document.querySelector("[role=tab][aria-selected=true]").getBoundingClientRect();
+  return left >= 0 && right <= innerWidth; }"""
 
 
 @pytest.fixture(scope="module")
@@ -157,11 +161,62 @@ def test_a_correction_is_marked_and_taken_back_a_title_changes_and_formulas_are_
     assert page.evaluate("window.hacked") is None
 
     page.get_by_role("button", name="Toggle Sidebar").click()
-    page.get_by_role("button", name="Rename this conversation").click()
+    page.get_by_role("button", name="Rename or delete this conversation").click()
     page.get_by_label("Its new title").fill("Stones & <i>gems</i>")
     page.get_by_label("Its new title").press("Enter")
     expect(page.locator("#past a[aria-current]")).to_have_text("Stones & <i>gems</i>", timeout=60_000)
     assert page.locator("#past li").first.get_attribute("data-day") == "today"
+
+    page.get_by_role("button", name="Delete this conversation…").click()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#sure-erase_conversation")).to_be_hidden()
+    page.get_by_role("button", name="Delete this conversation…").click()
+    page.get_by_role("button", name="Delete “Stones & <i>gems</i>” for good (messages: 2, votes: 0)").click()
+    expect(page.get_by_text("None yet: what you ask appears here")).to_be_attached()
+    expect(page.get_by_test_id("user")).to_have_count(0)
+    page.wait_for_url(lambda now: "c=" not in now)
+    with pytest.raises(conversations.UnknownRow):
+        conversations.turn(db, turn.id)
+
+
+def test_an_own_message_is_asked_anew_as_a_branch_that_arrows_lead_to_and_back_from(two, browser):
+    url, home = two
+    page = ask(browser.new_context(), url, "Name a **bird**.")
+    liked = page.locator("#chat-log [data-name=Liked]")
+    page.locator("#chat-log [data-name=Like]").click()
+    expect(liked).to_have_count(1)
+    page.locator("#message textarea").fill("a draft")
+    mine = page.get_by_test_id("user")
+    said = page.get_by_test_id("bot").text_content()
+    page.locator("#chat-log [data-name=Edit]").first.click()
+    editor = page.get_by_role("log").locator("textarea")
+    expect(editor).to_have_value("Name a **bird**.")
+    editor.fill("Name a <b>tree</b>.")
+    page.get_by_role("log").get_by_role("button", name="Save").click()
+    page.locator("#compare-left").click()  # every second message has two answers
+    expect(mine.first).to_have_text("Name a <b>tree</b>.‹ 2/2 ›")
+    expect(page.get_by_test_id("bot")).to_have_count(1)
+    expect(liked).to_have_count(0)
+    expect(page.locator("#message textarea")).to_have_value("a draft")
+    page.get_by_role("link", name="Show the version before").click()
+    expect(mine.first).to_have_text("Name a **bird**.‹ 1/2 ›")
+    expect(mine).to_have_count(1)
+    expect(page.get_by_test_id("bot")).to_have_text(said)
+    expect(liked).to_have_count(1)
+    page.reload()
+    expect(mine.first).to_have_text("Name a **bird**.‹ 1/2 ›")
+    send(page, "And a smaller one?")
+    done(page)
+    db, conversation = home / "kdloop.db", page.url.partition("c=")[2]
+    with connect(db) as c:
+        last = c.execute("select prompt from turns where conversation_id = ? order by position desc", [conversation])
+        said = [m["content"] for m in json.loads(last.fetchone()[0])]
+    assert (said[0], said[-1], len(said)) == ("Name a **bird**.", "And a smaller one?", 3)
+    page.get_by_role("link", name="Show the version after").click()
+    expect(mine).to_have_count(1)
+    expect(mine.first).to_have_text("Name a <b>tree</b>.‹ 2/2 ›")
+    page.locator("#chat-log [data-name=Edit]").first.click()
+    expect(page.get_by_role("log").locator("textarea")).to_have_value("Name a <b>tree</b>.")
 
 
 def test_focus_is_seen_targets_are_hit_and_an_answer_is_announced_once(two, browser):
@@ -170,6 +225,10 @@ def test_focus_is_seen_targets_are_hit_and_an_answer_is_announced_once(two, brow
     page = ask(context, url, "Name a colour.")
     assert page.evaluate(SMALL, 32) == []
     assert page.evaluate("document.querySelector('.sidebar-content').inert")
+    page.evaluate("document.querySelector('[data-tab-id=models]').click()")
+    eventually(lambda: page.evaluate(SELECTED_TAB_SHOWN))
+    page.evaluate("document.querySelector('[data-tab-id=chat]').click()")
+    eventually(lambda: page.evaluate(SELECTED_TAB_SHOWN))
     like = page.locator("#chat-log [data-name=Like]")
     expect(like).to_have_attribute("aria-pressed", "false")
     like.click()

@@ -25,6 +25,8 @@ def signed_in(browser, url):
 def test_an_owner_changes_settings_and_takes_them_back(tiny_student, browser, tmp_path):
     db = tmp_path / "kdloop.db"
     with running(tmp_path, KDLOOP_STUDENT=tiny_student, **OWNER) as url:
+        waiting, _ = opened(browser.new_context(), url)
+        waiting.locator("#message textarea").fill("Half a thought")
         page, errors = signed_in(browser, url)
         votes, notice = page.locator("#set-round_votes input"), page.locator("#set-notice textarea")
         expect(votes).to_have_value("36")
@@ -45,9 +47,12 @@ def test_an_owner_changes_settings_and_takes_them_back(tiny_student, browser, tm
         open_tab(page, "Chat")
         expect(page.locator("#header")).to_contain_text("next round at 7 new votes", timeout=60_000)
         assert errors == []
-    with running(tmp_path, KDLOOP_STUDENT=tiny_student, **OWNER) as url:
+    with running(tmp_path, KDLOOP_STUDENT=tiny_student, KDLOOP_PORT=url.rpartition(":")[2], **OWNER) as url:
+        expect(waiting.locator("#kd-restarted")).to_contain_text("Nothing was lost")  # the page has loaded itself again
+        expect(waiting.locator("#message textarea")).to_have_value("Half a thought")
         visitor, _ = opened(browser.new_context(), url)
         expect(visitor.locator("#notice")).to_have_text("Please no names.", timeout=60_000)
+        expect(visitor.locator("#kd-restarted")).to_have_count(0)
         expect(visitor.locator("#header")).to_contain_text("next round at 7 new votes")
         page, _ = signed_in(browser, url)
         page.get_by_role("button", name="Back to the defaults").click()

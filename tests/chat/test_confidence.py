@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from parts import Spoken, endpoint
 
-from kdloop.chat import confidence, delegation
+from kdloop.chat import confidence, delegation, turn
 from kdloop.feedback.examples import from_feedback
 from kdloop.settings import Settings
 from kdloop.student import Sample
@@ -73,7 +73,7 @@ def chatting(db, tmp_path, tiny_student):
         settings = Settings(home=db.parent, teachers=str(tmp_path / "teachers.toml"), delegate_below=below)
         conversation = conversations.start_conversation(db, "ann", question)
         serves = Serves(engine, checkpoints.serving(db))
-        *_, reply = delegation.say(settings, serves, conversation, "ann", question, Event())
+        *_, reply = delegation.say(settings, serves, turn.Place(conversation), "ann", question, Event())
         return reply, conversation
 
     return ask

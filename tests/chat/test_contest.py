@@ -8,7 +8,7 @@ import pytest
 from parts import published
 
 from kdloop.chat import arena, contest
-from kdloop.chat.turn import is_time_to_compare, retry, say_twice
+from kdloop.chat.turn import Place, is_time_to_compare, retry, say_twice
 from kdloop.feedback import collect
 from kdloop.gate import trial
 from kdloop.rounds.supervisor import Supervisor
@@ -45,12 +45,12 @@ def writers(pair):
 @pytest.mark.parametrize("mode", ["trial", "confirm"])
 def test_in_a_trial_chat_and_arena_set_challenger_and_champion_side_by_side(app, base, mode):
     settings, serving = app
-    *_, both = say_twice(settings, serving, None, "ann", "Hello?", Event())
+    *_, both = say_twice(settings, serving, Place(), "ann", "Hello?", Event())
     assert writers(both) == (1, 1) and trials.waiting_pairs(settings.db) == set()
     k = challenge(settings.db, base, mode)
     sides = Counter()
     for i in range(16):
-        *_, both = say_twice(settings, serving, None, "ann", f"Hello {i}?", Event())
+        *_, both = say_twice(settings, serving, Place(), "ann", f"Hello {i}?", Event())
         sides[writers(both)] += 1
     assert set(sides) == {(1, k.id), (k.id, 1)}, "on random sides"
     assert len(trials.waiting_pairs(settings.db)) == 16
@@ -64,7 +64,7 @@ def test_in_a_trial_chat_and_arena_set_challenger_and_champion_side_by_side(app,
 
 def test_a_second_try_is_no_blind_comparison(app, base):
     settings, serving = app
-    *_, both = say_twice(settings, serving, None, "ann", "Hello?", Event())
+    *_, both = say_twice(settings, serving, Place(), "ann", "Hello?", Event())
     challenge(settings.db, base)
     *_, again = retry(settings, serving, both[1].completion_id, "ann", Event())
     assert again.checkpoint.id != 1, "the challenger answers already"
@@ -89,7 +89,7 @@ def test_a_champion_that_cannot_be_loaded_leaves_the_chat_with_the_challenger(ap
     serving.current()
     second = challenge(settings.db, base)
     (checkpoints.adapter_dir(settings.db, first) / "adapter_model.safetensors").write_bytes(b"not these")
-    *_, both = say_twice(settings, serving, None, "ann", "Hello?", Event())
+    *_, both = say_twice(settings, serving, Place(), "ann", "Hello?", Event())
     assert writers(both) == (second.id, second.id) and first.id in serving.unfit
 
 
@@ -99,7 +99,7 @@ def test_the_supervisor_rolls_back_what_people_vote_down_and_the_next_reply_is_t
     assert serving.current()[1].id == k.id
     supervisor = Supervisor(settings, serving)
     for i in range(20):
-        *_, both = say_twice(settings, serving, None, "ann", f"Hello {i}?", Event())
+        *_, both = say_twice(settings, serving, Place(), "ann", f"Hello {i}?", Event())
         mine, other = both if both[0].checkpoint.id == k.id else both[::-1]
         for reply in both:  # a random student may end at once
             conversations.finish_completion(settings.db, reply.completion_id, text="so", status="finished")
@@ -115,7 +115,7 @@ def test_votes_wait_for_the_end_of_a_trial_and_start_a_round_then(app, base):
     settings, serving = app
     settings = replace(settings, round_votes=1)
     k = challenge(settings.db, base)
-    *_, both = say_twice(settings, serving, None, "ann", "Hello?", Event())
+    *_, both = say_twice(settings, serving, Place(), "ann", "Hello?", Event())
     conversations.finish_completion(settings.db, both[0].completion_id, text="so", status="finished")
     schedule = Supervisor(settings, serving).schedule
     collect.thumb(settings.db, "ann", both[0].completion_id, True)

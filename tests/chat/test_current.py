@@ -34,8 +34,9 @@ def talk(db, tiny_student):
     engine = Counting(AutoTokenizer.from_pretrained(tiny_student))
     settings, serving = Settings(home=db.parent), Serving(db, lambda: engine)
 
-    def say(text, conversation=None):
-        *_, reply = turn.say(settings, serving, conversation, "ann", text, Event())
+    def say(text, conversation=None, **at):
+        place = turn.Place(conversation, **at)
+        *_, reply = turn.say(settings, serving, place, "ann", text, Event())
         return reply
 
     def again(completion_id):
@@ -116,7 +117,7 @@ def test_a_messages_indent_is_kept(talk):
 
 def test_two_to_choose_from_are_stored_as_the_student_ended_them(db, tiny_student):
     engine = Counting(AutoTokenizer.from_pretrained(tiny_student))
-    list(turn.say_twice(Settings(home=db.parent), Serving(db, lambda: engine), None, "ann", "Hello", Event()))
+    list(turn.say_twice(Settings(home=db.parent), Serving(db, lambda: engine), turn.Place(), "ann", "Hello", Event()))
     with connect(db) as c:
         rows = [tuple(r) for r in c.execute("select status, completion_tokens from completions")]
     assert rows == [("finished", 5)] * 2, "not stopped, which nobody did"

@@ -6,7 +6,7 @@ from threading import Event
 
 import pytest
 import torch
-from parts import endpoint, teacher, thinker
+from parts import endpoint, migrations_before, teacher, thinker
 
 from kdloop.api.endpoints import ask
 from kdloop.chat import turn
@@ -26,7 +26,6 @@ from storage import checkpoints, conversations, people
 from storage.conversations import Completion, NotKept, as_prompt
 from storage.conversations import transcript as as_text
 from storage.database import connect, open_database
-from storage.migrations import MIGRATIONS
 
 QUESTION, THOUGHT, SAID = "Where does the river end?", "It flows east, so to the sea.", "In the sea."
 NEXT, SAID_NEXT = "And the rain?", "In the river."
@@ -51,7 +50,7 @@ def chat(db, student, monkeypatch):
 
 def say(chat, text, conversation=None, **changed):
     settings, serving = chat
-    return [*turn.say(replace(settings, **changed), serving, conversation, "ann", text, Event())]
+    return [*turn.say(replace(settings, **changed), serving, turn.Place(conversation), "ann", text, Event())]
 
 
 def stored(db, id):
@@ -135,7 +134,7 @@ def test_stop_and_leaving_keep_the_thought_so_far(chat, db):
     settings, serving = chat
     for leave in (False, True):
         stop, seen = Event(), None
-        replies = turn.say(settings, serving, None, "ann", QUESTION, stop)
+        replies = turn.say(settings, serving, turn.Place(), "ann", QUESTION, stop)
         for seen in replies:
             if len(seen.thought) > 5 and seen.status == "open":
                 if leave:
@@ -197,8 +196,7 @@ def test_a_conversation_with_tools_or_images_is_refused_in_words_before_it_is_st
 
 
 def test_rows_of_an_older_database_have_no_thought(tmp_path, monkeypatch):
-    at = [m.__name__ for m in MIGRATIONS].index("thought_column")
-    monkeypatch.setattr("storage.database.MIGRATIONS", MIGRATIONS[:at])
+    monkeypatch.setattr("storage.database.MIGRATIONS", migrations_before("thought_column"))
     db = open_database(tmp_path / "kdloop.db")
     base = checkpoints.ensure_base(db)
     asked = conversations.add_turn(db, conversations.start_conversation(db, "ann", "Hi"), as_prompt("Hi"))

@@ -1,6 +1,7 @@
 """What is held out: every second conversation with feedback at first, later every fifth, for good."""
 
 import pytest
+from parts import migrations_before
 from test_collect import ask
 
 from kdloop.feedback import collect
@@ -10,7 +11,7 @@ from storage import checkpoints, conversations
 from storage.conversations import as_prompt
 from storage.database import connect, new_id, open_database
 from storage.migrations import MIGRATIONS
-from storage.split import half_at_first, is_held_out, split_columns
+from storage.split import is_held_out, split_columns
 
 
 def held_out(db):
@@ -84,7 +85,7 @@ def test_of_many_votes_a_fifth_is_held_out(db):
 
 
 def test_a_database_that_held_out_every_fifth_keeps_what_it_decided(tmp_path, monkeypatch):
-    monkeypatch.setattr("storage.database.MIGRATIONS", MIGRATIONS[: MIGRATIONS.index(half_at_first)])
+    monkeypatch.setattr("storage.database.MIGRATIONS", migrations_before("half_at_first"))
     db = open_database(tmp_path / "kdloop.db")
     checkpoints.ensure_base(db)
     assert voted(db, 20) == 4

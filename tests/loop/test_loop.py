@@ -12,7 +12,7 @@ import torch
 from parts import vote
 
 from kdloop import packs, recipes
-from kdloop.chat.turn import say
+from kdloop.chat.turn import Place, say
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.student import Sampling
@@ -66,7 +66,7 @@ def test_history_is_cut_at_message_borders(engine):
 def test_chat_votes_round_gate_and_what_serves_next(settings, engine):
     serving = Serving(settings.db, lambda: engine)
     conversation = conversations.start_conversation(settings.db, "ann")
-    *_, reply = say(replace(settings, max_tokens=12), serving, conversation, "ann", "Hello there", Event())
+    *_, reply = say(replace(settings, max_tokens=12), serving, Place(conversation), "ann", "Hello there", Event())
     assert reply.text and reply.checkpoint.version == 0
     vote(settings.db, 24)
     total, new = feedback.count_votes(settings.db)
@@ -83,7 +83,7 @@ def test_chat_votes_round_gate_and_what_serves_next(settings, engine):
     assert serving.current()[1].id == checkpoints.serving(settings.db).id
     if ended.status == "promoted":
         assert fingerprint(serving.current()[0]) != fingerprint(engine)
-    *_, reply = say(replace(settings, max_tokens=12), serving, conversation, "ann", "And now?", Event())
+    *_, reply = say(replace(settings, max_tokens=12), serving, Place(conversation), "ann", "And now?", Event())
     assert reply.checkpoint.id == checkpoints.serving(settings.db).id
 
 

@@ -17,7 +17,7 @@ from vllm_server import Small, served
 
 from kdloop import __main__ as cli
 from kdloop import packs
-from kdloop.chat.turn import say
+from kdloop.chat.turn import Place, say
 from kdloop.methods.lora import trainable_student
 from kdloop.settings import Settings
 from kdloop.student import AdapterRefused, EngineUnavailable, NoLogprobs, Sampling
@@ -189,7 +189,7 @@ def test_a_server_that_fails_leaves_no_completion_and_the_person_is_told(tmp_pat
     serving.base.server.client.max_retries = 0
     conversation = conversations.start_conversation(settings.db, "ann")
     with pytest.raises(ValueError, match="server does not answer"):
-        list(say(settings, serving, conversation, "ann", "Hello?", Event()))
+        list(say(settings, serving, Place(conversation), "ann", "Hello?", Event()))
     with connect(settings.db) as c:
         assert [tuple(r) for r in c.execute("select text, status from completions")] == [("", "failed")]
 

@@ -44,6 +44,35 @@ def test_erasure_leaves_nothing_and_names_what_had_learned(db):
     assert b"By the Moon" not in db.read_bytes()
 
 
+def test_one_conversation_goes_with_what_is_in_it_and_all_others_stay(db):
+    secret, said = talk(db, "ann", "Where in Gdansk did I lose the key?")
+    turn = conversations.completion(db, said).turn_id
+    taught = [collect.thumb(db, "ann", said, True), collect.edit(db, "ann", said, "By the crane of Gdansk.")]
+    kept, other = talk(db, "ann", "Hello there")
+    stays = collect.thumb(db, "ann", other, False)
+    conversations.add_turn(db, secret, [{"role": "user", "content": "Hello there"}], instead_of=turn)
+    _, bobs = talk(db, "bob", "Where in Gdansk?")
+    collect.thumb(db, "bob", bobs, True)
+    people.set_weight(db, "ann", 0.5)
+    rounds_own = [talk(db, "round 9", q)[1] for q in ("Hello there", "Where in Gdansk did I lose the key?")]
+    first = publish(db, checkpoints.serving(db).id, [taught[0]])
+    later = publish(db, first.id, [stays])
+    apart = publish(db, checkpoints.serving(db).id, [stays])
+    assert people.contents(db, "ann", secret) == ("Where in Gdansk did I lose the key?", 2, 2)
+    for person, id in (("bob", secret), ("ann", "nobody's"), ("ann", "")):
+        with pytest.raises(conversations.UnknownRow):
+            people.erase(db, person, id)
+    assert people.erase(db, "ann", secret) == [first.id, later.id], f"not {apart.id}"
+    copy = people.everything(db, "ann")
+    assert [[r["id"] for r in copy[t]] for t in ("conversations", "feedback")] == [[kept], [stays]]
+    assert sorted(f.rater for f in feedback.live_feedback(db)) == ["ann", "bob"] and feedback.count_votes(db)[0] == 2
+    assert {r.person: r.weight for r in people.raters(db)}["ann"] == 0.5
+    assert b"crane of" not in db.read_bytes() and b"lose the key" not in db.read_bytes()
+    assert conversations.completion(db, rounds_own[0]).text, "she says it elsewhere too"
+    with pytest.raises(conversations.UnknownRow):
+        conversations.completion(db, rounds_own[1])
+
+
 ASKED = "How do I tell my sister Zoe\nthat I lost her cat?"
 PACKED = packs.prompts("general", "train")[0]
 

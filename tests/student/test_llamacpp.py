@@ -253,7 +253,7 @@ def test_a_server_ends_with_its_engine_and_with_this_process(llama):
 
 def say(settings, serving):
     conversation = conversations.start_conversation(settings.db, "ann")
-    return turn.say(settings, serving, conversation, "ann", "Tell me a story", Event())
+    return turn.say(settings, serving, turn.Place(conversation), "ann", "Tell me a story", Event())
 
 
 def promote(db, adapter, engine):

@@ -10,7 +10,7 @@ import pytest
 
 from kdloop.settings import Settings
 from kdloop.ui import admin, choices, files, raters, rating, session, sidebar, teach, zerogpu
-from kdloop.ui.transcript import exchange
+from kdloop.ui.transcript import assistant_message
 from storage import checkpoints, conversations
 from storage.conversations import as_prompt
 from storage.database import open_database
@@ -138,7 +138,7 @@ def test_copies_searches_and_undo_have_a_pace_too(tmp_path):
     checkpoints.ensure_base(open_database(settings.db))
     turn = conversations.add_turn(settings.db, conversations.start_conversation(settings.db, "carl"), as_prompt("x"))
     id = conversations.add_completion(settings.db, turn.id, "student", text="y", checkpoint_id=1)
-    state, page = {"person": "carl", "conversation": turn.conversation_id}, exchange("x", "y", id)
+    state, page = {"person": "carl", "conversation": turn.conversation_id}, [assistant_message("y", id)]
     for act, what in (
         (lambda: sidebar.download(settings, state), "downloads"),
         (lambda: sidebar.titles(settings, "x", state), "searches"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import gradio as gr
 import pytest
-from parts import Spoken, context
+from parts import Spoken, context, migrations_before
 
 from kdloop import packs
 from kdloop.feedback import collect
@@ -21,7 +21,6 @@ from kdloop.ui import teach
 from storage import checkpoints, conversations, feedback, people
 from storage.conversations import Completion, as_prompt
 from storage.database import connect, open_database
-from storage.migrations import MIGRATIONS, disputes
 
 PUBLIC = packs.prompts("general", "train")
 
@@ -66,7 +65,7 @@ def test_a_pair_is_disputed_while_a_vote_against_it_stands(db):
 
 
 def test_an_older_database_knows_what_is_disputed(tmp_path, monkeypatch):
-    monkeypatch.setattr("storage.database.MIGRATIONS", MIGRATIONS[: MIGRATIONS.index(disputes)])
+    monkeypatch.setattr("storage.database.MIGRATIONS", migrations_before("disputes"))
     db = open_database(tmp_path / "kdloop.db")
     checkpoints.ensure_base(db)
     row, _, rejected = compared(db, PUBLIC[0])

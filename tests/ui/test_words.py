@@ -16,6 +16,7 @@ from kdloop.ui import (
     choices,
     comparison,
     consent,
+    greeting,
     imports,
     keys,
     learning,
@@ -29,6 +30,7 @@ from kdloop.ui import (
     session,
     teach,
     trial,
+    verdicts,
     words,
 )
 
@@ -45,6 +47,10 @@ BY_TABLE = {  # texts that are looked up through a table, not written at the cal
     *lineage.STYLES,
     *(f"{side} answer" for side in comparison.SIDES),
     *(word for _, word in page.BUTTONS.values()),
+    *page.LINES.values(),
+    *greeting.EXAMPLES,
+    *verdicts.PARTS,
+    *verdicts.SENTENCES,
     "Next duel",
     *teach.CHOSEN.values(),
     *(
