@@ -139,13 +139,19 @@ def start_conversation(
 
 
 def add_turn(
-    db: Path, conversation_id: str, prompt: list[Message], after: str | None = None, instead_of: str | None = None
+    db: Path,
+    conversation_id: str,
+    prompt: list[Message],
+    after: str | None = None,
+    instead_of: str | None = None,
+    next_to: str | None = None,
 ) -> Turn:
     """Append a turn, which is the open one from now on. `prompt` is what the model will see; raises NotKept for one of
     more than texts and thoughts.
 
-    It follows the last turn of the branch through `after`, or else the open one; or it takes the place of the turn
-    `instead_of`, as another branch of the conversation. Raises UnknownRow where that is no turn of it.
+    It follows the last turn of the branch through `after`, or else the open one; or the turn `next_to` itself; or it
+    takes the place of the turn `instead_of`. Where another turn was there it begins another branch of the conversation.
+    Raises UnknownRow where `instead_of` is no turn of it.
     """
     for message in prompt:
         check_kept(message)
@@ -153,7 +159,7 @@ def add_turn(
     with transaction(db) as c:
         if not c.execute("select 1 from conversations where id = ?", [conversation_id]).fetchone():
             raise UnknownRow(f"No conversation {conversation_id!r}")
-        place = {"parent_id": parent(c, conversation_id, after, instead_of)}
+        place = {"parent_id": next_to or parent(c, conversation_id, after, instead_of)}
         numbers = "select count(*), coalesce(max(opened), -1) + 1 from turns where conversation_id = ?"
         place["position"], place["opened"] = c.execute(numbers, [conversation_id]).fetchone()
         insert(c, "turns", id=turn.id, conversation_id=conversation_id, prompt=prompt, created_at=now(), **place)

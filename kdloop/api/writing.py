@@ -153,7 +153,7 @@ class Writing:
         before = receipts.find_turn(db, self.person, self.said(messages[:-1])) if len(messages) > 1 else None
         about = {"title": messages[-1]["content"].strip(), "origin": self.origin}
         conversation = before[1] if before else conversations.start_conversation(db, self.person, **about)
-        turn = conversations.add_turn(db, conversation, self.prompt, after=before and before[0])
+        turn = conversations.add_turn(db, conversation, self.prompt, next_to=before and before[0])
         receipts.remember(db, self.person, turn.id, [same])
         return turn
 
