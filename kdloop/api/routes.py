@@ -64,6 +64,7 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor) -> list[
         route("/v1/feedback/{completion}", "GET", plain(read_feedback)),
         route("/v1/feedback/{completion}", "DELETE", plain(undo_feedback)),
         route("/api/public/scores", "POST", plain(scores.langfuse), (dict, list)),
+        route("/api/public/ingestion", "POST", plain(scores.ingestion)),
         route("/api/3.0/mlflow/traces/{completion}/assessments", "POST", plain(scores.mlflow)),
         route("/api/3.0/mlflow/traces/{completion}/assessments/{kind}", "DELETE", plain(scores.mlflow_undo)),
         route("/v1/logs", "POST", plain(scores.opentelemetry)),

@@ -1,7 +1,8 @@
 """People's scores as the clients of other tools send them, taken as /v1/feedback takes them: who has them already gives
 another address and a key.
 
-Langfuse        POST /api/public/scores, one score or a list; traceId, or observationId, is the receipt
+Langfuse        POST /api/public/scores, one score or a list, and before its client 5 POST /api/public/ingestion, events
+                score-create; traceId, or observationId, is the receipt
 MLflow          POST /api/3.0/mlflow/traces/RECEIPT/assessments, and DELETE of one: feedback, or an expectation
 OpenTelemetry   POST /v1/logs as JSON: events gen_ai.evaluation.result whose gen_ai.response.id is the receipt
 
@@ -31,13 +32,29 @@ KINDS = ("thumb", "score", "better")  # of what one score says; also the id of M
 
 
 def langfuse(loop: "Loop", caller: Caller, request: Request, body: dict | list) -> JSONResponse:
-    """As Langfuse 5's client reads it: {"id"} of one score; of a list how many were taken, and why others were not."""
+    """As Langfuse 5's client reads it: {"id"} of one score; of a list, if not all were taken, how many, and why
+    the others were not."""
     if isinstance(body, dict):
         give_one(loop, caller, body)
         return JSONResponse({"id": id_of(body)})
-    errors = given(loop, caller, body, give_one)
+    if not (errors := given(loop, caller, body, give_one)):
+        return JSONResponse({"message": "Accepted"}, 202)
     told = [{"index": i, "id": id_of(body[i]), "message": why} for i, why in errors.items()]
     return JSONResponse({"accepted": len(body) - len(errors), "rejected": len(errors), "errors": told}, 207)
+
+
+def ingestion(loop: "Loop", caller: Caller, request: Request, body: dict) -> JSONResponse:
+    """As the clients before it read it. Events of other kinds, as of traces, are accepted and left aside."""
+    batch = a_list(body.get("batch"), "batch")
+
+    def take(loop: "Loop", caller: Caller, event) -> None:
+        if an_object(event, "batch").get("type") == "score-create":
+            give_one(loop, caller, event.get("body"))
+
+    errors = given(loop, caller, batch, take)
+    taken = [{"id": id_of(event), "status": 201} for i, event in enumerate(batch) if i not in errors]
+    told = [{"id": id_of(batch[i]), "status": 400, "message": why} for i, why in errors.items()]
+    return JSONResponse({"successes": taken, "errors": told}, 207)
 
 
 def give_one(loop: "Loop", caller: Caller, score) -> None:

@@ -23,6 +23,7 @@ FIELDS = {
     ],
     "/v1/feedback": ["completion", "user", "thumb", "score", "over", "choice", "better", "comment", "undo"],
     "/api/public/scores": ["traceId", "observationId", "name", "value", "dataType", "comment"],
+    "/api/public/ingestion": ["batch"],
     ASSESSMENTS: ["assessment"],
     "/v1/logs": ["resourceLogs"],
 }
@@ -30,7 +31,7 @@ PATHS = [
     *("/v1", "/v1/", "/v1/models", "/v1/models/v9", "/v1/models/..%2f..%2fsecret", "/v1/chat/completions"),
     *("/v1/completions", "/v1/feedback", "/v1/feedback/x", "/v1/feedback/chatcmpl-", "/v1/person", "/metrics"),
     *("/v1/embeddings", "/v1//models", "/v1/person?user=eve", "/v1/person?user=" + "e" * 5000),
-    *("/api/public/scores", ASSESSMENTS, f"{ASSESSMENTS}/thumb", "/v1/logs"),
+    *("/api/public/scores", "/api/public/ingestion", ASSESSMENTS, f"{ASSESSMENTS}/thumb", "/v1/logs"),
 ]
 
 

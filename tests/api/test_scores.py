@@ -44,8 +44,23 @@ def test_langfuses_list_is_taken_one_by_one_and_says_what_was_not(app, receipt):
     assert "hallucination" in told["errors"][0]["message"]
     rows = standing(app, receipt)
     assert (rows["thumb"]["thumb"], rows["thumb"]["comment"], rows["score"]["score"]) == ("up", "Kind", 0.5)
+    assert app.http.post("/api/public/scores", json=scores[:2]).status_code == 202
     one = {"id": "a", "traceId": receipt, "name": "user-feedback", "value": "down"}
     assert app.http.post("/api/public/scores", json=one).json() == {"id": "a"}
+    assert standing(app, receipt)["thumb"]["thumb"] == "down"
+
+
+def test_events_of_langfuses_earlier_clients_are_taken_and_those_of_traces_left_aside(app, receipt):
+    score = {"id": "s", "traceId": receipt, "name": "user-feedback", "value": 0, "dataType": "BOOLEAN"}
+    events = [
+        {"id": "a", "type": "trace-create", "body": {"id": "t", "input": "Hello?"}},
+        {"id": "b", "type": "score-create", "body": score},
+        {"id": "c", "type": "score-create", "body": score | {"name": "toxicity"}},
+        {"id": "d", "type": "score-create"},
+    ]
+    told = app.http.post("/api/public/ingestion", json={"batch": events, "metadata": {"sdk_name": "python"}})
+    assert told.status_code == 207 and [s["id"] for s in told.json()["successes"]] == ["a", "b"]
+    assert [(e["id"], e["status"]) for e in told.json()["errors"]] == [("c", 400), ("d", 400)]
     assert standing(app, receipt)["thumb"]["thumb"] == "down"
 
 
