@@ -62,8 +62,9 @@ print(f"langfuse {version('langfuse')}: {'; '.join(seen)}")
 if seen != [WANTED[version("langfuse")]]:
     sys.exit("Langfuse's client sends scores otherwise now.")
 PYTHON
-for pinned in langfuse==4.18.0 langfuse==5.0.4; do
-  python3 -m venv "$folder/$pinned"
-  "$folder/$pinned/bin/pip" install --quiet --no-compile "$pinned"
-  "$folder/$pinned/bin/python" "$folder/scores.py"
-done
+python3 -m venv "$folder/before"
+"$folder/before/bin/pip" install --quiet --no-compile langfuse==4.18.0
+"$folder/before/bin/python" "$folder/scores.py"
+python3 -m venv "$folder/now"
+"$folder/now/bin/pip" install --quiet --no-compile langfuse==5.0.4
+"$folder/now/bin/python" "$folder/scores.py"
