@@ -62,9 +62,8 @@ print(f"langfuse {version('langfuse')}: {'; '.join(seen)}")
 if seen != [WANTED[version("langfuse")]]:
     sys.exit("Langfuse's client sends scores otherwise now.")
 PYTHON
-python3 -m venv "$folder/before"
-"$folder/before/bin/pip" install --quiet --no-compile langfuse==4.18.0
-"$folder/before/bin/python" "$folder/scores.py"
-python3 -m venv "$folder/now"
-"$folder/now/bin/pip" install --quiet --no-compile langfuse==5.0.4
-"$folder/now/bin/python" "$folder/scores.py"
+python3 -m venv "$folder/venv"
+"$folder/venv/bin/pip" install --quiet --no-compile langfuse==4.18.0
+"$folder/venv/bin/python" "$folder/scores.py"
+"$folder/venv/bin/pip" install --quiet --no-compile langfuse==5.0.4
+"$folder/venv/bin/python" "$folder/scores.py"
