@@ -1,5 +1,7 @@
 """The server that Gradio starts."""
 
+import os
+import runpy
 import time
 
 import gradio as gr
@@ -27,3 +29,9 @@ def test_an_app_whose_own_page_takes_seconds_starts(tmp_path):
         assert httpx.get(f"http://127.0.0.1:{settings.port}/healthz").json() == {"ok": True}
     finally:
         demo.close()
+
+
+def test_gradio_does_not_sum_up_all_events_after_each(monkeypatch):
+    monkeypatch.delenv("GRADIO_ANALYTICS_CACHE_FREQUENCY", raising=False)
+    runpy.run_path("app.py")
+    assert int(os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"]) > 10_000
