@@ -65,16 +65,17 @@ def serve(settings: Settings, serving: Serving) -> None:
         gpu_calls.calls()  # a ZeroGPU Space does not start without a function for its visitors' GPU
     supervisor = Supervisor(settings, serving)
     demo = build(settings, serving, supervisor, endpoints.build)
-    launch(demo, settings, routes.build(settings, serving, supervisor))
-    log.event("started", url=demo.local_url, engine=serving.base.name)
-    supervisor.run_in_background()  # after the port answers, and once: launch() runs in one process only
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # before the port answers: who asks it may then end the app
     try:
+        launch(demo, settings, routes.build(settings, serving, supervisor))
+        log.event("started", url=demo.local_url, engine=serving.base.name)
+        supervisor.run_in_background()  # after the port answers, and once: launch() runs in one process only
         demo.block_thread()
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         supervisor.stop()
-        for connection in list(demo.server.server_state.connections):  # uvicorn would wait for replies under way
+        connections = demo.server.server_state.connections if demo.is_running else ()
+        for connection in list(connections):  # uvicorn would wait for replies under way
             connection.loop.call_soon_threadsafe(connection.transport.abort)
         demo.close()
         active.wait()

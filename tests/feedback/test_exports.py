@@ -61,13 +61,13 @@ def test_every_record_is_a_line_and_every_line_has_every_key(tmp_path, format):
 
 def test_what_others_wrote_with_raw_line_ends_is_read_line_by_line(tmp_path, monkeypatch):
     rows = [{"prompt": f"Does {end!r} end{end}a line?", "answer": "No"} for end in "\x85\u2028\u2029"]
-    pack = tmp_path / "torn"
-    pack.mkdir()
+    pack = tmp_path / "packs" / "torn"
+    pack.mkdir(parents=True)
     (pack / "pack.toml").write_text('about = "line ends"')
     lines = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows)
     (pack / "train.jsonl").write_text("\ufeff" + lines + "\n", encoding="utf-8")
     assert list(json_lines.read(pack / "train.jsonl")) == rows
-    monkeypatch.setattr(packs, "PACKS", tmp_path)
+    monkeypatch.setenv("KDLOOP_HOME", str(tmp_path))
     assert packs.prompts("torn", "train") == [r["prompt"] for r in rows]
 
 
