@@ -5,9 +5,7 @@ import signal
 import sys
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-os.environ.setdefault(
-    "GRADIO_ANALYTICS_CACHE_FREQUENCY", str(10**9)
-)  # events: else the last 10,000 are summed up at each
+os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(10**9))  # events: else all are summed up at each
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from kdloop.raters import active

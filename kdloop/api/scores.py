@@ -11,7 +11,6 @@ judges and checks find: only what is said to be a person's is taken, by MLflow's
 """
 
 import re
-from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -20,9 +19,7 @@ from kdloop.api import ratings
 from kdloop.api.access import Caller
 from kdloop.api.completions import REFUSED
 from kdloop.api.refusals import Refusal, of_domain
-
-if TYPE_CHECKING:
-    from kdloop.api.writing import Loop
+from kdloop.api.writing import Loop
 
 PEOPLES = re.compile("user|human|people|person|feedback|thumb|star|rating|vote", re.IGNORECASE)  # in a score's name
 MOST = 200  # scores in a request
@@ -31,7 +28,7 @@ WORDS = {"up": True, "yes": True, "pass": True, "down": False, "no": False, "fai
 KINDS = ("thumb", "score", "better")  # of what one score says; also the id of MLflow's assessment
 
 
-def langfuse(loop: "Loop", caller: Caller, request: Request, body: dict | list) -> JSONResponse:
+def langfuse(loop: Loop, caller: Caller, request: Request, body: dict | list) -> JSONResponse:
     """As Langfuse 5's client reads it: {"id"} of one score; of a list, if not all were taken, how many, and why
     the others were not."""
     if isinstance(body, dict):
@@ -43,11 +40,11 @@ def langfuse(loop: "Loop", caller: Caller, request: Request, body: dict | list) 
     return JSONResponse({"accepted": len(body) - len(errors), "rejected": len(errors), "errors": told}, 207)
 
 
-def ingestion(loop: "Loop", caller: Caller, request: Request, body: dict) -> JSONResponse:
+def ingestion(loop: Loop, caller: Caller, request: Request, body: dict) -> JSONResponse:
     """As the clients before it read it. Events of other kinds, as of traces, are accepted and left aside."""
     batch = a_list(body.get("batch"), "batch")
 
-    def take(loop: "Loop", caller: Caller, event) -> None:
+    def take(loop: Loop, caller: Caller, event) -> None:
         if an_object(event, "batch").get("type") == "score-create":
             give_one(loop, caller, event.get("body"))
 
@@ -57,7 +54,7 @@ def ingestion(loop: "Loop", caller: Caller, request: Request, body: dict) -> JSO
     return JSONResponse({"successes": taken, "errors": told}, 207)
 
 
-def give_one(loop: "Loop", caller: Caller, score) -> None:
+def give_one(loop: Loop, caller: Caller, score) -> None:
     score = an_object(score, "score")
     value = score.get("value")
     if score.get("dataType") == "BOOLEAN" and value in (0, 1):
@@ -70,7 +67,7 @@ def id_of(score) -> str | None:
     return str(score["id"])[:200] if isinstance(score, dict) and "id" in score else None
 
 
-def mlflow(loop: "Loop", caller: Caller, request: Request, body: dict) -> JSONResponse:
+def mlflow(loop: Loop, caller: Caller, request: Request, body: dict) -> JSONResponse:
     """The assessment as MLflow's client reads it, with its id."""
     assessment = an_object(body.get("assessment"), "assessment")
     source = an_object(assessment.get("source", {}), "source").get("source_type")
@@ -86,16 +83,13 @@ def mlflow(loop: "Loop", caller: Caller, request: Request, body: dict) -> JSONRe
     return JSONResponse({"assessment": assessment | {"assessment_id": kind}})
 
 
-def mlflow_undo(loop: "Loop", caller: Caller, request: Request, body: dict) -> JSONResponse:
-    ratings.give(
-        loop.settings,
-        caller,
-        {"completion": request.path_params["completion"], "undo": request.path_params["kind"]},
-    )
+def mlflow_undo(loop: Loop, caller: Caller, request: Request, body: dict) -> JSONResponse:
+    taken_back = {"completion": request.path_params["completion"], "undo": request.path_params["kind"]}
+    ratings.give(loop.settings, caller, taken_back)
     return JSONResponse({})
 
 
-def opentelemetry(loop: "Loop", caller: Caller, request: Request, body: dict) -> JSONResponse:
+def opentelemetry(loop: Loop, caller: Caller, request: Request, body: dict) -> JSONResponse:
     """OTLP's reply. Log records of other kinds are left aside, as a collector that nobody asked for them would."""
     records = [
         record
@@ -109,7 +103,7 @@ def opentelemetry(loop: "Loop", caller: Caller, request: Request, body: dict) ->
     return JSONResponse({"partialSuccess": about} if errors else {})
 
 
-def give_event(loop: "Loop", caller: Caller, record: dict) -> None:
+def give_event(loop: Loop, caller: Caller, record: dict) -> None:
     found = {}
     for attribute in a_list(record.get("attributes"), "attributes"):
         value = an_object(an_object(attribute, "attributes").get("value", {}), "value")
@@ -119,7 +113,7 @@ def give_event(loop: "Loop", caller: Caller, record: dict) -> None:
     give(loop, caller, found.get("gen_ai.response.id"), value, found.get("gen_ai.evaluation.explanation"))
 
 
-def given(loop: "Loop", caller: Caller, scores: list, take) -> dict[int, str]:
+def given(loop: Loop, caller: Caller, scores: list, take) -> dict[int, str]:
     """Each is taken by itself; why some were not, by their index."""
     if len(scores) > MOST:
         raise Refusal(f"A request has at most {MOST} scores", status=413)
@@ -136,14 +130,14 @@ def given(loop: "Loop", caller: Caller, scores: list, take) -> dict[int, str]:
     return errors
 
 
-def give(loop: "Loop", caller: Caller, receipt, value, comment) -> str:
+def give(loop: Loop, caller: Caller, receipt, value, comment) -> str:
     value = WORDS.get(value.casefold(), value) if isinstance(value, str) else value
     if isinstance(value, str) or value is None:
         raise Refusal("A score is true or false, a number from 0 to 1, or one of " + ", ".join(WORDS), "value")
     return tell(loop, caller, receipt, {"thumb": value} if isinstance(value, bool) else {"score": value}, comment)
 
 
-def tell(loop: "Loop", caller: Caller, receipt, said: dict, comment) -> str:
+def tell(loop: Loop, caller: Caller, receipt, said: dict, comment) -> str:
     """To /v1/feedback; the kind of what was said."""
     comment = {"comment": comment} if isinstance(comment, str) and comment.strip() else {}
     ratings.give(loop.settings, caller, {"completion": receipt} | said | comment)

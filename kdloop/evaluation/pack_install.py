@@ -56,10 +56,16 @@ def fetched(source: str) -> Iterator[tuple[Path, str]]:
     with TemporaryDirectory() as scratch:
         if path.is_file():
             yield Path(scratch), unpack(path, Path(scratch))
-        elif (named := HUB.fullmatch(source)) and not source.startswith((".", "/", "~")):
-            yield download(named[1], Path(scratch)), named[1].split("/")[1].lower()
+        elif named := on_hub(source):
+            yield download(named, Path(scratch)), named.split("/")[1].lower()
         else:
             raise ValueError(f"{source} is no folder, no file, and no data set of the Hub (OWNER/NAME)")
+
+
+def on_hub(source: str) -> str | None:
+    """The OWNER/NAME of a data set of the Hub, where the source is no path."""
+    named = None if source.startswith((".", "/", "~")) else HUB.fullmatch(source)
+    return named[1] if named else None
 
 
 def unpack(archive: Path, into: Path) -> str:
@@ -133,9 +139,7 @@ def validate(folder: Path) -> None:
     if TOML not in sizes:
         raise ValueError(f"{folder} has no {TOML}: `pack new NAME --from {folder}` makes a pack of its files")
     require_small(sizes)
-    if found := problems(folder):
-        more = [f"and {len(found) - 10} more"] if len(found) > 10 else []
-        raise ValueError("\n  ".join(["This is no pack yet:", *map(str, found[:10]), *more]))
+    require_right(folder, "This is no pack yet:")
     for name in (n for n in sizes if n.endswith(".txt")):
         files.read_text(folder / name)
 
@@ -144,6 +148,13 @@ def size_of(path: Path) -> int:
     if path.is_symlink() or not path.is_file():
         raise ValueError(f"{path} is a link or no file: a pack's files are read as they are")
     return path.stat().st_size
+
+
+def require_right(folder: Path, otherwise: str) -> None:
+    """Raises ValueError with the first ten mistakes, which `otherwise` begins."""
+    if found := problems(folder):
+        more = [f"and {len(found) - 10} more"] if len(found) > 10 else []
+        raise ValueError("\n  ".join([otherwise, *map(str, found[:10]), *more]))
 
 
 def problems(folder: Path) -> list[Problem]:

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from kdloop import packs
-from kdloop.evaluation.pack_install import DOCUMENT, HUB, free_name, problems, put
+from kdloop.evaluation.pack_install import DOCUMENT, free_name, on_hub, put, require_right
 from kdloop.packs.reading import LINE_FIELDS, PARTS, Task, wrong_line
 from kdloop.raters import verifiers
 from storage import files, json_lines
@@ -52,8 +52,7 @@ def new(name: str, source: str = "", licence: str = "", check: str = "") -> dict
     with files.scratch(packs.installed_in() / f"{name}.new") as folder:
         folder.mkdir(parents=True)
         counts = write(folder, rows, documents, toml(rows, source, licence, check))
-        if found := problems(folder):
-            raise ValueError("\n  ".join(["These tasks make no pack:", *map(str, found[:10])]))
+        require_right(folder, "These tasks make no pack:")
         put(folder, name)
     return counts
 
@@ -112,8 +111,8 @@ def rows_of(source: str) -> tuple[list[dict], dict[str, str]]:
         return rows or [{"prompt": f"What do the documents say about {Path(n).stem}?"} for n in documents], documents
     if path.is_file():
         return read(path), {}
-    if (named := HUB.fullmatch(source)) and not source.startswith((".", "/", "~")):
-        return taken(from_hub(named[1]), named[1]), {}
+    if named := on_hub(source):
+        return taken(from_hub(named), named), {}
     raise ValueError(f"{source} is no file, no folder, and no data set of the Hub (OWNER/NAME)")
 
 

@@ -21,18 +21,18 @@ def within(n: int, least: int, most: int | None, what: str):
     return least <= n and (most is None or n <= most), f"{n} {what}, wanted {wanted}"
 
 
-def has_word(text: str, word: str) -> int:
+def times_said(text: str, word: str) -> int:
     """How often the word, or the words, stand in the text, not as a part of others, in any case."""
     return len(re.findall(rf"(?<!\w){re.escape(word.casefold())}(?!\w)", text.casefold()))
 
 
 def contains(completion: str, answer: str, words: list[str], at_least: int = 1):
-    missing = [w for w in words if has_word(completion, w) < at_least]
+    missing = [w for w in words if times_said(completion, w) < at_least]
     return not missing, f"missing: {', '.join(missing)}"
 
 
 def avoids(completion: str, answer: str, words: list[str]):
-    used = [w for w in words if has_word(completion, w)]
+    used = [w for w in words if times_said(completion, w)]
     return not used, f"used: {', '.join(used)}"
 
 

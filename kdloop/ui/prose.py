@@ -72,7 +72,7 @@ SCRIPT = """
 
 
 def literal(text: str, below: str = "") -> str:
-    """As it was written, before its `arrows`."""
+    """As it was written; `below` is HTML of the page's own, its `arrows`."""
     return f"{OPEN}{escaped(one_newline(text))}{below}{CLOSE}"
 
 

@@ -214,12 +214,12 @@ def outcome(r: Round, owner: bool) -> str:
 def start_round(settings: Settings, supervisor: Supervisor, recipe: str, state: dict) -> None:
     who = allowed(settings, state)
     try:
-        known = recipe in recipes.offered()  # never a file that a visitor names
-        wanted = recipe_card.needed(settings, known_recipe(recipe), readiness.readiness(settings.db))
+        known = known_recipe(recipe)  # never a file that a visitor names
+        wanted = recipe_card.needed(settings, known, readiness.readiness(settings.db))
         if missing := recipe_card.unmet(wanted):
             raise ValueError(" ".join(map(recipe_card.in_words, missing)))
         started = supervisor.start(
-            "auto" if known else settings.method, recipe=recipes.load(recipe).as_dict() if known else None
+            "auto" if known else settings.method, recipe=recipes.load(known).as_dict() if known else None
         )
     except (RoundRunning, ValueError) as error:
         raise refusal(error) from error
