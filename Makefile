@@ -2,7 +2,8 @@ NEEDS = 3.11
 FITS = -c 'import sys; sys.exit(sys.version_info < tuple(map(int, "$(NEEDS)".split("."))))' 2>/dev/null
 PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 python3.11 python,$(shell $(p) $(FITS) && echo $(p))))
 BIN = .venv/bin
-PIP = $(BIN)/pip install --quiet --disable-pip-version-check
+# Of what pip would compile most is never imported: two thirds of its time.
+PIP = $(BIN)/pip install --quiet --disable-pip-version-check --no-compile
 
 # Public indexes' torch for Linux brings gigabytes of CUDA libraries: without an NVIDIA GPU, PyTorch's own index of CPU
 # builds is asked first (https://pytorch.org/get-started/locally). `make TORCH_CPU=` does without.
@@ -55,6 +56,7 @@ pythons:  # PYTHONS: those to try, each in a clean clone: some minutes and gigab
 	$(PIP) --no-deps -r requirements-embedded.txt
 	@touch $@
 
-.venv/tested: .venv/installed requirements-dev.txt requirements-packs.txt
+.venv/tested: .venv/installed requirements-dev.txt requirements-packs.txt requirements-four-bits.txt
 	$(PIP) -r requirements-dev.txt
+	$(PIP) --no-deps --upgrade --target .venv/four-bits -r requirements-four-bits.txt
 	@touch $@
