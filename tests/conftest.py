@@ -37,6 +37,15 @@ def db(tmp_path):
     return path
 
 
+@pytest.fixture
+def fp32(monkeypatch):
+    """As on a CPU without units for bf16, in which what is computed together is rounded otherwise than what is not."""
+    import torch
+
+    for units in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+        monkeypatch.setattr(torch.cpu, units, lambda: False)
+
+
 @pytest.fixture(scope="session")
 def made_once(tmp_path_factory):
     """A function: the directory of that name, made by `make(directory)` once for all workers of pytest-xdist, who

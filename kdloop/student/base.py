@@ -92,7 +92,7 @@ def read_weights(source: str | Path, dtype, device: str = "cpu", bits: int = 16,
             f"The weights in {source} are not those of its config.json, which describes {missing[0]} and "
             f"{len(missing) - 1} more that they lack: put both of the same model there"
         )
-    return model.to(device) if bits == 16 else model
+    return model.to(device) if bits == 16 else quantized.keep_as_read(model)
 
 
 def convert(gguf: Path, directory: Path) -> Path:

@@ -35,6 +35,16 @@ def loading(bits: int, dtype: torch.dtype, device: str) -> dict:
     return {"quantization_config": config, "device_map": {"": device}}
 
 
+def keep_as_read(model):
+    """The model, whose 4 bits an evaluation leaves as they are. On a CPU with AVX512-BF16 bitsandbytes 0.50 repacks a
+    layer at its first one: no gradient flows through it from then on, and its scales come back in another order
+    (findings/bitsandbytes_evaluates_once.sh)."""
+    for layer in model.modules():
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False
+    return model
+
+
 def is_quantized(model) -> bool:
     return getattr(model, "quantization_method", None) is not None
 

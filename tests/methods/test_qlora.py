@@ -62,6 +62,18 @@ def test_an_adapter_is_trained_beside_four_bits_and_served_as_it_was_trained(fou
     assert sample.completion_tokens
 
 
+def test_an_evaluation_leaves_four_bits_as_they_were_read(tiny_student):
+    """Whatever the CPU: on one with AVX512-BF16 bitsandbytes would pack them, and no gradient come through."""
+    model = read_weights(tiny_student, torch.float32, bits=4)
+    layers = [layer for layer in model.modules() if type(layer).__name__ == "Linear4bit"]
+    assert layers and not any(layer.support_avx512bf16_for_cpu for layer in layers)
+    with torch.no_grad():
+        model.eval()(torch.tensor([[1, 2, 3]]))
+    words = model.get_input_embeddings()(torch.tensor([[1, 2, 3]])).detach().requires_grad_()
+    model.train()(inputs_embeds=words).logits.sum().backward()
+    assert words.grad.abs().sum() > 0
+
+
 def test_four_bits_take_less_memory_and_say_nearly_the_same(four_bits, tiny_student):
     whole = TransformersEngine(tiny_student, dtype=torch.float32)
     near, exact = (engine.logprobs([PROBE], [PROBE_COMPLETION])[0] for engine in (four_bits, whole))

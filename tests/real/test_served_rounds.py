@@ -21,6 +21,8 @@ from storage import checkpoints, rounds
 from storage.conversations import as_prompt
 from storage.database import connect, open_database
 
+pytestmark = pytest.mark.usefixtures("fp32")  # as `Small`
+
 
 @pytest.fixture(params=["vllm", "sglang"])
 def small(request, tiny_student):

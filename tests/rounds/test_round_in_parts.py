@@ -71,7 +71,7 @@ def copied(home, to):
     return to
 
 
-def test_parts_of_a_round_give_the_candidate_and_the_verdict_of_one_in_a_go(voted, byte_student, tmp_path):
+def test_parts_of_a_round_give_the_candidate_and_the_verdict_of_one_in_a_go(fp32, voted, byte_student, tmp_path):
     """In one go means without a journal: nothing of a round depends on whether it keeps one."""
     whole, weights, _ = ended(copied(voted, tmp_path / "whole"), byte_student, [None])
 

@@ -69,7 +69,7 @@ def family(pid: int) -> list[psutil.Process]:
 
 def ranks_of(pid: int) -> list[psutil.Process]:
     """The two processes that train, once they are there."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         found = [p for p in family(pid) if "kdloop.rounds.ranks" in p.cmdline() and "--module" not in p.cmdline()]
         if len(found) == 2:
