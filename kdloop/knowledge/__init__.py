@@ -17,6 +17,7 @@ from kdloop.knowledge import (
     labeling,
     passages,
     preferred,
+    references,
     reflection,
     self_knowledge,
     self_play,
@@ -35,6 +36,7 @@ KNOWLEDGE = {
     "self_rewarding": self_play.self_rewarding,
     "self_lengthen": self_play.self_lengthen,
     "debate": self_play.debate,
+    "references": references.references,
     "labels": labeling.labels,
     "self_chat": dialogue.self_chat,
     "reflect": reflection.reflect,
@@ -65,6 +67,7 @@ JUDGED_SOURCES = frozenset({"compare", "scores", "verdicts", "hard_and_easy"})  
 
 MULTI_TURN_SOURCES = (  # also take tasks with a conversation before the prompt; the others need a lone question
     "best_of_n",
+    "references",
     "labels",
     "reflect",
     "compare",

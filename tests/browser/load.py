@@ -38,14 +38,16 @@ class Person(Visitor):
         self.db = db
 
     def chat_and_vote(self, until: float) -> None:
-        turns = 0
-        while time.monotonic() < until:
+        """Once at least, however late the app comes to it."""
+        turns, over = 0, False
+        while not over:
             self.seen["asked"] += 1
             if self.call("on_send", f"{random.choice(QUESTIONS)} ({self.session})") and self.call("reply"):
                 self.seen["answered"] += self.call("ready")
                 turns += 1
                 self.seen["voted"] += self.vote(turns)
             time.sleep(random.uniform(0, 2))
+            over = time.monotonic() > until
         self.http.close()
 
     def vote(self, turns: int) -> bool:

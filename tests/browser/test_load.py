@@ -11,6 +11,6 @@ def test_no_vote_is_lost_and_nobody_sees_an_error_when_many_come_at_once(app):
     url, home = app
     process = next(c for c in psutil.Process().children() if "app.py" in " ".join(c.cmdline()))
     seen = run(url, home / "kdloop.db", process, people=6, seconds=5)
-    assert seen["voted"] == seen["votes stored"] == seen["answered"] == seen["asked"] >= 6
+    assert [seen.get(k) for k in ("voted", "votes stored", "answered")] == [seen["asked"]] * 3 and seen["asked"] >= 6
     assert seen["longest queue"] > 2
     assert [k for k in seen if k.startswith(("error", "refused", "no answer"))] == []

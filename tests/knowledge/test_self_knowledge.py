@@ -9,6 +9,7 @@ from parts import context
 from kdloop import packs
 from kdloop.feedback.examples import Example, from_feedback
 from kdloop.knowledge import self_knowledge, self_play
+from kdloop.knowledge.references import references
 from kdloop.knowledge.rows import Refused
 from kdloop.methods import METHODS
 from kdloop.raters import verifiers
@@ -39,6 +40,17 @@ def test_verified_prefers_what_passes_and_leaves_out_prompts_without_any(db):
         task = next(t for t in TASKS if t.prompt == e.question)
         assert verifiers.passed(task, e.chosen.text) and not verifiers.passed(task, e.rejected.text)
         assert e.source == "verifier" and e.chosen.checkpoint_id
+
+
+def test_references_are_learned_where_they_pass_their_own_checks(db):
+    m = context(db, lambda *_: pytest.fail("nothing is sampled"))
+    wrong = packs.Task("What is 1 and 1, in words?", "three", ({"check": "contains", "words": ["two"]},))
+    assert references(m, [*TASKS, wrong]) == len(TASKS)
+    train = written(db, m).train
+    assert {e.question: e.chosen.text for e in train} == ANSWERS and not any(e.rejected for e in train)
+    assert {(e.chosen.author, e.chosen.name, e.chosen.licence) for e in train} == {("human", "pack sums", "apache-2.0")}
+    with pytest.raises(Refused, match="pack sums has no reference answers"):
+        references(m, [wrong])
 
 
 def test_majority_never_sees_the_answer_and_needs_agreement(db):
