@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--student", default="", help="as KDLOOP_STUDENT")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as home, running(Path(home), KDLOOP_STUDENT=args.student) as url:
-        app = next(c for c in psutil.Process().children() if "app.py" in " ".join(c.cmdline()))
+        app = psutil.Process(int((Path(home) / "app.pid").read_text()))
         print(json.dumps(run(url, Path(home) / "kdloop.db", app, args.people, args.seconds), indent=1))
 
 

@@ -1,11 +1,14 @@
 """The real app in a process of its own, and what a person does on its page."""
 
+import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from functools import lru_cache, partial
 from pathlib import Path
 
 import httpx
@@ -28,15 +31,32 @@ PRIVATE = "plinth-of-eve"
 expect.set_options(timeout=60_000)  # a busy machine's pages are late, and what never comes fails all the same
 
 
+@lru_cache
+def forks() -> subprocess.Popen:
+    """One a worker; it ends as its input does, with this process."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-m", "tests.browser.forks"], cwd=ROOT, **pipes)
+
+
+def ask_forks(**asked):
+    print(json.dumps(asked), file=forks().stdin, flush=True)
+    return json.loads(forks().stdout.readline())
+
+
 @contextmanager
-def running(home: Path, script: str = "app.py", **environment):
-    """The URL of an app on `home`; it must end in order."""
+def running(home: Path, script: str = "", **environment):
+    """The URL of an app on `home`, forked (forks.py) or started by a script; it must end in order."""
     port = environment.get("KDLOOP_PORT") or free_port()
     env = os.environ | {"KDLOOP_HOME": str(home), "KDLOOP_PORT": str(port), "KDLOOP_MAX_TOKENS": "24"} | environment
     log = home / "app.log"
-    with log.open("wb") as out:
-        process = subprocess.Popen([sys.executable, script], cwd=ROOT, env=env, stdout=out, stderr=subprocess.STDOUT)
-    (home / "app.pid").write_text(str(process.pid))
+    if script:
+        with log.open("wb") as out:
+            process = subprocess.Popen([sys.executable, script], cwd=ROOT, env=env, stdout=out, stderr=out)
+        pid, ended = process.pid, process.poll
+    else:
+        pid = ask_forks(env=env, log=str(log))
+        ended = partial(ask_forks, ended=pid)
+    (home / "app.pid").write_text(str(pid))
     url = f"http://127.0.0.1:{port}"
     try:
         for _ in range(600):
@@ -49,9 +69,17 @@ def running(home: Path, script: str = "app.py", **environment):
             pytest.fail(log.read_text())
         yield url
     finally:  # a failed test's app would go on computing beside all that follow
-        process.terminate()
-        ended = process.wait(30)
-    assert ended == 0, f"the app ended with {ended}:\n{log.read_text()}"
+        os.kill(pid, signal.SIGTERM)
+        status = first_of(ended, 30)
+    assert status == 0, f"the app ended with {status}:\n{log.read_text()}"
+
+
+def first_of(found, seconds: float):
+    """What is found first that is not None; None after the time."""
+    deadline = time.monotonic() + seconds
+    while (value := found()) is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return value
 
 
 def fill_with_hostile_text(db: Path) -> None:

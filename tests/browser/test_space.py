@@ -30,7 +30,7 @@ def test_a_space_wakes_restores_chats_and_saves_at_its_end(student, browser, tmp
     conversations.start_conversation(db, "eve", "before the restart")
     taken = snapshots.take(db, snapshots.Folder(folder))
     home.mkdir()
-    with running(home, **SPACE, KDLOOP_STUDENT=student, KDLOOP_SNAPSHOTS=str(folder)) as url:
+    with running(home, "app.py", **SPACE, KDLOOP_STUDENT=student, KDLOOP_SNAPSHOTS=str(folder)) as url:
         assert f"restored {taken}" in (home / "app.log").read_text()
         assert httpx.get(url + "/healthz").json() == {"ok": True}
         page, _ = opened(browser.new_context(), url)
