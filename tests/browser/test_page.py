@@ -26,6 +26,7 @@ def test_chat_vote_undo_and_correct(app, browser):
     eventually(lambda: [bool(f.chosen_id) for f in feedback.live_feedback(db)] == [True])
     page.get_by_role("button", name="Liked", exact=True).last.click()
     eventually(lambda: feedback.live_feedback(db) == [])
+    expect(page.get_by_role("button", name="Like", exact=True)).to_be_visible(timeout=60_000)
 
     page.get_by_role("button", name="Edit").last.click()
     page.get_by_role("log").locator("textarea").last.fill("I am a small student. Ask me something.")
