@@ -18,6 +18,7 @@ from kdloop.__main__ import commands
 from kdloop.api import endpoints
 from kdloop.chat.arena import Standing
 from kdloop.feedback import collect, exports
+from kdloop.knowledge import KNOWLEDGE
 from kdloop.knowledge.curation import SELECTIONS
 from kdloop.raters import teachers_file
 from kdloop.raters.teachers_file import Teacher
@@ -224,6 +225,12 @@ def test_the_survey_has_each_leaf_once_and_names_what_is_there():
     names = [row[0] for table in tables for row in table]
     leaves = [found for name in names for found in re.findall(r"\*\*(.*)\*\*", name)]
     assert leaves == re.split(r", |\n", LEAVES) and len(names) == len(set(names)) > 150
+
+
+def test_the_survey_says_which_sources_no_recipe_uses():
+    used = {s["source"] for r in (recipes.VOTES, *map(recipes.load, recipes.names())) for s in r.knowledge}
+    (said,) = re.findall(r"^In no recipe that ships.*?\.$", text(DOCS / "survey.md"), re.M | re.DOTALL)
+    assert re.findall(r"`(\w+)`", said) == sorted(set(KNOWLEDGE) - used)
 
 
 @pytest.mark.parametrize("title", ["One vote, from the page to a promoted checkpoint", "A round"])
