@@ -4,6 +4,7 @@ import ast
 import re
 import shlex
 import tomllib
+from collections import Counter
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,7 @@ from kdloop.__main__ import commands
 from kdloop.api import endpoints
 from kdloop.chat.arena import Standing
 from kdloop.feedback import collect, exports
+from kdloop.knowledge import KNOWLEDGE
 from kdloop.knowledge.curation import SELECTIONS
 from kdloop.raters import teachers_file
 from kdloop.raters.teachers_file import Teacher
@@ -32,6 +34,16 @@ LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([\w-]+))?\)")
 FENCE = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
 COMMAND = re.compile(r"^\$ (?:\w+=\S+ )*(?:python -m kdloop|kdloop) +((?:.*\\\n)*.*)", re.M)
 NAMED = re.compile(r"`([\w/]+\.py)`\s+`([\w.]+)`")
+SHOWN_BY = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
+STATES = ("present", "partly", "absent")
+LEAVES = """Labeling, Expansion, Data curation, Feature, Feedback, Self-knowledge
+Supervised fine-tuning, Divergence, Similarity, Reinforcement learning, Rank optimization
+Instruction following, Multi-turn dialogue, Retrieval-augmented generation, Thinking pattern, Preference, Value, Tool \
+using, Planning, Natural language understanding, Natural language generation, Information retrieval, Recommendation, \
+Text-generation evaluation, Code, Multi-modality
+Law, Medical and healthcare, Finance, Science, Miscellaneous
+Data selection, Lower cost, Several teachers, Richer knowledge than labels, Catastrophic forgetting, \
+Trustworthiness, Weak to strong, Self-alignment"""  # of the survey, a branch a line, and what its section 6 leaves open
 
 
 def text(path: Path) -> str:
@@ -48,7 +60,11 @@ def blocks(page: str, language: str) -> list[str]:
 
 def rows(page: str) -> list[list[str]]:
     """The cells of every row of the page's tables."""
-    lines = re.findall(r"^\| (.*) \|$", text(DOCS / page), re.M)
+    return cells(text(DOCS / page))
+
+
+def cells(markdown: str) -> list[list[str]]:
+    lines = re.findall(r"^\| (.*) \|$", markdown, re.M)
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)] for line in lines]
 
 
@@ -188,6 +204,33 @@ def test_every_step_names_modules_and_functions_that_exist():
     for module, name in named:
         (path,) = [p for p in (ROOT / module, ROOT / "kdloop" / module) if p.exists()]
         assert name in defined(path), f"docs/architecture.md: {module} has no {name}"
+
+
+def test_the_survey_has_each_leaf_once_and_names_what_is_there():
+    """Functions, entries of METHODS, and tests that are defined; the line under each table counts its rows."""
+    _, *parts = text(DOCS / "survey.md").split("\n## ")
+    tables = [cells(part)[1:] for part in parts]  # without the head
+    for part, table in zip(parts, tables, strict=True):
+        count = Counter(here for _, here, *_ in table)
+        assert f"\n{', '.join(f'{count[state]} {state}' for state in STATES)}.\n" in part
+        assert count.keys() <= set(STATES)
+    for what, here, by, shown, _ in (row for table in tables for row in table):
+        done, tests = NAMED.findall(by), SHOWN_BY.findall(shown)
+        assert (len(done) > 0) == (len(tests) > 0) == (here != "absent"), what
+        assert (by == shown == "–") == (here == "absent"), what
+        for module, name in done:
+            path = ROOT / "kdloop" / module
+            assert name in defined(path) or f'    "{name}": ' in text(path), f"{what}: {module} has no {name}"
+        assert not [test for path, test in tests if test not in defined(ROOT / path)], what
+    names = [row[0] for table in tables for row in table]
+    leaves = [found for name in names for found in re.findall(r"\*\*(.*)\*\*", name)]
+    assert leaves == re.split(r", |\n", LEAVES) and len(names) == len(set(names)) > 150
+
+
+def test_the_survey_says_which_sources_no_recipe_uses():
+    used = {s["source"] for r in (recipes.VOTES, *map(recipes.load, recipes.names())) for s in r.knowledge}
+    (said,) = re.findall(r"^In no recipe that ships.*?\.$", text(DOCS / "survey.md"), re.M | re.DOTALL)
+    assert re.findall(r"`(\w+)`", said) == sorted(set(KNOWLEDGE) - used)
 
 
 @pytest.mark.parametrize("title", ["One vote, from the page to a promoted checkpoint", "A round"])

@@ -9,6 +9,7 @@ packs, student and storage; never methods.
 from collections.abc import Sequence
 
 from kdloop.knowledge import (
+    clusters,
     curation,
     dialogue,
     expansion,
@@ -38,6 +39,7 @@ KNOWLEDGE = {
     "debate": self_play.debate,
     "references": references.references,
     "labels": labeling.labels,
+    "clustered": clusters.clustered,
     "self_chat": dialogue.self_chat,
     "reflect": reflection.reflect,
     "preferred": preferred.preferred,
@@ -59,8 +61,8 @@ KNOWLEDGE = {
 
 TAUGHT_SOURCES = frozenset(  # ask a teacher whose terms allow training
     (
-        *("labels", "self_chat", "reflect", "preferred", "compare", "scores", "verdicts", "revise", "refine"),
-        *("self_instruct", "evolve", "hard_and_easy", "topics", "documents", "grounded", "features"),
+        *("labels", "clustered", "self_chat", "reflect", "preferred", "compare", "scores", "verdicts", "revise"),
+        *("refine", "self_instruct", "evolve", "hard_and_easy", "topics", "documents", "grounded", "features"),
     )
 )
 JUDGED_SOURCES = frozenset({"compare", "scores", "verdicts", "hard_and_easy"})  # of them, by a judge that people back

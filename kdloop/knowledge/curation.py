@@ -15,6 +15,7 @@ import numpy as np
 from scipy.special import softmax
 
 from kdloop.feedback.examples import Example
+from kdloop.knowledge import feature
 from kdloop.knowledge.expansion import NoveltyFilter, answered, held_out, out_of_reach
 from kdloop.knowledge.labeling import ask, request_in, unusable
 from kdloop.knowledge.rows import Refused, SourceContext
@@ -27,6 +28,7 @@ from kdloop.student import Engine
 from storage.conversations import as_prompt
 
 DUPLICATE_COSINE = 0.9  # from which two texts are duplicates (DEITA, Liu et al. 2024)
+LEARNABLE_RANK = 10  # k of SALT: a token outside of the teacher's k likeliest is noise to it
 TOPIC = "Write one short question about {topic} that a person might ask an assistant. Give the question alone."
 MOSAIC = "Do each of these tasks. Number your answers as the tasks are numbered, in {order} order.\n\n{tasks}"
 ORDERS = ("the given", "the reverse")
@@ -163,12 +165,38 @@ def by_difference(examples: Sequence[Example], n: int, student: Engine, teachers
 
     In nats per byte, as their tokenizers may differ. Raises Refused without a teacher that has a directory.
     """
+    teacher = local_engine(teachers, "difference")
+    size = np.array([max(1, len(e.chosen.text.encode())) for e in examples])
+    nats = [np.array([-sum(s) for s in logprobs(g, examples)]) for g in (student, teacher)]
+    return [examples[i] for i in np.argsort((nats[1] - nats[0]) / size)[:n]]
+
+
+def by_salt(examples: Sequence[Example], n: int, student: Engine, teachers: Teachers | None) -> list[Example]:
+    """SALT's challenging yet learnable texts (Rawat et al. 2024), by a local teacher, which may be smaller than the
+    student. After the paper's description: its Eq. 10 was not read. Raises Refused as `by_difference`."""
+    teacher, scores = local_engine(teachers, "salt"), []
+    for e in examples:
+        ids = teacher.template.completion_ids(*e.chosen.said)
+        scores.append(learnable(feature.distribution(teacher, e.prompt, e.chosen.said).numpy(), ids))
+    return [examples[i] for i in np.argsort(scores, kind="stable")[::-1][:n]]
+
+
+def learnable(distribution: np.ndarray, ids: Sequence[int]) -> float:
+    """The median over a text's tokens of their NLL in nats, 0 for a token outside of the LEARNABLE_RANK likeliest.
+
+    `distribution` has (tokens, vocabulary) log-probabilities, `ids` the tokens that were written.
+    """
+    own = distribution[np.arange(len(ids)), ids]
+    known = (distribution > own[:, None]).sum(1) < LEARNABLE_RANK
+    return float(np.median(np.where(known, -own, 0.0))) if len(ids) else 0.0
+
+
+def local_engine(teachers: Teachers | None, selection: str):
+    """The engine of the first teacher that has a directory. Raises Refused where none has."""
     local = [t for t in teachers.all if t.directory] if teachers else []
     if not local:
-        raise Refused("select = difference needs a teacher with a directory: endpoints do not score given texts")
-    size = np.array([max(1, len(e.chosen.text.encode())) for e in examples])
-    nats = [np.array([-sum(s) for s in logprobs(g, examples)]) for g in (student, teachers.engine(local[0]))]
-    return [examples[i] for i in np.argsort((nats[1] - nats[0]) / size)[:n]]
+        raise Refused(f"select = {selection} needs a teacher with a directory: endpoints do not score given texts")
+    return teachers.engine(local[0])
 
 
 def grade(engine: Engine, e: Example, what: str, part: str) -> float:
@@ -185,4 +213,4 @@ def expected_grade(logprobs: Sequence[float]) -> float:
     return float(np.arange(1, 7) @ softmax(logprobs))
 
 
-SELECTIONS = {"ifd": by_ifd, "coreset": by_coreset, "deita": by_deita, "difference": by_difference}
+SELECTIONS = {"ifd": by_ifd, "coreset": by_coreset, "deita": by_deita, "difference": by_difference, "salt": by_salt}

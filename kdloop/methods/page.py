@@ -44,37 +44,7 @@ reward is free. The ratio is what carries over to other machines.
 
 
 GLANCE = "## At a glance\n\n| family | methods | file |\n|---|---|---|\n"
-ABSENT_HEAD = "| what | why |\n|---|---|\n"
-ABSENT = {
-    "MiniLLM (Gu et al. 2024)": "policy gradient, teacher-mixed sampling, length normalisation; `on_policy_kl` has "
-    "none of them",
-    "DistiLLM's adaptive share of own samples, and its replay buffer": "a round is tens of steps: no buffer fills; "
-    "`skew_kl` and `skew_reverse_kl` are its losses alone",
-    "f-Distill on sequences": "`total_variation` is of tokens",
-    "FuseLLM's alignment and choice of distributions": "several teachers are averaged, no more",
-    "TED's task-aware filters": "they need a task of their own to be trained on",
-    "Cross-entropy of features (survey Table 2)": "features are no distributions",
-    "PPO": "TRL 1.16 has no trainer for it; `rloo` needs no value model",
-    "Process rewards (RLEIF, WizardMath)": "nothing here rates single steps",
-    "RLMEC's generative reward for each token; GPT-3 Reward's prompted reward": "a judge compares whole completions",
-    "CycleAlign": "rankings come from one judge at a time, and are not iterated with the student's own",
-    "SLiC": "CONTRIBUTING.md adds it, as the example",
-    "PRO's reward temperatures": "rankings have no rewards",
-    "Multiagent fine-tuning (2501.05707): own completions for each agent, critics": "the source `debate` has the "
-    "agents' completions, one student learns them; `adapter_soup` is a mean, not agents",
-    "Soft labels of multiple-choice questions (2412.09807)": "no source writes such questions",
-    "Clusters' names in prompts (2404.09606)": "no source does it",
-    "Passages as structure (2407.16434)": "no source does it",
-    "Labels that a critic lets pass (2409.01909)": "no source does it",
-    "SALT's choice of texts (2410.18779)": "`salt` is its schedule alone",
-    "ARTE's DPO of the teacher (2406.19227)": "the source `preferred` filters the teacher's drafts; the teacher stays",
-    "Filters of annotations and summaries (AnnoLLM, ZeroGen, Impossible Distillation, Genie)": "the pack `intents` has "
-    "labels by its templates, none by a teacher; no pack has summaries",
-    "Relevance labels for retrieval (SAIL, Self-RAG, KARD)": "an embedding ranks the passages, nothing learns to",
-    "Packs for law, medicine, finance": "none comes with kdloop; of science, sums, form, passages and labels some do "
-    "(docs/packs.md); no competence is claimed",
-    "Tools, planning, recommendation, images": "the student is a small model of text",
-}
+ABSENT = "## Absent\n\nWhat the survey has and kdloop lacks is told leaf by leaf in [survey.md](survey.md).\n"
 
 
 def conditions(student: str, examples: int, repeats: int, tokens: int, cpu: str, cores: int) -> str:
@@ -123,9 +93,7 @@ def page() -> str:
     sections = [HEAD.format(measured=measured) + costs(kept), GLANCE + families()]
     for family in FAMILIES:
         sections += [f"## {title(family)}\n", *(entry(*item) for item in family.METHODS.items())]
-    rows = "".join(f"| {what} | {why} |\n" for what, why in ABSENT.items())
-    sections += [f"## Absent\n\nWhat the survey and the papers after it have, and kdloop lacks:\n\n{ABSENT_HEAD}{rows}"]
-    return "\n".join(sections)
+    return "\n".join([*sections, ABSENT])
 
 
 if __name__ == "__main__":

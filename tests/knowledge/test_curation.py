@@ -208,8 +208,52 @@ def test_ifd_and_deita_have_their_golden_values():
     assert curation.expected_grade([-99.0] * 5 + [0.0]) == pytest.approx(6)
 
 
+CONDITIONED, DIRECT = (2.5, 1.9, 1.0, 1.5), 2.0  # NLL with and without the prompt, nats per token
+GRADED = (6, 2, 4, 5)
+
+
+class Graded(Spoken):
+    """Knows the texts "text 0" to "text 3"."""
+
+    def logprobs(self, prompts, completions):
+        rows = []
+        for prompt, (said, *_) in zip(prompts, completions, strict=True):
+            asked = prompt[-1]["content"]
+            if "Give a grade" in asked:
+                rows.append([0.0 if said == str(GRADED[int(asked.split("text ")[1][0])]) else -99.0])
+            else:
+                rows.append([-(CONDITIONED[int(said[-1])] if asked else DIRECT)] * 2)
+        return rows
+
+
+def test_every_selection_keeps_what_is_planted_for_it():
+    """The first answer does not belong to its prompt by IFD, has the best grades, and the last asks the same; those
+    that ask a teacher are in the tests around this one."""
+    asked = ["How do I bake bread?", "Who was Napoleon?", "Why is the sky blue?", "How do I bake a bread?"]
+    examples = [example(i, q, f"text {i}") for i, q in enumerate(asked)]
+
+    def kept(name, n):
+        return [examples.index(e) for e in curation.SELECTIONS[name](examples, n, Graded(None), None)]
+
+    assert set(curation.SELECTIONS) == {"ifd", "deita", "coreset", "difference", "salt"}
+    assert kept("ifd", 2) == [1, 3] and kept("ifd", 9) == [1, 3, 2]
+    assert kept("deita", 2) == [0, 2] and kept("deita", 9) == [0, 2, 1]
+    assert not {0, 3} <= set(kept("coreset", 3)) and len(kept("coreset", 3)) == 3
+
+
+def test_salts_score_is_the_median_of_what_is_learnable():
+    """Twelve tokens, each half as likely as the one before; noise to the teacher is what is not among its ten."""
+    row = np.log([2.0 ** -(j + 1) / (1 - 2.0**-12) for j in range(12)])
+    nll = -row
+    assert curation.learnable(np.array([row] * 3), [0, 3, 11]) == pytest.approx(nll[0])
+    assert curation.learnable(np.array([row] * 3), [9, 3, 11]) == pytest.approx(nll[3])
+    assert curation.learnable(np.array([row] * 3), [10, 3, 11]) == 0
+    assert curation.learnable(np.array([row] * 2), [0, 1]) == pytest.approx((nll[0] + nll[1]) / 2)
+
+
 def test_difference_sampling_leaves_out_what_surprises_the_teacher(db, student_home, tiny_student):
-    """The real student as the teacher of a random one: half of the answers belong to another question."""
+    """The real student as the teacher of a random one: half of the answers belong to another question. SALT's choice
+    leaves out what is noise to it."""
     teachers = Teachers(db, [Teacher("local", directory=str(student_home / "student"), terms="allowed")])
     asked = [
         ("What is the capital of France?", "The capital of France is Paris."),
@@ -222,10 +266,13 @@ def test_difference_sampling_leaves_out_what_surprises_the_teacher(db, student_h
     student = TransformersEngine(tiny_student)
     kept = curation.by_difference([*shuffled, *matched], 4, student, teachers)
     assert len(kept) == 4 and sum(e in matched for e in kept) >= 3
+    noise = example(30, asked[0][0], "qzx vwk jjx pqz kkv zzw xqj")
+    assert noise not in curation.by_salt([noise, *matched], 4, student, teachers)
     remote = Teachers(db, [Teacher("far", url="http://127.0.0.1:9/v1", terms="allowed")])
     for nobody in (None, remote):
-        with pytest.raises(Refused, match="needs a teacher with a directory"):
-            curation.by_difference(matched, 2, student, nobody)
+        for selection in ("difference", "salt"):
+            with pytest.raises(Refused, match=f"select = {selection} needs a teacher with a directory"):
+                curation.SELECTIONS[selection](matched, 2, student, nobody)
 
 
 @pytest.mark.slow

@@ -102,8 +102,8 @@ METHODS = {
         paper="Rawat et al. 2024 (2410.18779)",
         defaults="17 %, stored text",
         when="A teacher that is no better than the student: it teaches at the beginning only.",
-        differs_from_paper="fine-tuning on completions in place of pre-training; a teacher of any size; the "
-        "selection of hard but learnable texts (SALT_DS) is absent",
+        differs_from_paper="fine-tuning on completions in place of pre-training; a teacher of any size; its choice "
+        "of hard but learnable texts (SALT_DS) is a recipe's `select`, for all of the steps",
     ),
     "adapter_soup": Method(
         usable,
