@@ -30,7 +30,7 @@ NONE_OF_YOURS = (
 NOT_MEASURED = "Nothing is measured yet: python -m kdloop pack measure NAME does."
 HEADS = ("pack", "what for", "train", "gate", "held out", "checks", "licence", "from")
 SHARES = "{name} solves"  # of the held-out prompts
-FOUND = ("weight", "where", "what", "what to do")
+FOUND = ("finding", "where", "what", "what to do")
 SHOWN = 60  # findings
 LENGTH = 300  # characters of a text
 EXAMPLE = "cc0-1.0"
@@ -55,7 +55,7 @@ def build(settings: Settings, state: gr.State) -> list:
     seen = how | {"show_progress": "full", "show_progress_on": found}  # by embeddings it takes seconds
     look.click(named(partial(check, settings), "pack_check"), [which, state], found, **seen)
     bring.click(named(partial(install, settings), "pack_install"), [*given, state], [*outputs, *given], **how)
-    return outputs
+    return [panel, *outputs]
 
 
 def upload_form() -> list:
@@ -73,12 +73,12 @@ def upload_form() -> list:
 
 
 def nothing() -> tuple:
-    return "", gr.Dropdown([], value=None), ""
+    return gr.Accordion(open=False), "", gr.Dropdown([], value=None), ""
 
 
 def kept() -> tuple:
     """When the tab is filled: what the panel shows stays, as it fills itself."""
-    return (gr.skip(),) * 3
+    return (gr.skip(),) * len(nothing())
 
 
 def opened(settings: Settings, state: dict):
