@@ -34,7 +34,10 @@ FOUND = ("finding", "where", "what", "what to do")
 SHOWN = 60  # findings
 LENGTH = 300  # characters of a text
 EXAMPLE = "cc0-1.0"
-FILE = "A pack as ZIP, or tasks as JSONL, JSON or CSV, a prompt and an answer a line; up to 1 MB"
+FROM_FILE = (
+    "Install one from a file of up to 1 MB: a whole pack as ZIP, or tasks as JSONL, JSON or CSV, with a prompt and an "
+    "answer a line. Tasks need a name and a licence; a whole pack brings all but, if you like, another name."
+)
 
 
 def build(settings: Settings, state: gr.State) -> list:
@@ -59,16 +62,16 @@ def build(settings: Settings, state: gr.State) -> list:
 
 
 def upload_form() -> list:
+    gr.Markdown(t(FROM_FILE), elem_classes="kd-head")
     with gr.Row():
         taken = [*pack_new.ARCHIVES, *pack_new.READERS]
-        file = gr.File(label=t(FILE), file_types=taken, type="filepath", height=150)
+        file = gr.File(label=t("ZIP, JSONL, JSON or CSV"), file_types=taken, type="filepath", height=150)
         with gr.Column():
             name = gr.Textbox(label=t("Its name: a to z, 0 to 9, - and _"), max_length=40)
             licence = gr.Textbox(label=t("Licence of the tasks"), placeholder=EXAMPLE, max_length=LENGTH)
         with gr.Column():
             about = gr.Textbox(label=t("What it is for, in a sentence"), max_length=LENGTH)
-            label = t("What belongs beside every answer of a student that learned from it (disclaimer)")
-            disclaimer = gr.Textbox(label=label, max_length=LENGTH)
+            disclaimer = gr.Textbox(label=t("Disclaimer, beside answers"), max_length=LENGTH)
     return [file, name, licence, about, disclaimer]
 
 

@@ -64,7 +64,7 @@ def test_a_file_is_counted_brought_and_taken_out_again(app, browser):
         expect(page.get_by_label("Import number")).to_have_value("", timeout=60_000)
     found = page.get_by_role("row").filter(has_text="TRL, preferences")
     expect(found).to_have_count(1, timeout=60_000)  # the dry run's
-    page.get_by_role("button", name="Packs", exact=True).click()
+    page.locator("#packs .label-wrap").click()
     expect(page.locator("#pack-table")).to_contain_text("passages", timeout=60_000)
     tasks = {"name": "lakes.csv", "mimeType": "text/csv", "buffer": b"question,answer\nHow deep is a lake?,9\n"}
     page.locator("#packs input[type=file]").set_input_files(tasks)
