@@ -12,7 +12,7 @@ from kdloop.ui import pack_panel, transcript
 from storage import audit, checkpoints, measurements, rounds
 from storage.measurements import Measurement
 
-ANN, EVE = {"person": "ann", "owner": "ann"}, {"person": "eve"}
+ANN, EVE = {"person": "owner of packs", "owner": "ann"}, {"person": "eve"}  # the pace is of each person
 
 
 @pytest.fixture
