@@ -12,6 +12,7 @@ import tokenize
 from pathlib import Path
 
 from kdloop import packs, recipes, settings
+from kdloop.evaluation import pack_list
 from kdloop.settings import CHANGEABLE, NAMES, OPTIONS, SETTABLE, Settings, flag, variable
 
 HERE = Path(__file__).parent
@@ -53,14 +54,12 @@ def recipes_table() -> str:
 
 
 def packs_table() -> str:
-    """One row a shipped pack; what its checks are is read from its held-out tasks."""
+    """One row a shipped pack."""
     rows = []
-    for pack in map(packs.load, packs.shipped()):
-        tasks = {part: packs.tasks(pack.name, part) for part in packs.PARTS}
-        checks = dict.fromkeys(c["check"] for t in tasks["heldout"] for c in t.checks)
-        sizes = [f"{len(tasks[part]):,}" for part in packs.PARTS]
-        asked = ", ".join(f"`{name}`" for name in sorted(checks)) or "none"
-        rows.append((f"`{pack.name}`", pack.about, *sizes, asked, pack.licence))
+    for one in (listed for listed in pack_list.every() if listed.ours):
+        sizes = [f"{n:,}" for n in one.sizes.values()]
+        asked = ", ".join(f"`{name}`" for name in one.checks) or "none"
+        rows.append((f"`{one.pack.name}`", one.pack.about, *sizes, asked, one.pack.licence))
     return table(("pack", "what for", "train", "gate", "held out", "checks", "licence"), rows)
 
 

@@ -78,3 +78,16 @@ def sources(db: Path, checkpoint: Checkpoint) -> list[Source]:
 def ancestors(db: Path, checkpoint: Checkpoint) -> list[Checkpoint]:
     """From the base student to the checkpoint itself."""
     return find(db, f"where id in ({LINE}) order by id", checkpoint.id)
+
+
+def packs_learned(db: Path, checkpoint: Checkpoint) -> dict[str, str]:
+    """Pack -> a disclaimer that it had when a round of the checkpoint's line learned from it; "" where it never had
+    one. A round without a recipe of its own is on the pack `general`."""
+    with connect(db) as c:
+        rows = c.execute(
+            "select coalesce(json_extract(r.recipe, '$.pack'), 'general') as pack, "
+            "max(coalesce(json_extract(k.metrics, '$.disclaimer'), '')) "
+            f"from checkpoints k join rounds r on r.id = k.round_id where k.id in ({LINE}) group by pack",
+            [checkpoint.id],
+        ).fetchall()
+    return dict(map(tuple, rows))

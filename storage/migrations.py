@@ -378,6 +378,24 @@ def branches(c: Database) -> None:
     run(c, BRANCHES)
 
 
+MEASUREMENTS = """
+create table measurements (
+  pack text not null,
+  checkpoint_id integer not null references checkpoints(id),
+  student text not null,
+  digest text not null,
+  n integer not null check (n > 0),
+  solved integer not null check (solved between 0 and n),
+  measured_at text not null,
+  primary key (pack, checkpoint_id)
+)"""
+
+
+def measured(c: Database) -> None:
+    """What versions have got right of packs (measurements.py)."""
+    run(c, MEASUREMENTS)
+
+
 MIGRATIONS = [
     m001_initial,
     m002_raters_and_audit,
@@ -401,4 +419,5 @@ MIGRATIONS = [
     api_tables,
     imported,
     branches,
+    measured,
 ]  # append only: by their names, a database knows which ones it has had (database.migrate)

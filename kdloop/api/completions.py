@@ -117,6 +117,9 @@ class Answer:
         find = partial(self.writing.logprobs, self.replies[i])
         return {"content": await to_thread.run_sync(find, limiter=self.threads), "refusal": None}
 
+    def receipt(self, reply: Reply) -> dict:
+        return {"completion": PREFIX + reply.completion_id, "disclaimers": self.writing.disclaimers}
+
     async def body(self) -> dict:
         choices = [
             {
@@ -124,8 +127,8 @@ class Answer:
                 "message": {"role": "assistant", "content": r.text, "refusal": None} | thought(r.thought),
                 "finish_reason": self.end(i),
                 "logprobs": await self.logprobs(i),
-                "completion": PREFIX + r.completion_id,
             }
+            | self.receipt(r)
             for i, r in enumerate(self.replies)
         ]
         return self.head("chat.completion") | {"choices": choices, "usage": self.usage()}
@@ -133,7 +136,7 @@ class Answer:
     async def events(self) -> AsyncIterator[str]:
         sent = [["", ""] for _ in self.replies]
         for i, r in enumerate(self.replies):
-            yield self.chunk(i, {"role": "assistant", "content": ""}, completion=PREFIX + r.completion_id)
+            yield self.chunk(i, {"role": "assistant", "content": ""}, **self.receipt(r))
         try:
             going = True
             while going:

@@ -10,6 +10,7 @@ from threading import Event
 
 import gradio as gr
 
+from kdloop import packs
 from kdloop.chat import arena
 from kdloop.chat.turn import Place, say
 from kdloop.feedback import collect
@@ -47,8 +48,8 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor) -> None:
 
 
 def ask(settings: Settings, serving: Serving, message: str) -> dict:
-    """One message, one completion: {"text", "thought", "version", "status", "token"}; the token goes to /feedback.
-    Raises gr.Error where the message is refused."""
+    """One message, one completion: {"text", "thought", "version", "disclaimers", "status", "token"}; the token goes to
+    /feedback. Raises gr.Error where the message is refused."""
     person = f"api {secrets.token_hex(12)}"
     try:
         *_, reply = say(settings, serving, Place(), person, message, Event())
@@ -59,6 +60,7 @@ def ask(settings: Settings, serving: Serving, message: str) -> dict:
         "text": reply.text,
         "thought": reply.thought,
         "version": reply.checkpoint.name,
+        "disclaimers": [*packs.disclaimers(settings.db, reply.checkpoint).values()],
         "status": reply.status,
         "token": sign(secret(settings), token),
     }

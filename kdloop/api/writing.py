@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from threading import Event
 
+from kdloop import packs
 from kdloop.api.access import Caller
 from kdloop.api.bodies import Asked
 from kdloop.api.refusals import Refusal
@@ -90,7 +91,7 @@ class UntilStop:
 
 @dataclass
 class Writing:
-    """Completions under way. `prompt` is what the student reads of the messages."""
+    """Completions under way. `prompt` is what the student reads of the messages, `disclaimers` belong beside them."""
 
     loop: Loop
     asked: Asked
@@ -100,6 +101,7 @@ class Writing:
     person: str
     origin: str
     writers: list[UntilStop]
+    disclaimers: list[str]
 
     @classmethod
     def begin(cls, loop: Loop, caller: Caller, asked: Asked) -> "Writing":
@@ -114,7 +116,8 @@ class Writing:
                 raise Refusal(f"logprobs: {error}", "logprobs", code="unsupported_parameter") from error
         person = caller.person(loop.settings, asked.user)
         writers = [UntilStop(engine, asked.stop) for _ in range(asked.n)]
-        return cls(loop, asked, engine, checkpoint, prompt, person, caller.origin, writers)
+        disclaimers = [*packs.disclaimers(loop.settings.db, checkpoint).values()]
+        return cls(loop, asked, engine, checkpoint, prompt, person, caller.origin, writers, disclaimers)
 
     def replies(self) -> Generator[tuple[Reply, ...], None, None]:
         """One for each of `n`, as they grow. Closing it ends them. While it runs a round is paused."""

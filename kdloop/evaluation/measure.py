@@ -3,6 +3,7 @@
 The difference is paired: only prompts that exactly one of the two solves carry information about it.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import comb
@@ -17,8 +18,9 @@ from kdloop.raters import verifiers
 from kdloop.settings import Settings
 from kdloop.student import Engine, Sample, Sampling, engines
 from kdloop.student.identity import identity
-from storage import checkpoints, files, json_lines
+from storage import checkpoints, files, json_lines, measurements
 from storage.conversations import as_prompt
+from storage.measurements import Measurement
 
 
 @dataclass(frozen=True)
@@ -80,9 +82,9 @@ class Report:
 
 
 def against_base(settings: Settings, pack: str, n: int, samples: int = 0) -> Report:
-    """Compare on `n` held-out prompts; with `samples` per prompt, also by `coverage`. Raises ValueError for a pack
-    without checks."""
-    tasks = [t for t in packs.tasks(pack, "heldout") if t.verifiable][:n]
+    """Compare on `n` held-out prompts, and record it; with `samples` per prompt, also by `coverage`. Raises ValueError
+    for a pack without checks."""
+    tasks = asked(pack, n)
     if not tasks:
         raise ValueError(f"The pack {pack!r} has no held-out prompts with checks")
     base = engines.transformers(settings)
@@ -95,7 +97,32 @@ def against_base(settings: Settings, pack: str, n: int, samples: int = 0) -> Rep
     logprobs = engine.logprobs([as_prompt(t.prompt) for t in tasks], [k.written for k in new])
     mean_logprobs = [sum(row) / len(row) for row in logprobs]
     several = coverage(engine, tasks, samples, sampling.max_tokens) if samples else {}
-    return Report(pack, champion.name, list(zip(tasks, old, new, strict=True)), mean_logprobs, several)
+    report = Report(pack, champion.name, list(zip(tasks, old, new, strict=True)), mean_logprobs, several)
+    record(settings.db, report, champion.id, identity(base.source))
+    return report
+
+
+def asked(pack: str, n: int) -> list[Task]:
+    """The prompts of a measurement. Raises ValueError for an unknown pack."""
+    return [t for t in packs.tasks(pack, "heldout") if t.verifiable][:n]
+
+
+def digest(tasks: Sequence[Task]) -> str:
+    return hashlib.sha256(repr([(t.prompt, t.answer, t.checks) for t in tasks]).encode()).hexdigest()
+
+
+def record(db: Path, report: Report, champion: int, student: str) -> None:
+    n, of = len(report.rows), digest([task for task, *_ in report.rows])
+    sides = {checkpoints.lineage(db)[0].id: 1} | {champion: 2}  # where the base serves, both are one
+    rows = [Measurement(report.pack, id, of, n, sum(report.right(side))) for id, side in sides.items()]
+    measurements.record(db, student, rows)
+
+
+def share(pack: str, found: Measurement | None) -> float | None:
+    """What was measured, where it was on the prompts that the pack has now."""
+    if found is None or digest(asked(pack, found.n)) != found.digest:
+        return None
+    return found.solved / found.n
 
 
 def pass_at_k(n: int, right: int, k: int) -> float:

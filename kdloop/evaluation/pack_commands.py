@@ -7,7 +7,6 @@ from inspect import getdoc
 from pathlib import Path
 
 from kdloop import packs
-from kdloop.packs import PARTS
 
 
 def options(parser: argparse.ArgumentParser, flags: argparse.ArgumentParser) -> None:
@@ -53,13 +52,12 @@ def new(args, settings) -> int:
 
 
 def listed(args, settings) -> int:
-    for name in packs.names():
-        where = "kdloop" if name in packs.shipped() else "home"
-        try:
-            pack, sizes = packs.load(name), ", ".join(f"{part} {len(packs.tasks(name, part))}" for part in PARTS)
-            print(f"{name} ({where}): {sizes}; licence {pack.licence or 'not said'}. {pack.about}")
-        except ValueError as error:  # a package that is not installed, a file with a mistake
-            print(f"{name} ({where}): {error}")
+    from kdloop.evaluation import pack_list
+
+    for one in pack_list.every():
+        sizes = ", ".join(f"{part} {n}" for part, n in one.sizes.items())
+        said = one.error or f"{sizes}; licence {one.pack.licence or 'not said'}. {one.pack.about}"
+        print(f"{one.pack.name} ({'kdloop' if one.ours else 'home'}): {said}")
     return 0
 
 

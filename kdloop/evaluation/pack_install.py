@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from stat import S_ISLNK
 from tempfile import TemporaryDirectory
 
 from kdloop import packs
@@ -26,6 +27,7 @@ MAX_FILES = 2000
 MAX_FILE = 50_000_000  # bytes
 MAX_TOML = 1_000_000
 MAX_PACK = 200_000_000
+MAX_MEMBERS = 20_000  # of an archive, those that are no pack's included
 BEFORE = ".before"
 HUB = re.compile(r"(?:hf://datasets/)?([\w.-]{1,96}/[\w.-]{1,96})")
 
@@ -71,7 +73,11 @@ def on_hub(source: str) -> str | None:
 def unpack(archive: Path, into: Path) -> str:
     """Write the one pack of a wheel or ZIP archive to `into`, and return its name."""
     try:
+        if archive.stat().st_size > MAX_PACK:
+            raise ValueError(f"{archive} is of more than {MAX_PACK // 10**6} MB")
         with zipfile.ZipFile(archive) as opened:
+            if len(opened.infolist()) > MAX_MEMBERS:
+                raise ValueError(f"{archive} holds {len(opened.infolist())} files; at most {MAX_MEMBERS}")
             found = [m for m in opened.infolist() if PurePosixPath(m.filename).name == TOML]
             if len(found) != 1:
                 inside = ", ".join(m.filename for m in found) or "none"
@@ -79,6 +85,8 @@ def unpack(archive: Path, into: Path) -> str:
             folder = PurePosixPath(found[0].filename).parent
             members = {m.filename.removeprefix(f"{folder}/"): m for m in opened.infolist()}
             wanted = {name: m for name, m in members.items() if belongs(name)}
+            if links := [name for name, m in wanted.items() if S_ISLNK(m.external_attr >> 16)]:
+                raise ValueError(f"{archive}: {links[0]} is a link: a pack's files are read as they are")
             require_small({name: m.file_size for name, m in wanted.items()})
             for name, member in wanted.items():
                 (into / name).parent.mkdir(parents=True, exist_ok=True)
@@ -121,9 +129,9 @@ def download(dataset: str, into: Path) -> Path:
 def free_name(name: str) -> str:
     """Raises ValueError for a name that no folder should have, or that a pack of kdloop's own has."""
     if not packs.NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no pack's name: a to z, 0 to 9, - and _, at most 40; --name gives another")
+        raise ValueError(f"{name!r} is no pack's name: a to z, 0 to 9, - and _, at most 40: choose another (--name)")
     if name in packs.shipped():
-        raise ValueError(f"{name!r} is a pack that comes with kdloop: give --name another name")
+        raise ValueError(f"{name!r} is a pack that comes with kdloop: choose another name (--name)")
     return name
 
 
@@ -224,13 +232,27 @@ def earlier(name: str) -> list[tuple[int, Path]]:
     return sorted((int(p.suffix[1:]), p) for p in found if p.suffix[1:].isdigit() and p.stem == name)
 
 
-def remove(name: str) -> bool:
-    """Remove an installed pack; whether an earlier one of its name is back. Raises ValueError."""
+def removable(name: str) -> tuple[Path, list[tuple[int, Path]]]:
+    """(the folder of an installed pack, those that lay there before). Raises ValueError."""
     if name in packs.shipped():
         raise ValueError(f"{name!r} comes with kdloop: it is not removed")
     there, before = packs.installed_in() / name, earlier(name) if packs.NAME.fullmatch(name) else []
     if name not in packs.installed() and not before:
         raise ValueError(f"No pack {name!r} is installed; there are {', '.join(packs.installed()) or 'none'}")
+    return there, before
+
+
+def what_goes(name: str) -> tuple[int, int, bool]:
+    """What `remove` would destroy: (prompts, documents, whether an earlier pack of this name comes back). Raises
+    ValueError."""
+    there, before = removable(name)
+    prompts = sum(len(read_part(there, part)[0]) for part in PARTS)
+    return prompts, len(list(there.glob("documents/*.txt"))), bool(before)
+
+
+def remove(name: str) -> bool:
+    """Remove an installed pack; whether an earlier one of its name is back. Raises ValueError."""
+    there, before = removable(name)
     with files.scratch(there) as gone:
         if there.exists():
             os.replace(there, gone)

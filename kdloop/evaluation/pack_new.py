@@ -8,11 +8,12 @@ from itertools import islice
 from pathlib import Path
 
 from kdloop import packs
-from kdloop.evaluation.pack_install import DOCUMENT, free_name, on_hub, put, require_right
+from kdloop.evaluation.pack_install import DOCUMENT, TOML, free_name, install, on_hub, put, require_right
 from kdloop.packs.reading import LINE_FIELDS, PARTS, Task, wrong_line
 from kdloop.raters import verifiers
 from storage import files, json_lines
 
+ARCHIVES = (".zip", ".whl")
 MAX_TASKS = 100_000
 LABELS = 12  # so few distinct answers are the labels of a classification
 PROMPTS = ("prompt", "question", "instruction", "input", "text")  # fields that hold one, the first that is there
@@ -20,7 +21,7 @@ ANSWERS = ("answer", "completion", "output", "response", "label")
 TEMPLATE = """about = {about}
 licence = {licence}    # of the data: as the Hub and SPDX write it (cc0-1.0, cc-by-4.0, mit); `pack check` asks for it
 origin = {origin}     # where the data is from: your own, a book, an address
-disclaimer = ""  # a sentence that belongs beside every answer of a student that has learned from this pack
+disclaimer = {disclaimer}  # a sentence that belongs beside every answer of a student that has learned from this pack
 
 # Checks of every completion; a line of a part may have "checks" of its own. python -m kdloop pack checks  lists them.
 checks = [{checks}]
@@ -38,7 +39,9 @@ EXAMPLES = (
 )
 
 
-def new(name: str, source: str = "", licence: str = "", check: str = "") -> dict[str, int]:
+def new(
+    name: str, source: str = "", licence: str = "", check: str = "", about: str = "", disclaimer: str = ""
+) -> dict[str, int]:
     """Make the pack in the home; the number of its prompts by part. Raises ValueError, and then makes nothing.
 
     `check` names the check of all answers; without one, `check_for` chooses.
@@ -51,21 +54,39 @@ def new(name: str, source: str = "", licence: str = "", check: str = "") -> dict
     rows, documents = rows_of(source) if source else ([as_row(t) for t in EXAMPLES], {})
     with files.scratch(packs.installed_in() / f"{name}.new") as folder:
         folder.mkdir(parents=True)
-        counts = write(folder, rows, documents, toml(rows, source, licence, check))
+        counts = write(folder, rows, documents, toml(rows, source, licence, check, about, disclaimer))
         require_right(folder, "These tasks make no pack:")
         put(folder, name)
     return counts
 
 
-def toml(rows: list[dict], source: str, licence: str, check: str) -> str:
+def uploaded(file: Path, name: str, licence: str, about: str, disclaimer: str) -> packs.Place:
+    """A pack from a file that somebody has sent: an archive of a whole pack, or a file of tasks. Raises ValueError or
+    OSError, and then nothing has changed."""
+    try:
+        if file.suffix.lower() not in ARCHIVES:
+            if not licence:
+                raise ValueError("Say under which licence these tasks are, as the Hub and SPDX write it: cc0-1.0, mit")
+            new(name, str(file), licence, about=about or f"Tasks of {file.name}.", disclaimer=disclaimer)
+            return packs.place(name)
+        if licence or about or disclaimer:
+            raise ValueError(f"A whole pack's {TOML} says its licence, what it is for, its disclaimer: leave them out")
+        return install(str(file), name)
+    except ValueError as error:  # without the place that it was sent to
+        raise ValueError(str(error).replace(f"{file.parent}/", "")) from error
+
+
+def toml(rows: list[dict], source: str, licence: str, check: str, about: str, disclaimer: str) -> str:
     chosen = {"check": check} if check else check_for(rows)
     values = {
-        "about": "What this pack is for, in a sentence.",
+        "about": about or "What this pack is for, in a sentence.",
         "licence": licence if source else "cc0-1.0",
         "origin": Path(source).name if source else "made up for this template",
+        "disclaimer": disclaimer,
     }
     inside = ", ".join(f"{key} = {json.dumps(value)}" for key, value in chosen.items())
-    return TEMPLATE.format(**{k: json.dumps(v) for k, v in values.items()}, checks=f"{{ {inside} }}" if inside else "")
+    quoted = {k: json.dumps(v, ensure_ascii=False) for k, v in values.items()}  # TOML has no pairs of surrogates
+    return TEMPLATE.format(**quoted, checks=f"{{ {inside} }}" if inside else "")
 
 
 def check_for(rows: list[dict]) -> dict:

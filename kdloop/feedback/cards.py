@@ -19,6 +19,7 @@ def of_version(db: Path, k: Checkpoint, student: str, licence: str, origin: str 
     """The model card of a checkpoint: `student` is the base student's name on the Hub ("" for the embedded one),
     `licence` its licence, `origin` a sentence about its files."""
     sources, student = ancestry.sources(db, k), student or HUB_STUDENT
+    disclaimers = packs.disclaimers(db, k)
     effective_licence = licence if licence and not any(s.restricted for s in sources) else "other"
     data = ModelCardData(
         base_model=student if "/" in student else None,  # the Hub resolves this name: no local path
@@ -35,7 +36,7 @@ def of_version(db: Path, k: Checkpoint, student: str, licence: str, origin: str 
         licence=licence or "not stated by its card",
         parents=" → ".join(p.name for p in ancestry.ancestors(db, k)),
         sources=ADOPTED if not sources and k.path else table(sources),
-        terms="\n\n".join([terms(sources), *disclaimers(db, k)]),
+        terms="\n\n".join([terms(sources), *(f"**Of the pack {name}:** {said}" for name, said in disclaimers.items())]),
         verdict=verdict(db, k),
     )
 
@@ -58,14 +59,6 @@ def terms(sources: list[Source]) -> str:
         f"**The terms of {', '.join(restricted)}, or of who wrote their prompts, forbid to train other models on these "
         "completions.** The owner has confirmed the right to do so; whoever uses this model needs it too."
     )
-
-
-def disclaimers(db: Path, k: Checkpoint) -> list[str]:
-    """Of the packs that the rounds in its line have learned, as far as they are still installed."""
-    rounds_of_line = [rounds.get_round(db, one.round_id) for one in ancestry.ancestors(db, k) if one.round_id]
-    learned = {r.recipe.get("pack", "general") for r in rounds_of_line}.intersection(packs.names())
-    said = {name: packs.load(name).disclaimer for name in sorted(learned)}
-    return [f"**Of the pack {name}:** {text}" for name, text in said.items() if text]
 
 
 def verdict(db: Path, k: Checkpoint) -> str:

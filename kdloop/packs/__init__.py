@@ -23,6 +23,8 @@ from pathlib import Path
 from kdloop.packs import patterns
 from kdloop.packs.reading import PARTS, Pack, Task, pack_in, tasks_in
 from kdloop.settings import Settings
+from storage import ancestry
+from storage.checkpoints import Checkpoint
 
 SHIPPED = Path(__file__).parent
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
@@ -125,6 +127,24 @@ def gate_pool_at(place: Place) -> tuple[str, ...]:
     fresh = pack_at(place).fresh or {"templates": (), "subjects": ()}
     written = [t.replace("{}", subject) for t in fresh["templates"] for subject in fresh["subjects"]]
     return (*(t.prompt for t in tasks_at(place, "gate")), *written)
+
+
+def disclaimers(db: Path, *versions: Checkpoint) -> dict[str, str]:
+    """Pack -> what belongs beside every completion of these versions, as their line has learned from it: what the pack
+    says now, or, where it says nothing or is removed, what it said when it was learned from."""
+    learned: dict[str, str] = {}
+    for version in versions:
+        for name, text in ancestry.packs_learned(db, version).items():
+            learned[name] = disclaimer_now(name) or text or learned.get(name, "")
+    return {name: " ".join(text.split()) for name, text in sorted(learned.items()) if text.strip()}
+
+
+def disclaimer_now(name: str) -> str:
+    """ "" for a pack that is removed, or has a mistake."""
+    try:
+        return load(name).disclaimer
+    except ValueError:
+        return ""
 
 
 def split_key(pack: Pack, prompt: str) -> str:

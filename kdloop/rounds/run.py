@@ -185,6 +185,8 @@ def train(setup: Setup, lesson: Lesson, clock: Clock, journal: Journal) -> tuple
     clock.note(CHOOSING_STEP_SIZE)
     sampled = settings.round_max_tokens, settings.gate_prompts
     metrics |= step_size.settle(model, start, base, origin.engine, *sampled, recipe.strength)
+    if disclaimer := packs.load(recipe.pack).disclaimer:
+        metrics["disclaimer"] = disclaimer  # it holds for the version also when the pack is removed
     return publish(settings, setup.round, origin.checkpoint, model, base, lesson.method, metrics), metrics
 
 

@@ -25,7 +25,7 @@ def build() -> gr.Textbox:
 
 
 def at_hand(settings: Settings, state: dict) -> tuple[str, str]:
-    """(who wrote the open conversation's answers, its id)."""
+    """(what stands below the open conversation, its id)."""
     return authors(settings, state), state.get("conversation") or ""
 
 

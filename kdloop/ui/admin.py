@@ -8,7 +8,7 @@ import pandas as pd
 from kdloop.feedback import exports
 from kdloop.settings import NAMES, Settings, current, variable
 from kdloop.student.base import licence
-from kdloop.ui import choices, files, imports, keys, raters, trial
+from kdloop.ui import choices, files, imports, keys, pack_panel, raters, trial
 from kdloop.ui.files import fresh_path
 from kdloop.ui.session import (
     PRIVATE,
@@ -65,12 +65,13 @@ def build(settings: Settings, state: gr.State, kept_session: gr.BrowserState) ->
         boxes, connect = choices.build(settings, state)
         programs = keys.build(settings, state)
         imported = imports.build(settings, state)
+        known_packs = pack_panel.build(settings, state)
         export_panel(settings, state)
         kept = snapshot_panel(settings, state)
         log = gr.Dataframe(label=t("What owners did"), **TABLE)
         values = gr.Dataframe(label=t("Settings (environment variables)"), **TABLE)
     opened = named(partial(fill, settings), "admin")
-    outputs = [inside, form, here, who, alarm, kept, log, values, *people, *programs, *boxes, *imported]
+    outputs = [inside, form, here, who, alarm, kept, log, values, *people, *programs, *boxes, *imported, *known_packs]
     connect(partial(fill, settings), outputs)
     entered, left = (named(partial(f, settings), f.__name__) for f in (sign_in_as_owner, sign_out))
     given, signed = [token, state], [state, token, kept_session]
@@ -119,11 +120,12 @@ def fill(settings: Settings, state: dict):
     try:
         allowed(settings, state)
     except gr.Error:
-        panels = *raters.nothing(), *keys.nothing(), *choices.nothing(), *imports.nothing()
+        panels = *raters.nothing(), *keys.nothing(), *choices.nothing(), *imports.nothing(), *pack_panel.nothing()
         return gr.Column(visible=False), *signed_in(settings, None), "", "", None, None, *panels
     deeds = [(local(at), *deed) for at, *deed in audit.entries(settings.db)]
     log = pd.DataFrame(deeds, columns=[tell(head) for head in AUDIT])
     panels = *raters.fill(settings), *keys.fill(settings), *choices.fill(settings), *imports.fill(settings)
+    panels += pack_panel.kept()
     told = trial.alarm_box(settings), persistence(settings)
     who = signed_in(settings, state.get("owner"))
     return gr.Column(visible=True), *who, *told, log, table(current(settings)), *panels

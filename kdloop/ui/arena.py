@@ -13,7 +13,7 @@ from kdloop.feedback import collect
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
-from kdloop.ui import comparison, trial, verdicts
+from kdloop.ui import comparison, transcript, trial, verdicts
 from kdloop.ui.learning import NO_STANDINGS, span
 from kdloop.ui.replies import frames
 from kdloop.ui.session import PRIVATE, REFUSED, named, paced, person, refusal, refused
@@ -74,6 +74,7 @@ def duel(settings: Settings, serving: Serving, supervisor: Supervisor, question:
                 yield *comparison.shown(left.text, right.text, tell(WRITING), False), "", gr.skip()
         state["duel"] = (left.completion_id, right.completion_id)
         asked = tell(ONE if left.checkpoint.id == right.checkpoint.id else TWO)
+        asked += f"\n\n{transcript.disclaimers(settings, left.checkpoint, right.checkpoint)}"
         yield *comparison.shown(left.text, right.text, asked, True), "", state
     except REFUSED as error:
         raise refusal(error) from error

@@ -3,6 +3,7 @@
 An error's text and the log are for owners: a traceback names paths and prompts.
 """
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -52,9 +53,7 @@ def build(settings: Settings, supervisor: Supervisor, state: gr.State) -> dict:
     status = gr.Markdown(live(settings), elem_id="live")
     tried = gr.HTML(elem_id="rounds-trial")
     with gr.Row():
-        recipe = gr.Dropdown(
-            [(t("People's votes"), ""), *recipes.offered()], value="", label=t("Recipe"), elem_id="recipe"
-        )
+        recipe = gr.Dropdown(recipe_choices(t), value="", label=t("Recipe"), elem_id="recipe")
         start = gr.Button(t("Start a round now"), variant="primary", visible=alone, elem_id="start")
         cancel = gr.Button(t("Cancel the round"), variant="stop", visible=False, elem_id="cancel")
         again = gr.Button(t("Train again without what was deleted"), visible=False, elem_id="retrain")
@@ -86,14 +85,22 @@ def build(settings: Settings, supervisor: Supervisor, state: gr.State) -> dict:
         button.click(handler, inputs, None, concurrency_limit=None, **PRIVATE).then(
             refresh, asked, outputs, queue=False, **PRIVATE
         )
-    return {"fill": partial(fill, settings), "inputs": asked, "outputs": [which, every, *outputs], "timer": timer}
+    outputs = [which, recipe, every, *outputs]
+    return {"fill": partial(fill, settings), "inputs": asked, "outputs": outputs, "timer": timer}
 
 
 def fill(settings: Settings, which: int, recipe: str, state: dict):
-    """When the tab opens: the choice of rounds too; a refill by the timer would close it while somebody chooses."""
+    """When the tab opens: the choices of rounds and recipes too; a refill by the timer would close one while somebody
+    chooses."""
     READINESS.pop(settings.db, None)
     every = recipe_card.all_recipes(settings, readiness_now(settings))
-    return gr.Dropdown(choices(settings, tell("the latest"))), every, *everything(settings, which, recipe, state)
+    offered = gr.Dropdown(recipe_choices(tell), value=known_recipe(recipe))
+    known = gr.Dropdown(choices(settings, tell("the latest")))
+    return known, offered, every, *everything(settings, which, recipe, state)
+
+
+def recipe_choices(say: Callable) -> list[tuple]:
+    return [(say("People's votes"), ""), *((name, name) for name in recipes.offered())]
 
 
 def everything(settings: Settings, which: int, recipe: str, state: dict):

@@ -222,7 +222,7 @@ def refused(text: str, **values) -> gr.Error:
 
 def refusal(error: Exception) -> gr.Error:
     """A domain error as a toast; its text may hold what a person typed, so it is escaped (toasts render HTML)."""
-    return gr.Error(html.escape(str(error)), print_exception=False)
+    return gr.Error(html.escape(str(error)).replace("\n", "<br>"), print_exception=False)
 
 
 def warn(error: Exception) -> None:

@@ -33,6 +33,7 @@ def ask_first(
     ask.click(named(question, f"ask_{name}"), [chosen, state], both, queue=False, **PRIVATE)
     how = {"concurrency_limit": None, "cancels": cancels, **PRIVATE}
     done = sure.click(named(act, name), [chosen, state], outputs, **how)
-    for event in (cancel.click, chosen.change, done.then):
-        event(named(lambda: (gr.Button(visible=False),) * 2, f"put_away_{name}"), None, both, queue=False, **PRIVATE)
+    put_away = named(lambda: (gr.Button(visible=False),) * 2, f"put_away_{name}")
+    gr.on([cancel.click, chosen.change], put_away, None, both, queue=False, **PRIVATE)
+    done.then(put_away, None, both, queue=False, **PRIVATE)
     return done

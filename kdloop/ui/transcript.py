@@ -9,6 +9,7 @@ from operator import itemgetter
 
 import gradio as gr
 
+from kdloop import packs
 from kdloop.chat.turn import Reply
 from kdloop.settings import Settings
 from kdloop.ui import prose, verdicts
@@ -16,6 +17,7 @@ from kdloop.ui.session import person, refused
 from kdloop.ui.words import tell
 from storage import checkpoints, conversations, feedback
 from storage.branches import siblings
+from storage.checkpoints import Checkpoint
 
 WRITING = "kd-writing"  # the CSS class of a chat whose last message grows: no buttons there yet
 CUT_IN_THOUGHT = "cut at its length before it answered"
@@ -65,20 +67,27 @@ def arrows(turn: str, siblings: dict[str, list[str]]) -> str:
 
 def authors(settings: Settings, state: dict) -> str:
     """Who wrote which completions of the open conversation, and which were cut:
-    "answer 1–3: student v0 · answer 4: student v1 (cut at its length: ask it to go on)" """
-    if not state.get("conversation"):
-        return ""
-    versions = {k.id: verdicts.in_words(k.name) for k in checkpoints.lineage(settings.db)}
-    turns = conversations.history(settings.db, state["conversation"], person(state), state.get("turn"))
+    "answer 1–3: student v0 · answer 4: student v1 (cut at its length: ask it to go on)"; and on a line of its own what
+    belongs beside the answers of these versions, and of the one that answers next."""
+    id, versions = state.get("conversation"), {k.id: k for k in checkpoints.lineage(settings.db)}
+    turns = conversations.history(settings.db, id, person(state), state.get("turn")) if id else []
+    wrote = {k.checkpoint_id for _, k in turns}
+    beside = disclaimers(settings, *(k for k in versions.values() if k.id in wrote or k.status == "serving"))
     roles = {"student": tell("student"), "teacher": tell("teacher, as the student was not sure:")}
     cut = {True: f" ({tell('cut at its length: ask it to go on')})", False: f" ({tell(CUT_IN_THOUGHT)})"}
     ends = [cut[bool(k.text)] if k.status == "cut" else "" for _, k in turns]
-    names = [
-        f"{roles[k.author]} {versions.get(k.checkpoint_id, k.name)}{e}" for (_, k), e in zip(turns, ends, strict=True)
-    ]
+    by = [verdicts.in_words(versions[k.checkpoint_id].name) if k.checkpoint_id else k.name for _, k in turns]
+    names = [f"{roles[k.author]} {name}{end}" for (_, k), name, end in zip(turns, by, ends, strict=True)]
     runs = [(name, [i for i, _ in run]) for name, run in groupby(enumerate(names, start=1), key=itemgetter(1))]
     spans = [(f"{at[0]}–{at[-1]}" if len(at) > 1 else str(at[0]), name) for name, at in runs]
-    return " · ".join(f"{tell('answer')} {at}: {name}" for at, name in spans)
+    line = " · ".join(f"{tell('answer')} {at}: {name}" for at, name in spans)
+    return "\n\n".join(filter(None, [line, beside]))
+
+
+def disclaimers(settings: Settings, *versions: Checkpoint) -> str:
+    """HTML for Markdown: one line, "" for none."""
+    said = " · ".join(map(prose.escaped, packs.disclaimers(settings.db, *versions).values()))
+    return f'<div class="kd-disclaimer">{said}</div>' if said else ""
 
 
 def open_chat(settings: Settings, state: dict, **properties) -> gr.Chatbot:

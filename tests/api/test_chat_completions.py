@@ -19,7 +19,8 @@ from kdloop.rounds.supervisor import Supervisor
 from kdloop.student import EngineUnavailable, NoLogprobs
 from kdloop.student.serving import Serving
 from kdloop.ui import replies
-from storage.database import connect
+from storage import rounds
+from storage.database import connect, transaction
 
 HELLO = [{"role": "user", "content": "Hello?"}]
 
@@ -70,6 +71,20 @@ def test_a_seed_gives_the_same_text_streamed_and_not_and_each_has_its_receipt(cl
     assert [c.usage for c in chunks if c.usage] == [whole.usage] and chunks[-1].choices == []
     assert {c.id for c in chunks} != {whole.id} and len({c.id for c in chunks}) == 1
     assert ask(client, HELLO, seed=8).choices[0].message.content != whole.choices[0].message.content
+
+
+def test_a_receipt_has_what_packs_disclaim_that_the_version_learned_from(client, app):
+    """As if v0 were of a round: the student stays the same."""
+    learned = "update checkpoints set round_id = ?, metrics = json_set(metrics, '$.disclaimer', ?) where id = 1"
+    round = rounds.start_round(app.db, requested="dpo", seed=1, started_by="test", owner="me", recipe={"pack": "gone"})
+    rounds.finish_round(app.db, round.id, "failed", error="a test")
+    rounds.release_lease(app.db, "me")
+    for id, said in ((round.id, ["Ask a doctor."]), (None, [])):
+        with transaction(app.db) as c:
+            c.execute(learned, [id, "".join(said)])
+        assert ask(client, HELLO, max_tokens=3).choices[0].disclaimers == said
+        choices = [c.to_dict() for chunk in ask(client, HELLO, stream=True, max_tokens=3) for c in chunk.choices]
+        assert [c.get("disclaimers") for c in choices] == [said, *[None] * (len(choices) - 1)]
 
 
 def test_sampling_is_what_the_client_says(client, app):

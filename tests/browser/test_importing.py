@@ -41,7 +41,7 @@ def test_a_file_is_counted_brought_and_taken_out_again(app, browser):
     page, errors = opened(browser.new_context(), url)
     open_tab(page, "Admin")
     page.get_by_role("button", name="Import ratings that were made elsewhere").click()
-    file = page.locator("input[type=file][accept*='.jsonl']")  # each table has one, too
+    file = page.locator("input[type=file][accept*='.parquet']")  # each table has one, too
     upload = {"name": "pairs.jsonl", "mimeType": "application/jsonl"}
     file.set_input_files(upload | {"buffer": lines(*PAIRS, PAIRS[1], EMPTY)})
     for what, n in (("new pairs", "3"), ("twice in the file", "1"), ("a completion without a text", "1")):
@@ -64,4 +64,13 @@ def test_a_file_is_counted_brought_and_taken_out_again(app, browser):
         expect(page.get_by_label("Import number")).to_have_value("", timeout=60_000)
     found = page.get_by_role("row").filter(has_text="TRL, preferences")
     expect(found).to_have_count(1, timeout=60_000)  # the dry run's
+    page.locator("#packs .label-wrap").click()
+    expect(page.locator("#pack-table")).to_contain_text("passages", timeout=60_000)
+    tasks = {"name": "lakes.csv", "mimeType": "text/csv", "buffer": b"question,answer\nHow deep is a lake?,9\n"}
+    page.locator("#packs input[type=file]").set_input_files(tasks)
+    page.get_by_label("Its name").fill("lakes")
+    page.get_by_label("Licence of the tasks").fill("cc0-1.0")
+    page.get_by_role("button", name="Install", exact=True).click()
+    expect(page.locator("#pack-table")).to_contain_text("Tasks of lakes.csv.", timeout=60_000)
+    expect(page.get_by_label("Its name")).to_have_value("", timeout=60_000)
     assert errors == []

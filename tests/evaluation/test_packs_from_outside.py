@@ -228,6 +228,69 @@ def test_links_other_packs_names_and_paths_as_names_are_refused(tmp_path):
     assert packs.installed() == []
 
 
+ARCHIVES = {  # what an archive holds or is -> what its refusal says
+    "a link": "birds.zip: train.jsonl is a link",
+    "a large file": r"train.jsonl is of \d+ bytes; at most 40",
+    "many files": "birds.zip holds 12 files; at most 11",
+    "a large archive": "birds.zip is of more than 0 MB",
+    "half of it": "birds.zip cannot be unpacked",
+    "no pack": "birds.zip should hold one pack.toml; it holds none",
+}
+
+
+@pytest.mark.parametrize("case", ARCHIVES)
+def test_an_archive_of_what_is_no_pack_s_is_refused_and_leaves_nothing(case, tmp_path, home, monkeypatch):
+    sent, line = tmp_path / "birds.zip", zipfile.ZipInfo("birds/train.jsonl")
+    line.external_attr = (0o120777 if case == "a link" else 0o100644) << 16
+    with zipfile.ZipFile(sent, "w") as archive:
+        archive.writestr("birds/pack.toml" if case != "no pack" else "birds/bag.toml", 'licence = "mit"\n')
+        archive.writestr(line, '{"prompt": "Which bird sings at night in May?"}\n')
+        for i in range(10):
+            archive.writestr(f"birds/pictures/{i}.svg", "<svg/>")
+    if case == "half of it":
+        sent.write_bytes(sent.read_bytes()[:200])
+    for of, name, limit in (
+        ("a large file", "MAX_FILE", 40),
+        ("many files", "MAX_MEMBERS", 11),
+        ("a large archive", "MAX_PACK", 99),
+    ):
+        if case == of:
+            monkeypatch.setattr(pack_install, name, limit)
+    with pytest.raises(ValueError, match=f"^{ARCHIVES[case]}"):
+        pack_new.uploaded(sent, "", "", "", "")
+    assert files_of(home) == {}
+
+
+def test_what_was_sent_becomes_a_pack_as_by_the_commands(tmp_path, home):
+    table, whole = tmp_path / "sent" / "capitals.csv", tmp_path / "sent" / "birds.zip"
+    table.parent.mkdir()
+    table.write_text("question,answer\n" + "".join(f"Capital of {k}?,{v}\n" for k, v in CAPITALS.items()))
+    with zipfile.ZipFile(whole, "w") as archive:
+        archive.writestr("pack.toml", 'licence = "mit"\n')
+        archive.writestr("train.jsonl", '{"prompt": "Which bird is that?"}\n')
+        archive.writestr("../../evil.jsonl", "{}")
+    said = 'Capitals "of" 😀 states.', "Borders change."
+    assert pack_new.uploaded(table, "capitals", "mit", *said).folder == home / "packs" / "capitals"
+    made = packs.load("capitals")
+    assert (made.about, made.disclaimer, made.licence, made.origin) == (*said, "mit", "capitals.csv")
+    assert pack_new.uploaded(whole, "", "", "", "").name == "birds"
+    assert {p.name for p in tmp_path.iterdir()} == {"home", "sent"}
+    (table.parent / "bad.csv").write_bytes(b"question,answer\nWho?,\xff\n")
+    before = files_of(home)
+    for file, name, licence, refusal in (
+        (table, "other", "", "Say under which licence"),
+        (table, "", "mit", "'' is no pack's name"),
+        (table, "sums", "mit", "comes with kdloop"),
+        (table, "capitals", "mit", "is installed"),
+        (whole, "", "mit", "A whole pack's pack.toml says its licence"),
+        (table.parent / "bad.csv", "other", "mit", "bad.csv is no text in UTF-8"),
+    ):
+        with pytest.raises(ValueError, match=refusal) as told:
+            pack_new.uploaded(file, name, licence, "", "")
+        assert str(file.parent) not in str(told.value)
+    assert files_of(home) == before
+
+
 def test_a_pack_that_is_too_large_is_refused_before_it_is_read(tmp_path):
     folder = written(tmp_path / "large", train=rows("a?"))
     with (folder / "heldout.jsonl").open("wb") as file:

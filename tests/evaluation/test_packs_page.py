@@ -12,10 +12,11 @@ from huggingface_hub import ModelCard
 
 from kdloop import packs
 from kdloop.__main__ import main
-from kdloop.evaluation import measure
+from kdloop.evaluation import measure, pack_list
 from kdloop.feedback import cards
 from kdloop.packs import Task
 from kdloop.raters import verifiers
+from kdloop.settings import Settings
 from kdloop.student import Sample
 from storage import checkpoints, rounds
 
@@ -51,6 +52,7 @@ def test_a_pack_of_one_s_own_is_made_checked_and_measured_as_the_page_says(newco
         measured.append(capsys.readouterr().out)
     assert sum(len(packs.tasks("times", part)) for part in packs.PARTS) == 60
     assert "sound" in measured[2] and "the majority answer" in measured[2]
+    assert {one.pack.name: one.shares for one in pack_list.every(Settings.from_environment().db)}["times"] == (0, 0)
     assert "times, 8 held-out prompts: v0 0.000 (0.000 to 0.324), base 0.000 (0.000 to 0.324)" in measured[3]
     assert made[4].startswith("python -m kdloop round --recipe verified@times")
     (tmp_path / "their-pack").mkdir()
@@ -99,8 +101,8 @@ def test_the_card_of_a_version_has_the_disclaimer_of_what_it_learned(db, newcome
         directory.mkdir(exist_ok=True)
         (directory / "adapter_model.safetensors").write_bytes(b"weights")
 
-    k = checkpoints.publish(db, id, save, parent_id=1, method="dpo", seed=1, metrics={})
+    k = checkpoints.publish(db, id, save, parent_id=1, method="dpo", seed=1, metrics={"disclaimer": "Ask a nurse."})
     assert "**Of the pack health:** Ask a doctor." in ModelCard(cards.of_version(db, k, "", "mit")).text
     newcomer("python -m kdloop pack remove health")
-    assert "Ask a doctor" not in cards.of_version(db, k, "", "mit")
+    assert "**Of the pack health:** Ask a nurse." in cards.of_version(db, k, "", "mit"), "as when it was learned"
     assert "Of the pack" not in cards.of_version(db, checkpoints.lineage(db)[0], "", "mit")

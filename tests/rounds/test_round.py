@@ -1,5 +1,6 @@
 """Whole rounds in this process, on a random two-layer student: how they begin and end, not what is learned."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ from parts import vote
 from test_selection import taught
 
 from kdloop import packs, recipes
+from kdloop.evaluation import pack_install, pack_new
 from kdloop.feedback.examples import from_feedback
 from kdloop.methods.lora import trainable_student
 from kdloop.packs import Task
@@ -42,14 +44,21 @@ def test_a_method_without_what_it_needs_is_refused_before_anything_is_elicited(d
     assert "KDLOOP_" in refused.verdict["reason"] and not conversations.find_conversations(db, f"round {refused.id}")
 
 
-def test_a_reward_by_the_packs_checks_needs_prompts_alone(db, ended):
-    """GRPO on sums without anybody's feedback, through all phases; the random student gets none right."""
-    recipe = replace(recipes.load("grpo"), prompts=8, examples=8, passes=2)
+def test_a_reward_by_the_packs_checks_needs_prompts_alone(db, ended, monkeypatch, tmp_path):
+    """GRPO on a pack of sums without anybody's feedback, through all phases; the random student gets none right."""
+    monkeypatch.setenv("KDLOOP_HOME", str(db.parent))
+    lines = (f'{{"prompt": {json.dumps(t.prompt)}, "answer": {t.answer}}}\n' for t in packs.tasks("sums", "train"))
+    (tmp_path / "sums.jsonl").write_text("".join(lines))
+    pack_new.new("mine", str(tmp_path / "sums.jsonl"), "mit", disclaimer="Reckon it again.")
+    recipe = replace(recipes.load("grpo"), pack="mine", prompts=8, examples=8, passes=2)
     judged = ended(recipe.as_dict())
     assert judged.status == "rejected" and judged.method == "grpo", judged.error
     assert judged.verdict["judged_by"] == f"checks of {GATE_TASKS} prompts" and judged.counts["train"] == 8
     assert judged.metrics["reward"] == 0 and set(judged.seconds) == {"elicit", "train", "gate"}
-    assert checkpoints.lineage(db)[1].parent_id == checkpoints.serving(db).id
+    base, candidate = checkpoints.lineage(db)
+    assert candidate.parent_id == checkpoints.serving(db).id == base.id
+    pack_install.remove("mine")
+    assert packs.disclaimers(db, base, candidate) == {"mine": "Reckon it again."} and not packs.disclaimers(db, base)
 
 
 def test_the_packs_checks_are_the_reward_and_its_held_out_prompts_are_not_asked(db):

@@ -4,7 +4,7 @@ import gradio as gr
 import pytest
 
 from kdloop.settings import Settings
-from kdloop.ui import imports, keys, models, raters
+from kdloop.ui import imports, keys, models, pack_panel, raters
 from storage import checkpoints
 from storage import keys as stored_keys
 
@@ -13,6 +13,7 @@ BUILDS = {
     "erase_person": raters.build,
     "revoke_key": keys.build,
     "import_undo": imports.build,
+    "pack_remove": pack_panel.build,
 }
 
 
@@ -24,7 +25,7 @@ def test_choosing_something_else_takes_back_the_question(db, name):
     assert sure.variant == "stop" and not sure.visible
     (act,) = (f for f in page.fns.values() if (sure._id, "click") in f.targets)
     hiding = [f for f in page.fns.values() if sure in f.outputs and len(f.inputs) == 0]
-    assert [[b.visible for b in f.fn()] for f in hiding] == [[False, False]] * 3
+    assert [[b.visible for b in f.fn()] for f in hiding] == [[False, False]] * 2
     events = {target for f in hiding for target in f.targets}
     assert (act.inputs[0]._id, "change") in events and sure not in act.outputs
 
@@ -47,6 +48,7 @@ def test_what_will_be_gone_is_named_to_owners_alone(db):
         (models.what_serves, base.id),
         (keys.what_ends, "my <b>program"),
         (raters.what_goes, "eve"),
+        (pack_panel.what_goes, "general"),
     ):
         with pytest.raises(gr.Error, match="Sign in as the owner"):
             describe(settings, about, {"person": "eve"})

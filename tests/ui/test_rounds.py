@@ -35,7 +35,7 @@ def test_every_refresh_is_given_the_round_and_who_asks(failed, recwarn):
     with gr.Blocks() as page:
         state = gr.State({})
         built = tab.build(failed, Supervisor(failed), state)
-    refreshed = [f.inputs for f in page.fns.values() if built["outputs"][2] in f.outputs]
+    refreshed = [f.inputs for f in page.fns.values() if built["outputs"][3] in f.outputs]
     assert refreshed == [built["inputs"]] * 6 and built["inputs"][2] is state
     assert [str(w.message) for w in recwarn if "arguments for function" in str(w.message)] == []
 
@@ -44,6 +44,7 @@ def shown(settings, who, which=tab.LATEST, recipe=""):
     """What the tab shows, by the name of what shows it."""
     names = [
         "which",
+        "recipe",
         "every",
         "status",
         "about",

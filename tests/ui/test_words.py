@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kdloop import recipes
+from kdloop import packs, recipes
 from kdloop.feedback import collect, versions
 from kdloop.rounds import needs
 from kdloop.rounds.run import CHOOSING_STEP_SIZE
@@ -23,6 +23,7 @@ from kdloop.ui import (
     lineage,
     loop,
     models,
+    pack_panel,
     page,
     raters,
     round_page,
@@ -42,6 +43,9 @@ BY_TABLE = {  # texts that are looked up through a table, not written at the cal
     *(form.title for form in versions.FORMS.values()),
     *imports.COUNTS,
     *imports.COLUMNS,
+    *pack_panel.HEADS,
+    *pack_panel.FOUND,
+    *(packs.load(name).about for name in packs.shipped()),
     *(value for table in (session.PER_MINUTE, session.SET_BY_OWNER) for value in table),
     *consent.PLACES,
     *lineage.STYLES,
