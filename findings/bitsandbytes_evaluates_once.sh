@@ -23,7 +23,7 @@ set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install --quiet --no-compile bitsandbytes==0.50.2 torch==2.13.0 numpy
+"$folder/venv/bin/pip" install --quiet --no-compile bitsandbytes==0.50.2 torch==2.13.0
 cat > "$folder/evaluates.py" <<'PYTHON'
 import sys
 

@@ -75,8 +75,8 @@ def test_evidence_is_shown_as_it_grows_on_every_tab(settings):
     assert "People: 6 to 1" in arena.undo(settings, state)[-2], "the names were told before"
     points = re.findall(r"<title>(.*?)</title>", trial.panel(settings))
     assert points[0] == "0:0" and points[-1] == "6:1" and len(points) == 9
-    assert "on trial" in rounds.fill(settings, rounds.LATEST, "", state)[6]["status"].tolist()
-    assert "the next round" in rounds.fill(settings, rounds.LATEST, "", state)[9].lower()
+    assert "on trial" in rounds.fill(settings, rounds.LATEST, "", state)[7]["status"].tolist()
+    assert "the next round" in rounds.fill(settings, rounds.LATEST, "", state)[10].lower()
     compare(settings.db, ["right"] * 6)
     assert "Evidence against it" in trial.panel(settings)
 
