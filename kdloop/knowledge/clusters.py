@@ -33,7 +33,7 @@ def clustered(context: SourceContext, tasks: Sequence[Task], clusters: int = 4) 
     requests = [in_template(task.messages, OF_KIND, name=name) for task, name in named]
     rows, terms = 0, prompts_restricted(context)  # any of several teachers may have named the cluster
     for (task, name), answer in zip(named, ask(context, requests), strict=True):
-        if answer.ok and not unusable(answer.text) and (not task.checks or verifiers.passed(task, answer.text)):
+        if answer.ok and not unusable(answer.text) and verifiers.passed(task, answer.text):
             draft = by_teacher(answer, terms, template="clustered", cluster=name)
             context.write(task.messages, draft, source="teacher", rater=answer.teacher.name)
             rows += 1

@@ -71,7 +71,7 @@ def step_error(step: dict) -> str:
     if nothing is.
 
     `inspect.signature` is the schema on purpose: a source is one function whose options are its keyword parameters. A
-    second list of names and types would have to be kept in step with 28 functions, and a decorator or class per source
+    second list of names and types would have to be kept in step with them all, and a decorator or class per source
     would hide them.
     """
     name = step.get("source")

@@ -3,8 +3,8 @@
 Every handler is an endpoint that anyone can call: each checks its own input, takes the person from server-side state,
 and never trusts ids or history that the browser posts.
 
-In: settings, the champion, the supervisor. Out: a Gradio page. May import all rooms, of evaluation
-only what owners do to packs; never TRL.
+In: settings, the champion, the supervisor. Out: a Gradio page. May import all rooms, of evaluation only
+what owners do to packs; never TRL.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A button that writes a file and hands it over, and where that file lies until then.
+"""A button that writes a file and hands it over, and where that file lies until then; and a file that was given.
 
 Gradio's DownloadButton hands over what it held before the click, and its event runs afterwards: by itself it would give
 the file of the click before.
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from kdloop.ui.session import PRIVATE, named
+from kdloop.ui.session import PRIVATE, named, refused
 
 DOWNLOADS = "kdloop-download-"  # prefix of directories that hold our files until Gradio has its own copy, kept a day
 KEEP_SECONDS = 3600  # longer than any browser takes to fetch one
@@ -27,6 +27,12 @@ def offer(label, write: partial, name: str, inputs: list, size: str = "lg", limi
     write_file = button.click(named(write, name), inputs, file, concurrency_limit=limit, **PRIVATE)
     write_file.success(None, None, None, js=HAND_OVER % name)
     return button
+
+
+def given(file: str) -> Path:
+    if not file:
+        raise refused("Choose a file first")
+    return Path(file)
 
 
 def fresh_path(name: str) -> Path:

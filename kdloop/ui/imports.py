@@ -1,7 +1,6 @@
 """On the Admin tab: bring ratings that were made elsewhere: a dry run, shown as a table; the import; undo."""
 
 from functools import partial
-from pathlib import Path
 
 import gradio as gr
 import pandas as pd
@@ -9,7 +8,8 @@ import pandas as pd
 from kdloop.feedback import imports
 from kdloop.settings import Settings
 from kdloop.ui import sure
-from kdloop.ui.session import PRIVATE, TABLE, allowed, named, paced, refusal, refused
+from kdloop.ui.files import given
+from kdloop.ui.session import PRIVATE, TABLE, allowed, done, named, paced, refused, short
 from kdloop.ui.times import local
 from kdloop.ui.words import t, tell
 from storage import imports as stored
@@ -69,33 +69,17 @@ def fill(settings: Settings):
 def dry_run(settings: Settings, file: str, state: dict) -> pd.DataFrame:
     allowed(settings, state)
     paced(settings, state, "downloads")
-    return counted(run(imports.dry_run, settings.db, given(file)))
+    return counted(done(imports.dry_run, settings.db, given(file)))
 
 
 def write(settings: Settings, file: str, rater: str, licence: str, train: bool, restricted: bool, state: dict):
     who = allowed(settings, state)
     paced(settings, state, "downloads")
-    about = {"rater": short(rater), "licence": short(licence), "train": bool(train), "restricted": bool(restricted)}
-    report = run(partial(imports.import_file, who=who, **about), settings.db, given(file))
+    named_as = {"rater": short(rater, NAME_LENGTH), "licence": short(licence, NAME_LENGTH)}
+    about = named_as | {"train": bool(train), "restricted": bool(restricted)}
+    report = done(partial(imports.import_file, who=who, **about), settings.db, given(file))
     gr.Info(tell("{n} rows", n=report.done.rows))
     return counted(report), *fill(settings)
-
-
-def run(read, db: Path, path: Path) -> imports.Report:
-    try:
-        return read(db, path)
-    except (ValueError, OSError) as error:
-        raise refusal(error) from error
-
-
-def given(file: str) -> Path:
-    if not file:
-        raise refused("Choose a file first")
-    return Path(file)
-
-
-def short(text: str) -> str:
-    return str(text or "").strip()[:NAME_LENGTH]
 
 
 def counted(report: imports.Report) -> pd.DataFrame:

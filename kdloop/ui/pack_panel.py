@@ -1,9 +1,7 @@
 """On the Admin tab: packs with what was measured on them; check one, install one from a file, remove one."""
 
-from collections.abc import Callable
 from functools import partial
 from html import escape
-from pathlib import Path
 
 import gradio as gr
 
@@ -14,8 +12,9 @@ from kdloop.evaluation.pack_list import Listed
 from kdloop.raters.features import embed
 from kdloop.settings import Settings
 from kdloop.ui import sure
+from kdloop.ui.files import given
 from kdloop.ui.round_page import table
-from kdloop.ui.session import PRIVATE, allowed, named, paced, refusal, refused
+from kdloop.ui.session import PRIVATE, allowed, done, named, paced, refused, short
 from kdloop.ui.words import t, tell
 from storage import audit, checkpoints
 
@@ -51,13 +50,13 @@ def build(settings: Settings, state: gr.State) -> list:
             outputs, goes, act = [known, which, found], partial(what_goes, settings), partial(remove, settings)
             sure.ask_first(t("Remove it…"), goes, act, "pack_remove", which, state, outputs)
         found.render()
-        given = upload_form()
+        form = upload_form()
         bring = gr.Button(t("Install"), variant="primary", elem_id="pack-install")
     how = {"concurrency_limit": 1, **PRIVATE}
     panel.expand(named(partial(opened, settings), "packs"), state, outputs, **how)
     seen = how | {"show_progress": "full", "show_progress_on": found}  # by embeddings it takes seconds
     look.click(named(partial(check, settings), "pack_check"), [which, state], found, **seen)
-    bring.click(named(partial(install, settings), "pack_install"), [*given, state], [*outputs, *given], **how)
+    bring.click(named(partial(install, settings), "pack_install"), [*form, state], [*outputs, *form], **how)
     return [panel, *outputs]
 
 
@@ -137,9 +136,9 @@ def finding(f: Found) -> str:
 
 
 def install(settings: Settings, file: str, name: str, licence: str, about: str, disclaimer: str, state: dict):
-    who, path = allowed(settings, state), given_file(file)
+    who, path = allowed(settings, state), given(file)
     paced(settings, state, "downloads")
-    place = done(pack_new.uploaded, path, *map(short, (name, licence, about, disclaimer)))
+    place = done(pack_new.uploaded, path, *(short(text, LENGTH) for text in (name, licence, about, disclaimer)))
     audit.record(settings.db, who, "installed a pack", place.name)
     gr.Info(tell("Installed {name}. Check it before a round uses it", name=place.name))
     return *fill(settings, place.name), "", None, "", "", "", ""
@@ -160,25 +159,7 @@ def remove(settings: Settings, name: str, state: dict):
     return *fill(settings), ""
 
 
-def done(act: Callable, *given):
-    """What it returns; its refusals as toasts."""
-    try:
-        return act(*given)
-    except (ValueError, OSError) as error:
-        raise refusal(error) from error
-
-
 def known_name(name: str) -> str:
     if name not in packs.names():
         raise refused("Choose a pack first")
     return name
-
-
-def given_file(file: str) -> Path:
-    if not file:
-        raise refused("Choose a file first")
-    return Path(file)
-
-
-def short(text: str) -> str:
-    return str(text or "").strip()[:LENGTH]

@@ -225,6 +225,19 @@ def refusal(error: Exception) -> gr.Error:
     return gr.Error(html.escape(str(error)).replace("\n", "<br>"), print_exception=False)
 
 
+def done(act: Callable, *given):
+    """What it returns; its refusals as toasts."""
+    try:
+        return act(*given)
+    except (ValueError, OSError) as error:
+        raise refusal(error) from error
+
+
+def short(text: str, most: int) -> str:
+    """What a box of so many characters gives, whoever sent it."""
+    return str(text or "").strip()[:most]
+
+
 def warn(error: Exception) -> None:
     """The same where the handler continues."""
     gr.Warning(error.message if isinstance(error, gr.Error) else html.escape(str(error)))

@@ -147,16 +147,8 @@ def liked(db, n=40):
     return [e for e in examples if not is_held_out(e.conversation)], examples
 
 
-CHECKED = (
-    "references",
-    "verified",
-    "majority",
-    "star",
-    "rest",
-    "debate",
-    "refine",
-    "preferred",
-)  # sources on a pack with checks
+# sources on a pack with checks
+CHECKED = ("references", "verified", "majority", "star", "rest", "debate", "refine", "preferred")
 OPTIONS = {"best_of_n": {"sure": 0.5}, "self_instruct": {"n": 8}, "preferred": {"probes": 4}}
 EVERY = {name: recipes.load(name) for name in recipes.names() if recipes.load(name).knowledge}
 for source in KNOWLEDGE:
