@@ -25,9 +25,20 @@ SLOW = (  # a folder or a file each, minutes first: `make test` begins with them
     "tests/test_",
 )
 
+SIZES = {
+    **{"num_hidden_layers": 2, "hidden_size": 64, "intermediate_size": 128},
+    **{"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16},
+}
+
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: next((i for i, at in enumerate(SLOW) if item.nodeid.startswith(at)), len(SLOW)))
+
+
+def pytest_runtest_logreport(report):
+    """A failure is told when it happens: what CI ends has no summary."""
+    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        print(f"\n{report.nodeid} ({report.when}): {report.longreprtext.strip().splitlines()[-1][:300]}", flush=True)
 
 
 @pytest.fixture
@@ -73,10 +84,10 @@ def student_home(made_once):
 
 @pytest.fixture(scope="session")
 def tiny_student(student_home, made_once):
-    """A model directory: two random layers, the student's own tokenizer and chat template."""
-    sizes = {"num_hidden_layers": 2, "hidden_size": 64, "intermediate_size": 128}
-    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16}
-    return str(made_once("tiny", lambda to: random_like(student_home / "student", to, 0, sizes | heads)))
+    """A model directory: two random layers, the student's own chat template, and the first of its vocabulary."""
+    return str(
+        made_once("tiny", lambda to: random_like(student_home / "student", to, 0, SIZES | {"vocab_size": 11264}))
+    )
 
 
 def random_like(source, directory, seed, changed):
@@ -88,8 +99,25 @@ def random_like(source, directory, seed, changed):
     torch.manual_seed(seed)
     AutoModelForCausalLM.from_config(config).save_pretrained(directory)
     AutoTokenizer.from_pretrained(source).save_pretrained(directory)
+    keep_the_first(config.vocab_size, directory / "tokenizer.json")
     written = json.loads((directory / "config.json").read_text())
     assert changed.items() <= written.items()
+
+
+def keep_the_first(tokens, file):
+    """Of a byte-pair vocabulary whose later tokens are merged of earlier ones: a softmax over all takes most of the
+    time of a small model."""
+    written = json.loads(file.read_text())
+    bpe = written["model"]
+    bpe["vocab"] = {token: i for token, i in bpe["vocab"].items() if i < tokens}
+    bpe["merges"] = [pair for pair in bpe["merges"] if "".join(pair) in bpe["vocab"]]
+    file.write_text(json.dumps(written))
+
+
+@pytest.fixture(scope="session")
+def wide_student(student_home, made_once):
+    """As `tiny_student`, over the student's whole vocabulary."""
+    return str(made_once("wide", lambda to: random_like(student_home / "student", to, 0, SIZES)))
 
 
 @pytest.fixture(scope="session")
@@ -126,19 +154,19 @@ def tiny_teacher(tiny_student, made_once):
 
 
 @pytest.fixture(scope="session")
-def talker(tiny_student, made_once):
+def talker(wide_student, made_once):
     """A two-layer student that says "yes" or "no", each about half of the time: a reward has something to choose."""
-    return str(made_once("talker", lambda to: taught_to_talk(tiny_student, to)))
+    return str(made_once("talker", lambda to: taught_to_talk(wide_student, to)))
 
 
-def taught_to_talk(tiny_student, directory):
+def taught_to_talk(source, directory):
     import torch
     from test_methods import completion, example
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from kdloop.methods.objective import sequence, sequence_logps
 
-    tokenizer, model = AutoTokenizer.from_pretrained(tiny_student), AutoModelForCausalLM.from_pretrained(tiny_student)
+    tokenizer, model = AutoTokenizer.from_pretrained(source), AutoModelForCausalLM.from_pretrained(source)
     rows = [sequence(tokenizer, example(i).prompt, completion("", word)) for i in range(8) for word in ("yes", "no")]
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(45):

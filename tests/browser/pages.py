@@ -148,3 +148,11 @@ def send(page, question):
     box.fill(question)
     box.press("Enter")
     expect(mine.or_(page.get_by_role("button", name="Stop")).first).to_be_visible()
+
+
+def editor(page, which):
+    """The box in which a message of the chat is written anew, opened by its pencil. The chat is drawn once more after
+    an answer has ended, which closes a box that was opened before."""
+    box = page.get_by_role("log").locator("textarea")
+    eventually(lambda: box.count() or (page.wait_for_timeout(300), which.click(), False)[-1])
+    return box

@@ -152,13 +152,13 @@ def test_auto_takes_what_the_feedback_holds_and_says_why():
         choose("ppo", [])
 
 
-def test_own_trainer_and_trls_take_the_same_steps(tiny_student, monkeypatch):
+def test_own_trainer_and_trls_take_the_same_steps(wide_student, monkeypatch):
     "Rows of equal length, so that means over rows and over tokens agree"
     monkeypatch.setattr(shared_prompts, "ANY_MASK", ())  # pairs as two rows each: read once, they are rounded otherwise
     examples = [replace(example(i), noise=0.0) for i in range(8)]
     plan = Plan(seed=1, epochs=2, learning_rate=1e-3)
     for own, trl in (("cdpo", "dpo"), ("weighted_sft", "sft")):
-        (ours, model), (theirs, their_model) = (trained(name, tiny_student, examples, plan) for name in (own, trl))
+        (ours, model), (theirs, their_model) = (trained(name, wide_student, examples, plan) for name in (own, trl))
         assert ours == pytest.approx(theirs, abs=1e-3)
         mine, other = (dict(m.named_parameters()) for m in (model, their_model))
         for name in (n for n in mine if "lora_" in n):

@@ -53,7 +53,7 @@ def test_with_all_of_the_vocabulary_it_is_the_live_teacher(name, tiny_student, t
     """Loss and gradients; what lies in the file has half precision."""
     model, tokenizer = student(tiny_student)
     examples = [example(i) for i in range(3)]
-    plan = Plan(1, stored=kept_beside(tmp_path, tiny_teacher, examples, k=49152))
+    plan = Plan(1, stored=kept_beside(tmp_path, tiny_teacher, examples, k=len(tokenizer)))
     alone = stored.rows(tokenizer, examples, plan)
     read = [r | {"teacher_prompt": r["sequences"][0][0]} for r in alone]
     live, learned = white_box.load(Plan(1, teachers=(tiny_teacher,)), model), adapter(model)
