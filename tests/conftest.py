@@ -25,10 +25,8 @@ SLOW = (  # a folder or a file each, minutes first: `make test` begins with them
     "tests/test_",
 )
 
-SIZES = {
-    **{"num_hidden_layers": 2, "hidden_size": 64, "intermediate_size": 128},
-    **{"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16},
-}
+SIZES = {"num_hidden_layers": 2, "hidden_size": 64, "intermediate_size": 128}
+SIZES |= {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16}
 
 
 def pytest_collection_modifyitems(items):
@@ -38,7 +36,8 @@ def pytest_collection_modifyitems(items):
 def pytest_runtest_logreport(report):
     """A failure is told when it happens: what CI ends has no summary."""
     if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
-        print(f"\n{report.nodeid} ({report.when}): {report.longreprtext.strip().splitlines()[-1][:300]}", flush=True)
+        why = report.longreprtext.strip().rpartition("\n")[2][:300]
+        print(f"\n{report.nodeid} ({report.when}): {why}", flush=True)
 
 
 @pytest.fixture
@@ -85,9 +84,8 @@ def student_home(made_once):
 @pytest.fixture(scope="session")
 def tiny_student(student_home, made_once):
     """A model directory: two random layers, the student's own chat template, and the first of its vocabulary."""
-    return str(
-        made_once("tiny", lambda to: random_like(student_home / "student", to, 0, SIZES | {"vocab_size": 11264}))
-    )
+    sizes = SIZES | {"vocab_size": 11264}  # "yes" and "no" are a token each
+    return str(made_once("tiny", lambda to: random_like(student_home / "student", to, 0, sizes)))
 
 
 def random_like(source, directory, seed, changed):

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from pages import ask, eventually, opened, running, send
+from pages import ask, editor, eventually, opened, running, send
 from playwright.sync_api import expect
 
 from storage import conversations, feedback
@@ -138,12 +138,9 @@ def test_a_correction_is_marked_and_taken_back_a_title_changes_and_formulas_are_
     url, home = two
     db = home / "kdloop.db"
     page = ask(browser.new_context(), url, "Name a stone.")
-    page.get_by_role("button", name="Edit").last.click()
-    wide = page.evaluate(
-        "e => e.getBoundingClientRect().width", page.get_by_role("log").locator("textarea").element_handle()
-    )
-    assert wide > 900
-    page.get_by_role("log").locator("textarea").fill("A <b>quartz</b>.")
+    box = editor(page, page.get_by_role("button", name="Edit").last)
+    assert box.bounding_box()["width"] > 900
+    box.fill("A <b>quartz</b>.")
     page.get_by_role("log").get_by_role("button", name="Save").click()
     page.get_by_text("Corrected by you").click(timeout=60_000)
     expect(page.locator(".kd-fixed")).to_contain_text("A <b>quartz</b>.")
@@ -188,10 +185,9 @@ def test_an_own_message_is_asked_anew_as_a_branch_that_arrows_lead_to_and_back_f
     page.locator("#message textarea").fill("a draft")
     mine = page.get_by_test_id("user")
     said = page.get_by_test_id("bot").text_content()
-    page.locator("#chat-log [data-name=Edit]").first.click()
-    editor = page.get_by_role("log").locator("textarea")
-    expect(editor).to_have_value("Name a **bird**.")
-    editor.fill("Name a <b>tree</b>.")
+    box = editor(page, page.locator("#chat-log [data-name=Edit]").first)
+    expect(box).to_have_value("Name a **bird**.")
+    box.fill("Name a <b>tree</b>.")
     page.get_by_role("log").get_by_role("button", name="Save").click()
     page.locator("#compare-left").click()  # every second message has two answers
     expect(mine.first).to_have_text("Name a <b>tree</b>.‹ 2/2 ›")
@@ -215,8 +211,7 @@ def test_an_own_message_is_asked_anew_as_a_branch_that_arrows_lead_to_and_back_f
     page.get_by_role("link", name="Show the version after").click()
     expect(mine).to_have_count(1)
     expect(mine.first).to_have_text("Name a <b>tree</b>.‹ 2/2 ›")
-    page.locator("#chat-log [data-name=Edit]").first.click()
-    expect(page.get_by_role("log").locator("textarea")).to_have_value("Name a <b>tree</b>.")
+    expect(editor(page, page.locator("#chat-log [data-name=Edit]").first)).to_have_value("Name a <b>tree</b>.")
 
 
 def test_focus_is_seen_targets_are_hit_and_an_answer_is_announced_once(two, browser):

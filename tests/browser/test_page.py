@@ -5,7 +5,7 @@ import re
 import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
-from pages import ROOT, ask, eventually, opened, send
+from pages import ROOT, ask, editor, eventually, opened, send
 from playwright.sync_api import expect
 
 from storage import feedback
@@ -28,8 +28,7 @@ def test_chat_vote_undo_and_correct(app, browser):
     eventually(lambda: feedback.live_feedback(db) == [])
     expect(page.get_by_role("button", name="Like", exact=True)).to_be_visible(timeout=60_000)
 
-    page.get_by_role("button", name="Edit").last.click()
-    page.get_by_role("log").locator("textarea").last.fill("I am a small student. Ask me something.")
+    editor(page, page.get_by_role("button", name="Edit").last).fill("I am a small student. Ask me something.")
     page.get_by_role("log").get_by_role("button", name="Save").click()
     eventually(lambda: [f.channel for f in feedback.live_feedback(db)] == ["edit"])
 

@@ -1,7 +1,7 @@
 """A thought on the page: it grows in an open fold, is folded once the answer begins, and is in no edit box."""
 
 import pytest
-from pages import eventually, opened, running, send
+from pages import editor, eventually, opened, running, send
 from parts import thinker
 from playwright.sync_api import expect
 
@@ -63,8 +63,7 @@ def test_a_thought_is_folded_and_the_answer_alone_is_rated_and_edited(thinking, 
 
         page.get_by_role("button", name="Like", exact=True).last.click()
         eventually(lambda: len(feedback.live_feedback(tmp_path / "kdloop.db")) == 1)
-        page.get_by_role("button", name="Edit").last.click()
-        box = page.get_by_role("log").locator("textarea").last
+        box = editor(page, page.get_by_role("button", name="Edit").last)
         expect(box).to_have_value(text)
         box.fill("Into the sea.")
         page.get_by_role("log").get_by_role("button", name="Save").click()
