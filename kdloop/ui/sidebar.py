@@ -4,12 +4,12 @@ from functools import partial
 
 import gradio as gr
 
-from kdloop.settings import Settings
+from kdloop.settings import Settings, current
 from kdloop.ui import addresses, chat, comparison, files, greeting, prose, sure, transcript
 from kdloop.ui.files import fresh_path
 from kdloop.ui.session import IN_ORDER, PRIVATE, erasure_notice, named, paced, person, refusal, refused
 from kdloop.ui.words import t, tell
-from storage import conversations, json_lines, people
+from storage import conversations, follow_ups, json_lines, people
 from storage.conversations import UnknownRow
 
 STORED = (
@@ -17,6 +17,8 @@ STORED = (
     "student that answers here. Nothing else is recorded. Its owner can read and export it; above the tabs it says "
     "where it is kept."
 )
+LEARN = "Rounds may learn from what I write next"
+LEARN_INFO = "A message after an answer often says what was wrong with it. Without a tick it is only answered."
 CONFIRMATION = "delete my data"
 GONE = "Delete “{title}” for good (messages: {messages}, votes: {votes})"
 
@@ -32,6 +34,7 @@ def build(settings: Settings, state: gr.State) -> dict:
             title = gr.Textbox(label=t("Its new title"), max_length=80, submit_btn=t("Rename"))
         with gr.Accordion(t("Your data"), open=False):
             gr.Markdown(t(STORED))
+            learn = gr.Checkbox(label=t(LEARN), info=t(LEARN_INFO), visible=False, elem_id="follow-ups")
             files.offer(t("Download my data"), partial(download, settings), "download", [state], "sm")
             typed = gr.Textbox(label=t("To delete, type: delete my data"), max_length=40)
             erase = gr.Button(t("Delete my data"), variant="stop", size="sm")
@@ -42,6 +45,7 @@ def build(settings: Settings, state: gr.State) -> dict:
         "go": go,
         "title": title,
         "this": this,
+        "learn": learn,
         "typed": typed,
         "erase": erase,
     }
@@ -62,6 +66,8 @@ def connect(settings: Settings, state: gr.State, side: dict, parts: chat.Parts) 
     renamed = side["title"].submit(retitle, [side["title"], state], side["title"], concurrency_limit=None, **PRIVATE)
     for event in (parts.answered, renamed):
         event.then(list_titles, asked, side["past"], queue=False, **PRIVATE)
+    let = named(partial(allow, settings), "learn_from_next")
+    side["learn"].input(let, [side["learn"], state], None, **IN_ORDER)
     forget = named(partial(erase, settings), "erase")
     with side["this"]:
         one = partial(what_goes, settings), partial(erase_one, settings), "erase_conversation"
@@ -111,7 +117,7 @@ def new(state: dict):
 
 def starter(settings: Settings):
     """The handler of a page that has loaded: the conversation that its address names, unless one has begun already;
-    and the list of all."""
+    the list of all, and what the person allows."""
 
     def at_start(state: dict, request: gr.Request):
         words = greeting.properties(settings)
@@ -119,9 +125,20 @@ def starter(settings: Settings):
         if not (state.get("conversation") or state.get("writing")):
             state["conversation"], state["turn"] = addresses.asked_for(settings, person(state), request)
             bot = transcript.open_chat(settings, state, **words) if state["conversation"] else bot
-        return bot, state, *addresses.at_hand(settings, state), titles(settings, "", state)
+        at_hand = addresses.at_hand(settings, state)
+        return bot, state, *at_hand, titles(settings, "", state), consent(settings, state)
 
     return at_start
+
+
+def consent(settings: Settings, state: dict) -> gr.Checkbox:
+    """Asked for only where the owner lets rounds learn from it."""
+    asked = current(settings).hindsight == "on"
+    return gr.Checkbox(asked and follow_ups.allows(settings.db, person(state)), visible=asked)
+
+
+def allow(settings: Settings, yes: bool, state: dict) -> None:
+    follow_ups.allow(settings.db, paced(settings, state, "votes"), bool(yes))
 
 
 def rename(settings: Settings, title: str, state: dict) -> str:

@@ -57,6 +57,7 @@ SENTENCES = (
     "{n} liked or corrected completions, nothing to contrast them with: {method}",
     "{method} was asked for: {n} of {all} examples fit it",
     "Somebody whose votes it had read deleted their data",
+    "Nobody who allows it has written anything after an answer yet",
 )
 WORDY = {"score", "turn", "odds", "limits", "words", "judge", "fate", "reason", "skill"}  # the other fields are numbers
 FIELDS = dict.fromkeys(WORDY, ".+?") | {"limit": "[^;]+?"}
