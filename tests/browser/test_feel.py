@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from pages import ask, editor, eventually, opened, running, send
+from pages import ask, check_log, editor, eventually, opened, running, send
 from playwright.sync_api import expect
 
 from storage import conversations, feedback
@@ -34,7 +34,7 @@ def two(tiny_student, tmp_path_factory):
     student = {"KDLOOP_STUDENT": tiny_student, "KDLOOP_ENGINE": "transformers", "KDLOOP_COMPARE_EVERY": "2"}
     with running(home, **student) as url:
         yield url, home
-    assert "Traceback" not in (home / "app.log").read_text()
+    check_log(home)
 
 
 def done(page):

@@ -1,7 +1,7 @@
 """What is voted on, corrected or tried again is what the page shows; what is refused comes back; texts are whole."""
 
 import pytest
-from pages import ask, eventually, opened, running, send
+from pages import ask, check_log, eventually, opened, running, send
 from playwright.sync_api import expect
 
 from kdloop.ui.prose import one_newline
@@ -36,7 +36,7 @@ def tiny_app(tiny_student, tmp_path_factory):
     home = tmp_path_factory.mktemp("shown")
     with running(home, KDLOOP_STUDENT=tiny_student, KDLOOP_ENGINE="transformers", KDLOOP_COMPARE_EVERY="0") as url:
         yield url, home
-    assert "Traceback" not in (home / "app.log").read_text()
+    check_log(home)
 
 
 def completions(home, question) -> list[tuple[str, str]]:
