@@ -48,6 +48,7 @@ SENTENCES = (
     "Confirmed by people: {wins} to {losses}, {ties} ties, evidence {evidence} of {least}",
     "Rolled back by people: {wins} to {losses}, {ties} ties, evidence against it {evidence} of {least}",
     "Rolled back: not shown to be preferred after {n} comparisons ({wins} to {losses}, {ties} ties)",
+    "Its step was shortened to {share} of its length, as the whole of it had {limits}",
     "An owner has ended the trial",
     "Round {id} again, without what was erased: {reason}",
     "The champion has learned from what was erased: to serve this candidate all the same, use the Models tab",
