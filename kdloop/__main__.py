@@ -20,7 +20,7 @@ from storage.imports import UnknownImport
 from storage.rounds import Round, RoundRunning
 
 TABLES = ("api", "methods", "divergence", "cost", "reward", "drafts", "capacity",
-          "gate_null", "gate", "trial", "kills", "gpu")  # fmt: skip
+          "gate_null", "gate", "trial", "kills", "gpu", "votes_to_better")  # fmt: skip
 ENDS = ("promoted", "on trial", "rejected")  # of a round that did not break off
 DATA_ERRORS = (snapshots.DamagedSnapshot, snapshots.ForgottenErasure, checkpoints.BrokenCheckpoint, NewerDatabase)
 REFUSED = (ValueError, OSError, DatabaseError, NoStudent, RoundRunning, UnknownImport, *DATA_ERRORS)  # say what to do
@@ -107,6 +107,9 @@ def simulate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=1, choices=range(1, 100), metavar="N")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--margin", type=float, default=0.0, help="abstain when the two scores differ by no more")
+    parser.add_argument("--flips", type=part, default=0.0, help="share of the votes that say the opposite")
+    kinds = ("choices", "thumbs", "mixed")
+    parser.add_argument("--feedback", choices=kinds, default="choices", help="mixed: as in a chat")
     parser.add_argument("--share", type=share, default=1.0, help="of the training prompts, on which the person votes")
     parser.add_argument("--no-ai", action="store_true", help="the preference model adds no pairs to the person's votes")
     parser.add_argument("--json", type=path, help="write the report to this file")
@@ -139,6 +142,12 @@ def share(text: str) -> float:
     return float(text)
 
 
+def part(text: str) -> float:
+    if not 0 <= float(text) <= 1:
+        raise ValueError
+    return float(text)
+
+
 def recipe_names() -> list[str]:
     """By the files alone: to import the recipes is to load PyTorch, and every command names them in its help."""
     return sorted(path.stem for path in (Path(__file__).parent / "recipes").glob("*.toml"))
@@ -152,13 +161,14 @@ def serve(args) -> int:
 
 def simulate(args) -> int:
     from kdloop.evaluation import simulate as simulation
+    from kdloop.evaluation.voting import Voter
 
     settings = Settings.from_environment()
     if "home" not in settings.flags and "KDLOOP_HOME" not in environment():
         raise ValueError("simulate adds votes of its own: give --home, an empty directory, or one to continue")
-    rate = simulation.load_rater(args.rater)
-    options = {"margin": args.margin, "out": args.json, "share": args.share, "ai": not args.no_ai}
-    report = simulation.simulate(settings, rate, args.votes, args.rounds, args.seed, **options)
+    voter = Voter(simulation.load_rater(args.rater), args.margin, args.flips, args.feedback, args.seed)
+    options = {"out": args.json, "share": args.share, "ai": not args.no_ai}
+    report = simulation.simulate(settings, voter, args.votes, args.rounds, **options)
     print(simulation.table(report))
     return 0
 

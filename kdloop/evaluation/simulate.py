@@ -8,12 +8,12 @@ the rater's votes.
 
 import importlib.util
 import random
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 from kdloop import packs
+from kdloop.evaluation.voting import PERSON, Rate, Voter
 from kdloop.feedback import collect
 from kdloop.gate.evidence import MOST
 from kdloop.gate.outcomes import Outcomes
@@ -31,8 +31,6 @@ from storage.conversations import Draft, as_prompt
 from storage.database import open_database
 from storage.rounds import Round
 
-Rate = Callable[[str, str], float]
-PERSON = "simulated person"
 CHUNK = 32  # prompts per batch
 MOST_ASKED = 4 * MOST  # where nearly all completions are empty, nothing is compared
 COUNTED = ("compared", "wins", "losses", "ties")
@@ -55,20 +53,20 @@ def load_rater(spec: str) -> Rate:
 
 def simulate(
     settings: Settings,
-    rate: Rate,
+    voter: Voter,
     votes: int,
     n_rounds: int,
-    seed: int,
-    margin: float = 0.0,
     out: str | Path | None = None,
     share: float = 1.0,
     ai: bool = True,
+    held_out: list[str] | None = None,
 ) -> dict:
     """Run `n_rounds` rounds, each on `votes` new votes; returns the report, written to `out` after each round.
 
     Only a `share` of the training prompts is voted on. Without `ai`, the preference model adds no pairs of its own to
-    the votes; it judges in the gate either way.
+    the votes; it judges in the gate either way. `held_out` are the prompts of the end, in place of the pack's.
     """
+    rate, seed, margin = voter.rate, voter.seed, voter.margin
     settings = replace(settings, round_votes=0, idle_minutes=0)
     checkpoints.ensure_base(db := open_database(settings.db))
     serving = Serving(db, lambda: engines.transformers(settings))
@@ -79,14 +77,15 @@ def simulate(
     questions = [*shared]
     recipe = None if ai else replace(VOTES, knowledge=()).as_dict()
     report: dict = {"votes": 0, "abstentions": 0, "seed": seed, "share": share, "ai": ai, "rounds": []}
-    measure = HeldOut(serving.base, rate, settings, seed, margin)
+    report |= {"flips": voter.flips, "feedback": voter.kind}
+    measure = HeldOut(serving.base, rate, settings, seed, margin, held_out)
     for i in range(n_rounds):
-        decided, abstained = vote(settings, serving, rate, questions, votes, seed * 100 + i, margin)
+        decided, abstained = vote(settings, serving, voter, questions, votes, seed * 100 + i)
         report["votes"] += decided
         report["abstentions"] += abstained
         print(f"round {i + 1}: {decided} votes, {abstained} abstentions; training", flush=True)
         supervisor.start(settings.method, started_by="simulate", seed=seed * 100 + i, recipe=recipe)
-        ended, trial = supervisor.wait(), compare(settings, serving, rate, shared, seed * 100 + i, margin)
+        ended, trial = supervisor.wait(), compare(settings, serving, voter, shared, seed * 100 + i)
         ended = rounds.get_round(db, ended.id)
         outcomes = measure.against_base(*serving.current())
         report["rounds"].append(entry(i + 1, ended, outcomes) | {"trial": trial})
@@ -97,29 +96,25 @@ def simulate(
     return report
 
 
-def vote(settings, serving, rate: Rate, questions: list[str], votes: int, seed: int, margin: float) -> tuple[int, int]:
-    """Sample and vote until `votes` are decided or no prompt is left; (decided, abstained). Used prompts leave the
-    list."""
+def vote(settings, serving, voter: Voter, questions: list[str], votes: int, seed: int) -> tuple[int, int]:
+    """Sample and vote until `votes` are given or no prompt is left; (given, abstained). Used prompts leave the list."""
     decided = abstained = 0
     sampling = Sampling(settings.round_max_tokens, temperature=SPREAD)
     engine, checkpoint = serving.current()
     while decided < votes and questions:
         batch = [questions.pop() for _ in range(min(CHUNK, len(questions)))]
         drawn = two_completions(settings.db, engine, checkpoint, batch, sampling, seed * 1000 + len(questions))
-        for question, ((left, left_text), (right, right_text)) in zip(batch, drawn, strict=True):
-            difference = rate(question, left_text) - rate(question, right_text)
-            if abs(difference) <= margin or not left_text or not right_text:
-                abstained += 1
-            elif decided < votes:
-                side = "left" if difference > 0 else "right"
-                collect.choose(settings.db, PERSON, left, right, side)
-                decided += 1
+        for question, (left, right) in zip(batch, drawn, strict=True):
+            if decided < votes:
+                given = voter.say(settings.db, question, left, right)
+                decided, abstained = decided + given, abstained + (not given)
     return decided, abstained
 
 
-def compare(settings: Settings, serving: Serving, rate: Rate, questions: list[str], seed: int, margin: float) -> dict:
+def compare(settings: Settings, serving: Serving, voter: Voter, questions: list[str], seed: int) -> dict:
     """The person's blind comparisons of a challenger with the champion, until they decide: what the trial ended on;
     {} where nothing is on trial."""
+    rate, margin = voter.rate, voter.margin
     if not (running := trials.running(settings.db)):
         return {}
     both = [serving.load(checkpoints.get_checkpoint(settings.db, id)) for id in (running.challenger, running.champion)]
@@ -129,6 +124,7 @@ def compare(settings: Settings, serving: Serving, rate: Rate, questions: list[st
         drawn = completions_of(settings.db, both, batch, sampling, seed * 1000 + asked)
         for question, ((mine, text), (other, former)) in zip(batch, drawn, strict=True):
             gain, asked = rate(question, text) - rate(question, former), asked + 1
+            gain = -gain if voter.is_mistaken(f"{seed} {asked} {question}") else gain
             if (text or former) and not ended:
                 trials.offer(settings.db, running.id, mine, other)
                 choice = "left" if gain > margin else "right" if gain < -margin else "tie"
@@ -175,8 +171,10 @@ def stored_pairs(db: Path, questions: list[str], first: list[Draft], second: lis
 class HeldOut:
     """Held-out prompts, and an engine's outcomes against the base on them, by the rater."""
 
-    def __init__(self, base: Engine, rate: Rate, settings: Settings, seed: int, margin: float):
-        self.questions = packs.prompts("general", "heldout")[:MAX_HELD_OUT]
+    def __init__(
+        self, base: Engine, rate: Rate, settings: Settings, seed: int, margin: float, held_out: list[str] | None = None
+    ):
+        self.questions = held_out or packs.prompts("general", "heldout")[:MAX_HELD_OUT]
         self.rate, self.margin, self.seed = rate, margin, seed
         self.sampling = Sampling(settings.round_max_tokens)
         self.engine = base

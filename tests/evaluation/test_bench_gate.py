@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kdloop.evaluation.bench import gate, gate_candidates, gate_raters
+from kdloop.evaluation.bench import cells, gate, gate_candidates, gate_raters
 from kdloop.evaluation.bench.gate_pool import Pool
 from kdloop.feedback.examples import Split
 from kdloop.raters.preference_model import fit
@@ -30,12 +30,12 @@ def test_a_killed_bench_goes_on_where_it_was(tmp_path):
         return lambda seed: asked.append((name, seed)) or {"stage": "judge"}
 
     rows = {name: cell(name) for name in ("a", "b")}
-    gate.run(rows, [1], path)
+    cells.run(rows, [1], path)
     path.write_bytes(path.read_bytes()[:-9])  # killed while it wrote the second one
-    gate.run(rows, [1, 2], path)
+    cells.run(rows, [1, 2], path)
     assert asked == [("a", 1), ("b", 1), ("b", 1), ("a", 2), ("b", 2)]
-    assert set(gate.done(path)) == {("a", 1), ("b", 1), ("a", 2), ("b", 2)}
-    gate.run(rows, [1, 2], path)
+    assert set(cells.done(path)) == {("a", 1), ("b", 1), ("a", 2), ("b", 2)}
+    cells.run(rows, [1, 2], path)
     assert len(asked) == 5
 
 
@@ -53,12 +53,12 @@ def test_the_tables_say_where_rounds_ended_and_are_written_between_their_marks(t
     page = tmp_path / "page.md"
     page.write_text(f"before\n{gate.MARKS[0]}old\n{gate.MARKS[1]}after\n", encoding="utf-8")
     for _ in range(2):
-        gate.write_page(page, text)
+        cells.write_page(page, text, gate.MARKS)
     said = page.read_text(encoding="utf-8")
     assert said.startswith("before\n") and said.endswith("after\n") and "old" not in said and said.count(text) == 1
     with pytest.raises(ValueError, match="no place"):
         page.write_text("nothing")
-        gate.write_page(page, text)
+        cells.write_page(page, text, gate.MARKS)
 
 
 def test_a_modelled_candidates_true_win_rate_is_that_of_its_draws():

@@ -7,7 +7,6 @@ The tables are of all cells in the file; --page writes them between their marks 
 """
 
 import argparse
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -16,16 +15,15 @@ from pathlib import Path
 import numpy as np
 
 from kdloop.evaluation.bench import gate_candidates, gate_pool, gate_raters
+from kdloop.evaluation.bench.cells import Cell, done, markdown, run, seeds_of, write_page
 from kdloop.evaluation.bench.gate_null import share
 from kdloop.settings import Settings
 from kdloop.student.base import find_student
 from kdloop.student.transformers import TransformersEngine, device_and_dtype
-from storage import files, json_lines
 
 IN_A_ROW = ("inside: concise", "outside: a coin", "A/A: concise, equal candidates")
 STAGES = ("before training", "judge", "guard", "people", "promoted")
 MARKS = "<!-- the output of python -m kdloop bench gate -->\n", "<!-- end of bench gate -->\n"
-Cell = Callable[[int], dict]
 
 
 def rows(settings: Settings, pool: gate_pool.Pool) -> dict[str, Cell]:
@@ -46,35 +44,6 @@ def rows(settings: Settings, pool: gate_pool.Pool) -> dict[str, Cell]:
     }
 
 
-def done(path: Path) -> dict[tuple[str, int], dict]:
-    """(row, seed) -> the cell in this file; what a kill has cut off at its end is none."""
-    found = {}
-    for line in files.read_text(path).split("\n") if path.exists() else []:
-        try:
-            record = json.loads(line)
-            found[record["row"], record["seed"]] = record
-        except ValueError:
-            continue
-    return found
-
-
-def append(path: Path, record: dict) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cut = path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size
-    with path.open("a", encoding="utf-8") as file:
-        file.write("\n" * bool(cut) + json_lines.dump(record) + "\n")
-
-
-def run(wanted: dict[str, Cell], seeds: Iterable[int], path: Path) -> None:
-    """The cells that are not in the file yet: every row with one seed, then with the next one."""
-    known = done(path)
-    for seed, (name, cell) in ((s, item) for s in seeds for item in wanted.items()):
-        if (name, seed) not in known:
-            record = {"row": name, "seed": seed} | cell(seed)
-            append(path, record)
-            print(json_lines.dump(record), flush=True)
-
-
 def tables(cells: Iterable[dict]) -> str:
     by_row: dict[str, list[dict]] = {}
     for cell in cells:
@@ -86,10 +55,6 @@ def tables(cells: Iterable[dict]) -> str:
         found[prefix].append(markdown(name.removeprefix(prefix), *row(group)))
     heads = {prefix: [markdown(*head), markdown(*["---"] * len(head))] for prefix, _, head in parts}
     return "\n".join("".join([*heads[prefix], *lines]) for prefix, lines in found.items() if lines)
-
-
-def markdown(*cells) -> str:
-    return f"| {' | '.join(map(str, cells))} |\n"
 
 
 BAD_HEAD = (
@@ -154,20 +119,6 @@ def mean(values: list[float]) -> str:
     return f"{np.mean(values):.2f} ± {np.std(values, ddof=1) / len(values) ** 0.5:.2f}"
 
 
-def write_page(page: Path, text: str) -> None:
-    """Between the marks. Raises ValueError where the page has none."""
-    before, *rest = files.read_text(page).split(MARKS[0])
-    if len(rest) != 1 or MARKS[1] not in rest[0]:
-        raise ValueError(f"{page} has no place for the tables: the lines {MARKS[0].strip()} and {MARKS[1].strip()}")
-    files.write(page, f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{rest[0].split(MARKS[1], 1)[1]}")
-
-
-def seeds_of(text: str) -> list[int]:
-    """11-15 or 11,13."""
-    parts = [part.split("-") for part in text.split(",")]
-    return [seed for part in parts for seed in range(int(part[0]), int(part[-1]) + 1)]
-
-
 def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m kdloop bench gate", description=__doc__)
     parser.add_argument("--rows", nargs="*", default=[""], help="those whose names begin so; all where none is given")
@@ -189,4 +140,4 @@ def main(argv: list[str]) -> None:
     text = tables(done(path).values())
     print(text, end="")
     if args.page:
-        write_page(args.page, text)
+        write_page(args.page, text, MARKS)
