@@ -116,8 +116,8 @@ def cancel_what_reads(c: Database, about: list) -> None:
     """A round under way has read the votes, or written down these words: its candidate would learn what is deleted."""
     c.execute(
         "update rounds set cancel_requested_at = ?4, error = 'Somebody whose votes it had read deleted their data' "
-        f"where status in {RUNNING} and exists "
-        f"(select 1 from feedback f where (f.rater = ?1 or f.round_id = rounds.id) and {ERASED})",
+        f"where status in {RUNNING} and (exists (select 1 from feedback f where f.rater = ?1 and {ERASED}) or exists "
+        "(select 1 from json_each(?2) e join feedback f on f.turn_id = e.value where f.round_id = rounds.id))",
         [*about, now()],
     )
 
