@@ -30,6 +30,10 @@ WORD_LISTS = {
     "articles": "a an the",
 }
 WORD_CLASSES = {name: frozenset(words.split()) for name, words in WORD_LISTS.items()}
+NUMBER_WORDS = (
+    "one two three four five six seven eight nine ten eleven twelve twenty thirty forty fifty hundred thousand million"
+)
+NUMBERS = frozenset(NUMBER_WORDS.split())
 LENGTH_KNOTS = (6, 15, 35, 80)  # words, about evenly spaced in log: from a phrase to a long paragraph
 
 
@@ -39,8 +43,9 @@ def length_basis(words: int) -> list[float]:
     return [max(0.0, 1 - abs(x - k) / (at[1] - at[0])) for k in at]
 
 
-def surface(prompt: str, completion: str, finished: bool) -> list[float]:
-    """(len(SURFACE),) surface features of one completion, in the order of their names in `SURFACE`."""
+def surface(prompt: str, completion: str, finished: bool, on_topic: float) -> list[float]:
+    """(len(SURFACE),) surface features of one completion, in the order of their names in `SURFACE`; `on_topic` is the
+    cosine of its embedding and the prompt's."""
     words = re.findall(r"[a-z0-9'’]+", completion.lower().replace("’", "'"))
     lines = [line for line in completion.splitlines() if line.strip()]
     n, sentences = max(len(words), 1), max(len(re.findall(r"[.!?]+(?:\s|$)", completion)), 1)
@@ -66,9 +71,10 @@ def surface(prompt: str, completion: str, finished: bool) -> list[float]:
         completion.count(",") / n,
         completion.count(":") / n,
         len(re.findall(r"[\"“”()]", completion)) / n,
-        sum(w.isdigit() for w in words) / n,
+        sum(w.isdigit() or w in NUMBERS for w in words) / n,
         len(re.findall(r"(?<=[a-z,] )[A-Z]", completion)) / n,
         *(sum(w in group for w in words) / n for group in WORD_CLASSES.values()),
+        on_topic,
     ]
 
 
@@ -88,7 +94,7 @@ SURFACE = [
     "length", *(f"about {k} words" for k in LENGTH_KNOTS), "words per sentence", "letters per word", "long words",
     "finished", "last sentence ended", "variety",
     "repetition", "words of the prompt", "list items", "lines", "markdown", "code", "questions", "exclamations",
-    "commas", "colons", "quotes and brackets", "numbers", "names", *WORD_CLASSES,
+    "commas", "colons", "quotes and brackets", "numbers", "names", *WORD_CLASSES, "on topic",
 ]  # fmt: skip
 
 
@@ -118,6 +124,11 @@ def newest(prompt: list[Message]) -> list[Message]:
     """The last message, and those before it while together they have at most EMBEDDED_WORDS words."""
     words = np.cumsum([len(m["content"].split()) for m in reversed(prompt)])
     return prompt[-max(1, int((words <= EMBEDDED_WORDS).sum())) :]
+
+
+def tail(text: str) -> str:
+    """The last words, as many as fit into the embedder: of a transcript, what was said last."""
+    return " ".join(words[-EMBEDDED_WORDS:]) if len(words := text.split()) > EMBEDDED_WORDS else text
 
 
 def sameness(completions: np.ndarray) -> float:

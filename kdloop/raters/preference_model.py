@@ -2,8 +2,9 @@
 
     p(chosen > rejected) = sigmoid(w . (f(chosen) - f(rejected)))            Bradley & Terry 1952; survey Eq. 12
 
-w has a Gaussian prior with one variance for the surface features and one for the embedding, both chosen by the Laplace
-evidence (MacKay 1992), so no votes are held out for tuning. A thumb counts as a comparison with the average completion.
+w has a Gaussian prior with one variance for the surface features and one for the embedding; for few votes w is averaged
+over what they may be about (averaging.py), for many both variances are chosen by the Laplace evidence (MacKay 1992), so
+no votes are held out for tuning. A thumb counts as a comparison with the average completion.
 `skill` says whether the model may judge at all: the evidence for the votes must exceed that for nearly all coin-flip
 votes on the same completions. A vote has its rater's weight, discounted if the rater's votes cannot be predicted from
 the rater's other votes.
@@ -22,13 +23,13 @@ import numpy as np
 from scipy.special import expit, logsumexp
 
 from kdloop.feedback.examples import Example, Split, relative_weights, trusted
+from kdloop.raters.averaging import PRIOR_SCALES, averaged, priors
 from kdloop.raters.bradley_terry import laplace
-from kdloop.raters.features import SURFACE, embed, surface
+from kdloop.raters.features import SURFACE, embed, surface, tail
 from storage import people
 from storage.conversations import Message, transcript
 
 EMBEDDING_DIMENSIONS = 16  # principal components of the 384: a few dozen votes have to be enough for their weights
-PRIOR_SCALES = (0.05, 0.15, 0.5, 1.5)  # candidates for the prior's standard deviation, about a factor of 3 apart
 SKILL_P = 0.01  # false-positive rate for coin-flip votes: 0 of 40 coins passed (docs/log.md, "permutation test")
 SIGN_FLIPS = 399  # resolves p = 0.0025, a quarter of SKILL_P; each costs one evidence of all hypotheses
 SUM_FLIPS = 19_999  # of one number a vote, which cost nothing: they resolve the error of the 30th gate
@@ -113,9 +114,10 @@ def read(prompts: list[str], completions: list[tuple[str, bool]]) -> tuple[np.nd
     keys = [(p, *completion) for p, completion in zip(prompts, completions, strict=True)]
     found = {k: FEATURE_CACHE.get(k) for k in keys}  # kept here, as an erasure may clear the cache at any time
     new = [k for k, features in found.items() if features is None]
-    texts = list(dict.fromkeys(text for _, text, _ in new))
+    texts = list(dict.fromkeys(text for question, text, _ in new for text in (tail(question), text)))
     vectors = dict(zip(texts, embed(texts) if texts else [], strict=True))
-    computed = {key: (np.array(surface(*key)), vectors[key[1]]) for key in new}
+    topics = {key: float(vectors[tail(key[0])] @ vectors[key[1]]) for key in new}
+    computed = {key: (np.array(surface(*key, topics[key])), vectors[key[1]]) for key in new}
     FEATURE_CACHE.update(computed)
     for oldest in list(FEATURE_CACHE)[: max(0, len(FEATURE_CACHE) - MAX_CACHED)]:
         FEATURE_CACHE.pop(oldest, None)
@@ -164,8 +166,7 @@ def fit(train: list[Example], held_out: list[Example] = ()) -> PreferenceModel:
     n, prior = len(train), best_prior(x[: len(train)])
     reliability = reliabilities(x[:n], train, prior)
     counts = np.array(relative_weights(trusted(train, reliability)))
-    _, mode, hessian = laplace(x[None, :n], prior, counts)
-    weights, covariance = mode[0], np.linalg.inv(hessian[0])
+    weights, covariance = posterior(x[:n], prior, counts)
     newest = slice(max(0, n - MAX_FIT_VOTES), n)
     margins = cross_validated(x[newest], [e.conversation for e in train[newest]], prior if n >= LARGE_N else None)
     margins = np.concatenate([margins, x[n:] @ weights])
@@ -179,11 +180,20 @@ def judge_of(model: PreferenceModel, x: np.ndarray, votes: list[Example], prior:
     """Fitted on `votes`, which the model has not seen, and their (n, d) comparisons; None where they are too few."""
     if len(votes) < MIN_JUDGE_VOTES:
         return None
-    _, mode, hessian = laplace(x[None], prior, np.array(relative_weights(votes)))
+    weights, covariance = posterior(x, prior, np.array(relative_weights(votes)))
     margins = x @ model.weights
     right = (margins > 0).sum() + 0.5 * (margins == 0).sum()
     skill = Skill(float(right), len(margins), sum_test(margins))
-    return replace(model, weights=mode[0], covariance=np.linalg.inv(hessian[0]), skill=skill, reliability={})
+    return replace(model, weights=weights, covariance=covariance, skill=skill, reliability={})
+
+
+def posterior(x: np.ndarray, prior: np.ndarray, counts: np.ndarray | float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """(n, d) comparisons -> the weights' (mean (d,), covariance (d, d)): averaged over what few votes may be about; of
+    LARGE_N and more by the `prior` alone, where all features matter."""
+    if len(x) < LARGE_N:
+        return averaged(x, min(len(SURFACE), x.shape[1]), counts)
+    _, mode, hessian = laplace(x[None], prior, counts)
+    return mode[0], np.linalg.inv(hessian[0])
 
 
 def reliabilities(x: np.ndarray, votes: list[Example], prior: np.ndarray) -> dict[str, float]:
@@ -226,8 +236,7 @@ def cross_validated(x: np.ndarray, groups: list[str], prior: np.ndarray | None =
     for k in set(fold.tolist()):
         if (fold != k).any():
             rest = x[fold != k]
-            _, mode, _ = laplace(rest[None], best_prior(rest))
-            margins[fold == k] = x[fold == k] @ mode[0]
+            margins[fold == k] = x[fold == k] @ averaged(rest, min(len(SURFACE), x.shape[1]))[0]
     return margins
 
 
@@ -269,7 +278,7 @@ def log_bayes_factor(x: np.ndarray) -> np.ndarray:
 
 def log_evidence_of_all_features(x: np.ndarray) -> np.ndarray:
     """(b, n, d) -> (b,), averaged over the pairs of prior scales."""
-    return log_mean_exp([laplace(x, prior)[0] for prior in priors(x.shape[2])])
+    return log_mean_exp([laplace(x, prior)[0] for prior in priors(x.shape[2], len(SURFACE))])
 
 
 def log_evidence_of_one_feature(x: np.ndarray) -> np.ndarray:
@@ -283,13 +292,6 @@ def log_mean_exp(logs: list[np.ndarray]) -> np.ndarray:
     return logsumexp(np.array(logs), axis=0) - np.log(len(logs))
 
 
-def priors(dimensions: int) -> list[np.ndarray]:
-    """(dimensions,) precisions of the weights, for each pair of prior scales (of surface features, of the
-    embedding)."""
-    is_surface = np.arange(dimensions) < len(SURFACE)
-    return [np.where(is_surface, a**-2.0, b**-2.0) for a in PRIOR_SCALES for b in PRIOR_SCALES]
-
-
 def best_prior(x: np.ndarray) -> np.ndarray:
     """The precisions with the greatest Laplace evidence for the newest votes (empirical Bayes)."""
-    return max(priors(x.shape[1]), key=lambda prior: laplace(x[None, -MAX_FIT_VOTES // 2 :], prior)[0][0])
+    return max(priors(x.shape[1], len(SURFACE)), key=lambda prior: laplace(x[None, -MAX_FIT_VOTES // 2 :], prior)[0][0])
