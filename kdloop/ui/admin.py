@@ -24,6 +24,7 @@ from kdloop.ui.session import (
     sign_in,
 )
 from kdloop.ui.times import local
+from kdloop.ui.verdicts import in_words
 from kdloop.ui.words import t, tell
 from storage import audit, snapshots
 
@@ -122,7 +123,7 @@ def fill(settings: Settings, state: dict):
     except gr.Error:
         panels = *raters.nothing(), *keys.nothing(), *choices.nothing(), *imports.nothing(), *pack_panel.nothing()
         return gr.Column(visible=False), *signed_in(settings, None), "", "", None, None, *panels
-    deeds = [(local(at), *deed) for at, *deed in audit.entries(settings.db)]
+    deeds = [(local(at), who, in_words(deed), about) for at, who, deed, about in audit.entries(settings.db)]
     log = pd.DataFrame(deeds, columns=[tell(head) for head in AUDIT])
     panels = *raters.fill(settings), *keys.fill(settings), *choices.fill(settings), *imports.fill(settings)
     panels += pack_panel.kept()

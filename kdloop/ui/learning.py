@@ -233,7 +233,7 @@ def judges(settings: Settings) -> gr.Dataframe:
             f"{r['flips']} / {r['n']}",
             f"{r['unreadable']} / {r['n']}",
             f"{r['longer']:+.2f}",
-            r["refusal"] or tell("yes"),
+            verdicts.in_words(r["refusal"]) or tell("yes"),
         )
         for key, r in known.items()
     ]

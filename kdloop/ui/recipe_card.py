@@ -12,6 +12,7 @@ from kdloop.recipes import VOTES, Recipe
 from kdloop.rounds import estimate, needs
 from kdloop.rounds.needs import Need
 from kdloop.settings import Settings
+from kdloop.ui import verdicts
 from kdloop.ui.round_page import table
 from kdloop.ui.words import tell
 from storage import rounds
@@ -59,7 +60,7 @@ def in_words(need: Need) -> str:
 
 
 def to_do(need: Need) -> str:
-    return tell(need.do, **(need.values or {}))
+    return tell(need.do, **{k: verdicts.in_words(str(v)) for k, v in (need.values or {}).items()})
 
 
 def minutes(before: list[Round], plan: Recipe) -> str:

@@ -28,12 +28,16 @@ LEFT_OUT = (
     readiness.SILENT,
     "ties",
     "older votes",
+    "longer than the student reads",
     "too long",
+    "identical pairs",
     "near-identical pairs",
     "without a text",
     "liked, but only repeats the prompt",
     "repeated or contradicted",
     "contradictory",
+    "outvoted",
+    "decided by people",
     "same prompt as a held-out one",
 )  # reasons of kdloop.feedback.examples, which have translations
 USABLE = (
