@@ -202,7 +202,7 @@
   };
 
   // A comparison comes into view once, and takes the keys when both answers are done
-  const compare = () => all(".kd-compare").forEach(group => {
+  const compare = () => all(".kd-compare:not(.kd-read)").forEach(group => {
     const done = shown(group) && all("[id$='-left']", group).some(shown);
     if (!shown(group)) { delete group.dataset.seen; return; }
     if (!group.dataset.seen) { group.dataset.seen = "writing"; group.scrollIntoView({block: "nearest"}); }

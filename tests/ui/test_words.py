@@ -21,6 +21,7 @@ from kdloop.rounds.run import CHOOSING_STEP_SIZE
 from kdloop.rounds.selection import TOO_LONG
 from kdloop.ui import (
     admin,
+    before_after,
     choices,
     comparison,
     consent,
@@ -67,7 +68,7 @@ BY_TABLE = {  # texts that are looked up through a table, not written at the cal
     *verdicts.SENTENCES,
     *refusals.ALL,
     *SURFACE,
-    "Next duel",
+    *("Next duel", before_after.NEXT, *before_after.SIDES),
     *teach.CHOSEN.values(),
     *(
         "eliciting",
