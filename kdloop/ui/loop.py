@@ -29,7 +29,7 @@ NEWS = ("promoted", "on trial", "rejected", "failed")  # ends of rounds that peo
 
 def learning_now(settings: Settings, running: Round) -> str:
     """What the running round does, in Markdown, with a link to the Rounds tab."""
-    parts = filter(None, [doing(settings, running), left(settings, running)])
+    parts = doing(settings, running), left(settings, running)
     return f"[{tell('learning: {doing}', doing=' · '.join(parts))}](?tab=rounds)"
 
 
@@ -45,12 +45,10 @@ def doing(settings: Settings, running: Round) -> str:
 
 
 def left(settings: Settings, running: Round) -> str:
-    seconds, whole = estimate.seconds_left(settings.db, running)
-    if seconds is None:
-        return ""
+    seconds, measured = estimate.seconds_left(settings.db, running)
     if seconds < 60:
-        return tell("less than a minute" if whole else "less than a minute left in this phase")
-    return tell("about {n} min" if whole else "about {n} min left in this phase", n=round(seconds / 60))
+        return tell("less than a minute" if measured else "roughly a minute, by a guess")
+    return tell("about {n} min" if measured else "roughly {n} min, by a guess", n=round(seconds / 60))
 
 
 @dataclass(frozen=True)
