@@ -22,6 +22,7 @@ DOING = {  # status -> (in steps, without)
 }
 STARTING = "starting, which takes about half a minute"  # PyTorch and TRL are imported
 LEARNED = "{name} learned from {n} of your votes:"
+JUDGED = "{name} was judged by {n} of your votes:"
 REFUSED = "Round {id} read {n} of your votes, and the student stays as it was:"
 BROKE = "This round broke off, and the student that answered before goes on answering. Its owner can read here why."
 NEWS = ("promoted", "on trial", "rejected", "failed")  # ends of rounds that people hear of
@@ -98,7 +99,8 @@ def of_round(settings: Settings, r: Round, person: str) -> str:
         return ""
     if r.status in ("promoted", "on trial"):
         name = verdicts.in_words(checkpoints.get_checkpoint(settings.db, r.candidate_id).name)
-        said = tell(LEARNED, name=name, n=read.get("train", 0))
+        learned = read.get("train", 0)
+        said = tell(LEARNED if learned else JUDGED, name=name, n=learned or sum(read.values()))
         return f"<p>{escape(said)} {addresses.link('learning', tell('see before and after'))}</p>"
     why = tell(BROKE) if r.status == "failed" else verdicts.in_words((r.verdict or {}).get("reason", ""))
     said = tell(REFUSED, id=r.id, n=sum(read.values()))
