@@ -77,8 +77,7 @@ def build(settings: Settings, state: gr.State, kept_session: gr.BrowserState) ->
     entered, left = (named(partial(f, settings), f.__name__) for f in (sign_in_as_owner, sign_out))
     given, signed = [token, state], [state, token, kept_session]
     for event in (
-        enter.click(entered, given, signed, concurrency_limit=None, **PRIVATE),
-        token.submit(entered, given, signed, concurrency_limit=None, **PRIVATE),
+        gr.on([enter.click, token.submit], entered, given, signed, concurrency_limit=None, **PRIVATE),
         leave.click(left, state, [state, kept_session], concurrency_limit=None, **PRIVATE),
     ):
         event.success(opened, state, outputs, queue=False, **PRIVATE)

@@ -189,6 +189,9 @@ def connect_votes(
     def on_like(messages: list, state: dict, at: float, event: gr.LikeData):  # found by annotation, not in partials
         yield from like(settings, messages, state, at, event)
 
+    def on_prefer(state: dict, event: gr.EventData):
+        return rating.prefer(settings, two.choice(event), state)
+
     def on_edit(messages: list, state: dict, event: gr.EditData):
         return edit(settings, messages, state, event)
 
@@ -202,10 +205,9 @@ def connect_votes(
     rated, undone = rating.connect(settings, bot, state, shown.panel, how)
     redraw = named(partial(open_chat, settings), "open_chat")
     chose = []
-    votes = [(button, partial(rating.prefer, settings, choice), "prefer")
-             for button, choice in zip(two.votes, comparison.VOTES.values(), strict=True)]  # fmt: skip
-    for button, act, name in (*votes, (two.undo, partial(rating.prefer_again, settings), "prefer_again")):
-        voted = button.click(named(act, name), state, [state, *two.outputs], concurrency_limit=None, **PRIVATE)
+    once_more = partial(rating.prefer_again, settings)
+    for events, act, name in ((two.vote_events, on_prefer, "prefer"), ([two.undo.click], once_more, "prefer_again")):
+        voted = gr.on(events, named(act, name), state, [state, *two.outputs], concurrency_limit=None, **PRIVATE)
         chose.append(voted.success(redraw, state, bot, queue=False, **PRIVATE))
     return [*said, *chose, rated, undone.then(redraw, state, bot, queue=False, **PRIVATE)], chose
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import gradio as gr
 
 from kdloop.ui import prose
+from kdloop.ui.session import refused
 from kdloop.ui.words import t, tell
 
 VOTES = {  # label -> choice, as kdloop.feedback.collect takes it
@@ -31,6 +32,7 @@ class Comparison:
     sides: list[gr.Markdown]
     voting: gr.Row
     votes: list[gr.Button]
+    choices: list[str]
     after: gr.Row
     next: gr.Button
     undo: gr.Button
@@ -39,6 +41,18 @@ class Comparison:
     def outputs(self) -> list:
         """What `shown`, `hidden` and `voted` fill; of one without votes, `read` and `unread`."""
         return [self.group, self.about, *self.sides, self.voting, *self.votes, self.after]
+
+    @property
+    def vote_events(self) -> list:
+        """The events of all votes, for one handler, which asks `choice` which of them it was."""
+        return [button.click for button in self.votes]
+
+    def choice(self, event: gr.EventData) -> str:
+        """By the button's name: what a session has changed is another object, with another number."""
+        names = [button.elem_id for button in self.votes]
+        if (name := getattr(event.target, "elem_id", None)) not in names:
+            raise refused("Choose between the two answers first")
+        return self.choices[names.index(name)]
 
 
 def build(name: str, votes: dict[str, str], following: str = "") -> Comparison:
@@ -59,7 +73,7 @@ def build(name: str, votes: dict[str, str], following: str = "") -> Comparison:
                 t(following) if following else "", size="sm", visible=bool(following), elem_id=f"{name}-next"
             )
             undo = gr.Button(t("Undo this vote"), size="sm", visible=bool(votes), elem_id=f"{name}-undo")
-    return Comparison(group, about, sides, voting, buttons, after, next, undo)
+    return Comparison(group, about, sides, voting, buttons, list(votes.values()), after, next, undo)
 
 
 def shown(left: str, right: str, about: str, done: bool) -> list:

@@ -36,7 +36,7 @@ from kdloop.ui.transcript import (
     thumbs,
     transcript,
 )
-from kdloop.ui.words import t, tell
+from kdloop.ui.words import tell
 from storage import conversations
 
 FRAME_SECONDS = 1 / 15  # between two frames: smooth to read, and each sends the whole conversation again
@@ -57,14 +57,14 @@ def begin(text: str, waiting: str):
         raise refused("Type a message first")
     if waiting:
         raise refused("Your message before this one still waits for its answer")
-    return gr.Textbox(value="", submit_btn=False, stop_btn=t("Stop")), text
+    return gr.Textbox(value="", submit_btn=False, stop_btn=tell("Stop")), text
 
 
 def busy(waiting: str):
     """A retry begins: as `begin`."""
     if waiting:
         raise refused("Your message before this one still waits for its answer")
-    return gr.Textbox(submit_btn=False, stop_btn=t("Stop")), RETRYING
+    return gr.Textbox(submit_btn=False, stop_btn=tell("Stop")), RETRYING
 
 
 def anew(settings: Settings, again: Edited | None, waiting: str, state: dict):
@@ -78,7 +78,7 @@ def anew(settings: Settings, again: Edited | None, waiting: str, state: dict):
     except REFUSED as error:
         raise refusal(error) from error
     state.update(edited=at, left=False)
-    return gr.Textbox(submit_btn=False, stop_btn=t("Stop")), pending
+    return gr.Textbox(submit_btn=False, stop_btn=tell("Stop")), pending
 
 
 def put_back(settings: Settings, again: Edited | None, state: dict):
@@ -94,7 +94,7 @@ def reopened(at: int | None, text: str):
 
 def ready():
     """A reply has come to its end: (the message box, what waits, the chat)."""
-    return gr.Textbox(submit_btn=t("Send"), stop_btn=False), "", gr.Chatbot(elem_classes=[])
+    return gr.Textbox(submit_btn=tell("Send"), stop_btn=False), "", gr.Chatbot(elem_classes=[])
 
 
 def free(settings: Settings, typed: str, waiting: str, state: dict):
@@ -108,7 +108,7 @@ def free(settings: Settings, typed: str, waiting: str, state: dict):
     in_box = unanswered and edited is None
     box = {"value": "\n".join(filter(None, [waiting, typed]))} if in_box else {}
     state.update(compared=None, preferred=None, writing=(), instead_of=None, edited=None)
-    box = gr.Textbox(submit_btn=t("Send"), stop_btn=False, **box)
+    box = gr.Textbox(submit_btn=tell("Send"), stop_btn=False, **box)
     return box, "", open_chat(settings, state), reopened(edited, waiting), *comparison.hidden()
 
 

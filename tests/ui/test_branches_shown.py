@@ -63,7 +63,7 @@ def test_an_edit_of_an_own_message_asks_anew_in_its_place(talk):
     assert json.loads(reopened)[:2] == [2, "why four"], "what was stopped before it began comes back into its editor"
     assert waits == "" and "value" not in box.constructor_args and state["instead_of"] is None
     _, pending = replies.anew(settings, again, "", state)
-    sidebar.new(state)
+    sidebar.new(settings, state)
     box, *_ = replies.free(settings, "a draft", pending, state)
     assert box.value == "why four\na draft", "its message is not on the page any more"
 

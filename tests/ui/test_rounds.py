@@ -37,7 +37,7 @@ def test_every_refresh_is_given_the_round_and_who_asks(failed, recwarn):
         state = gr.State({})
         built = tab.build(failed, Supervisor(failed), state)
     refreshed = [f.inputs for f in page.fns.values() if built["outputs"][3] in f.outputs]
-    assert refreshed == [built["inputs"]] * 6 and built["inputs"][2] is state
+    assert refreshed == [built["inputs"]] * 4 and built["inputs"][2] is state
     assert [str(w.message) for w in recwarn if "arguments for function" in str(w.message)] == []
 
 
