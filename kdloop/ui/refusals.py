@@ -66,6 +66,8 @@ OF_ROUNDS = (
     "grounded needs documents of two passages or more: one alone has no distractors",
     "mosaic needs two completions that people liked, chose or wrote",
     "spin needs completions that people liked, chose or wrote",
+    "Nobody who allows it has written anything after an answer yet",
+    "To learn from what people write next is off: an owner can allow it on the Admin tab",
     "{name} has another vocabulary than the student: its distribution cannot be compared",
     "{name} is not calibrated with this model and rubric: python -m kdloop calibrate --pack NAME",
     "{name} is refused for training: {why}",

@@ -61,7 +61,6 @@ SENTENCES = (
     "{n} liked or corrected completions, nothing to contrast them with: {method}",
     "{method} was asked for: {n} of {all} examples fit it",
     "Somebody whose votes it had read deleted their data",
-    "Nobody who allows it has written anything after an answer yet",
 )
 SAID = {"score", "turn", "odds", "limits", "words", "judge", "fate", "reason", "skill", "limit"}  # fields in words
 SAID |= {"one", "two", "three", "trait", "alone", "remedy", "why", "what", "whole", "where"}
