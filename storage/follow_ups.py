@@ -49,7 +49,7 @@ def take(db: Path, before: str, most: int) -> list[FollowUp]:
     """The newest that were written until `before`, oldest first. Their conversations belong to the training part from
     now on: no vote there will judge what was learned from them."""
     with transaction(db) as c:
-        newest = f"{ALLOWED} group by t.id order by t.created_at desc, t.id desc limit ?"
+        newest = f"{ALLOWED} group by t.id order by t.rowid desc limit ?"
         rows = c.execute(f"select t.prompt, v.id, {COMPLETION} {newest}", [before, most]).fetchall()
         read = json.dumps([row[1] for row in rows])
         c.execute(

@@ -15,9 +15,6 @@ from kdloop.knowledge.self_play import as_draft
 from kdloop.packs import Task
 from storage import follow_ups, rounds
 
-OFF = "Learning from what people write next is off: an owner can allow it on the Admin tab, or by KDLOOP_HINDSIGHT=on"
-NONE = "Nobody who allows it has written anything after an answer yet"
-
 
 def hindsight(context: SourceContext, tasks: Sequence[Task], most: int = 96) -> int:
     """The newest `most` messages that follow an answer of the student, of people who allow it, each as a critique of
@@ -26,13 +23,13 @@ def hindsight(context: SourceContext, tasks: Sequence[Task], most: int = 96) -> 
     Raises Refused where the owner has not allowed it, or nobody has written any.
     """
     if not context.hindsight:
-        raise Refused(OFF)
+        raise Refused("To learn from what people write next is off: an owner can allow it on the Admin tab")
     read = context.round.replays or context.round.id  # a repeated round reads what the first one could
     held_out = packs.held_out(*{"general", context.pack.name})
     taken = follow_ups.take(context.db, rounds.get_round(context.db, read).created_at, most)
     found = [one for one in taken if not asks_any_of(one.prompt, held_out)]
     if not found:
-        raise Refused(NONE)
+        raise Refused("Nobody who allows it has written anything after an answer yet")
     for one in found:
         said = {"source": "student", "rater": "hindsight", "channel": "critique", "critique": one.message}
         context.write(one.prompt, None, as_draft(one.completion), **said)

@@ -11,7 +11,6 @@ from kdloop import packs
 from kdloop.feedback.readiness import MIN_EXAMPLES, Readiness
 from kdloop.gate.verdict import MIN_HELD_OUT_PAIRS
 from kdloop.knowledge import JUDGED_SOURCES, TAUGHT_SOURCES
-from kdloop.knowledge.hindsight import OFF
 from kdloop.packs.generated import NEEDED
 from kdloop.raters import judge, teacher
 from kdloop.raters.judge import Judge
@@ -32,6 +31,7 @@ SET_TEACHERS = "Name a file of teachers in KDLOOP_TEACHERS (docs/teachers.md) an
 TERMS = "The teachers' terms forbid it: say confirmed = true in their file where you have the right"
 RATE_MORE = "Go on chatting and rating: it takes {most} pairs or likes, or {half} likes and {half} dislikes"
 LIKE_MORE = "Like some answers, or write better ones"
+SWITCH_ON = "An owner allows it on the Admin tab, or by KDLOOP_HINDSIGHT=on"
 ALLOW_IT = "People allow it under *Your data* in the sidebar, and go on chatting: {n} of {most} so far"
 HOLD_OUT_MORE = "Go on rating: {n} of {votes} votes, or {pairs} of {most} pairs, are kept for judging"
 
@@ -83,7 +83,7 @@ def found(settings: Settings, recipe: Recipe | None, known: Readiness) -> Iterat
 
 def to_look_back(settings: Settings) -> Need:
     n, on = follow_ups.count(settings.db), current(settings).hindsight == "on"
-    return Need(FOLLOW_UPS, on and n >= MIN_EXAMPLES, ALLOW_IT if on else OFF, {"n": n, "most": MIN_EXAMPLES})
+    return Need(FOLLOW_UPS, on and n >= MIN_EXAMPLES, ALLOW_IT if on else SWITCH_ON, {"n": n, "most": MIN_EXAMPLES})
 
 
 def judge_refused(settings: Settings, teachers: Teachers, rubric: str) -> str:

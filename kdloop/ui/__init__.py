@@ -32,7 +32,7 @@ from kdloop.ui import (
     teach,
     times,
 )
-from kdloop.ui.words import I18N, t
+from kdloop.ui.words import built, t
 
 INK, INK_DARK = "*primary_800", "*primary_200"  # Soft's own primary_500 is too pale to read on its tints
 THEME = gr.themes.Soft(primary_hue="teal", font=("system-ui", "sans-serif")).set(
@@ -155,7 +155,7 @@ def launch(demo: gr.Blocks, settings: Settings, routes: list[BaseRoute]) -> None
         blocked_paths=[str(settings.home)],
         theme=THEME,
         css=page.CSS,
-        i18n=I18N,
+        i18n=built(),
         app_kwargs={"routes": routes},
     )
     app.get("/healthz")(lambda: {"ok": True})

@@ -53,13 +53,13 @@ def build(settings: Settings, state: gr.State) -> dict:
 
 def connect(settings: Settings, state: gr.State, side: dict, parts: chat.Parts) -> None:
     list_titles = named(partial(titles, settings), "titles")
-    shown = [parts.bot, state, *parts.comparison.outputs]
+    shown = [parts.bot, state, parts.authors, parts.where, *parts.comparison.outputs]
     open_one = named(partial(load, settings), "open_conversation")
     cancelling = {"cancels": parts.replies, **PRIVATE}  # a reply under way would write over the other conversation
     opened = side["go"].submit(open_one, [side["go"], state], shown, **cancelling | IN_ORDER)
     changed = [opened]
-    for event in (side["fresh"].click, parts.bot.clear):
-        changed.append(event(new, state, shown, queue=False, **cancelling))
+    anew = named(partial(new, settings), "new")
+    changed.append(gr.on([side["fresh"].click, parts.bot.clear], anew, state, shown, queue=False, **cancelling))
     asked = [side["search"], state]
     side["search"].change(list_titles, asked, side["past"], queue=False, **PRIVATE)
     retitle = named(partial(rename, settings), "rename")
@@ -77,10 +77,8 @@ def connect(settings: Settings, state: gr.State, side: dict, parts: chat.Parts) 
     gone.then(list_titles, asked, side["past"], queue=False, **PRIVATE)
     emptied = [*shown, side["past"], side["typed"]]
     changed.append(side["erase"].click(forget, [side["typed"], state], emptied, concurrency_limit=None, **cancelling))
-    at_hand = named(partial(addresses.at_hand, settings), "authors")
     for event in changed:
-        known = event.then(at_hand, state, [parts.authors, parts.where], **IN_ORDER)
-        known.then(None, parts.where, None, js=addresses.SETTLED)
+        event.then(None, parts.where, None, js=addresses.SETTLED)
 
 
 def titles(settings: Settings, search: str, state: dict) -> str:
@@ -100,19 +98,19 @@ def titles(settings: Settings, search: str, state: dict) -> str:
 def load(settings: Settings, id: str, state: dict):
     """The person's conversation of this id, a new one for none."""
     if not id:
-        return new(state)
+        return new(settings, state)
     try:
         turn = transcript.last_turn(settings, person(state), str(id))
         bot = transcript.open_chat(settings, state | {"conversation": str(id), "turn": turn})
     except UnknownRow as error:
         raise refusal(error) from error
     state.update(conversation=str(id), turn=turn, compared=None, preferred=None, left=True)
-    return bot, state, *comparison.hidden()
+    return bot, state, *addresses.at_hand(settings, state), *comparison.hidden()
 
 
-def new(state: dict):
+def new(settings: Settings, state: dict):
     state.update(conversation=None, turn=None, compared=None, preferred=None, left=True)
-    return transcript.chatbot([], {}), state, *comparison.hidden()
+    return transcript.chatbot([], {}), state, *addresses.at_hand(settings, state), *comparison.hidden()
 
 
 def starter(settings: Settings):
@@ -173,7 +171,7 @@ def erase_one(settings: Settings, id: str, state: dict):
     except UnknownRow as error:
         raise refusal(error) from error
     gr.Info(erasure_notice(settings, affected))
-    return new(state)
+    return new(settings, state)
 
 
 def download(settings: Settings, state: dict) -> str:
@@ -187,4 +185,4 @@ def erase(settings: Settings, typed: str, state: dict):
         raise refused('Type "{sure}" to delete everything you wrote here', sure=CONFIRMATION)
     affected = people.erase(settings.db, paced(settings, state, "erasures"))
     gr.Info(erasure_notice(settings, affected))
-    return *new(state), titles(settings, "", state), ""
+    return *new(settings, state), titles(settings, "", state), ""

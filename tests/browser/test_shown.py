@@ -209,6 +209,7 @@ def test_no_message_is_lost_and_none_is_voted_on_while_an_answer_is_written(tiny
         send(page, "Tell me a story.")
         expect(page.get_by_test_id("bot")).to_have_count(1, timeout=60_000)
         assert page.get_by_role("button", name="Like", exact=True).count() == 0
+        expect(page.locator("#chat-log [data-name=Edit]").first).to_be_hidden()  # Gradio loses a click on it
         box.fill("Meanwhile.")
         box.press("Enter")
         expect(page.get_by_test_id("toast-body").last).to_contain_text("still waits for its answer", timeout=60_000)
@@ -224,6 +225,7 @@ def test_no_message_is_lost_and_none_is_voted_on_while_an_answer_is_written(tiny
         page.get_by_role("button", name="Stop").click()
         done(page)
         expect(button(page, "Like")).to_be_visible(timeout=60_000)
+        expect(page.locator("#chat-log [data-name=Edit]").first).to_be_visible()
         expect(page.get_by_test_id("user")).to_have_text("Meanwhile.")
 
 

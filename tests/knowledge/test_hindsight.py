@@ -79,7 +79,7 @@ def test_a_recipe_says_what_is_missing(db, talked):
         settings = Settings(home=db.parent, **values)
         return next(n for n in needs.of(settings, load("hindsight"), readiness(db)) if n.what == needs.FOLLOW_UPS)
 
-    assert need().do == hindsight.OFF and not need().met
+    assert need().do == needs.SWITCH_ON and not need().met
     assert need(hindsight="on").values == {"n": 2, "most": 8} and not need(hindsight="on").met
     talk(db, "ann", "How do bees buzz?", "By wings.", *map(str, range(6)))
     assert need(hindsight="on").met
