@@ -1,4 +1,4 @@
-"""Weights averaged over hypotheses: by hand for one feature, sparse where few things are liked, else nothing is lost."""
+"""Weights averaged over hypotheses: by hand for one feature, sparse where few things are liked, else nothing lost."""
 
 import numpy as np
 import pytest
