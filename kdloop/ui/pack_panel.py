@@ -24,7 +24,7 @@ ABOUT = (
 )
 NONE_OF_YOURS = (
     "No pack of your own yet: upload a file of tasks below, or a ZIP archive of a whole pack. Then check it, and "
-    "choose verified@NAME on the Rounds tab."
+    "choose references@NAME or verified@NAME on the Rounds tab."
 )
 NOT_MEASURED = "Nothing is measured yet: python -m kdloop pack measure NAME does."
 HEADS = ("pack", "what for", "train", "gate", "held out", "checks", "licence", "from")
