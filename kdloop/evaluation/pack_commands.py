@@ -100,9 +100,9 @@ def install(args, settings) -> int:
 
 
 def remove(args, settings) -> int:
-    from kdloop.evaluation import pack_install
+    from kdloop.evaluation import pack_remove
 
-    back = pack_install.remove(args.name)
+    back = pack_remove.remove(args.name)
     print(f"Removed {args.name}" + ("; the pack that it had replaced is back" if back else ""))
     return 0
 

@@ -6,7 +6,7 @@ from html import escape
 import gradio as gr
 
 from kdloop import packs
-from kdloop.evaluation import pack_check, pack_install, pack_list, pack_new
+from kdloop.evaluation import pack_check, pack_list, pack_new, pack_remove
 from kdloop.evaluation.pack_check import Found, Report
 from kdloop.evaluation.pack_list import Listed
 from kdloop.raters.features import embed
@@ -146,14 +146,14 @@ def install(settings: Settings, file: str, name: str, licence: str, about: str, 
 
 def what_goes(settings: Settings, name: str, state: dict) -> str:
     allowed(settings, state)
-    prompts, documents, back = done(pack_install.what_goes, known_name(name))
+    prompts, documents, back = done(pack_remove.what_goes, known_name(name))
     then = tell("The pack that it replaced comes back" if back else "What versions have learned from it stays learned")
     return f"{tell('Remove {name}: {n} prompts, {m} documents', name=name, n=prompts, m=documents)}. {then}"
 
 
 def remove(settings: Settings, name: str, state: dict):
     who = allowed(settings, state)
-    back = done(pack_install.remove, known_name(name))
+    back = done(pack_remove.remove, known_name(name))
     audit.record(settings.db, who, "removed a pack", name)
     gr.Info(tell("Removed; the pack that it had replaced is back" if back else "Removed {name}", name=name))
     return *fill(settings), ""
