@@ -7,7 +7,8 @@ import gradio as gr
 
 from kdloop import packs
 from kdloop.evaluation import pack_check, pack_list, pack_new, pack_remove
-from kdloop.evaluation.pack_check import Found, Report
+from kdloop.evaluation.pack_check import Report
+from kdloop.evaluation.pack_findings import Found
 from kdloop.evaluation.pack_list import Listed
 from kdloop.raters.features import embed
 from kdloop.settings import Settings
@@ -132,7 +133,8 @@ def findings(report: Report) -> str:
 
 def finding(f: Found) -> str:
     head = f'<th class="kd-unmet">{escape(tell("to mend"))}</th>' if f.fails else f"<th>{escape(tell('note'))}</th>"
-    return f"<tr>{head}{''.join(f'<td>{escape(text)}</td>' for text in (f.where or 'pack', f.what, f.do))}</tr>"
+    cells = f.where or "pack", tell(f.what, **f.values), tell(f.do, **f.values)
+    return f"<tr>{head}{''.join(f'<td>{escape(text)}</td>' for text in cells)}</tr>"
 
 
 def install(settings: Settings, file: str, name: str, licence: str, about: str, disclaimer: str, state: dict):

@@ -325,7 +325,7 @@ def test_a_new_pack_is_split_by_its_words_and_says_what_it_is_checked_by(tmp_pat
 
 
 def found(report, part=""):
-    return [f"{f.where}: {f.what}" for f in report.found if f.fails and part in f.where]
+    return [f"{f.where}: {f.said}" for f in report.found if f.fails and part in f.where]
 
 
 def test_a_check_finds_leaks_of_every_kind_and_what_is_missing(tmp_path):

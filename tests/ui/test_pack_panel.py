@@ -4,10 +4,11 @@ import json
 
 import gradio as gr
 import pytest
+from gradio.context import LocalContext
 from parts import learned_from
 
 from kdloop import packs
-from kdloop.evaluation import measure, pack_install
+from kdloop.evaluation import measure, pack_check, pack_install
 from kdloop.settings import Settings
 from kdloop.ui import pack_panel, transcript
 from storage import audit, checkpoints, measurements, rounds
@@ -76,6 +77,12 @@ def test_the_failures_of_a_check_come_first_and_say_what_to_do(settings, sent):
     found = pack_panel.check(settings, "times", ANN)
     assert "times is not sound yet" in found and "remove it from train" in found
     assert 0 < found.index("to mend") < found.index("note")
+    report = pack_check.check("times", None)
+    token = LocalContext.request.set(gr.Request(headers={"accept-language": "de"}))
+    found = pack_panel.findings(report)
+    LocalContext.request.reset(token)
+    assert "Leck: &#x27;What is" in found and "dieselbe Frage in heldout" in found and "entferne sie aus train" in found
+    assert "ähnliche Fragen wurden nicht gesucht" in found and "leak" not in found
 
 
 def test_a_share_is_shown_until_other_prompts_another_version_or_another_student_is_there(settings):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from kdloop import packs, recipes
+from kdloop.evaluation import pack_findings
 from kdloop.feedback import collect, versions
 from kdloop.rounds import needs
 from kdloop.rounds.run import CHOOSING_STEP_SIZE
@@ -45,6 +46,8 @@ BY_TABLE = {  # texts that are looked up through a table, not written at the cal
     *imports.COLUMNS,
     *pack_panel.HEADS,
     *pack_panel.FOUND,
+    *(text for name, text in vars(pack_findings).items() if name.isupper() and isinstance(text, str)),
+    *(text for both in pack_findings.TRICKS.values() for text in both),
     *(packs.load(name).about for name in packs.shipped()),
     *(value for table in (session.PER_MINUTE, session.SET_BY_OWNER) for value in table),
     *consent.PLACES,
