@@ -126,7 +126,7 @@ def test_an_installed_pack_can_be_chosen_with_the_recipes_that_it_suits(failed, 
     for part in ("train", "gate"):
         (failed.home / "packs" / "birds" / f"{part}.jsonl").write_text(json.dumps(asked) + "\n")
     offered = [value for _, value in shown(failed, OWNER)["recipe"].choices]
-    assert {"references@birds", "references@intents", "verified@intents"} <= set(offered)
+    assert {"references@birds", "references@intents", "references@additions", "verified@intents"} <= set(offered)
     assert not {"verified@birds", "references@general"} & set(offered), "they have no checks, no answers"
     seen = shown(failed, OWNER, recipe="references@birds")
     assert (
