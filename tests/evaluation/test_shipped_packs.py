@@ -24,7 +24,9 @@ from kdloop.packs.generators import (
     notes,
     passages,
     purchases,
+    reviews,
     science,
+    subjects,
     tools,
 )
 from kdloop.raters import verifiers
@@ -39,6 +41,8 @@ LABELLED = {  # pack -> its sentences by label, and what stands at their {thing}
     "intents": (intents.SENTENCES, intents.THINGS),
     "ledger": (ledger.LINES, ledger.AMOUNTS),
     "logs": (logs.LINES, logs.SERVICES),
+    "reviews": (reviews.SENTENCES, reviews.WHEN),
+    "subjects": (subjects.QUESTIONS, subjects.PUPILS),
     "tools": (tools.MESSAGES, tools.THINGS),
 }
 DIGEST = """

@@ -17,7 +17,9 @@ from kdloop.packs.generators import (
     notes,
     passages,
     purchases,
+    reviews,
     science,
+    subjects,
     tools,
 )
 from kdloop.packs.reading import PARTS, Task
@@ -32,7 +34,9 @@ GENERATORS: dict[str, Callable[..., Iterator[tuple[str, Task]]]] = {
     "notes": notes.tasks,
     "passages": passages.tasks,
     "purchases": purchases.tasks,
+    "reviews": reviews.tasks,
     "science": science.tasks,
+    "subjects": subjects.tasks,
     "tools": tools.tasks,
 }
 

@@ -1,4 +1,4 @@
-"""What somebody complains of, labelled with the clinic that looks after it: a vertical of medicine, without diagnoses.
+"""What callers of a clinic complain of, labelled with the part of the body: a vertical of medicine, without diagnoses.
 All sentences are made up."""
 
 import random
@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from kdloop.packs.generators import labelled
 from kdloop.packs.reading import Task
 
-PROMPT = "Name the clinic that a caller should be put through to, as one of: {labels}.\n\nCaller: {text}\n\nLabel:"
+PROMPT = (
+    "Classify the sentence by the part of the body that it is about, as one of: {labels}.\n\nSentence: {text}\n\nLabel:"
+)
 WHO = (
     "mother", "father", "son", "daughter", "uncle", "aunt", "brother", "sister", "neighbour", "grandfather",
     "grandmother", "husband",

@@ -7,13 +7,7 @@ from collections.abc import Iterator
 from kdloop.packs.generators import labelled
 from kdloop.packs.reading import Task
 
-PROMPT = """A helper can use a calculator (sums, shares, areas), a calendar (dates and weekdays) and a search of the
-firm's documents (rules, prices, who does what). Say what it should use for the message, or "nothing" where it can
-answer by itself. Reply with one of: {labels}.
-
-Message: {text}
-
-Use:"""
+PROMPT = "Classify the message by the tool that it needs, as one of: {labels}.\n\nMessage: {text}\n\nLabel:"
 THINGS = (
     "printer", "heater", "bicycle", "projector", "lift", "coffee machine", "van", "server", "window", "desk",
     "forklift", "pump", "scanner",
