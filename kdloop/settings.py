@@ -44,6 +44,9 @@ class Settings:
     bake: str = ""  # what `bake` turns into weights: a system prompt; lines with User: and Assistant: begin turns
     gate_prompts: int = 64  # held-out prompts on which candidate and champion are compared, twice if need be
     processes: int = 0  # that train a round together, one a GPU; 0 = one for each GPU that there is, on a CPU one
+    hindsight: str = (
+        "off"  # on: rounds may learn from what people write next, of those who allow it (docs/knowledge.md)
+    )
     promotion: str = "trial"  # trial: what passes answers while people confirm it; confirm: once they have; judge
     round_timeout_minutes: float = 60.0  # of a round's own time; pauses for chats do not count
     log: str = "text"  # of the app and its rounds: text, a sentence a line, or json, an object a line, for collectors
@@ -111,6 +114,7 @@ OPTIONS = {
     "promotion": ("trial", "confirm", "judge"),
     "thinking": ("auto", "on", "off"),
     "log": ("text", "json"),
+    "hindsight": ("off", "on"),
 }  # words
 
 
@@ -172,6 +176,7 @@ CHANGEABLE: dict[str, tuple[float, float]] = {  # (least, most) of a number, or 
     "idle_minutes": (0, 10_080),
     "compare_every": (0, 1000),
     "promotion": (0, 10),
+    "hindsight": (0, 10),
     "gate_prompts": (24, 512),  # of fewer, hardly ever MIN_DECIDED (gate/verdict.py) are decided
     "round_timeout_minutes": (1, 1440),
     "max_tokens": (16, 1024),

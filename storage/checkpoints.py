@@ -86,8 +86,8 @@ def publish(
     metrics: dict,
     student: str | None = None,
 ) -> Checkpoint:
-    """Write a candidate. `save(directory)` writes its files; returns the row once the directory is complete. `student`
-    is the identity of the base student that it is an adapter of."""
+    """Write a round's candidate, in place of the one that it had. `save(directory)` writes its files; returns the row
+    once the directory is complete. `student` is the identity of the base student that it is an adapter of."""
     final = db.parent / "checkpoints" / f"{round_id:06d}"
     final.parent.mkdir(parents=True, exist_ok=True)
     with files.whole(final) as partial:
@@ -107,8 +107,12 @@ def publish(
             "metrics": metrics,
             "created_at": now(),
         }
-        id = c["checkpoints"].insert(encode(row)).last_pk
-        c["rounds"].update(round_id, {"candidate_id": id})
+        (id,) = c.execute("select candidate_id from rounds where id = ?", [round_id]).fetchone()
+        if id:
+            c["checkpoints"].update(id, encode(row))
+        else:
+            id = c["checkpoints"].insert(encode(row)).last_pk
+            c["rounds"].update(round_id, {"candidate_id": id})
     return get_checkpoint(db, id)
 
 

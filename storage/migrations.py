@@ -396,6 +396,11 @@ def measured(c: Database) -> None:
     run(c, MEASUREMENTS)
 
 
+def follow_up_consent(c: Database) -> None:
+    """Who allows that rounds learn from what they write next (follow_ups.py)."""
+    c.execute("create table follow_ups (person text primary key, at text not null) without rowid")
+
+
 MIGRATIONS = [
     m001_initial,
     m002_raters_and_audit,
@@ -420,4 +425,5 @@ MIGRATIONS = [
     imported,
     branches,
     measured,
+    follow_up_consent,
 ]  # append only: by their names, a database knows which ones it has had (database.migrate)

@@ -28,6 +28,7 @@ TABLES = {
     f"union select {COMPLETION} from completions where author = 'human' and name = ?1",
     "feedback": "select id, turn_id, chosen_id, rejected_id, score, channel, reason, critique, created_at, "
     "retracted_at from feedback where rater = ?1",
+    "follow_ups": "select at from follow_ups where person = ?1",
 }
 
 
@@ -112,10 +113,11 @@ def mark(c: Database, about: list) -> None:
 
 
 def cancel_what_reads(c: Database, about: list) -> None:
-    """A round under way has read the votes: its candidate would learn what is deleted here."""
+    """A round under way has read the votes, or written down these words: its candidate would learn what is deleted."""
     c.execute(
         "update rounds set cancel_requested_at = ?4, error = 'Somebody whose votes it had read deleted their data' "
-        f"where status in {RUNNING} and exists (select 1 from feedback f where f.rater = ?1 and {ERASED})",
+        f"where status in {RUNNING} and (exists (select 1 from feedback f where f.rater = ?1 and {ERASED}) or exists "
+        "(select 1 from json_each(?2) e join feedback f on f.turn_id = e.value where f.round_id = rounds.id))",
         [*about, now()],
     )
 
@@ -131,6 +133,7 @@ def delete_rows(c: Database, person: str, turns: str, conversation: str | None) 
     c["completions"].delete_where("author = 'human' and name = ?", [person])
     c["raters"].delete_where("person = ?", [person])
     c["requests"].delete_where("person = ?", [person])
+    c["follow_ups"].delete_where("person = ?", [person])
     c["conversations"].delete_where("person = ?", [person])
 
 

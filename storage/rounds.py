@@ -148,12 +148,14 @@ def request_cancel(db: Path, id: int) -> None:
 
 
 def gates_since(db: Path, champion_id: int, before: int) -> int:
-    """How many gates have tested something against this champion before round `before`. Rounds that were refused before
-    training on one number of votes have made one test."""
+    """How many gates have tested something against this champion before round `before`: one a round, and one for each
+    longer step of its candidate (the verdict's `tries`). Rounds that were refused before training on one number of
+    votes have made one test."""
     tested = "json_extract(verdict, '$.gate.number') is not null"
     with connect(db) as c:
         return c.execute(
             "select count(distinct iif(candidate_id is null, 'votes ' || json_extract(counts, '$.held_out'), id)) "
+            "+ coalesce(sum(json_array_length(verdict, '$.tries')), 0) "
             f"from rounds where base_id = ? and id < ? and {tested}",
             [champion_id, before],
         ).fetchone()[0]

@@ -19,9 +19,9 @@ from kdloop.api.completions import REFUSED
 from kdloop.api.refusals import Refusal, of_domain
 from kdloop.api.writing import CHAMPION, Loop, versions
 from kdloop.rounds.supervisor import Supervisor
-from kdloop.settings import Settings
+from kdloop.settings import Settings, current
 from kdloop.student.serving import Serving
-from storage import checkpoints, log, people
+from storage import checkpoints, follow_ups, log, people
 from storage.database import DatabaseError
 
 THREADS = 8  # beside one for each reply that is written
@@ -69,6 +69,7 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor) -> list[
         route("/api/3.0/mlflow/traces/{completion}/assessments/{kind}", "DELETE", plain(scores.mlflow_undo)),
         route("/v1/logs", "POST", plain(scores.opentelemetry)),
         route("/v1/person", "GET", plain(person)),
+        route("/v1/person", "POST", plain(consent)),
         route("/v1/person", "DELETE", plain(erase)),
         route("/metrics", "GET", plain(measured)),
         Route("/v1/{path:path}", nowhere, methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]),
@@ -114,6 +115,16 @@ def person(loop: Loop, caller: Caller, request: Request, body: dict) -> Response
     """All that is stored of a `user` of this caller's."""
     caller.limit("downloads")
     return JSONResponse(people.everything(loop.settings.db, whose(loop, caller, request)))
+
+
+def consent(loop: Loop, caller: Caller, request: Request, body: dict) -> Response:
+    """Whether rounds may learn from what a `user` writes next: {"hindsight": true or false}."""
+    caller.limit("votes")
+    if set(body) != {"hindsight"} or not isinstance(body["hindsight"], bool):
+        raise Refusal('Say {"hindsight": true} or false', "hindsight")
+    who = whose(loop, caller, request)
+    follow_ups.allow(loop.settings.db, who, body["hindsight"])
+    return JSONResponse({"hindsight": body["hindsight"], "owner_allows": current(loop.settings).hindsight == "on"})
 
 
 def erase(loop: Loop, caller: Caller, request: Request, body: dict) -> Response:

@@ -47,6 +47,11 @@ class Verdict:
     examples: tuple[dict, ...] = ()  # {"prompt", "before", "after"}
     drift: dict = field(default_factory=dict)  # drift.py: {"pairs", "said"}
 
+    @property
+    def limits(self) -> str:
+        """What the broken guards have measured, and their limits."""
+        return "; ".join(f"{g.name} {g.value:.3g}, limit {g.limit}" for g in self.guards if not g.ok)
+
     def as_dict(self) -> dict:
         guards = {g.name: {"value": round(g.value, 4), "limit": g.limit, "ok": bool(g.ok)} for g in self.guards}
         judged = self.judgement
@@ -254,8 +259,8 @@ def verdict(judgement: Judgement, guards: tuple[Guard, ...], turn: Turn) -> Verd
         p = f"p = {outcomes.p_value:.3g}, win rate {outcomes.win_rate:.2f} of at least {judgement.least:g}"
         reason = f"Rejected: not shown to be better ({score}; {p}; {turn})"
     elif broken:
-        limits = "; ".join(f"{g.name} {g.value:.3g}, limit {g.limit}" for g in broken)
-        reason = f"Rejected in spite of {score}: {limits}"
+        reason = f"Rejected in spite of {score}: "
     else:
         reason = f"Promoted: {score} on held-out prompts by the {judgement.by}, {turn}, all {len(guards)} guards held"
-    return Verdict(judgement.better and not broken, judgement, guards, reason, turn)
+    found = Verdict(judgement.better and not broken, judgement, guards, reason, turn)
+    return replace(found, reason=reason + found.limits) if judgement.better and broken else found

@@ -39,8 +39,9 @@ class Refused(ValueError):
 class SourceContext:
     """`writers` are the students to sample from, the champion first. What a round does not have is None or empty.
 
-    `examples` are people's, of the training part; `nth` is the number of promoted rounds of the same recipe; `on_step`
-    takes (completions so far, of all).
+    `examples` are people's, of the training part; `nth` is the number of promoted rounds of the same recipe;
+    `hindsight` says whether the owner lets rounds learn from what people write next; `on_step` takes (completions so
+    far, of all).
     """
 
     db: Path
@@ -53,6 +54,7 @@ class SourceContext:
     judge: Judge | None = None
     examples: Sequence[Example] = ()
     nth: int = 0
+    hindsight: bool = False
     on_step: Callable[[int, int], None] = lambda step, steps: None
 
     def draw(self, prompts: list[list[Message]], n: int, key: object, **sampling) -> list[list[Draft]]:

@@ -18,17 +18,21 @@ from kdloop.raters.preference_model import MIN_JUDGE_VOTES
 from kdloop.raters.teacher import Teachers
 from kdloop.recipes import Recipe
 from kdloop.rounds.tasks import gate_tasks
-from kdloop.settings import Settings
+from kdloop.settings import Settings, current
+from storage import follow_ups
 
 TEACHER = "a teacher whose terms allow training"
 JUDGE = "a judge that agrees with people"
 PACKAGE = "the prompts of its pack"
 VOTES = "votes to learn from"
 HELD_OUT = "votes to judge by"
+FOLLOW_UPS = "messages that follow an answer, of people who allow it"
 SET_TEACHERS = "Name a file of teachers in KDLOOP_TEACHERS (docs/teachers.md) and start the app again"
 TERMS = "The teachers' terms forbid it: say confirmed = true in their file where you have the right"
 RATE_MORE = "Go on chatting and rating: it takes {most} pairs or likes, or {half} likes and {half} dislikes"
 LIKE_MORE = "Like some answers, or write better ones"
+SWITCH_ON = "An owner allows it on the Admin tab, or by KDLOOP_HINDSIGHT=on"
+ALLOW_IT = "People allow it under *Your data* in the sidebar, and go on chatting: {n} of {most} so far"
 HOLD_OUT_MORE = "Go on rating: {n} of {votes} votes, or {pairs} of {most} pairs, are kept for judging"
 
 
@@ -71,8 +75,15 @@ def found(settings: Settings, recipe: Recipe | None, known: Readiness) -> Iterat
         yield Need(PACKAGE, there, NEEDED, {"name": pack.name})
     if "spin" in sources:
         yield Need(VOTES, bool(known.pairs + known.likes), LIKE_MORE)
+    if "hindsight" in sources:
+        yield to_look_back(settings)
     if there and not gate_tasks(recipe.pack):
         yield to_judge_by(known)
+
+
+def to_look_back(settings: Settings) -> Need:
+    n, on = follow_ups.count(settings.db), current(settings).hindsight == "on"
+    return Need(FOLLOW_UPS, on and n >= MIN_EXAMPLES, ALLOW_IT if on else SWITCH_ON, {"n": n, "most": MIN_EXAMPLES})
 
 
 def judge_refused(settings: Settings, teachers: Teachers, rubric: str) -> str:

@@ -25,7 +25,7 @@ from kdloop.methods import IN_PARTS, METHODS, NothingToLearn, choose, step_size
 from kdloop.methods.lora import trainable_student
 from kdloop.methods.self_training.self_teaching import caution
 from kdloop.raters.preference_model import people_said, proven
-from kdloop.rounds import replays, several
+from kdloop.rounds import replays, several, shorter
 from kdloop.rounds.process import IN_ONE_GO
 from kdloop.rounds.progress import Clock
 from kdloop.rounds.selection import from_base, is_adopted, readable, relevant, replay, select, too_long
@@ -106,21 +106,40 @@ def through_phases(settings: Settings, round: Round, students: Students, journal
     with clock.phase("gating", metrics=metrics):
         try:
             judging = judged_today(setup, clock) if round.replays else (setup, split)
-            verdict = journal.once("verdict", lambda: gate(*judging, candidate, clock))
+            found = judged(*judging, lesson, candidate, clock, journal)
         except (NothingToLearn, CannotDecide) as refusal:
             told = {"verdict": not_judged(replays.told(round, f"Not gated: {refusal}", False))}
             return checkpoints.reject(db, candidate.id, round.id, **told, seconds=clock.seconds)
-    end(settings, round, candidate, verdict, clock)
+    end(settings, round, *found, clock)
 
 
-def end(settings: Settings, round: Round, candidate: Checkpoint, verdict: Verdict, clock: Clock) -> None:
+def judged(
+    setup: Setup, split: Split, lesson: Lesson, candidate: Checkpoint, clock: Clock, journal: Journal
+) -> tuple[Checkpoint, Verdict, list[Verdict]]:
+    """(the candidate, its verdict, those of its longer steps), as `until_it_holds`."""
+
+    def judge(candidate: Checkpoint, turn: Turn, times: int) -> Verdict:
+        return journal.once(f"verdict-{times}", lambda: gate(replace(setup, turn=turn), split, candidate, clock, times))
+
+    def shorten(candidate: Checkpoint, times: int) -> Checkpoint:
+        return journal.once(f"candidate-{times}", lambda: shortened(setup, lesson, candidate, clock, journal))
+
+    return shorter.until_it_holds(candidate, setup.turn, judge, shorten)
+
+
+def end(
+    settings: Settings, round: Round, candidate: Checkpoint, verdict: Verdict, given_up: list[Verdict], clock: Clock
+) -> None:
     mode = current(settings).promotion
     reason = announced(verdict.reason, mode) if verdict.passed else verdict.reason
-    told = verdict.as_dict() | {"reason": replays.told(round, reason, verdict.passed)}
+    reason = replays.told(round, shorter.in_words(reason, given_up), verdict.passed)
+    told = {"verdict": verdict.as_dict() | {"reason": reason} | shorter.told(given_up), "seconds": clock.seconds}
+    if given_up:
+        told["metrics"] = candidate.metrics
     if verdict.passed:
-        checkpoints.promote(settings.db, candidate.id, round.id, mode, verdict=told, seconds=clock.seconds)
+        checkpoints.promote(settings.db, candidate.id, round.id, mode, **told)
     else:
-        checkpoints.reject(settings.db, candidate.id, round.id, verdict=told, seconds=clock.seconds)
+        checkpoints.reject(settings.db, candidate.id, round.id, **told)
 
 
 def judged_today(setup: Setup, clock: Clock) -> tuple[Setup, Split]:
@@ -227,8 +246,21 @@ def publish(
     return checkpoints.publish(settings.db, round.id, save, parent_id=parent.id, **about)
 
 
-def gate(setup: Setup, split: Split, candidate: Checkpoint, clock: Clock) -> Verdict:
-    """The candidate beside the champion on prompts that were held out from its training."""
+def shortened(setup: Setup, lesson: Lesson, candidate: Checkpoint, clock: Clock, journal: Journal) -> Checkpoint:
+    """The candidate with SHORTER of its step, published in its place."""
+    clock.note(CHOOSING_STEP_SIZE)
+    base, origin = setup.students.base.engine, lesson.origin(setup)
+    written = checkpoints.adapter_dir(setup.settings.db, candidate)
+    end = step_size.parameters(trainable_student(base.source, written, base.dtype, setup.round.seed, base.untrained))
+    model = trainable_student(base.source, origin.adapter, base.dtype, setup.round.seed, base.untrained)
+    start = journal.once("start", lambda: step_size.parameters(model))
+    step_size.place(model, start, end, shorter.SHORTER)
+    metrics = candidate.metrics | {"step scale": candidate.metrics["step scale"] * shorter.SHORTER}
+    return publish(setup.settings, setup.round, origin.checkpoint, model, base, lesson.method, metrics)
+
+
+def gate(setup: Setup, split: Split, candidate: Checkpoint, clock: Clock, times: int = 0) -> Verdict:
+    """The candidate, shortened so many `times`, beside the champion on prompts that were held out from its training."""
     settings, students = setup.settings, setup.students
     engine = students.base.engine.load(checkpoints.adapter_dir(settings.db, candidate))
     verdict = decide(
@@ -236,7 +268,7 @@ def gate(setup: Setup, split: Split, candidate: Checkpoint, clock: Clock) -> Ver
         students.champion.engine,
         students.base.engine,
         split,
-        gate_prompts(split, settings.gate_prompts, setup.round.seed),
+        gate_prompts(split, settings.gate_prompts, setup.turn.seed),
         setup.rater,
         Sampling(settings.round_max_tokens),
         setup.turn,
@@ -246,7 +278,8 @@ def gate(setup: Setup, split: Split, candidate: Checkpoint, clock: Clock) -> Ver
     )
     verdict = replace(verdict, drift=drifted(setup, split, engine))
     # last, as it writes: were the time of a part up after it, the next part would judge, and write the pairs, again
-    if not verdict.passed or current(settings).promotion != "judge":
+    last = times == shorter.MOST or not shorter.can_be_shorter(verdict)
+    if last and (not verdict.passed or current(settings).promotion != "judge"):
         ask_people(setup.context, engine, candidate, TRIAL_PROMPTS if verdict.passed else CONTESTED_PROMPTS)
     return verdict
 

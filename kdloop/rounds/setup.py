@@ -191,5 +191,6 @@ def source_context(
         teachers and judge.Judge(teachers, teachers.all[0], pack.rubric),
         people_said(split),
         sum(r.status == "promoted" for r in earlier),
+        settings.hindsight == "on",
         clock.step,
     )

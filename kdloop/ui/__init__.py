@@ -32,7 +32,7 @@ from kdloop.ui import (
     teach,
     times,
 )
-from kdloop.ui.words import I18N, t
+from kdloop.ui.words import built, t
 
 INK, INK_DARK = "*primary_800", "*primary_200"  # Soft's own primary_500 is too pale to read on its tints
 THEME = gr.themes.Soft(primary_hue="teal", font=("system-ui", "sans-serif")).set(
@@ -98,7 +98,7 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, endpoint
         tick_while_open(tabs, rounds_tab, live["timer"])
         for script in (prose.SCRIPT, page.script(session.home_mark(settings)), plots.SCRIPT, times.SCRIPT):
             demo.load(None, js=script)
-        connect_load(demo, settings, supervisor, who, kept, state, parts, notice, side["past"])
+        connect_load(demo, settings, supervisor, who, kept, state, parts, notice, side)
     return demo
 
 
@@ -124,7 +124,7 @@ def connect_load(
     state: gr.State,
     parts: chat.Parts,
     notice: gr.Markdown,
-    past: gr.HTML,
+    side: dict,
 ) -> None:
     """When the page loads: who the person is, then the header, the owner's notice, and the person's conversations."""
     loaded = demo.load(session.loader(settings), [who, kept], [who, state], queue=False, **session.PRIVATE)
@@ -132,7 +132,7 @@ def connect_load(
     loaded.then(header, None, parts.head, queue=False, **session.PRIVATE)  # it says that the page is ready
     words = session.named(partial(consent.notice, settings), "notice")
     loaded.then(words, None, notice, queue=False, **session.PRIVATE)
-    opened = [parts.bot, state, parts.authors, parts.where, past]
+    opened = [parts.bot, state, parts.authors, parts.where, side["past"], side["learn"]]
     loaded.then(sidebar.starter(settings), state, opened, queue=False, **session.PRIVATE)
 
 
@@ -155,7 +155,7 @@ def launch(demo: gr.Blocks, settings: Settings, routes: list[BaseRoute]) -> None
         blocked_paths=[str(settings.home)],
         theme=THEME,
         css=page.CSS,
-        i18n=I18N,
+        i18n=built(),
         app_kwargs={"routes": routes},
     )
     app.get("/healthz")(lambda: {"ok": True})

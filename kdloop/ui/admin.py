@@ -24,6 +24,7 @@ from kdloop.ui.session import (
     sign_in,
 )
 from kdloop.ui.times import local
+from kdloop.ui.verdicts import in_words
 from kdloop.ui.words import t, tell
 from storage import audit, snapshots
 
@@ -76,8 +77,7 @@ def build(settings: Settings, state: gr.State, kept_session: gr.BrowserState) ->
     entered, left = (named(partial(f, settings), f.__name__) for f in (sign_in_as_owner, sign_out))
     given, signed = [token, state], [state, token, kept_session]
     for event in (
-        enter.click(entered, given, signed, concurrency_limit=None, **PRIVATE),
-        token.submit(entered, given, signed, concurrency_limit=None, **PRIVATE),
+        gr.on([enter.click, token.submit], entered, given, signed, concurrency_limit=None, **PRIVATE),
         leave.click(left, state, [state, kept_session], concurrency_limit=None, **PRIVATE),
     ):
         event.success(opened, state, outputs, queue=False, **PRIVATE)
@@ -122,7 +122,7 @@ def fill(settings: Settings, state: dict):
     except gr.Error:
         panels = *raters.nothing(), *keys.nothing(), *choices.nothing(), *imports.nothing(), *pack_panel.nothing()
         return gr.Column(visible=False), *signed_in(settings, None), "", "", None, None, *panels
-    deeds = [(local(at), *deed) for at, *deed in audit.entries(settings.db)]
+    deeds = [(local(at), who, in_words(deed), about) for at, who, deed, about in audit.entries(settings.db)]
     log = pd.DataFrame(deeds, columns=[tell(head) for head in AUDIT])
     panels = *raters.fill(settings), *keys.fill(settings), *choices.fill(settings), *imports.fill(settings)
     panels += pack_panel.kept()

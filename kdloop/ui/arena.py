@@ -43,13 +43,16 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, state: g
     outputs = [*duelling.outputs, table, state]
     once = {"concurrency_id": "gen", "concurrency_limit": serving.base.at_once, **PRIVATE}
     prompt.submit(fight, [prompt, state], outputs, **once)
-    for button in (surprise, duelling.next):
-        button.click(pick, None, prompt, queue=False, **PRIVATE).then(fight, [prompt, state], outputs, **once)
-    for button, value in zip(duelling.votes, comparison.VOTES.values(), strict=True):
-        handler = named(partial(vote, settings, value), "vote")
-        button.click(handler, state, [*duelling.outputs, table, tried, state], concurrency_limit=None, **PRIVATE)
+    picked = gr.on([surprise.click, duelling.next.click], pick, None, prompt, queue=False, **PRIVATE)
+    picked.then(fight, [prompt, state], outputs, **once)
+
+    def on_vote(state: dict, event: gr.EventData):
+        return vote(settings, duelling.choice(event), state)
+
+    told = [*duelling.outputs, table, tried, state]
+    gr.on(duelling.vote_events, named(on_vote, "vote"), state, told, concurrency_limit=None, **PRIVATE)
     undone = named(partial(undo, settings), "undo_vote")
-    duelling.undo.click(undone, state, [*duelling.outputs, table, tried, state], concurrency_limit=None, **PRIVATE)
+    duelling.undo.click(undone, state, told, concurrency_limit=None, **PRIVATE)
     return {"outputs": [about, tried], "fill": partial(fill, settings)}
 
 

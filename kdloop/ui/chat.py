@@ -52,6 +52,7 @@ class Components:
     undo: gr.Textbox
     branch: gr.Textbox
     again: gr.State
+    reopened: gr.Textbox
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,10 @@ def lay_out(settings: Settings) -> Components:
     undo = gr.Textbox(visible="hidden", elem_id="undo")  # the id that page.js read from a correction's link
     branch = gr.Textbox(visible="hidden", elem_id="branch")  # the same of an arrow's link, the id of a turn
     again = gr.State()  # an own message that was edited, see replies.anew
-    return Components(head, news, bot, authors, thanks, two, box, panel, addresses.build(), undo, branch, again)
+    reopened = gr.Textbox(visible="hidden")  # the message whose editor page.js opens again, as replies.reopened has it
+    reopened.change(None, reopened, None, js="edit => window.kdloop.reopen(edit)")
+    where = addresses.build()
+    return Components(head, news, bot, authors, thanks, two, box, panel, where, undo, branch, again, reopened)
 
 
 def connect_replies(
@@ -149,13 +153,13 @@ def connect_replies(
     answer = sent.success(reply, [pending, state], written, **once)
     rewrite, put_back = (named(partial(f, settings), f.__name__) for f in (replies.anew, replies.put_back))
     rewritten = shown.again.change(rewrite, [shown.again, pending, state], [box, pending], queue=False, **PRIVATE)
-    rewritten.failure(put_back, [shown.again, box, state], [box, bot], queue=False, **PRIVATE)
+    rewritten.failure(put_back, [shown.again, state], [shown.reopened, bot], queue=False, **PRIVATE)
     answer_anew = rewritten.success(reply, [pending, state], written, **once)
     stoppable = bot.retry(replies.busy, pending, [box, pending], concurrency_limit=None, **PRIVATE)
     again = named(partial(replies.retry, settings, serving, supervisor), "retry")
     tried = stoppable.success(again, [bot, state], written, **once)
     free = named(partial(replies.free, settings), "free")
-    freed = [box, pending, bot, *shown.comparison.outputs]
+    freed = [box, pending, bot, shown.reopened, *shown.comparison.outputs]
     ended, broken = [], []  # Gradio runs what `then` names only where nothing failed, and `failure` after a cancel too
     for event in (answer, answer_anew, tried):
         ended.append(event.success(replies.ready, None, [box, pending, bot], queue=False, **PRIVATE))
@@ -170,7 +174,7 @@ def sender(settings: Settings):
     load = session.loader(settings)
 
     def on_send(text: str, waiting: str, token, state: dict, request: gr.Request):
-        state["instead_of"] = None if not waiting else state.get("instead_of")
+        state.update({} if waiting else {"instead_of": None, "edited": None})
         return *replies.begin(text, waiting), *((token, state) if state.get("person") else load(token, None, request))
 
     return on_send
@@ -185,6 +189,9 @@ def connect_votes(
     def on_like(messages: list, state: dict, at: float, event: gr.LikeData):  # found by annotation, not in partials
         yield from like(settings, messages, state, at, event)
 
+    def on_prefer(state: dict, event: gr.EventData):
+        return rating.prefer(settings, two.choice(event), state)
+
     def on_edit(messages: list, state: dict, event: gr.EditData):
         return edit(settings, messages, state, event)
 
@@ -198,10 +205,9 @@ def connect_votes(
     rated, undone = rating.connect(settings, bot, state, shown.panel, how)
     redraw = named(partial(open_chat, settings), "open_chat")
     chose = []
-    votes = [(button, partial(rating.prefer, settings, choice), "prefer")
-             for button, choice in zip(two.votes, comparison.VOTES.values(), strict=True)]  # fmt: skip
-    for button, act, name in (*votes, (two.undo, partial(rating.prefer_again, settings), "prefer_again")):
-        voted = button.click(named(act, name), state, [state, *two.outputs], concurrency_limit=None, **PRIVATE)
+    once_more = partial(rating.prefer_again, settings)
+    for events, act, name in ((two.vote_events, on_prefer, "prefer"), ([two.undo.click], once_more, "prefer_again")):
+        voted = gr.on(events, named(act, name), state, [state, *two.outputs], concurrency_limit=None, **PRIVATE)
         chose.append(voted.success(redraw, state, bot, queue=False, **PRIVATE))
     return [*said, *chose, rated, undone.then(redraw, state, bot, queue=False, **PRIVATE)], chose
 
@@ -256,13 +262,14 @@ def edit(settings: Settings, messages: list[dict], state: dict, event: gr.EditDa
     text, at = prose.plain(str(event.value)), position(event.index)
     if at is not None and 0 <= at < len(messages or []) and messages[at]["role"] == "user":
         completion = completion_id(messages[at + 1]) if at + 1 < len(messages) else None
-        return chatbot([*messages[:at], user_message(text)], {}), (completion, text, secrets.token_hex(4))
+        again = (completion, text, at, secrets.token_hex(4))
+        return chatbot([*messages[:at], user_message(text)], {}, writing=None), again
     try:
         collect.edit(settings.db, paced(settings, state, "votes"), completion_shown(messages, at), text)
         gr.Info(tell("Your correction is saved: the student will learn from it"))
     except (gr.Error, *REFUSED) as error:
         warn(error)  # no error: the page must show again what is stored
-    return open_chat(settings, state), gr.skip()
+    return open_chat(settings, state, writing=None), gr.skip()
 
 
 def open_branch(settings: Settings, turn: str, state: dict):

@@ -21,13 +21,17 @@ LABELS = {
     "round_max_tokens": "Tokens of what a round samples",
     "messages_a_minute": "Messages of one person a minute",
     "votes_a_minute": "Votes of one person a minute",
+    "hindsight": "May rounds learn from what people write next, of those who allow it?",
     "notice": "Your own words to people, above the tabs",
 }
 OPTIONS_SAID = {
     "trial": "People, while it answers: it is confirmed or rolled back",
     "confirm": "People, before it answers",
     "judge": "The judge alone",
+    "off": "No",
+    "on": "Yes",
 }
+EXPLAINED = {"promotion": "docs/trust.md", "hindsight": "docs/knowledge.md"}
 HOW = (
     "They hold from now on, also after a restart; a round that is running goes on as it began. An empty field goes "
     "back to the default. What an environment variable sets, it alone can change."
@@ -43,11 +47,9 @@ def build(settings: Settings, state: gr.State) -> tuple[list, Callable]:
         for pair in zip(numbers[::2], numbers[1::2], strict=True):
             with gr.Row():
                 fields |= {name: gr.Number(label=t(LABELS[name]), elem_id=f"set-{name}") for name in pair}
-        fields["promotion"] = gr.Dropdown(
-            [(t(text), option) for option, text in OPTIONS_SAID.items()],
-            label=t(LABELS["promotion"]),
-            elem_id="set-promotion",
-        )
+        for name in EXPLAINED:
+            said = [(t(OPTIONS_SAID[option]), option) for option in OPTIONS[name]]
+            fields[name] = gr.Dropdown(said, label=t(LABELS[name]), elem_id=f"set-{name}")
         fields["notice"] = gr.Textbox(label=t(LABELS["notice"]), lines=2, max_length=2000, elem_id="set-notice")
         with gr.Row():
             save = gr.Button(t("Save the settings"), variant="primary")
@@ -83,7 +85,7 @@ def field(settings: Settings, name: str, value):
     if by := fixed_by(settings, name):
         info = tell("Set by {variable}", variable=by)
     elif name in OPTIONS:
-        info = tell("Default: {default}. See docs/trust.md", default=tell(OPTIONS_SAID[default]))
+        info = tell("Default: {default}. See {page}", default=tell(OPTIONS_SAID[default]), page=EXPLAINED[name])
     elif kind(name) is str:
         info = tell("At most {most} characters; Markdown. Empty: nothing is shown", most=most)
     else:

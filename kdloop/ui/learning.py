@@ -12,9 +12,9 @@ import pandas as pd
 from kdloop.chat import arena
 from kdloop.chat.arena import Standing
 from kdloop.settings import Settings
-from kdloop.ui import trial, verdicts
+from kdloop.ui import before_after, trial, verdicts
 from kdloop.ui.plots import Point, curve, picture, side_by_side
-from kdloop.ui.round_page import GUARDS, before_and_after
+from kdloop.ui.round_page import GUARDS
 from kdloop.ui.session import TABLE
 from kdloop.ui.times import local
 from kdloop.ui.words import t, tell
@@ -65,9 +65,9 @@ def build(settings: Settings) -> dict:
                 column_widths=[100, 90, 160, 90],
                 elem_id="standings",
             )
-    examples = gr.HTML(elem_id="before-and-after")
+    examples = before_after.build(settings)
     judges = gr.Dataframe(label=t("AI judges, compared with people's votes"), **TABLE, visible=False, elem_id="judges")
-    outputs = [tried, summary, rates, table, guards, votes, hours, scores, standings, examples, judges]
+    outputs = [tried, summary, rates, table, guards, votes, hours, scores, standings, judges, *examples]
     return {"outputs": outputs, "fill": partial(fill, settings)}
 
 
@@ -84,8 +84,8 @@ def fill(settings: Settings):
         by_hour(counted),
         scores(standings) or tell(NO_STANDINGS),
         ranks(standings),
-        before_and_after(judged[-1] if judged else None),
         judges(settings),
+        *before_after.shown(before_after.examples(judged[-1] if judged else None)),
     )
 
 
@@ -233,7 +233,7 @@ def judges(settings: Settings) -> gr.Dataframe:
             f"{r['flips']} / {r['n']}",
             f"{r['unreadable']} / {r['n']}",
             f"{r['longer']:+.2f}",
-            r["refusal"] or tell("yes"),
+            verdicts.in_words(r["refusal"]) or tell("yes"),
         )
         for key, r in known.items()
     ]

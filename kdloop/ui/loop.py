@@ -22,6 +22,7 @@ DOING = {  # status -> (in steps, without)
 }
 STARTING = "starting, which takes about half a minute"  # PyTorch and TRL are imported
 LEARNED = "{name} learned from {n} of your votes:"
+JUDGED = "{name} was judged by {n} of your votes:"
 REFUSED = "Round {id} read {n} of your votes, and the student stays as it was:"
 BROKE = "This round broke off, and the student that answered before goes on answering. Its owner can read here why."
 NEWS = ("promoted", "on trial", "rejected", "failed")  # ends of rounds that people hear of
@@ -29,7 +30,7 @@ NEWS = ("promoted", "on trial", "rejected", "failed")  # ends of rounds that peo
 
 def learning_now(settings: Settings, running: Round) -> str:
     """What the running round does, in Markdown, with a link to the Rounds tab."""
-    parts = filter(None, [doing(settings, running), left(settings, running)])
+    parts = doing(settings, running), left(settings, running)
     return f"[{tell('learning: {doing}', doing=' · '.join(parts))}](?tab=rounds)"
 
 
@@ -45,12 +46,10 @@ def doing(settings: Settings, running: Round) -> str:
 
 
 def left(settings: Settings, running: Round) -> str:
-    seconds, whole = estimate.seconds_left(settings.db, running)
-    if seconds is None:
-        return ""
+    seconds, measured = estimate.seconds_left(settings.db, running)
     if seconds < 60:
-        return tell("less than a minute" if whole else "less than a minute left in this phase")
-    return tell("about {n} min" if whole else "about {n} min left in this phase", n=round(seconds / 60))
+        return tell("less than a minute" if measured else "roughly a minute, by a guess")
+    return tell("about {n} min" if measured else "roughly {n} min, by a guess", n=round(seconds / 60))
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,8 @@ def of_round(settings: Settings, r: Round, person: str) -> str:
         return ""
     if r.status in ("promoted", "on trial"):
         name = verdicts.in_words(checkpoints.get_checkpoint(settings.db, r.candidate_id).name)
-        said = tell(LEARNED, name=name, n=read.get("train", 0))
+        learned = read.get("train", 0)
+        said = tell(LEARNED if learned else JUDGED, name=name, n=learned or sum(read.values()))
         return f"<p>{escape(said)} {addresses.link('learning', tell('see before and after'))}</p>"
     why = tell(BROKE) if r.status == "failed" else verdicts.in_words((r.verdict or {}).get("reason", ""))
     said = tell(REFUSED, id=r.id, n=sum(read.values()))

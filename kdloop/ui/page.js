@@ -65,7 +65,7 @@
     const wanted = query(), tab = wanted.get("tab") || "chat", c = wanted.get("c") || "";
     const button = tabs().find(t => t.dataset.tabId === tab);
     if (button && selected() !== tab) { following = true; button.click(); following = false; }
-    if (c !== (open === null ? where() : open)) { open = c; asked = performance.now(); ask("go", c); }
+    if (c !== (open === null ? where() : open)) { putAway(); open = c; asked = performance.now(); ask("go", c); }
     const id = wanted.get("round") || "";
     if (tab === "rounds" && id !== round) waitFor(() => one("#go-round textarea, #go-round input"), () => ask("go-round", round = id));
   };
@@ -79,6 +79,7 @@
       if (!asked || performance.now() - asked > 5000) { open = c; to("c", c, !!c && !query().get("c")); }
       mark();
     },
+    reopen: edit => { if (edit) reopen(...JSON.parse(edit).slice(0, 2)); },
     settled: c => { if (c === open) { asked = 0; to("c", c, true); } mark(); },  // what was asked for since comes later
   };
   addEventListener("popstate", follow);
@@ -89,16 +90,36 @@
       event.preventDefault();
       const wanted = new URLSearchParams(link.getAttribute("href"));
       const deed = ["undo", "branch"].find(id => wanted.has(id));
+      if (deed === "branch") putAway();
       if (deed) return ask(deed, wanted.get(deed));
       if (!wanted.has("c") && query().get("c")) wanted.set("c", query().get("c"));
       if (wanted.get("tab") === "chat") wanted.delete("tab");
       history.pushState(null, "", location.pathname + "?" + wanted);
       follow();
     }
-    if (event.target.closest("#fresh, #chat-log [data-name=Clear]")) { to("c", ""); open = ""; asked = performance.now(); }
+    if (event.target.closest("#fresh, #chat-log [data-name=Clear]")) { putAway(); to("c", ""); open = ""; asked = performance.now(); }
     if (event.target.closest("#past a, #fresh") && innerWidth < 768) closeSidebar();
   });
   const closeSidebar = () => { const side = one(".sidebar.open .toggle-button"); if (side) side.click(); };
+
+  // Editors of messages. Gradio keeps one open by its position, whatever text comes to stand there
+  const putAway = () => waitFor(() => {  // they cannot be closed while an answer is written
+    const open = all("#chat-log [data-name=Cancel]");
+    open.forEach(button => button.click());
+    return !open.length;
+  }, () => {});
+  const rows = () => all("#chat-log .message-row");
+  const reopen = (at, text, c = where()) => waitFor(() => {  // after an answer that is being written, in this conversation
+    if (where() !== c) return "elsewhere";
+    const row = rows()[at], area = row && one("textarea", row), below = row && row.nextElementSibling;
+    const pencil = below && one("[data-name=Edit]", below);
+    if (!area && shown(pencil)) pencil.click();
+    return area;
+  }, area => area.nodeType && type(area, text), 6000);
+  const edited = () => {  // what an open editor holds
+    const at = rows().findIndex(row => one("textarea", row));
+    return at < 0 ? null : [where(), at, one("textarea", rows()[at]).value];
+  };
 
   // The list of conversations: its days, in the reader's own time, and which one is open
   const day = at => {
@@ -181,7 +202,7 @@
   };
 
   // A comparison comes into view once, and takes the keys when both answers are done
-  const compare = () => all(".kd-compare").forEach(group => {
+  const compare = () => all(".kd-compare:not(.kd-read)").forEach(group => {
     const done = shown(group) && all("[id$='-left']", group).some(shown);
     if (!shown(group)) { delete group.dataset.seen; return; }
     if (!group.dataset.seen) { group.dataset.seen = "writing"; group.scrollIntoView({block: "nearest"}); }
@@ -244,12 +265,18 @@
     line.textContent = said(app[1] && known[1] === app[1] ? "Restarted" : "Renewed");
   });
 
-  // The draft survives a reload, and a restart of the app
-  addEventListener("pagehide", () => { if (box()) sessionStorage.setItem("kdloop-draft", box().value); });
+  // The draft, and what an editor holds, survive a reload, and a restart of the app
+  addEventListener("pagehide", () => {
+    if (box()) sessionStorage.setItem("kdloop-draft", box().value);
+    sessionStorage.setItem("kdloop-edited", JSON.stringify(edited()));
+  });
   waitFor(() => one("#header strong") && box(), area => {
     const draft = sessionStorage.getItem("kdloop-draft");
+    const [c, at, text] = JSON.parse(sessionStorage.getItem("kdloop-edited")) || [];
     sessionStorage.removeItem("kdloop-draft");
+    sessionStorage.removeItem("kdloop-edited");
     if (draft && !area.value) type(area, draft);
+    if (c) waitFor(() => where() === c && rows()[at], () => reopen(at, text));
     if (query().get("tab")) follow();
     if (wide.matches && document.activeElement === document.body && shown(area)) area.focus({preventScroll: true});
   });

@@ -12,13 +12,13 @@ from kdloop.recipes import VOTES, Recipe
 from kdloop.rounds import estimate, needs
 from kdloop.rounds.needs import Need
 from kdloop.settings import Settings
+from kdloop.ui import verdicts
 from kdloop.ui.round_page import table
 from kdloop.ui.words import tell
 from storage import rounds
 from storage.rounds import Round
 
 SHOWN = 3  # of its last rounds
-SECONDS_A_COMPLETION, SECONDS_A_PASS, GATE_SECONDS = 0.14, 1.4, 98  # VOTES took 80, 268 and 98 s (docs/log.md)
 MINUTES = "About {n} min: so long did its rounds take here."
 GUESS = "About {n} min on two CPU cores: a guess, as none of its rounds has run here."
 ENDED = ("promoted", "on trial", "rejected", "failed", "cancelled")
@@ -71,7 +71,7 @@ def in_words(need: Need) -> str:
 
 
 def to_do(need: Need) -> str:
-    return tell(need.do, **(need.values or {}))
+    return tell(need.do, **{k: verdicts.in_words(str(v)) for k, v in (need.values or {}).items()})
 
 
 def minutes(before: list[Round], plan: Recipe) -> str:
@@ -80,9 +80,7 @@ def minutes(before: list[Round], plan: Recipe) -> str:
     took = list(filter(None, map(estimate.took, judged)))
     if took:
         return tell(MINUTES, n=max(1, round(median(took) / 60)))
-    sampled = sum(plan.prompts * step.get("n", 1) for step in plan.knowledge)
-    seconds = sampled * SECONDS_A_COMPLETION + plan.passes * SECONDS_A_PASS + GATE_SECONDS
-    return tell(GUESS, n=max(1, round(seconds / 60)))
+    return tell(GUESS, n=max(1, round(sum(estimate.guessed(plan.as_dict()).values()) / 60)))
 
 
 def last_results(before: list[Round]) -> str:

@@ -4,9 +4,12 @@ A handler that streams is a generator; closing it (Stop, a closed tab) ends the 
 the session's own and is changed in place, so that what another event changes at the same time is not undone. In it,
 `writing` are the ids of completions under way, `compared` the two to choose from, and `left` says that the person has
 turned to another conversation. `conversation` and `turn` are what the page shows: the id, and a turn of the branch
-(None: the open one). `instead_of` is the turn whose message the next one replaces, as another branch.
+(None: the open one). `instead_of` is the turn whose message the next one replaces, as another branch, and `edited` that
+message's position in the chat.
 """
 
+import json
+import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,7 +36,7 @@ from kdloop.ui.transcript import (
     thumbs,
     transcript,
 )
-from kdloop.ui.words import t, tell
+from kdloop.ui.words import tell
 from storage import conversations
 
 FRAME_SECONDS = 1 / 15  # between two frames: smooth to read, and each sends the whole conversation again
@@ -42,6 +45,9 @@ WHICH = "Two answers this time: which do you prefer?"
 ONE_VERSION = "Two answers of one version this time: which do you prefer?"
 RETRYING = " "  # what waits for a reply during a retry: no message
 
+# an own message that was edited: the completion after it, its new text, its position, and a number by which an edit of
+# today is another one than the same of yesterday
+Edited = tuple[str | None, str, int | None, str]
 T = TypeVar("T")
 
 
@@ -51,20 +57,19 @@ def begin(text: str, waiting: str):
         raise refused("Type a message first")
     if waiting:
         raise refused("Your message before this one still waits for its answer")
-    return gr.Textbox(value="", submit_btn=False, stop_btn=t("Stop")), text
+    return gr.Textbox(value="", submit_btn=False, stop_btn=tell("Stop")), text
 
 
 def busy(waiting: str):
     """A retry begins: as `begin`."""
     if waiting:
         raise refused("Your message before this one still waits for its answer")
-    return gr.Textbox(submit_btn=False, stop_btn=t("Stop")), RETRYING
+    return gr.Textbox(submit_btn=False, stop_btn=tell("Stop")), RETRYING
 
 
-def anew(settings: Settings, again: tuple[str | None, str, str] | None, waiting: str, state: dict):
-    """A person's own message was edited: `again` is the completion after it, its new text, and a number that makes an
-    edit of today another one than the same of yesterday. As `begin`, where the box keeps its draft."""
-    completion, text, _ = again or (None, "", "")  # whoever calls the endpoint has edited nothing
+def anew(settings: Settings, again: Edited | None, waiting: str, state: dict):
+    """A person's own message was edited. As `begin`, where the box keeps its draft."""
+    completion, text, at, _ = again or (None, "", None, "")  # whoever calls the endpoint has edited nothing
     _, pending = begin(text, waiting)
     if not completion:
         raise refused("Choose between the two answers first")
@@ -72,31 +77,39 @@ def anew(settings: Settings, again: tuple[str | None, str, str] | None, waiting:
         state["instead_of"] = conversations.completion(settings.db, completion, person(state)).turn_id
     except REFUSED as error:
         raise refusal(error) from error
-    return gr.Textbox(submit_btn=False, stop_btn=t("Stop")), pending
+    state.update(edited=at, left=False)
+    return gr.Textbox(submit_btn=False, stop_btn=tell("Stop")), pending
 
 
-def put_back(settings: Settings, again: tuple[str | None, str, str] | None, typed: str, state: dict):
-    """What could not be asked anew comes into the message box, before what was typed there."""
-    text = again[1].strip() if again else ""
-    return "\n".join(filter(None, [text, typed])), open_chat(settings, state)
+def put_back(settings: Settings, again: Edited | None, state: dict):
+    """What could not be asked anew stays in its editor."""
+    _, text, at, _ = again or (None, "", None, "")
+    return reopened(at, text), open_chat(settings, state, writing=None)
+
+
+def reopened(at: int | None, text: str):
+    """For page.js: the editor of the message at that position, with this text."""
+    return gr.skip() if at is None or not text.strip() else json.dumps([at, text, secrets.token_hex(4)])
 
 
 def ready():
     """A reply has come to its end: (the message box, what waits, the chat)."""
-    return gr.Textbox(submit_btn=t("Send"), stop_btn=False), "", gr.Chatbot(elem_classes=[])
+    return gr.Textbox(submit_btn=tell("Send"), stop_btn=False), "", gr.Chatbot(elem_classes=[])
 
 
 def free(settings: Settings, typed: str, waiting: str, state: dict):
     """A reply was stopped, refused, or broke off: the page takes the next message. The completion so far stays; a
-    message without any comes back into its box, before what was typed since."""
+    message without any comes back into its box, before what was typed since, or into the editor that it came from."""
     ids, deadline = state.get("writing", ()), time.monotonic() + STOPS_WITHIN_SECONDS
     while "open" in (ends := conversations.statuses(settings.db, ids)) and time.monotonic() < deadline:
         time.sleep(0.05)  # until the engine has ended, and what it wrote is stored
     unanswered = waiting.strip() and all(status == "failed" for status in ends)
-    box = {"value": "\n".join(filter(None, [waiting, typed]))} if unanswered else {}
-    state.update(compared=None, preferred=None, writing=(), instead_of=None)
-    box = gr.Textbox(submit_btn=t("Send"), stop_btn=False, **box)
-    return box, "", open_chat(settings, state), *comparison.hidden()
+    edited = state.get("edited") if unanswered and not state.get("left") else None
+    in_box = unanswered and edited is None
+    box = {"value": "\n".join(filter(None, [waiting, typed]))} if in_box else {}
+    state.update(compared=None, preferred=None, writing=(), instead_of=None, edited=None)
+    box = gr.Textbox(submit_btn=tell("Send"), stop_btn=False, **box)
+    return box, "", open_chat(settings, state), reopened(edited, waiting), *comparison.hidden()
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from html import escape
 
 from kdloop.rounds import estimate
 from kdloop.settings import Settings
-from kdloop.ui import prose, verdicts
+from kdloop.ui import before_after, verdicts
 from kdloop.ui.plots import curve
 from kdloop.ui.times import local
 from kdloop.ui.words import tell
@@ -35,7 +35,7 @@ def page(settings: Settings, r: Round, said: str) -> str:
     """HTML. `said` is how it ended, in words that whoever reads it may see."""
     parts = [head(settings, r), f"<p>{escape(said)}</p>" if said else "", used(r), loss(settings, r)]
     guards = (r.verdict or {}).get("guards") or {}
-    parts += [guard_table(guards) if guards else f"<p>{escape(tell(NO_GUARDS))}</p>", before_and_after(r)]
+    parts += [guard_table(guards) if guards else f"<p>{escape(tell(NO_GUARDS))}</p>", before_after.html(r)]
     return "".join(parts)
 
 
@@ -92,16 +92,3 @@ def guard_row(name: str, g: dict) -> str:
     meant = " ".join(filter(None, [meaning and tell(meaning), way and f"({tell(way)})"]))
     cells = (value, verdicts.in_words(g["limit"]), tell(state), meant)
     return f"<tr{ok}><th>{escape(tell(name))}</th>{''.join(f'<td>{escape(str(c))}</td>' for c in cells)}</tr>"
-
-
-def before_and_after(r: Round | None) -> str:
-    """The same prompts, answered by the champion of then and by the candidate."""
-    kept = (r.verdict or {}).get("examples", []) if r else []
-    title = f"<h4>{escape(tell('The same prompts before and after'))}</h4>"
-    return title + "".join(map(pair, kept)) if kept else ""
-
-
-def pair(example: dict) -> str:
-    sides = ((tell("before"), example["before"]), (tell("after"), example["after"]))
-    shown = "".join(f"<div><b>{escape(name)}</b>{prose.styled(text)}</div>" for name, text in sides)
-    return f'<section class="kd-pair">{prose.literal(example["prompt"])}<div>{shown}</div></section>'

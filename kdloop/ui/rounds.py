@@ -28,12 +28,16 @@ LEFT_OUT = (
     readiness.SILENT,
     "ties",
     "older votes",
+    "longer than the student reads",
     "too long",
+    "identical pairs",
     "near-identical pairs",
     "without a text",
     "liked, but only repeats the prompt",
     "repeated or contradicted",
     "contradictory",
+    "outvoted",
+    "decided by people",
     "same prompt as a held-out one",
 )  # reasons of kdloop.feedback.examples, which have translations
 USABLE = (
@@ -77,8 +81,8 @@ def build(settings: Settings, supervisor: Supervisor, state: gr.State) -> dict:
     asked, outputs = [which, recipe, state], [status, about, start, cancel, history, page, log, usable, again, tried]
     refresh = named(partial(everything, settings), "refresh")
     timer = gr.Timer(2, active=False)
-    for event in (timer.tick, which.change, recipe.change):
-        event(refresh, asked, outputs, queue=False, **PRIVATE)
+    looked = [timer.tick, which.change, recipe.change]
+    gr.on(looked, refresh, asked, outputs, queue=False, trigger_mode="always_last", **PRIVATE)
     acts = (start, start_round, [recipe, state]), (cancel, cancel_round, state), (again, retrain, state)
     for button, act, inputs in acts:
         handler = named(partial(act, settings, supervisor), act.__name__)

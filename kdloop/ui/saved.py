@@ -75,8 +75,7 @@ def connect(
     liked.then(show, state, shown.outputs, queue=False, **PRIVATE)
     say = named(partial(say_why, settings), "say_why")
     asked = [shown.reasons, shown.words, state]
-    shown.reasons.input(say, asked, shown.text, **how)
-    shown.words.submit(say, asked, shown.text, **how)
+    gr.on([shown.reasons.input, shown.words.submit], say, asked, shown.text, **how)
     back = named(partial(undo, settings), "undo_thumb")
     return shown.undo.click(back, state, [bot, *shown.outputs], **how)
 

@@ -14,6 +14,7 @@ import gradio as gr
 
 from kdloop.settings import LOCAL, Settings, current
 from kdloop.student import PromptTooLong
+from kdloop.ui.verdicts import in_words
 from kdloop.ui.words import tell
 from storage import audit, checkpoints, files, snapshots
 from storage.conversations import UnknownRow
@@ -222,7 +223,7 @@ def refused(text: str, **values) -> gr.Error:
 
 def refusal(error: Exception) -> gr.Error:
     """A domain error as a toast; its text may hold what a person typed, so it is escaped (toasts render HTML)."""
-    return gr.Error(html.escape(str(error)).replace("\n", "<br>"), print_exception=False)
+    return gr.Error(html.escape(in_words(str(error))).replace("\n", "<br>"), print_exception=False)
 
 
 def done(act: Callable, *given):
@@ -240,4 +241,4 @@ def short(text: str, most: int) -> str:
 
 def warn(error: Exception) -> None:
     """The same where the handler continues."""
-    gr.Warning(error.message if isinstance(error, gr.Error) else html.escape(str(error)))
+    gr.Warning((error if isinstance(error, gr.Error) else refusal(error)).message)

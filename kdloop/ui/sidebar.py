@@ -4,12 +4,12 @@ from functools import partial
 
 import gradio as gr
 
-from kdloop.settings import Settings
+from kdloop.settings import Settings, current
 from kdloop.ui import addresses, chat, comparison, files, greeting, prose, sure, transcript
 from kdloop.ui.files import fresh_path
 from kdloop.ui.session import IN_ORDER, PRIVATE, erasure_notice, named, paced, person, refusal, refused
 from kdloop.ui.words import t, tell
-from storage import conversations, json_lines, people
+from storage import conversations, follow_ups, json_lines, people
 from storage.conversations import UnknownRow
 
 STORED = (
@@ -17,6 +17,8 @@ STORED = (
     "student that answers here. Nothing else is recorded. Its owner can read and export it; above the tabs it says "
     "where it is kept."
 )
+LEARN = "Rounds may learn from what I write next"
+LEARN_INFO = "A message after an answer often says what was wrong with it. Without a tick it is only answered."
 CONFIRMATION = "delete my data"
 GONE = "Delete “{title}” for good (messages: {messages}, votes: {votes})"
 
@@ -32,6 +34,7 @@ def build(settings: Settings, state: gr.State) -> dict:
             title = gr.Textbox(label=t("Its new title"), max_length=80, submit_btn=t("Rename"))
         with gr.Accordion(t("Your data"), open=False):
             gr.Markdown(t(STORED))
+            learn = gr.Checkbox(label=t(LEARN), info=t(LEARN_INFO), visible=False, elem_id="follow-ups")
             files.offer(t("Download my data"), partial(download, settings), "download", [state], "sm")
             typed = gr.Textbox(label=t("To delete, type: delete my data"), max_length=40)
             erase = gr.Button(t("Delete my data"), variant="stop", size="sm")
@@ -42,6 +45,7 @@ def build(settings: Settings, state: gr.State) -> dict:
         "go": go,
         "title": title,
         "this": this,
+        "learn": learn,
         "typed": typed,
         "erase": erase,
     }
@@ -49,19 +53,21 @@ def build(settings: Settings, state: gr.State) -> dict:
 
 def connect(settings: Settings, state: gr.State, side: dict, parts: chat.Parts) -> None:
     list_titles = named(partial(titles, settings), "titles")
-    shown = [parts.bot, state, *parts.comparison.outputs]
+    shown = [parts.bot, state, parts.authors, parts.where, *parts.comparison.outputs]
     open_one = named(partial(load, settings), "open_conversation")
     cancelling = {"cancels": parts.replies, **PRIVATE}  # a reply under way would write over the other conversation
     opened = side["go"].submit(open_one, [side["go"], state], shown, **cancelling | IN_ORDER)
     changed = [opened]
-    for event in (side["fresh"].click, parts.bot.clear):
-        changed.append(event(new, state, shown, queue=False, **cancelling))
+    anew = named(partial(new, settings), "new")
+    changed.append(gr.on([side["fresh"].click, parts.bot.clear], anew, state, shown, queue=False, **cancelling))
     asked = [side["search"], state]
     side["search"].change(list_titles, asked, side["past"], queue=False, **PRIVATE)
     retitle = named(partial(rename, settings), "rename")
     renamed = side["title"].submit(retitle, [side["title"], state], side["title"], concurrency_limit=None, **PRIVATE)
     for event in (parts.answered, renamed):
         event.then(list_titles, asked, side["past"], queue=False, **PRIVATE)
+    let = named(partial(allow, settings), "learn_from_next")
+    side["learn"].input(let, [side["learn"], state], None, **IN_ORDER)
     forget = named(partial(erase, settings), "erase")
     with side["this"]:
         one = partial(what_goes, settings), partial(erase_one, settings), "erase_conversation"
@@ -71,10 +77,8 @@ def connect(settings: Settings, state: gr.State, side: dict, parts: chat.Parts) 
     gone.then(list_titles, asked, side["past"], queue=False, **PRIVATE)
     emptied = [*shown, side["past"], side["typed"]]
     changed.append(side["erase"].click(forget, [side["typed"], state], emptied, concurrency_limit=None, **cancelling))
-    at_hand = named(partial(addresses.at_hand, settings), "authors")
     for event in changed:
-        known = event.then(at_hand, state, [parts.authors, parts.where], **IN_ORDER)
-        known.then(None, parts.where, None, js=addresses.SETTLED)
+        event.then(None, parts.where, None, js=addresses.SETTLED)
 
 
 def titles(settings: Settings, search: str, state: dict) -> str:
@@ -94,24 +98,24 @@ def titles(settings: Settings, search: str, state: dict) -> str:
 def load(settings: Settings, id: str, state: dict):
     """The person's conversation of this id, a new one for none."""
     if not id:
-        return new(state)
+        return new(settings, state)
     try:
         turn = transcript.last_turn(settings, person(state), str(id))
         bot = transcript.open_chat(settings, state | {"conversation": str(id), "turn": turn})
     except UnknownRow as error:
         raise refusal(error) from error
     state.update(conversation=str(id), turn=turn, compared=None, preferred=None, left=True)
-    return bot, state, *comparison.hidden()
+    return bot, state, *addresses.at_hand(settings, state), *comparison.hidden()
 
 
-def new(state: dict):
+def new(settings: Settings, state: dict):
     state.update(conversation=None, turn=None, compared=None, preferred=None, left=True)
-    return transcript.chatbot([], {}), state, *comparison.hidden()
+    return transcript.chatbot([], {}), state, *addresses.at_hand(settings, state), *comparison.hidden()
 
 
 def starter(settings: Settings):
     """The handler of a page that has loaded: the conversation that its address names, unless one has begun already;
-    and the list of all."""
+    the list of all, and what the person allows."""
 
     def at_start(state: dict, request: gr.Request):
         words = greeting.properties(settings)
@@ -119,9 +123,20 @@ def starter(settings: Settings):
         if not (state.get("conversation") or state.get("writing")):
             state["conversation"], state["turn"] = addresses.asked_for(settings, person(state), request)
             bot = transcript.open_chat(settings, state, **words) if state["conversation"] else bot
-        return bot, state, *addresses.at_hand(settings, state), titles(settings, "", state)
+        at_hand = addresses.at_hand(settings, state)
+        return bot, state, *at_hand, titles(settings, "", state), consent(settings, state)
 
     return at_start
+
+
+def consent(settings: Settings, state: dict) -> gr.Checkbox:
+    """Asked for only where the owner lets rounds learn from it."""
+    asked = current(settings).hindsight == "on"
+    return gr.Checkbox(asked and follow_ups.allows(settings.db, person(state)), visible=asked)
+
+
+def allow(settings: Settings, yes: bool, state: dict) -> None:
+    follow_ups.allow(settings.db, paced(settings, state, "votes"), bool(yes))
 
 
 def rename(settings: Settings, title: str, state: dict) -> str:
@@ -156,7 +171,7 @@ def erase_one(settings: Settings, id: str, state: dict):
     except UnknownRow as error:
         raise refusal(error) from error
     gr.Info(erasure_notice(settings, affected))
-    return new(state)
+    return new(settings, state)
 
 
 def download(settings: Settings, state: dict) -> str:
@@ -170,4 +185,4 @@ def erase(settings: Settings, typed: str, state: dict):
         raise refused('Type "{sure}" to delete everything you wrote here', sure=CONFIRMATION)
     affected = people.erase(settings.db, paced(settings, state, "erasures"))
     gr.Info(erasure_notice(settings, affected))
-    return *new(state), titles(settings, "", state), ""
+    return *new(settings, state), titles(settings, "", state), ""

@@ -20,7 +20,7 @@ def ask_first(
     size: str = "lg",
     cancels: list[Dependency] | None = None,
 ) -> Dependency:
-    """`describe(chosen, state)` names what `act(chosen, state)` will do; the latter's results go to `outputs`. The
+    """`describe(chosen, state)` names what `act(chosen, state)` will do; the latter returns a tuple, for `outputs`. The
     question is taken back when something else is chosen: it was not about that. Returns the event of the deed."""
     ask = gr.Button(label, size=size)
     sure = gr.Button(visible=False, variant="stop", size=size, elem_id=f"sure-{name}")
@@ -32,8 +32,10 @@ def ask_first(
 
     ask.click(named(question, f"ask_{name}"), [chosen, state], both, queue=False, **PRIVATE)
     how = {"concurrency_limit": None, "cancels": cancels, **PRIVATE}
-    done = sure.click(named(act, name), [chosen, state], outputs, **how)
     put_away = named(lambda: (gr.Button(visible=False),) * 2, f"put_away_{name}")
     gr.on([cancel.click, chosen.change], put_away, None, both, queue=False, **PRIVATE)
-    done.then(put_away, None, both, queue=False, **PRIVATE)
-    return done
+
+    def deed(about, state: dict):
+        return *act(about, state), *put_away()
+
+    return sure.click(named(deed, name), [chosen, state], [*outputs, *both], **how)

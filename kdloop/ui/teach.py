@@ -43,12 +43,13 @@ def build(settings: Settings, state: gr.State) -> dict:
     shown = gr.Textbox(visible="hidden")  # the pair's id: a second key may come before the page has the next pair
     outputs = [status, question, *lesson.outputs, correction, better, back, shown, state]
     how = {"concurrency_id": "teach", **IN_ORDER}
-    for button, value in zip(lesson.votes, VOTES.values(), strict=True):
-        act = named(partial(vote, settings, value), "teach")
-        button.click(act, [shown, state], outputs, **how)
+
+    def on_vote(shown: str, state: dict, event: gr.EventData):
+        return vote(settings, lesson.choice(event), shown, state)
+
+    gr.on(lesson.vote_events, named(on_vote, "teach"), [shown, state], outputs, **how)
     correct = named(partial(fix, settings), "fix")
-    for event in (save.click, better.submit):
-        event(correct, [better, shown, state], outputs, **how)
+    gr.on([save.click, better.submit], correct, [better, shown, state], outputs, **how)
     back.click(named(partial(undo, settings), "undo_teach"), state, outputs, concurrency_limit=None, **PRIVATE)
     return {"inputs": state, "outputs": outputs, "fill": partial(fill, settings)}
 

@@ -91,7 +91,7 @@ def disclaimers(settings: Settings, *versions: Checkpoint) -> str:
 
 
 def open_chat(settings: Settings, state: dict, **properties) -> gr.Chatbot:
-    """The open conversation with the thumbs that this person gave in it; `properties` are the component's."""
+    """The open conversation with the thumbs that this person gave in it; `properties` as of `chatbot`."""
     me, conversation = person(state), state.get("conversation")
     messages = transcript(settings, me, conversation, state.get("turn"))
     return chatbot(messages, thumbs(settings, me, conversation), **properties)
@@ -102,11 +102,13 @@ def thumbs(settings: Settings, me: str, conversation: str | None) -> dict[str, b
     return feedback.thumbs(settings.db, me, conversation) if conversation else {}
 
 
-def chatbot(messages: list[dict], liked: dict[str, bool], writing: bool = False, **properties) -> gr.Chatbot:
-    """`liked` as of `thumbs`. Gradio keeps thumbs by position: what takes a message's place would inherit its thumb."""
+def chatbot(messages: list[dict], liked: dict[str, bool], writing: bool | None = False, **properties) -> gr.Chatbot:
+    """`liked` as of `thumbs`. Gradio keeps thumbs by position: what takes a message's place would inherit its thumb.
+    `writing` None: the chat may be written at this moment, and stays as it is in that."""
     pressed = [THUMBS.get(liked.get(completion_id(m))) for m in messages if m["role"] == "assistant"]
-    classes = [WRITING] if writing else []
-    return gr.Chatbot(value=messages, feedback_value=pressed, elem_classes=classes, **properties)
+    if writing is not None:
+        properties["elem_classes"] = [WRITING] if writing else []
+    return gr.Chatbot(value=messages, feedback_value=pressed, **properties)
 
 
 def user_message(text: str, below: str = "") -> dict:

@@ -1,12 +1,15 @@
-"""What rounds have written of themselves, in the reader's language: why a candidate was promoted or refused, by whom.
+"""What rounds have written of themselves, in the reader's language: why a candidate was promoted or refused, by whom;
+and what else is refused (refusals.py).
 
 They write English sentences with numbers in them, once and for all readers. Each is known here as it is written, its
 fields in braces; its translation is looked up by that. A sentence that is not known stays as it was written.
 """
 
 import re
-from functools import cache
+from functools import cache, lru_cache
+from itertools import islice
 
+from kdloop.ui import refusals
 from kdloop.ui.words import LANGUAGES, language, tell
 
 PARTS = (  # of sentences: fields of others
@@ -48,6 +51,7 @@ SENTENCES = (
     "Confirmed by people: {wins} to {losses}, {ties} ties, evidence {evidence} of {least}",
     "Rolled back by people: {wins} to {losses}, {ties} ties, evidence against it {evidence} of {least}",
     "Rolled back: not shown to be preferred after {n} comparisons ({wins} to {losses}, {ties} ties)",
+    "Its step was shortened to {share} of its length, as the whole of it had {limits}",
     "An owner has ended the trial",
     "Round {id} again, without what was erased: {reason}",
     "The champion has learned from what was erased: to serve this candidate all the same, use the Models tab",
@@ -58,22 +62,30 @@ SENTENCES = (
     "{method} was asked for: {n} of {all} examples fit it",
     "Somebody whose votes it had read deleted their data",
 )
-WORDY = {"score", "turn", "odds", "limits", "words", "judge", "fate", "reason", "skill"}  # the other fields are numbers
-FIELDS = dict.fromkeys(WORDY, ".+?") | {"limit": "[^;]+?"}
+SAID = {"score", "turn", "odds", "limits", "words", "judge", "fate", "reason", "skill", "limit"}  # fields in words
+SAID |= {"one", "two", "three", "trait", "alone", "remedy", "why", "what", "whole", "where"}
+GIVEN = {"name", "names", "path", "problem", "given", "options"}  # texts that stay as they are; the rest are numbers
+FIELDS = dict.fromkeys(SAID | GIVEN, ".+?") | {"limit": "[^;]+?"} | dict.fromkeys(("one", "two", "three"), "[^;,.]+?")
 NUMBER = r"[^\s,;:()]+"
 ENDS = re.compile(r"(?:\. |; )")
-MOST = 2000  # characters: no sentence of ours is as long, and looking for one in a long text takes long
+MOST, MOST_SENTENCES = 2000, 20  # characters, and ends: no text of ours has more, and looking in a long one takes long
 
 
 def in_words(text: str) -> str:
     """In the language of the current request."""
-    return text if language() == "en" or len(text) > MOST else translated(text)
+    return text if (reader := language()) == "en" or len(text) > MOST else remembered(reader, text)
+
+
+@lru_cache(maxsize=4096)
+def remembered(reader: str, text: str) -> str:
+    """In this language, which is that of the request."""
+    return translated(text)
 
 
 def translated(text: str) -> str:
     if (said := known(text)) is not None:
         return said
-    for end in ENDS.finditer(text):
+    for end in islice(ENDS.finditer(text), MOST_SENTENCES):
         if (said := known(text[: end.start()])) is not None:
             return f"{said}{end[0]}{translated(text[end.end() :])}"
     return LANGUAGES.get(language(), {}).get(text, text)
@@ -84,7 +96,7 @@ def known(text: str) -> str | None:
     for template, pattern in patterns():
         if found := pattern.fullmatch(text):
             fields = found.groupdict()
-            return tell(template, **{k: translated(v) if k in FIELDS else v for k, v in fields.items()})
+            return tell(template, **{k: translated(v) if k in SAID else v for k, v in fields.items()})
     return None
 
 
@@ -96,4 +108,4 @@ def patterns() -> list[tuple[str, re.Pattern]]:
         texts = map(re.escape, parts[::2])
         return re.compile("".join(x for pair in zip(texts, [*fields, ""], strict=True) for x in pair), re.DOTALL)
 
-    return [(template, pattern(template)) for template in (*PARTS, *SENTENCES)]
+    return [(template, pattern(template)) for template in (*PARTS, *SENTENCES, *refusals.ALL)]

@@ -5,7 +5,7 @@ import pytest
 from test_chat_completions import HELLO
 
 from kdloop.feedback import examples
-from storage import feedback, people
+from storage import feedback, follow_ups, people
 from storage.database import connect
 
 
@@ -98,6 +98,9 @@ def test_weights_blocks_copies_and_erasure_are_those_of_the_page(app, ask, say):
     assert voted()
     people.set_weight(app.db, person, 0)
     assert not voted(), "blocked"
+    for body, status in (({"hindsight": True}, 200), ({"hindsight": "yes"}, 400), ({}, 400)):
+        assert app.http.post("/v1/person", params={"user": "dora"}, json=body).status_code == status
+    assert follow_ups.allows(app.db, person)
     copy = app.http.get("/v1/person", params={"user": "dora"}).json()
     assert len(copy["completions"]) == 2 and copy["turns"][0]["prompt"] and len(copy["feedback"]) == 1
     say(first, "kept", comment="the walrus of dora")

@@ -1,7 +1,7 @@
 """An app that nobody has used, one that strangers attack, and headless Chromium."""
 
 import pytest
-from pages import CHROMIUM, fill_with_hostile_text, running
+from pages import CHROMIUM, check_log, fill_with_hostile_text, running
 from playwright.sync_api import sync_playwright
 
 
@@ -16,8 +16,7 @@ def app(student, tmp_path_factory):
     home = tmp_path_factory.mktemp("app")
     with running(home, KDLOOP_STUDENT=student, KDLOOP_COMPARE_EVERY="0") as url:
         yield url, home
-    log = (home / "app.log").read_text()
-    assert "Traceback" not in log, log
+    check_log(home)
 
 
 @pytest.fixture(scope="module")

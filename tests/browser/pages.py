@@ -19,7 +19,7 @@ from kdloop import packs
 from kdloop.evaluation.bench.app_process import free_port
 from storage import checkpoints, conversations, feedback, rounds
 from storage.conversations import as_prompt
-from storage.database import open_database
+from storage.database import connect, open_database
 
 ROOT = Path(__file__).parent.parent.parent
 CHROMIUM = os.environ.get("KDLOOP_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
@@ -72,6 +72,16 @@ def running(home: Path, script: str = "", **environment):
         os.kill(pid, signal.SIGTERM)
         status = first_of(ended, 30)
     assert status == 0, f"the app ended with {status}:\n{log.read_text()}"
+
+
+def check_log(home: Path) -> None:
+    """No error of a handler, and nothing that anybody has said (docs/api.md)."""
+    log = (home / "app.log").read_text()
+    assert "Traceback" not in log, log
+    with connect(home / "kdloop.db") as c:
+        said = [json.loads(text)[-1]["content"] for (text,) in c.execute("select prompt from turns")]
+        said += [r[0] for r in c.execute("select text from completions union select critique from feedback")]
+    assert said and not [text for text in said if len(text) > 12 and text in log], log
 
 
 def first_of(found, seconds: float):

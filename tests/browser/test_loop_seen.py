@@ -57,7 +57,7 @@ def test_a_round_is_told_of_in_the_header_and_what_came_of_it_once(page, home):
     rounds.advance(db, round.id, "eliciting")
     rounds.note_progress(db, round.id, "eliciting", 40, 128, eta_seconds=200.0)
     link = page.locator("#header").get_by_role("link", name="learning: sampling 40 of 128")
-    expect(link).to_contain_text("min left in this phase", timeout=60_000)
+    expect(link).to_contain_text("min, by a guess", timeout=60_000)  # it is the first round
     link.click()
     expect(page.locator("#live")).to_contain_text("40/128", timeout=60_000)
     expect(page.get_by_role("button", name=f"Cancel round {round.id}")).to_be_visible(timeout=60_000)

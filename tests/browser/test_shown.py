@@ -1,7 +1,7 @@
 """What is voted on, corrected or tried again is what the page shows; what is refused comes back; texts are whole."""
 
 import pytest
-from pages import ask, eventually, opened, running, send
+from pages import ask, check_log, eventually, opened, running, send
 from playwright.sync_api import expect
 
 from kdloop.ui.prose import one_newline
@@ -36,7 +36,7 @@ def tiny_app(tiny_student, tmp_path_factory):
     home = tmp_path_factory.mktemp("shown")
     with running(home, KDLOOP_STUDENT=tiny_student, KDLOOP_ENGINE="transformers", KDLOOP_COMPARE_EVERY="0") as url:
         yield url, home
-    assert "Traceback" not in (home / "app.log").read_text()
+    check_log(home)
 
 
 def completions(home, question) -> list[tuple[str, str]]:
@@ -209,6 +209,7 @@ def test_no_message_is_lost_and_none_is_voted_on_while_an_answer_is_written(tiny
         send(page, "Tell me a story.")
         expect(page.get_by_test_id("bot")).to_have_count(1, timeout=60_000)
         assert page.get_by_role("button", name="Like", exact=True).count() == 0
+        expect(page.locator("#chat-log [data-name=Edit]").first).to_be_hidden()  # Gradio loses a click on it
         box.fill("Meanwhile.")
         box.press("Enter")
         expect(page.get_by_test_id("toast-body").last).to_contain_text("still waits for its answer", timeout=60_000)
@@ -224,6 +225,7 @@ def test_no_message_is_lost_and_none_is_voted_on_while_an_answer_is_written(tiny
         page.get_by_role("button", name="Stop").click()
         done(page)
         expect(button(page, "Like")).to_be_visible(timeout=60_000)
+        expect(page.locator("#chat-log [data-name=Edit]").first).to_be_visible()
         expect(page.get_by_test_id("user")).to_have_text("Meanwhile.")
 
 

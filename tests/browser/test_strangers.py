@@ -14,6 +14,7 @@ from storage.database import connect
 pytestmark = pytest.mark.slow
 FORGED = {"person": "eve", "owner": "me", "conversation": "x", "duel": ["a", "b"], "teach": ["a", False]}
 JUNK = {"text": HOSTILE, "nothing": None, "wrong types": {"a": [1e308]}, "negative": -1, "forged": FORGED}
+BEFORE = (354_051, 127, 114)  # bytes of /config, events, and those that ask the app, at fb4cb3e (docs/log.md)
 EVENT = {"index": 0, "value": "x", "liked": True, "selected": True, "previous_value": "y"}
 
 
@@ -27,6 +28,7 @@ def contents(db):
 def call(http, dependency, data, session):
     """What an endpoint answers to somebody who never opened the page."""
     body = {"data": data, "fn_index": dependency["id"], "session_hash": session, "event_data": EVENT}
+    body["trigger_id"] = next((id for id, _ in dependency["targets"]), None)
     joined = http.post("/gradio_api/queue/join", json=body)
     if joined.status_code != 200:
         return {"success": False, "output": {"error": joined.text}}
@@ -55,6 +57,13 @@ def test_no_endpoint_does_anything_for_strangers(public_app):
         for path in ("kdloop.db", "secret", "app.log"):
             assert http.get(f"/gradio_api/file={home / path}").status_code in (403, 404)
     assert contents(home / "kdloop.db") == before
+
+
+def test_the_page_weighs_hardly_more_than_before_it_was_made_anew(public_app):
+    config = httpx.get(f"{public_app[0]}/config", timeout=30).content
+    events = json.loads(config)["dependencies"]
+    weight = len(config), len(events), sum(bool(e["backend_fn"]) for e in events)
+    assert all(now <= 1.2 * before for now, before in zip(weight, BEFORE, strict=True)), weight
 
 
 def test_hostile_text_is_shown_and_never_run(public_app, browser):

@@ -22,6 +22,7 @@ from kdloop.raters.teacher import Teacher
 from kdloop.recipes import Recipe
 from kdloop.rounds.selection import relevant
 from kdloop.rounds.tasks import training_tasks
+from storage import follow_ups
 from storage.conversations import Completion, add_completion, add_turn, as_prompt, start_conversation
 from storage.database import new_id
 from storage.feedback import add_feedback
@@ -147,6 +148,14 @@ def liked(db, n=40):
     return [e for e in examples if not is_held_out(e.conversation)], examples
 
 
+def followed(db, examples):
+    """What ann writes after one answer of each, and allows to be learned from."""
+    follow_ups.allow(db, "ann", True)
+    for e in examples:
+        said = [{"role": "assistant", "content": e.chosen.text}, *as_prompt("Shorter, please")]
+        add_turn(db, e.conversation, [*e.prompt, *said])
+
+
 # sources on a pack with checks
 CHECKED = ("references", "verified", "majority", "star", "rest", "debate", "refine", "preferred")
 OPTIONS = {"best_of_n": {"sure": 0.5}, "self_instruct": {"n": 8}, "preferred": {"probes": 4}}
@@ -171,6 +180,7 @@ def rater():
 def test_nothing_held_out_can_be_trained_on_by_any_recipe_or_source(db, name, rater, tiny_student, tmp_path):
     recipe = EVERY[name]
     training, votes = liked(db)
+    followed(db, votes)
     if name in ("source documents", "source grounded"):
         words = [f"Bees number {i} dance to tell where flowers are." for i in range(200)]
         (tmp_path / "bees.txt").write_text(" ".join(words))
@@ -184,6 +194,7 @@ def test_nothing_held_out_can_be_trained_on_by_any_recipe_or_source(db, name, ra
             teachers=[local] if name == "source features" else [teacher(url)],
             examples=[e for e in training if e.question not in HELD_OUT],
             rater=rater,
+            hindsight=True,
         )
         m.writers[0][0].tokenizer = AutoTokenizer.from_pretrained(tiny_student)
         m.writers[0][0].logprobs = lambda prompts, said: [[-1.0 if p[-1]["content"] else -2.0] for p in prompts]

@@ -6,11 +6,13 @@ from dataclasses import replace
 import pytest
 import torch
 from parts import vote
+from safetensors.torch import load_file
 from test_selection import taught
 
 from kdloop import packs, recipes
 from kdloop.evaluation import pack_new, pack_remove
 from kdloop.feedback.examples import from_feedback
+from kdloop.gate import guards, spending, verdict
 from kdloop.methods.lora import trainable_student
 from kdloop.packs import Task
 from kdloop.recipes import Recipe
@@ -19,6 +21,7 @@ from kdloop.rounds.run import run
 from kdloop.rounds.setup import plan_of
 from kdloop.rounds.tasks import GATE_TASKS, training_tasks
 from kdloop.settings import Settings
+from kdloop.student.journal import Journal
 from storage import ancestry, checkpoints, conversations, rounds
 from storage.conversations import as_prompt
 
@@ -27,10 +30,10 @@ from storage.conversations import as_prompt
 def ended(db, byte_student):
     """A function: runs a round on a small student to its end; the round's row."""
 
-    def to_its_end(recipe, requested="auto", **settings):
+    def to_its_end(recipe, requested="auto", journal=None, **settings):
         started = rounds.start_round(db, requested=requested, seed=1, started_by="test", owner="me", recipe=recipe)
         settings = {"round_max_tokens": 8, "gate_prompts": 4} | settings
-        run(Settings(home=db.parent, student=byte_student, **settings), started)
+        run(Settings(home=db.parent, student=byte_student, **settings), started, journal)
         rounds.release_lease(db, "me")
         return rounds.get_round(db, started.id)
 
@@ -106,18 +109,44 @@ def test_a_round_learns_a_teachers_distribution_that_it_stored_without_asking_it
     assert len(list((db.parent / "features").glob("*.npz"))) == judged.counts["train"] >= 8
 
 
-def test_a_votes_round_goes_on_from_what_a_recipe_has_taught_and_replays_it(db, ended, byte_student):
-    """The circle in small: an adapter that serves, votes, pairs by the preference model, training, gate."""
+@pytest.fixture
+def blocked(monkeypatch):
+    """The gate finds each candidate better, and a guard blocks each."""
+    for module, name, value in (
+        (spending, "LOOKS", ((1.0, 1e9),)),
+        (spending, "MIN_DECIDED", 0),
+        (verdict, "LEAST_WIN_RATE", 0.0),
+        (guards, "MAX_REPETITION_RISE", -10.0),
+    ):
+        monkeypatch.setattr(module, name, value)
+
+
+def test_a_votes_round_goes_on_from_what_a_recipe_has_taught_and_replays_it(db, ended, byte_student, blocked, tmp_path):
+    """The circle in small: an adapter that serves, votes, pairs by the preference model, training, gate; and a step
+    that is shortened twice, as a guard blocks it."""
     adapted = trainable_student(byte_student, None, torch.float32, seed=1)
     sums = [f"What is {i} plus {i}, would you say?" for i in range(40)]
     champion = taught(db, recipes.load("rejection").as_dict(), sums, save=adapted.save_pretrained)
     vote(db, 60)
-    judged = ended(replace(recipes.VOTES, prompts=2, passes=4).as_dict())
-    assert judged.status in ("promoted", "on trial", "rejected") and judged.method == "dpo", (
-        judged.error or judged.verdict
-    )
+    judged = ended(replace(recipes.VOTES, prompts=2, passes=4).as_dict(), journal=Journal(tmp_path))
+    assert judged.status == "rejected" and judged.method == "dpo", judged.error or judged.verdict
     assert checkpoints.get_checkpoint(db, judged.candidate_id).parent_id == champion.id
     assert judged.counts["replayed"] == pytest.approx(judged.counts["train"] / 4, abs=1)
     assert "checks passed that were learned, change" in judged.verdict["guards"]
     trained = set(ancestry.trained_on(db, checkpoints.get_checkpoint(db, judged.candidate_id)))
     assert len(trained & set(ancestry.trained_on(db, champion))) == judged.counts["replayed"]
+
+    tries = judged.verdict["tries"]
+    numbers = [gate["number"] for gate in (*(t["gate"] for t in tries), judged.verdict["gate"])]
+    assert numbers == [1, 2, 3] and rounds.gates_since(db, champion.id, judged.id + 1) == 3
+    assert len({t["gate"]["seed"] for t in tries} | {judged.verdict["gate"]["seed"]}) == 3, "on prompts drawn anew"
+    assert judged.status == "rejected" and "was shortened to 0.49 of its length, as" in judged.verdict["reason"]
+    assert [k.status for k in checkpoints.lineage(db)].count("rejected") == 1, "each in the place of the one before"
+    candidate = checkpoints.get_checkpoint(db, judged.candidate_id)
+    assert candidate.metrics == judged.metrics | {"student": candidate.metrics["student"]}
+    start, (_, end) = (torch.load(tmp_path / f"{name}.pt", weights_only=False)[0] for name in ("start", "trained"))
+    written = load_file(checkpoints.adapter_dir(db, candidate) / "adapter_model.safetensors")
+    for name, b in end.items():
+        a = start[name]
+        moved = a + candidate.metrics["step scale"] * (b - a)
+        torch.testing.assert_close(written[name.replace(".default", "")], moved, rtol=1e-4, atol=1e-6)

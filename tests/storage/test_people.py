@@ -9,7 +9,7 @@ from kdloop import packs
 from kdloop.feedback import collect
 from kdloop.knowledge import labeling, self_play
 from kdloop.packs import Task
-from storage import checkpoints, conversations, feedback, people, rounds, teachers
+from storage import checkpoints, conversations, feedback, follow_ups, people, rounds, teachers
 from storage.conversations import Draft
 from storage.database import connect
 
@@ -25,8 +25,9 @@ def test_a_copy_holds_ones_own_rows_and_nobody_elses(db):
     talk(db, "ann")
     _, completion = talk(db, "bob", "Überraschung?")
     collect.thumb(db, "bob", completion, True)
+    follow_ups.allow(db, "bob", True)
     copy = people.everything(db, "bob")
-    assert [len(rows) for rows in copy.values()] == [1, 1, 1, 1]
+    assert [len(rows) for rows in copy.values()] == [1, 1, 1, 1, 1]
     assert "Überraschung?" in str(copy) and "tides" not in str(copy)
 
 

@@ -1,5 +1,6 @@
 """A conversation's branches as the page shows and changes them; whatever the browser posts, they are one's own."""
 
+import json
 from types import SimpleNamespace
 
 import gradio as gr
@@ -56,14 +57,19 @@ def test_an_edit_of_an_own_message_asks_anew_in_its_place(talk):
     bot, again = edited(settings, state, 2, "why four")
     assert "why four" in str(bot.value[-1]["content"]) and len(bot.value) == 3
     _, pending = replies.anew(settings, again, "", state)
-    assert pending == "why four" and state["instead_of"] == turns[2]
+    assert pending == "why four" and state["instead_of"] == turns[2] and state["edited"] == 2
     assert edited(settings, state, 2, "why four")[1] != again, "the same once more is another edit"
-    replies.free(settings, "", "", state)
-    assert state["instead_of"] is None, "what was stopped before it began is not asked later"
+    box, waits, _, reopened, *_ = replies.free(settings, "a draft", pending, state)
+    assert json.loads(reopened)[:2] == [2, "why four"], "what was stopped before it began comes back into its editor"
+    assert waits == "" and "value" not in box.constructor_args and state["instead_of"] is None
+    _, pending = replies.anew(settings, again, "", state)
+    sidebar.new(settings, state)
+    box, *_ = replies.free(settings, "a draft", pending, state)
+    assert box.value == "why four\na draft", "its message is not on the page any more"
 
 
 @pytest.mark.parametrize("broken", ["waits", "empty", "two answers", "not one's own"])
-def test_what_cannot_be_asked_anew_comes_into_the_box_beside_the_draft(talk, broken):
+def test_what_cannot_be_asked_anew_stays_in_its_editor(talk, broken):
     settings, state, _ = talk
     messages = transcript(settings, "ann", state["conversation"], state["turn"])
     if broken == "two answers":
@@ -71,12 +77,15 @@ def test_what_cannot_be_asked_anew_comes_into_the_box_beside_the_draft(talk, bro
     if broken == "not one's own":
         other = conversations.start_conversation(settings.db, "bob")
         messages[3]["metadata"] = {"id": said(settings.db, other, "bob's")[1]}
-    _, again = edited(settings, state, 2, " " if broken == "empty" else "why four", messages)
+    bot, again = edited(settings, state, 2, " " if broken == "empty" else "why four", messages)
     with pytest.raises(gr.Error):
         replies.anew(settings, again, "another" if broken == "waits" else "", state)
     assert not state.get("instead_of")
-    box, bot = replies.put_back(settings, again, "a draft", state)
-    assert box == ("a draft" if broken == "empty" else "why four\na draft") and len(bot.value) == 4
+    reopened, open_again = replies.put_back(settings, again, state)
+    assert len(open_again.value) == 4
+    for shown in (bot, open_again):
+        assert "elem_classes" not in shown.constructor_args, "an answer that is being written stays one"
+    assert reopened == gr.skip() if broken == "empty" else json.loads(reopened)[:2] == [2, "why four"]
 
 
 def test_nobody_turns_to_somebody_elses_branch(talk):

@@ -8,7 +8,7 @@ from kdloop.feedback import collect
 from kdloop.gate.outcomes import Outcomes
 from kdloop.raters.judge import Calibration
 from kdloop.settings import Settings
-from kdloop.ui import learning
+from kdloop.ui import before_after, learning, prose
 from kdloop.ui.plots import Point, picture, ticks
 from storage import checkpoints, conversations, rounds, teachers
 from storage.conversations import as_prompt
@@ -17,8 +17,10 @@ NAMES = (
     "mean words", "repetition rise", "end-of-turn rate change", "sameness rise", "relevance change", "NLL rise",
 )  # fmt: skip
 
+EXAMPLE = ("at", "group", "about", "left", "right", "voting", "following")
 
-def judge(db, outcomes, against_base=None, judged_by="preference model", promoted=True):
+
+def judge(db, outcomes, against_base=None, judged_by="preference model", promoted=True, examples=()):
     """A round that ended with this verdict."""
     started = rounds.start_round(db, requested="auto", seed=1, started_by="test", owner="me")
     rounds.release_lease(db, "me")
@@ -29,6 +31,7 @@ def judge(db, outcomes, against_base=None, judged_by="preference model", promote
         "n": outcomes.n,
         "guards": {name: {"value": 0.01 * i, "limit": "-0.2 to 0.5", "ok": True} for i, name in enumerate(NAMES)},
         "against_base": against_base and against_base.as_dict(),
+        "examples": list(examples),
         **outcomes.as_dict(),
     }
     k = checkpoints.publish(
@@ -54,8 +57,8 @@ def filled(db):
             "hours",
             "scores",
             "standings",
-            "examples",
             "judges",
+            *EXAMPLE,
         )
         return dict(zip(names, learning.fill(Settings(home=db.parent)), strict=True))
 
@@ -161,3 +164,19 @@ def test_a_judge_is_shown_beside_people_and_why_it_may_not_train(db, filled):
     good, bad = shown.value["data"]
     assert good == ["judge tess", "0.94 (0.82 to 0.98), n = 36", "2 / 40", "1 / 40", "+0.05", "yes"]
     assert bad[0] == "judge coin" and "no better than chance, 9 verdicts changed with the order" in bad[-1]
+
+
+def test_before_and_after_are_compared_one_prompt_at_a_time(db, filled):
+    assert not filled()["group"].visible
+    judge(db, Outcomes(30, 10, 24), examples=[{"prompt": "Old?", "before": "a", "after": "b"}])
+    told = ({"prompt": f"Why {n}?", "before": "Once `x`.", "after": f"{n} <i>now</i>"} for n in (1, 2))
+    judge(db, Outcomes(30, 10, 24), promoted=False, examples=told)
+    first = filled()
+    assert first["group"].visible and first["following"].visible and not first["voting"].visible
+    assert prose.plain(first["about"].partition("\n\n")[0]) == "Why 1?" and first["about"].endswith("1 of 2")
+    assert "before" in first["left"] and "<code>" in first["left"], "as the chat shows it"
+    assert "after" in first["right"] and "<i>" not in first["right"]
+    second = dict(zip(EXAMPLE, before_after.after(Settings(home=db.parent), first["at"]), strict=True))
+    assert second["about"].endswith("2 of 2") and "2 " in prose.plain(second["right"].partition("</div>")[2])
+    again = before_after.after(Settings(home=db.parent), second["at"])
+    assert again[EXAMPLE.index("about")] == first["about"], "after the last, the first"

@@ -2,12 +2,13 @@
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from html import escape
 
 import gradio as gr
 import pytest
 
-from kdloop.rounds import needs
+from kdloop.rounds import estimate, needs
 from kdloop.rounds.process import log_file
 from kdloop.rounds.progress import Clock
 from kdloop.rounds.run import CHOOSING_STEP_SIZE
@@ -37,7 +38,7 @@ def test_every_refresh_is_given_the_round_and_who_asks(failed, recwarn):
         state = gr.State({})
         built = tab.build(failed, Supervisor(failed), state)
     refreshed = [f.inputs for f in page.fns.values() if built["outputs"][3] in f.outputs]
-    assert refreshed == [built["inputs"]] * 6 and built["inputs"][2] is state
+    assert refreshed == [built["inputs"]] * 4 and built["inputs"][2] is state
     assert [str(w.message) for w in recwarn if "arguments for function" in str(w.message)] == []
 
 
@@ -154,10 +155,17 @@ def test_the_time_left_is_the_phases_steps_and_what_later_phases_took_before(fai
         rounds.finish_round(db, round.id, "rejected")
         rounds.release_lease(db, "me")
     other = rounds.start_round(db, requested="auto", seed=1, started_by="test", owner="me", recipe={"name": "grpo"})
-    assert "1" not in tab.live(failed), "no round of this recipe has ended"
+    guess = estimate.guessed({"name": "grpo"})
+    assert "roughly 8 min, by a guess" in tab.live(failed), "no round of this recipe has ended"
     rounds.advance(db, other.id, "training")
+    rounds.note_progress(db, other.id, "training", 0, 9)
+    slow = {"created_at": (datetime.now(UTC) - timedelta(seconds=3 * (30 + guess["eliciting"]))).isoformat()}
+    seconds, measured = estimate.seconds_left(db, replace(rounds.running_round(db), **slow))
+    assert seconds == pytest.approx(3 * (guess["training"] + guess["gating"]), rel=0.05) and not measured
     rounds.note_progress(db, other.id, "training", 2, 9, eta_seconds=200)
-    assert "about 3 min left in this phase" in tab.live(failed)
+    pace = 200 / (30 + guess["eliciting"] + guess["training"])
+    seconds = estimate.seconds_left(db, other)[0]
+    assert seconds == pytest.approx(200 + pace * guess["gating"], rel=0.05), "by its own pace"
     rounds.finish_round(db, other.id, "cancelled")
     rounds.release_lease(db, "me")
     running = rounds.start_round(db, requested="auto", seed=1, started_by="test", owner="me")

@@ -155,6 +155,8 @@ def test_copies_searches_and_undo_have_a_pace_too(tmp_path):
             act()
         with pytest.raises(gr.Error, match=f"{what} a minute"):
             act()
+    with pytest.raises(gr.Error, match="votes a minute"):
+        sidebar.allow(settings, True, state)
     assert sidebar.titles(settings, "", state), "the list after each answer is no search"
 
 

@@ -10,12 +10,13 @@ from kdloop.feedback import collect
 from kdloop.gate import trial as gate
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
-from kdloop.ui import admin, arena, chat, learning, models, rounds, teach, trial
+from kdloop.ui import admin, arena, chat, learning, loop, models, rounds, teach, trial
 from storage import checkpoints, conversations, feedback, trials
 from storage import rounds as stored
 from storage.conversations import as_prompt
 
 NUMBER = count()
+TALLY = "People: 9 to 3, ties: 0. Evidence"
 
 
 @pytest.fixture
@@ -32,6 +33,11 @@ def challenge(db, mode="trial"):
     outcomes = {"wins": 15, "losses": 5, "ties": 0, "win_rate": 0.75, "ci95": [0.6, 0.9], "judged_by": "a model"}
     verdict = {"reason": "On trial: 15 wins", "n": 20, "guards": {}, **outcomes}
     return checkpoints.promote(db, k.id, round.id, mode, verdict=verdict)
+
+
+def said(db, question, person, checkpoint=1):
+    turn = conversations.add_turn(db, conversations.start_conversation(db, person), as_prompt(question))
+    return conversations.add_completion(db, turn.id, "student", text="so", checkpoint_id=checkpoint)
 
 
 def pair(db, question=None, person="ann"):
@@ -79,6 +85,34 @@ def test_evidence_is_shown_as_it_grows_on_every_tab(settings):
     assert "the next round" in rounds.fill(settings, rounds.LATEST, "", state)[10].lower()
     compare(settings.db, ["right"] * 6)
     assert "Evidence against it" in trial.panel(settings)
+
+
+def test_who_voted_hears_once_what_came_of_it_and_all_hear_how_people_decide(settings):
+    db, ann = settings.db, {"person": "ann"}
+    rows = {"ann": [], "bob": []}
+    for person in (*["ann"] * 4, "bob"):
+        id = said(db, f"{next(NUMBER)}?", person=person)
+        collect.thumb(db, person, id, True)
+        rows[person].append(feedback.live_feedback(db)[-1].id)
+    assert not loop.news(settings, None, ann)[0].visible
+    k = challenge(db, "judge")
+    stored.use_feedback(db, k.round_id, rows["ann"][:3], [rows["ann"][3], *rows["bob"]])
+    row, text, close, told = loop.news(settings, None, ann)
+    learned = '<p>v1 learned from 3 of your votes: <a href="?tab=learning">see before and after</a></p>'
+    assert (row.visible, text, close.visible, told) == (True, learned, True, k.round_id)
+    assert loop.news(settings, told, ann)[1] == learned, "until it is put away"
+    loop.put_away(settings, ann)
+    assert loop.news(settings, told, ann)[1] == loop.news(settings, told, {"person": "ann"})[1] == "", "once"
+    assert "v1 was judged by 1 of your votes:" in loop.news(settings, None, {"person": "bob"})[1]
+    assert loop.news(settings, None, {"person": "eve"})[1] == "", "who gave it no vote"
+
+    challenge(db)
+    compare(db, ["left", "left", "right", "left"] * 3)
+    row, text, close, _ = loop.news(settings, told, {"person": "eve"})
+    found = gate.evidence(db, trials.running(db), False)[-1].better
+    assert row.visible and not close.visible and 1 < found < 20
+    assert f"v2 is on trial: it answers already, and v1 comes back if people prefer that. {TALLY} {found:.1f}" in text
+    assert '<a href="?tab=arena">compare in the Arena</a>' in text
 
 
 def test_where_others_can_open_the_page_nobody_decides_alone_and_it_is_said(settings):
@@ -162,11 +196,7 @@ def test_thumbs_alarm_on_the_learning_and_admin_tabs(settings):
     k = challenge(settings.db)
     for checkpoint, liked, n in ((1, True, 25), (k.id, False, 12)):
         for _ in range(n):
-            turn = conversations.add_turn(
-                settings.db, conversations.start_conversation(settings.db, "ann"), as_prompt("Why?")
-            )
-            id = conversations.add_completion(settings.db, turn.id, "student", text="so", checkpoint_id=checkpoint)
-            collect.thumb(settings.db, "ann", id, liked)
+            collect.thumb(settings.db, "ann", said(settings.db, "Why?", "ann", checkpoint), liked)
     for told in (learning.fill(settings)[0], admin.fill(settings, {"person": "ann"})[4]):
         assert "Alarm: v1 is liked in 0 of 12 thumbs, v0 was in 25 of 25" in told and 'role="alert"' in told
     public = Settings(home=settings.home, host="0.0.0.0")

@@ -5,6 +5,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import gradio as gr
+import numpy as np
 import pytest
 from gradio.context import LocalContext
 
@@ -14,16 +15,22 @@ from kdloop.gate.evidence import CONFIRM, ROLL_BACK, Evidence
 from kdloop.gate.guards import Guard
 from kdloop.gate.spending import Turn
 from kdloop.gate.verdict import CannotDecide, Judgement, require_a_judge, require_agreement, verdict
-from kdloop.methods import choose, enough
-from kdloop.methods.lora import NothingToLearn
+from kdloop.methods import ALONE, SAMPLES, choose, enough
+from kdloop.methods.lora import REMEDIES, NothingToLearn
+from kdloop.methods.rl.reward_model import at_chance
+from kdloop.methods.self_training.self_teaching import CAUTION
+from kdloop.raters.judge import Calibration
+from kdloop.raters.preference_model import PreferenceModel
 from kdloop.rounds import replays
+from kdloop.rounds.selection import TOO_LONG, too_long
 from kdloop.settings import Settings
 from kdloop.student import base
 from kdloop.ui import greeting, verdicts
 from kdloop.ui.verdicts import in_words
 
 ENGLISH = re.compile(
-    r"\b(the|of|by|with|not|too|few|wins?|losses|ties|limit|gate|since|held|guards|and|answering|votes|yet|comparisons)\b"
+    r"\b(the|of|by|with|not|too|few|wins?|losses|ties|limit|gate|since|held|guards|and|answering|votes|yet|comparisons|"
+    r"is|are|it|that|this|there|one|than|needs?|has|at most|could|your|more|less|prompts?|terms|weight|choose)\b"
 )
 TURN = Turn(3, 2)
 JUDGED = Judgement("preference model of 48 held-out votes", (0.2,) * 20 + (-0.1, None, 0.0), 0.05, prompts=128)
@@ -66,13 +73,26 @@ def written():
     ends = (Evidence(3, 4.5, 2, better=CONFIRM), Evidence(3, 4.5, 2, worse=ROLL_BACK), Evidence(3, 4.5, 2, compared=99))
     yield from (f"{trial.announced(passed, 'trial')}. {trial.why(end)}" for end in ends)
     yield replays.told(SimpleNamespace(replays=4), passed, False)
+    yield replays.NOT_GATED
     with pytest.raises(NothingToLearn):
         choose("sft", [])
+    yield from (f"Rejected before training: taid {remedy}" for remedy in REMEDIES.values())
+    yield f"Not gated: {at_chance(6, 12)}"
+    alone = "which one process does, and the student does not fit one GPU"
+    yield from (f"taid {why}, {alone}" for why in sorted(set(ALONE.values())))
+    for counts in ((9, 9, 9, 0, 0), (40, 30, 15, 9, 0), (40, 3, 3, 0, 30)):
+        refused = Calibration(*counts, longer=0.0).refusal
+        yield f"Rejected before training: judge tess is refused for training: {refused}"
+    left_out = too_long(SimpleNamespace(dropped={TOO_LONG: 3}), 2048)
+    liked = ", ".join(PreferenceModel.strongest(SimpleNamespace(weights=np.arange(40) - 19.5)))
+    why = f"8 pairs say which of two completions is better: dpo. People seem to like {liked}{left_out}"
+    yield f"{why}; one process trains, as gkd {SAMPLES}"
+    yield f"gkd was asked for: 8 of 9 examples fit it{CAUTION.format(method='gkd')}; 2 processes train"
 
 
 def test_every_reason_is_told_in_the_readers_language_with_all_its_numbers(reader):
     sentences = list(written())
-    assert len(sentences) == 14
+    assert len(sentences) == 27
     for text in sentences:
         said = in_words(text)
         assert not ENGLISH.search(said), (text, said)

@@ -3,17 +3,26 @@
 import ast
 import importlib
 import string
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
+import gradio as gr
 import pytest
+from gradio.context import LocalContext
+from test_verdicts import ENGLISH
 
 from kdloop import packs, recipes
 from kdloop.evaluation import pack_findings
 from kdloop.feedback import collect, versions
+from kdloop.feedback.readiness import SILENT
+from kdloop.raters.features import SURFACE
 from kdloop.rounds import needs
 from kdloop.rounds.run import CHOOSING_STEP_SIZE
+from kdloop.rounds.selection import TOO_LONG
 from kdloop.ui import (
     admin,
+    before_after,
     choices,
     comparison,
     consent,
@@ -27,6 +36,7 @@ from kdloop.ui import (
     pack_panel,
     page,
     raters,
+    refusals,
     round_page,
     rounds,
     session,
@@ -35,6 +45,7 @@ from kdloop.ui import (
     verdicts,
     words,
 )
+from kdloop.ui.session import SIGNED_OUT
 
 ROOMS = Path(words.__file__).parents[2]
 SPEAKING = sorted(path for room in ("ui", "api") for path in (ROOMS / room).glob("*.py"))
@@ -58,7 +69,9 @@ BY_TABLE = {  # texts that are looked up through a table, not written at the cal
     *greeting.EXAMPLES,
     *verdicts.PARTS,
     *verdicts.SENTENCES,
-    "Next duel",
+    *refusals.ALL,
+    *SURFACE,
+    *("Next duel", before_after.NEXT, *before_after.SIDES),
     *teach.CHOSEN.values(),
     *(
         "eliciting",
@@ -99,6 +112,19 @@ BY_TABLE = {  # texts that are looked up through a table, not written at the cal
     *admin.SETTINGS,
     *choices.LABELS.values(),
 }
+
+
+REASONS = {  # classes whose texts the page shows, wherever they are raised
+    *("CannotDecide", "NothingToLearn", "Refused", "PromptTooLong", "UnknownRow"),
+    *("RoundRunning", "TrialRunning", "BrokenCheckpoint", "OtherStudent", "WrongWeights"),
+}
+REFUSING = {  # modules whose ValueErrors it shows, and of which functions, if not of all
+    **dict.fromkeys(("kdloop/feedback/collect.py", "kdloop/rounds/supervisor.py", "storage/keys.py")),
+    "kdloop/evaluation/pack_remove.py": None,
+    **dict.fromkeys(("storage/people.py", *(str(p.relative_to(ROOMS.parent)) for p in (ROOMS / "chat").glob("*.py")))),
+    "kdloop/settings.py": ("change", "validate"),
+}
+WRITTEN_ELSEWHERE = {"Refused(why)", "NothingToLearn(why)", "NothingToLearn(f'{method} {missing}')"}  # test_verdicts.py
 
 
 def guard_names() -> set[str]:
@@ -157,3 +183,69 @@ def test_labels_are_never_plain_english():
                     assert not (isinstance(keyword.value, ast.Constant) and isinstance(keyword.value.value, str)), (
                         path.name, keyword.value.value,
                     )  # fmt: skip
+
+
+@cache
+def trees() -> dict[str, ast.Module]:
+    """Module -> its code, of all that is in kdloop/ and storage/."""
+    paths = (*ROOMS.rglob("*.py"), *(ROOMS.parent / "storage").glob("*.py"))
+    return {str(path.relative_to(ROOMS.parent)): ast.parse(path.read_text()) for path in paths}
+
+
+@cache
+def raised() -> frozenset[str]:
+    """What the page may have to show of refusals, with 7 for each of their fields."""
+    return frozenset(text for place, tree in trees().items() for text in raised_in(place, tree))
+
+
+def raised_in(place: str, tree: ast.Module) -> Iterator[str]:
+    for function in (f for f in ast.walk(tree) if isinstance(f, ast.FunctionDef)):
+        among = REASONS | ({"ValueError"} if place in REFUSING and asked(function, REFUSING[place]) else set())
+        for error in (n.exc for n in ast.walk(function) if isinstance(n, ast.Raise)):
+            if not (isinstance(error, ast.Call) and isinstance(error.func, ast.Name) and error.func.id in among):
+                continue
+            if f"{error.func.id}({ast.unparse(error.args[0])})" not in WRITTEN_ELSEWHERE:
+                yield filled(error.args[0])
+
+
+def asked(function: ast.FunctionDef, among: tuple[str, ...] | None) -> bool:
+    return among is None or function.name in among
+
+
+def filled(text: ast.expr) -> str:
+    assert isinstance(text, ast.Constant | ast.JoinedStr), f"{ast.unparse(text)}: where are its words?"
+    parts = text.values if isinstance(text, ast.JoinedStr) else [text]
+    return "".join(str(part.value) if isinstance(part, ast.Constant) else "7" for part in parts)
+
+
+@pytest.mark.parametrize("language", ["de", "es"])
+def test_every_refusal_that_code_can_raise_has_words(language):
+    token = LocalContext.request.set(gr.Request(headers={"accept-language": language}))
+    assert len(raised()) > 70
+    assert [text for text in raised() if ENGLISH.search(verdicts.in_words(text))] == []
+    LocalContext.request.reset(token)
+
+
+def test_every_reason_to_leave_a_vote_out_has_words():
+    tree = ast.parse((ROOMS / "feedback" / "examples.py").read_text())
+    (function,) = (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == "reason_to_drop")
+    said = [n.value for n in ast.walk(function) if isinstance(n, ast.Return)]
+    said += [n.slice for n in ast.walk(tree) if isinstance(n, ast.Subscript) and ast.unparse(n.value) == "dropped"]
+    counters = [n.args for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func) == "Counter"]
+    said += [key for args in counters if args and isinstance(args[0], ast.Dict) for key in args[0].keys]
+    reasons = {n.value for n in said if isinstance(n, ast.Constant) and n.value} | {TOO_LONG, SILENT}
+    assert len(reasons) > 10 and reasons <= set(rounds.LEFT_OUT)
+
+
+def test_every_deed_of_owners_has_words():
+    assert [deed for deed in deeds() if not verdicts.known(deed)] == [] and len(set(deeds())) > 20
+
+
+def deeds() -> Iterator[str]:
+    """Of owners, as the log of what they did has them."""
+    for place, tree in trees().items():
+        for call in (n for n in ast.walk(tree) if isinstance(n, ast.Call) and len(n.args) == 4):
+            if place != "storage/audit.py" and ast.unparse(call.func) in ("audit.record", "audit.note", "note"):
+                deed = call.args[2]
+                for text in (deed.body, deed.orelse) if isinstance(deed, ast.IfExp) else (deed,):
+                    yield SIGNED_OUT if ast.unparse(text) == "SIGNED_OUT" else filled(text)

@@ -18,13 +18,15 @@ class Visitor:
         self.call("on_load")
         self.person = str(self.given[0]).partition(".")[0] if self.given else ""
 
-    def call(self, name: str, *said: object, **event) -> bool:
-        """Whether it succeeded. What the browser does not know, state above all, it posts as null."""
+    def call(self, name: str, *said: object, by: int = 0, **event) -> bool:
+        """Whether it succeeded. What the browser does not know, state above all, it posts as null. `by` says which of
+        the endpoint's events it was."""
         body = {
             "data": [*said, *[None] * (len(self.ids[name]["inputs"]) - len(said))],
             "fn_index": self.ids[name]["id"],
             "session_hash": self.session,
             "event_data": event or None,
+            "trigger_id": (self.ids[name]["targets"] or [[None]])[by][0],
         }
         joined = self.http.post("/gradio_api/queue/join", json=body)
         if joined.status_code != 200:

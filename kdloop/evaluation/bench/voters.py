@@ -1,7 +1,9 @@
 """People who chat and vote while an app is killed under them, and a record of what the app has acknowledged."""
 
+import html
 import json
 import random
+import re
 import threading
 import time
 from collections import Counter
@@ -16,7 +18,8 @@ from kdloop.evaluation.bench.small_student import LIKED
 from kdloop.evaluation.bench.visitor import Visitor
 from storage import feedback, people
 
-BUTTONS = {"left": "prefer", "right": "prefer_1", "tie": "prefer_2"}  # the endpoints under two answers
+BUTTONS = ("left", "right", "tie")  # under two answers, in this order
+TAG = re.compile("<[^>]*>")
 PAUSE_SECONDS = 0.8  # of one person between two messages, on average
 LOOK_AGAIN_SECONDS = 0.5  # for an app that has been killed
 
@@ -80,12 +83,12 @@ class Voters:
     def on_the_page(self, visitor: Visitor, draw: random.Random) -> None:
         if not (visitor.call("on_send", question(draw)) and visitor.call("reply")):
             return
-        *_, left, right, row = visitor.given
+        _, _, _, two, _, left, right, *_ = visitor.given
         visitor.call("ready")
-        if row.get("visible"):
-            liked = [text.endswith(LIKED) != self.contrary for text in (left, right)]
+        if two.get("visible"):
+            liked = [html.unescape(TAG.sub("", text)).endswith(LIKED) != self.contrary for text in (left, right)]
             side = "tie" if liked[0] == liked[1] else "left" if liked[0] else "right"
-            if visitor.call(BUTTONS[side]):
+            if visitor.call("prefer", by=BUTTONS.index(side)):
                 self.acknowledged("person", visitor.person)
 
     def lost(self, db: Path) -> list[str]:

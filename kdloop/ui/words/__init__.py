@@ -9,12 +9,25 @@ from pathlib import Path
 
 import gradio as gr
 from gradio.context import LocalContext
+from gradio.i18n import I18nData
 
 LANGUAGES: dict[str, dict[str, str]] = {
     path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(Path(__file__).parent.glob("*.json"))
 }
-I18N = gr.I18n(en={text: text for words in LANGUAGES.values() for text in words}, **LANGUAGES)
-t = I18N
+MARKED = gr.I18n()
+BUILT: set[str] = set()  # what pages have been built with
+
+
+def t(text: str) -> I18nData:
+    """A mark in whose place the browser puts its own language's text."""
+    BUILT.add(text)
+    return MARKED(text)
+
+
+def built() -> gr.I18n:
+    """The translations of all that `t` has marked so far: what the page tells later it need not carry."""
+    known = {"en": {}, **LANGUAGES}
+    return gr.I18n(**{code: {text: words.get(text, text) for text in BUILT} for code, words in known.items()})
 
 
 def tell(text: str, **values) -> str:
