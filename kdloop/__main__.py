@@ -119,7 +119,7 @@ def measure_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pack", required=True)
     parser.add_argument("--n", type=int, default=500)
     parser.add_argument("--samples", type=int, default=0, help="also N per prompt: best of k by the checks, majority")
-    parser.add_argument("--json", type=path, help="write every completion and the outcome to this file")
+    parser.add_argument("--json", type=path, help="every completion and the outcome, as lm-eval's results")
 
 
 def path(text: str) -> Path:
@@ -211,11 +211,12 @@ def retrain(args) -> int:
 
 def measure(args) -> int:
     from kdloop.evaluation import measure as measuring
+    from kdloop.evaluation import results_file
 
     report = measuring.against_base(open_home(), args.pack, args.n, args.samples)
     print(measuring.table(report))
     if args.json:
-        measuring.write(report, args.json)
+        results_file.write(report, args.json)
     return 0
 
 

@@ -124,6 +124,14 @@ def published(db, base, seed=1, std=0.3):
     return checkpoints.publish(db, round.id, save, parent_id=1, method="dpo", seed=seed, metrics=metrics)
 
 
+def learned_from(db, pack):
+    """A version of the base's line, without weights, whose round was on this pack."""
+    recipe = {"name": f"verified@{pack}", "pack": pack}
+    id = rounds.start_round(db, requested="dpo", seed=1, started_by="test", owner="me", recipe=recipe).id
+    about = {"parent_id": 1, "method": "dpo", "seed": 1, "metrics": {}}
+    return checkpoints.publish(db, id, lambda folder: (folder / "w").write_text("w"), **about)
+
+
 def teacher(url, **values):
     return Teacher(
         **{"name": "tess", "model": "m", "url": url, "terms": "allowed", "retries": 0, "licence": "mit"} | values

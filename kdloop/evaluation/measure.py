@@ -18,7 +18,7 @@ from kdloop.raters import verifiers
 from kdloop.settings import Settings
 from kdloop.student import Engine, Sample, Sampling, engines
 from kdloop.student.identity import identity
-from storage import checkpoints, files, json_lines, measurements
+from storage import checkpoints, measurements
 from storage.conversations import as_prompt
 from storage.measurements import Measurement
 
@@ -166,10 +166,3 @@ def table(report: Report) -> str:
         f"Its confidence: AUROC {r['confidence']['auroc']:.2f}; error rate by share of answers left out: {errors}"
         f"{several}{said}"
     )
-
-
-def write(report: Report, path: Path) -> None:
-    rows = [
-        {"prompt": t.prompt, "answer": t.answer, "base": old.text, "champion": new.text} for t, old, new in report.rows
-    ]
-    files.write(path, json_lines.dump(report.as_dict() | {"rows": rows}, indent=1))

@@ -15,6 +15,8 @@ from itertools import chain
 import numpy as np
 
 from kdloop import packs
+from kdloop.evaluation import pack_findings as says
+from kdloop.evaluation.pack_findings import Found
 from kdloop.evaluation.pack_install import problems
 from kdloop.packs import PARTS, Task
 from kdloop.raters import verifiers
@@ -27,16 +29,6 @@ TEMPLATE_SHARE = 0.5  # a word in more of the prompts is the template's
 HELD_OUT = 30  # fewer held-out prompts measure nothing
 UNRELATED = "I am not quite sure about that, but I will gladly try to help you with it."
 ALLOWED = {"nothing at all": 0.0, "the prompt again": 0.01, "an unrelated sentence": 0.05, "the majority answer": 0.55}
-
-
-@dataclass(frozen=True)
-class Found:
-    """`do` says how to mend it; what does not fail is only told."""
-
-    where: str
-    what: str
-    do: str
-    fails: bool = True
 
 
 @dataclass(frozen=True)
@@ -58,7 +50,7 @@ def check(name: str, embed: Callable[[list[str]], np.ndarray] | None) -> Report:
     folder = packs.place(name).folder
     if wrong := problems(folder):
         places = (f"{p.file}:{p.line}" if p.line else p.file for p in wrong)
-        found = [Found(at, f"{p.field}: {p.what}", "correct it") for at, p in zip(places, wrong, strict=True)]
+        found = [Found(at, says.MISTAKE, says.CORRECT, vars(p)) for at, p in zip(places, wrong, strict=True)]
         return Report(name, {}, found)
     parts = {part: packs.tasks(name, part) for part in PARTS}
     found = [*missing(name, parts), *same(parts), *(near(parts, embed) if embed else not_looked())]
@@ -69,18 +61,17 @@ def check(name: str, embed: Callable[[list[str]], np.ndarray] | None) -> Report:
 
 def missing(name: str, parts: dict[str, Sequence[Task]]) -> Iterator[Found]:
     pack = packs.load(name)
-    for what, do in (
-        ("licence", "say under which licence the data is: licence = \"cc-by-4.0\" (the Hub's and SPDX's names)"),
-        ("origin", 'say where the data is from: origin = "..."'),
-        ("about", 'say what the pack is for: about = "..."'),
+    for text, what, do in (
+        (pack.licence, says.NO_LICENCE, says.SAY_LICENCE),
+        (pack.origin, says.NO_ORIGIN, says.SAY_ORIGIN),
+        (pack.about, says.NO_ABOUT, says.SAY_ABOUT),
     ):
-        if not getattr(pack, what).strip():
-            yield Found("pack.toml", f"no {what}", do)
+        if not text.strip():
+            yield Found("pack.toml", what, do)
     if not parts["train"]:
-        yield Found("train.jsonl", "no prompt to train on", "move some there", fails=False)
+        yield Found("train.jsonl", says.NO_TRAIN, says.MOVE_SOME, fails=False)
     if (n := len(parts["heldout"])) < HELD_OUT:
-        do = f"add prompts: {HELD_OUT} at least, 200 to tell a difference of 10 points"
-        yield Found("heldout.jsonl", f"{n} prompts: a measurement says nothing", do, fails=False)
+        yield Found("heldout.jsonl", says.FEW, says.ADD, {"n": n, "least": HELD_OUT}, fails=False)
 
 
 def same(parts: dict[str, Sequence[Task]]) -> Iterator[Found]:
@@ -93,19 +84,17 @@ def same(parts: dict[str, Sequence[Task]]) -> Iterator[Found]:
                 seen[words] = part, task.prompt
                 continue
             first, prompt = seen[words]
-            how = (
-                "the same prompt"
-                if prompt == task.prompt
-                else f"but for case and punctuation the same as {short(prompt)}"
-            )
+            values, equal = {"prompt": short(task.prompt), "other": short(prompt)}, prompt == task.prompt
             if first == part:
-                yield Found(f"{part}.jsonl", f"twice: {short(task.prompt)}, {how}", "remove one")
+                what = says.TWICE if equal else says.TWICE_IN_WORDS
+                yield Found(f"{part}.jsonl", what, says.REMOVE_ONE, values)
             else:
-                yield Found(f"{part}.jsonl", f"leak: {short(task.prompt)}, {how} in {first}", f"remove it from {part}")
+                what = says.LEAK if equal else says.LEAK_IN_WORDS
+                yield Found(f"{part}.jsonl", what, says.REMOVE, values | {"part": first, "here": part})
 
 
 def not_looked() -> list[Found]:
-    return [Found("", "near prompts were not looked for", "check again without --quick", fails=False)]
+    return [Found("", says.NOT_LOOKED, says.LOOK, fails=False)]
 
 
 def near(parts: dict[str, Sequence[Task]], embed: Callable[[list[str]], np.ndarray]) -> Iterator[Found]:
@@ -120,8 +109,9 @@ def near(parts: dict[str, Sequence[Task]], embed: Callable[[list[str]], np.ndarr
         alike = vectors @ embed([without(t.prompt, common) for t in tasks]).T
         for i, j in zip(*np.nonzero(alike > NEAR), strict=True):
             if one_task(train[i], tasks[j]):
-                what = f"nearly a leak (cosine {alike[i, j]:.2f}): {short(train[i].prompt)}, {short(tasks[j].prompt)}"
-                yield Found("train.jsonl", f"{what} in {part}", f"remove it from train, or the other from {part}")
+                values = {"prompt": short(train[i].prompt), "other": short(tasks[j].prompt), "part": part}
+                values["cosine"] = f"{alike[i, j]:.2f}"
+                yield Found("train.jsonl", says.NEARLY, says.REMOVE_EITHER, values)
 
 
 def one_task(a: Task, b: Task) -> bool:
@@ -187,25 +177,14 @@ def weak(part: str, tasks: Sequence[Task], shares: dict[str, float]) -> Iterator
     file, distinct = f"{part}.jsonl", len({t.answer for t in tasks if t.answer})
     for kind, most in (ALLOWED | {"all options": max(0.02, 1.2 / max(distinct, 1) if distinct > 1 else 0.02)}).items():
         if shares[kind] > most and not (kind == "the majority answer" and len(tasks) < 4):
-            yield Found(file, f"{kind} passes {shares[kind]:.0%} of the tasks", DO[kind])
+            yield Found(file, *says.TRICKS[kind], {"share": f"{shares[kind]:.0%}"})
     if shares.get("the reference answer", 1) < 1:
-        failing = [t for t in tasks if t.verifiable and t.answer and not verifiers.passed(t, t.answer)][:3]
-        said = [f.reason for f in verifiers.verify(failing[0], failing[0].answer) if f.reason] if failing else []
-        what = f"{1 - shares['the reference answer']:.0%} of the reference answers fail their own checks"
-        example = f", as {short(failing[0].answer)} ({'; '.join(said)})" if failing else ""
-        yield Found(file, what + example, "an answer is a completion that passes: correct it, or the check")
+        failing = next(t for t in tasks if t.verifiable and t.answer and not verifiers.passed(t, t.answer))
+        why = "; ".join(f.reason for f in verifiers.verify(failing, failing.answer) if f.reason)
+        values = {"share": f"{1 - shares['the reference answer']:.0%}", "example": f"{short(failing.answer)} ({why})"}
+        yield Found(file, says.OWN_FAIL, says.MEND_ANSWER, values)
     elif "the reference answer" not in shares:
-        do = 'give each line an "answer" that passes'
-        yield Found(file, "no reference answers: whether the checks can be passed is not known", do, fails=False)
-
-
-DO = {
-    "nothing at all": "a check of what must be absent needs one beside it of what must be there",
-    "the prompt again": "check for something that the prompt does not say itself",
-    "an unrelated sentence": "these checks ask for too little: add one of what the completion must say",
-    "the majority answer": "balance the answers: add tasks with the rarer ones, or leave some out",
-    "all options": 'use "label", "choice", "final_number" or "exact", which take one answer alone',
-}
+        yield Found(file, says.NO_ANSWERS, says.GIVE_ANSWERS, fails=False)
 
 
 def short(text: str) -> str:
@@ -221,5 +200,5 @@ def table(report: Report) -> str:
         lines.append(f"  {part}: " + ", ".join(f"{kind} {value:.0%}" for kind, value in shares.items()))
     for f in sorted(report.found, key=lambda f: not f.fails):
         mark = "FAILS" if f.fails else "note "
-        lines.append(f"{mark} | {f.where or 'pack'} | {f.what} | {f.do}")
+        lines.append(f"{mark} | {f.where or 'pack'} | {f.said} | {f.to_do}")
     return "\n".join([*lines, "sound" if report.sound else "not sound"])

@@ -29,7 +29,7 @@ def options(parser: argparse.ArgumentParser, flags: argparse.ArgumentParser) -> 
     measure.add_argument("name")
     measure.add_argument("--n", type=int, default=500, help="held-out prompts, at most")
     measure.add_argument(
-        "--json", nargs="?", const="-", metavar="FILE", help="the outcome as JSON; every completion, too, with a file"
+        "--json", nargs="?", const="-", metavar="FILE", help="as lm-eval's results; with a file, every completion, too"
     )
     install = add("install", help="a pack from outside into the home")
     install.add_argument("source", help="a folder, a wheel or ZIP archive, or OWNER/NAME on the Hub")
@@ -82,11 +82,12 @@ def check(args, settings) -> int:
 
 def measure(args, settings) -> int:
     from kdloop.evaluation import measure as measuring
+    from kdloop.evaluation import results_file
 
     report = measuring.against_base(settings(), args.name, args.n)
-    print(json.dumps(report.as_dict(), indent=1) if args.json == "-" else measuring.table(report))
+    print(json.dumps(results_file.results(report), indent=1) if args.json == "-" else measuring.table(report))
     if args.json and args.json != "-":
-        measuring.write(report, Path(args.json).expanduser())
+        results_file.write(report, Path(args.json).expanduser())
     return 0
 
 
@@ -99,9 +100,9 @@ def install(args, settings) -> int:
 
 
 def remove(args, settings) -> int:
-    from kdloop.evaluation import pack_install
+    from kdloop.evaluation import pack_remove
 
-    back = pack_install.remove(args.name)
+    back = pack_remove.remove(args.name)
     print(f"Removed {args.name}" + ("; the pack that it had replaced is back" if back else ""))
     return 0
 

@@ -1,7 +1,6 @@
-"""Packs from outside into the home, and out of it: a folder, a wheel's data or a data set of the Hub.
+"""Packs from outside into the home: a folder, a wheel's data or a data set of the Hub.
 
-Only the files of a pack are copied, within limits, and only after all of them were read without a mistake. A pack of
-the same name that was installed before is kept in `HOME/packs/.before` and comes back when the new one is removed.
+Only the files of a pack are copied, within limits, and only after all of them were read without a mistake.
 """
 
 import os
@@ -15,6 +14,7 @@ from stat import S_ISLNK
 from tempfile import TemporaryDirectory
 
 from kdloop import packs
+from kdloop.evaluation.pack_remove import keep, require_unused
 from kdloop.packs.generated import generate
 from kdloop.packs.reading import PARTS, Problem, pack_in, read_part, read_toml, tasks_in
 from kdloop.raters import verifiers
@@ -28,7 +28,6 @@ MAX_FILE = 50_000_000  # bytes
 MAX_TOML = 1_000_000
 MAX_PACK = 200_000_000
 MAX_MEMBERS = 20_000  # of an archive, those that are no pack's included
-BEFORE = ".before"
 HUB = re.compile(r"(?:hf://datasets/)?([\w.-]{1,96}/[\w.-]{1,96})")
 
 
@@ -205,6 +204,7 @@ def put(folder: Path, name: str) -> packs.Place:
         read_all(partial, name)  # what was copied, not what lay there a moment ago
         files.sync(partial)
         if there.exists():
+            require_unused(name)
             keep(there)
         os.replace(partial, there)
     return packs.place(name)
@@ -217,45 +217,3 @@ def read_all(folder: Path, name: str) -> None:
         generate(pack)
     for part in PARTS:
         tasks_in(pack, folder, part)
-
-
-def keep(there: Path) -> None:
-    kept = there.parent / BEFORE
-    kept.mkdir(exist_ok=True)
-    numbers = [number for number, _ in earlier(there.name)]
-    os.replace(there, kept / f"{there.name}.{max(numbers, default=0) + 1}")
-
-
-def earlier(name: str) -> list[tuple[int, Path]]:
-    """(number, folder) of the packs that lay under this name before, oldest first."""
-    found = (packs.installed_in() / BEFORE).glob(f"{name}.*")
-    return sorted((int(p.suffix[1:]), p) for p in found if p.suffix[1:].isdigit() and p.stem == name)
-
-
-def removable(name: str) -> tuple[Path, list[tuple[int, Path]]]:
-    """(the folder of an installed pack, those that lay there before). Raises ValueError."""
-    if name in packs.shipped():
-        raise ValueError(f"{name!r} comes with kdloop: it is not removed")
-    there, before = packs.installed_in() / name, earlier(name) if packs.NAME.fullmatch(name) else []
-    if name not in packs.installed() and not before:
-        raise ValueError(f"No pack {name!r} is installed; there are {', '.join(packs.installed()) or 'none'}")
-    return there, before
-
-
-def what_goes(name: str) -> tuple[int, int, bool]:
-    """What `remove` would destroy: (prompts, documents, whether an earlier pack of this name comes back). Raises
-    ValueError."""
-    there, before = removable(name)
-    prompts = sum(len(read_part(there, part)[0]) for part in PARTS)
-    return prompts, len(list(there.glob("documents/*.txt"))), bool(before)
-
-
-def remove(name: str) -> bool:
-    """Remove an installed pack; whether an earlier one of its name is back. Raises ValueError."""
-    there, before = removable(name)
-    with files.scratch(there) as gone:
-        if there.exists():
-            os.replace(there, gone)
-        if before:
-            os.replace(before[-1][1], there)
-    return bool(before)

@@ -2,6 +2,7 @@
 download can be pushed to the Hub as it is."""
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from huggingface_hub import DatasetCardData, ModelCardData
@@ -9,7 +10,7 @@ from huggingface_hub import DatasetCardData, ModelCardData
 from kdloop import packs
 from kdloop.feedback.examples import from_feedback
 from kdloop.student.base import HUB_STUDENT
-from storage import ancestry, rounds
+from storage import ancestry, checkpoints, rounds
 from storage.ancestry import Source
 from storage.checkpoints import Checkpoint
 from storage.conversations import Completion
@@ -19,7 +20,6 @@ def of_version(db: Path, k: Checkpoint, student: str, licence: str, origin: str 
     """The model card of a checkpoint: `student` is the base student's name on the Hub ("" for the embedded one),
     `licence` its licence, `origin` a sentence about its files."""
     sources, student = ancestry.sources(db, k), student or HUB_STUDENT
-    disclaimers = packs.disclaimers(db, k)
     effective_licence = licence if licence and not any(s.restricted for s in sources) else "other"
     data = ModelCardData(
         base_model=student if "/" in student else None,  # the Hub resolves this name: no local path
@@ -36,7 +36,7 @@ def of_version(db: Path, k: Checkpoint, student: str, licence: str, origin: str 
         licence=licence or "not stated by its card",
         parents=" → ".join(p.name for p in ancestry.ancestors(db, k)),
         sources=ADOPTED if not sources and k.path else table(sources),
-        terms="\n\n".join([terms(sources), *(f"**Of the pack {name}:** {said}" for name, said in disclaimers.items())]),
+        terms="\n\n".join([terms(sources), *of_packs(db, [k])]),
         verdict=verdict(db, k),
     )
 
@@ -102,6 +102,8 @@ def of_dataset(db: Path, written: dict[str, int], licence: str) -> str:
     split = from_feedback(db, newest=None)  # as the export
     free = [e for e in [*split.train, *split.held_out] if not any(k.restricted for k in e.completions)]
     authors = Counter((writer(k), k.licence) for e in free for k in e.completions)
+    ids = {k.checkpoint_id for e in free for k in e.completions}
+    wrote = [k for k in checkpoints.lineage(db) if k.id in ids]
     by_author = [f"| {who} | {under or '–'} | {n} |" for (who, under), n in sorted(authors.items())]
     data = DatasetCardData(
         tags=["kdloop", "preference", "dpo", "kto", "sft"],
@@ -113,7 +115,13 @@ def of_dataset(db: Path, written: dict[str, int], licence: str) -> str:
         authors="\n".join(by_author) or "| nobody yet | – | 0 |",
         left=len(split.train) + len(split.held_out) - len(free),
         licence=licence or "not stated",
+        disclaimers="".join(f"\n{line}\n" for line in of_packs(db, wrote)),
     )
+
+
+def of_packs(db: Path, versions: Iterable[Checkpoint]) -> list[str]:
+    """What belongs beside these versions' answers, a paragraph a pack."""
+    return [f"**Of the pack {name}:** {said}" for name, said in packs.disclaimers(db, *versions).items()]
 
 
 def writer(k: Completion) -> str:
@@ -141,7 +149,7 @@ themselves: read it before you make it public.
 
 The student's own completions are under its licence ({licence}), people's texts under whatever they agreed to when they
 wrote them. Left out, because an author's terms forbid to train other models on them: {left} examples.
-
+{disclaimers}
 For other trainers `dataset_info.json` (LLaMA-Factory, with this folder as its `dataset_dir`) and `axolotl.yaml` name
 `train_*.jsonl`: the same rows without those that were held out.
 """

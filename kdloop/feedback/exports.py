@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from kdloop import packs
 from kdloop.feedback import cards, trainers
 from kdloop.feedback.examples import Example, from_feedback
 from kdloop.student.base import read_weights
 from kdloop.student.identity import CONFIG
-from storage import files, imports, json_lines
+from storage import checkpoints, files, imports, json_lines
 from storage import imported as stored
 from storage.conversations import Completion, Message
 from storage.snapshots import Target
@@ -23,8 +24,9 @@ def export(db: Path, format: str, path: Path, imported: int | None = None) -> in
     """Write all examples of people's feedback, or of one import, that fit the format (a method's name); returns the
     number of rows.
 
-    The column `split` is train or held_out, so that held-out rows can stay held out elsewhere. Completions whose terms
-    forbid training other models are left out. Raises ValueError for an unknown format.
+    The column `split` is train or held_out, so that held-out rows can stay held out elsewhere. Where some version has
+    learned from a pack with a disclaimer, `disclaimer` is what belongs beside a row's completions, or "". Completions
+    whose terms forbid training other models are left out. Raises ValueError for an unknown format.
     """
     if format not in FORMATS:
         raise ValueError(f"Unknown format {format!r}; there are {', '.join(FORMATS)}")
@@ -35,14 +37,27 @@ def export(db: Path, format: str, path: Path, imported: int | None = None) -> in
     else:
         imports.get(db, imported)
         examples = partial(of_import, db, imported)
-    n, thoughts = 0, any(map(has_thought, examples()))
+    n, thoughts, beside = 0, any(map(has_thought, examples())), disclaimers(db)
     with files.whole(path) as partial_file, partial_file.open("w", encoding="utf-8") as file:
         for e in examples():
             part = "held_out" if e.held_out else "train"
             for row in () if any(k.restricted for k in e.completions) else rows(format, e, thoughts):
-                file.write(json_lines.dump({**row, "split": part}) + "\n")
+                said = {"disclaimer": disclaimer(e, beside)} if beside else {}
+                file.write(json_lines.dump({**row, **said, "split": part}) + "\n")
                 n += 1
     return n
+
+
+def disclaimers(db: Path) -> dict[int, list[str]]:
+    """Checkpoint id -> what belongs beside its completions (packs.disclaimers); only those that have learned from a
+    pack which says something."""
+    said = {k.id: [*packs.disclaimers(db, k).values()] for k in checkpoints.lineage(db)}
+    return {id: texts for id, texts in said.items() if texts}
+
+
+def disclaimer(e: Example, beside: dict[int, list[str]]) -> str:
+    """Each text once, of all versions that wrote a completion of the example."""
+    return " ".join(dict.fromkeys(text for k in e.completions for text in beside.get(k.checkpoint_id, ())))
 
 
 def of_import(db: Path, id: int) -> Iterator[Example]:

@@ -65,7 +65,7 @@ def of_row(format: str, row: dict) -> dict:
         return {"messages": row["prompt"], "chosen": row["chosen"][-1], "rejected": row["rejected"][-1]}
     if format == "kto":
         return {"messages": [*row["prompt"], *row["completion"]], "label": row["label"]}
-    return row
+    return {"messages": row["messages"]}
 
 
 def dataset_info(formats: list[str]) -> str:

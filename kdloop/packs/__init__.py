@@ -112,6 +112,12 @@ def checked(name: str) -> bool:
     return bool(found) and all(t.verifiable for t in found)
 
 
+def answered(name: str) -> bool:
+    """Whether its training prompts have reference answers, some of them at least; those of reasoning-gym all have, and
+    to make them takes seconds."""
+    return "dataset" in (load(name).source or {}) or any(t.answer for t in tasks(name, "train"))
+
+
 def prompts(name: str, part: str) -> list[str]:
     return [t.prompt for t in tasks(name, part)]
 

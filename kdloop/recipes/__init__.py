@@ -26,7 +26,7 @@ from kdloop.knowledge.labeling import TEMPLATES
 from storage import files
 
 RECIPES = Path(__file__).parent
-BY_CHECKS = "verified"
+SUITS = {"verified": packs.checked, "references": packs.answered}  # recipe -> on which other packs it is offered
 STARTS = ("auto", "base", "champion")
 
 
@@ -117,15 +117,20 @@ def names() -> list[str]:
 
 
 def offered() -> list[str]:
-    """The shipped recipes, and `verified` on every other pack that it suits."""
-    own = load(BY_CHECKS).pack
-    return [*names(), *(f"{BY_CHECKS}@{pack}" for pack in packs.names() if pack != own and suits(pack))]
+    """The shipped recipes, and those of SUITS on every other pack that they suit."""
+    return [*names(), *(f"{name}@{pack}" for name in SUITS for pack in other_packs(name))]
 
 
-def suits(pack: str) -> bool:
-    """Whether checks can be the teacher on it; no where it cannot be read, as by a package that is not installed."""
+def other_packs(name: str) -> list[str]:
+    own = load(name).pack
+    return [pack for pack in packs.names() if pack != own and suits(name, pack)]
+
+
+def suits(name: str, pack: str) -> bool:
+    """Whether the pack has what the recipe learns from; no where it cannot be read, as by a package that is not
+    installed."""
     try:
-        return packs.checked(pack)
+        return SUITS[name](pack)
     except ValueError:
         return False
 

@@ -6,8 +6,9 @@ from html import escape
 import gradio as gr
 
 from kdloop import packs
-from kdloop.evaluation import pack_check, pack_install, pack_list, pack_new
-from kdloop.evaluation.pack_check import Found, Report
+from kdloop.evaluation import pack_check, pack_list, pack_new, pack_remove
+from kdloop.evaluation.pack_check import Report
+from kdloop.evaluation.pack_findings import Found
 from kdloop.evaluation.pack_list import Listed
 from kdloop.raters.features import embed
 from kdloop.settings import Settings
@@ -24,7 +25,7 @@ ABOUT = (
 )
 NONE_OF_YOURS = (
     "No pack of your own yet: upload a file of tasks below, or a ZIP archive of a whole pack. Then check it, and "
-    "choose verified@NAME on the Rounds tab."
+    "choose references@NAME or verified@NAME on the Rounds tab."
 )
 NOT_MEASURED = "Nothing is measured yet: python -m kdloop pack measure NAME does."
 HEADS = ("pack", "what for", "train", "gate", "held out", "checks", "licence", "from")
@@ -132,7 +133,8 @@ def findings(report: Report) -> str:
 
 def finding(f: Found) -> str:
     head = f'<th class="kd-unmet">{escape(tell("to mend"))}</th>' if f.fails else f"<th>{escape(tell('note'))}</th>"
-    return f"<tr>{head}{''.join(f'<td>{escape(text)}</td>' for text in (f.where or 'pack', f.what, f.do))}</tr>"
+    cells = f.where or "pack", tell(f.what, **f.values), tell(f.do, **f.values)
+    return f"<tr>{head}{''.join(f'<td>{escape(text)}</td>' for text in cells)}</tr>"
 
 
 def install(settings: Settings, file: str, name: str, licence: str, about: str, disclaimer: str, state: dict):
@@ -146,14 +148,14 @@ def install(settings: Settings, file: str, name: str, licence: str, about: str, 
 
 def what_goes(settings: Settings, name: str, state: dict) -> str:
     allowed(settings, state)
-    prompts, documents, back = done(pack_install.what_goes, known_name(name))
+    prompts, documents, back = done(pack_remove.what_goes, known_name(name))
     then = tell("The pack that it replaced comes back" if back else "What versions have learned from it stays learned")
     return f"{tell('Remove {name}: {n} prompts, {m} documents', name=name, n=prompts, m=documents)}. {then}"
 
 
 def remove(settings: Settings, name: str, state: dict):
     who = allowed(settings, state)
-    back = done(pack_install.remove, known_name(name))
+    back = done(pack_remove.remove, known_name(name))
     audit.record(settings.db, who, "removed a pack", name)
     gr.Info(tell("Removed; the pack that it had replaced is back" if back else "Removed {name}", name=name))
     return *fill(settings), ""

@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 from statistics import median
 
-from kdloop import recipes
+from kdloop import packs, recipes
 from kdloop.feedback.readiness import Readiness
 from kdloop.recipes import VOTES, Recipe
 from kdloop.rounds import estimate, needs
@@ -34,11 +34,23 @@ def card(settings: Settings, name: str, known: Readiness) -> tuple[str, list[Nee
     """(HTML, what is not there that it needs)."""
     recipe, wanted, before = load(name), needed(settings, name, known), of_recipe(settings.db, name)
     lines = "".join(f'<li class="{"kd-met" if n.met else "kd-unmet"}">{escape(in_words(n))}</li>' for n in wanted)
-    about = escape(tell((recipe or VOTES).about))
+    about = escape(" ".join(filter(None, [tell((recipe or VOTES).about), on_pack(name)])))
     parts = [f"<p>{about}</p><ul>{lines}</ul><p>{escape(minutes(before, recipe or VOTES))}</p>"]
     if results := last_results(before):
         parts.append(f"<p>{escape(results)}</p>")
     return f'<div class="kd-card">{"".join(parts)}</div>', unmet(wanted)
+
+
+def on_pack(name: str) -> str:
+    """Of RECIPE@PACK, what the pack is for."""
+    pack = name.partition("@")[2]
+    return tell("On the pack {name}: {about}", name=pack, about=tell_about(pack)) if pack else ""
+
+
+def tell_about(pack: str) -> str:
+    """Of a shipped pack it is translated; an installed one's may have braces."""
+    about = packs.load(pack).about
+    return tell(about) if pack in packs.shipped() else about
 
 
 def needed(settings: Settings, name: str, known: Readiness) -> list[Need]:

@@ -130,6 +130,9 @@ TO_OWNERS = (
     "There is a key of the name {name} already: revoke it first, or choose another name",
     "No key of the name {name} is in use",
     "Weight {given}; give 0 (blocked) to 1",
+    "Round {id} uses the pack {name}: wait for its end, or cancel it first",
+    "{name} comes with kdloop: it is not removed",
+    "No pack {name} is installed; there are {names}",
 )
 DEEDS = (  # of owners, in the log of what they did
     "signed in",

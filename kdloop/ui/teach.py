@@ -14,10 +14,10 @@ import gradio as gr
 from kdloop.feedback import collect
 from kdloop.raters import active
 from kdloop.settings import Settings, current
-from kdloop.ui import comparison
+from kdloop.ui import comparison, transcript
 from kdloop.ui.session import IN_ORDER, PRIVATE, REFUSED, named, paced, person, refusal, refused
 from kdloop.ui.words import t, tell
-from storage import feedback, trials
+from storage import checkpoints, conversations, feedback, trials
 from storage.feedback import AIChoice
 
 EMPTY = (
@@ -70,8 +70,15 @@ def fill(settings: Settings, state: dict, result: str = ""):
     status = [result, f"{tell('Pairs that wait: {n}.', n=len(queue))} {worth(settings)}"]
     state["teach"] = pair.id, flipped
     said = "\n\n".join(filter(None, status))
-    both = comparison.shown(left, right, tell(ON_TRIAL) if on_trial else doubt(pair, latest), True)
+    about = tell(ON_TRIAL) if on_trial else doubt(pair, latest)
+    both = comparison.shown(left, right, f"{about}\n\n{disclaimers(settings, pair)}", True)
     return said, gr.Textbox(pair.question, visible=True), *both, gr.Column(visible=True), "", back, pair.id, state
+
+
+def disclaimers(settings: Settings, pair: AIChoice) -> str:
+    """HTML: what belongs beside the completions of the versions that wrote these two."""
+    wrote = {conversations.completion(settings.db, id).checkpoint_id for id in (pair.chosen_id, pair.rejected_id)}
+    return transcript.disclaimers(settings, *(k for k in checkpoints.lineage(settings.db) if k.id in wrote))
 
 
 def doubt(pair: AIChoice, latest: Mapping[str, float]) -> str:

@@ -10,7 +10,7 @@ from hub import Repo, serving
 
 from kdloop import packs, recipes
 from kdloop.__main__ import main
-from kdloop.evaluation import pack_check, pack_install, pack_new
+from kdloop.evaluation import pack_check, pack_install, pack_new, pack_remove
 from kdloop.feedback.examples import Split
 from kdloop.knowledge.passages import passages_in
 from kdloop.packs import patterns
@@ -71,7 +71,7 @@ def test_a_removed_pack_leaves_rounds_and_held_out_prompts_of_others_alone(tmp_p
     line = [type("Round", (), {"recipe": {"pack": "gone"}}), type("Round", (), {"recipe": {"pack": "sums"}})]
     recipe, before = recipes.from_dict({"name": "r"}), packs.held_out("general")
     assert packs.held_out("general", "gone") == before | {"where?", "who?"}
-    assert not pack_install.remove("gone")
+    assert not pack_remove.remove("gone")
     assert packs.held_out("general", "gone") == before
     assert asked.learned_tasks(line, recipe) == asked.gate_tasks("sums")
     with pytest.raises(ValueError, match="No pack 'gone'; there are"):
@@ -83,12 +83,12 @@ def test_what_was_replaced_comes_back_one_by_one(tmp_path, home):
         pack_install.install(str(written(tmp_path / str(i), train=rows(f"Version {i}?"))), name="mine")
     back = []
     for _ in range(2):
-        back.append(pack_install.remove("mine"))
+        back.append(pack_remove.remove("mine"))
         back.append(packs.prompts("mine", "train"))
     assert back == [True, ["Version 1?"], True, ["Version 0?"]]
-    assert not pack_install.remove("mine") and files_of(home / "packs") == {}
+    assert not pack_remove.remove("mine") and files_of(home / "packs") == {}
     with pytest.raises(ValueError, match="No pack 'mine' is installed; there are none"):
-        pack_install.remove("mine")
+        pack_remove.remove("mine")
 
 
 def test_a_wheel_s_pack_is_installed_and_nothing_beside_it(tmp_path, home):
@@ -182,7 +182,7 @@ BAD_FILES = {  # file -> (text, what the refusal names)
     ),
     "half a character": ("gate.jsonl", '{"prompt": "a \\ud800"}\n', r"gate.jsonl, line 1: holds a zero byte, or half"),
     "a zero byte": ("gate.jsonl", '{"prompt": "a", "answer": "\\u0000"}\n', r"gate.jsonl, line 1: holds a zero byte"),
-    "no such generator": ("pack.toml", '[source]\ngenerator = "poems"\n', r"No generator 'poems'; there are instr"),
+    "no such generator": ("pack.toml", '[source]\ngenerator = "poems"\n', r"No generator 'poems'; there are clauses"),
     "no such data set": ("pack.toml", '[source]\ndataset = "poems"\n', r"reasoning-gym does not make this source"),
     "two sources": ("pack.toml", '[source]\ndataset = "a"\ngenerator = "b"\n', r"name either a dataset"),
     "a pattern without an end": (
@@ -325,7 +325,7 @@ def test_a_new_pack_is_split_by_its_words_and_says_what_it_is_checked_by(tmp_pat
 
 
 def found(report, part=""):
-    return [f"{f.where}: {f.what}" for f in report.found if f.fails and part in f.where]
+    return [f"{f.where}: {f.said}" for f in report.found if f.fails and part in f.where]
 
 
 def test_a_check_finds_leaks_of_every_kind_and_what_is_missing(tmp_path):

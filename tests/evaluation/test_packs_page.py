@@ -12,7 +12,7 @@ from huggingface_hub import ModelCard
 
 from kdloop import packs
 from kdloop.__main__ import main
-from kdloop.evaluation import measure, pack_list
+from kdloop.evaluation import measure, pack_list, results_file
 from kdloop.feedback import cards
 from kdloop.packs import Task
 from kdloop.raters import verifiers
@@ -83,6 +83,16 @@ def test_a_measurement_has_wilson_s_intervals_and_the_disclaimer(monkeypatch, tm
     said = report.as_dict()
     assert said["accuracy"] == {"base": 0.4, "champion": 0.9} and said["difference"] == 0.5
     assert "v1 0.900 (0.596 to 0.982), base 0.400 (0.168 to 0.687), difference +0.500" in measure.table(report)
+    results_file.write(report, tmp_path / "results.json")
+    written = json.loads((tmp_path / "results.json").read_text())
+    assert written["kdloop"] == json.loads(json.dumps(said))
+    both = written["results"]["sums"], written["results"]["sums (base)"]
+    assert [(r["acc,none"], r["sample_len"]) for r in both] == [(0.9, 10), (0.4, 10)]
+    assert both[0]["acc_stderr,none"] == pytest.approx(0.1), "lm-eval's: sqrt(p q / (n - 1))"
+    every = {"results", "group_subtasks", "versions", "n-shot", "higher_is_better", "n-samples", "configs", "config"}
+    assert every <= set(written) and all(set(written[k]) == set(written["results"]) for k in sorted(every - {"config"}))
+    logged = written["samples"]["sums (base)"][4]
+    assert (logged["doc"]["prompt"], logged["target"], logged["resps"], logged["acc"]) == (task.prompt, "4", [["5"]], 0)
     newcomer("python -m kdloop pack new law")
     path = packs.place("law").folder / "pack.toml"
     path.write_text(path.read_text().replace('disclaimer = ""', 'disclaimer = "This is no legal advice."'))

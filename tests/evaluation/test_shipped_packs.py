@@ -12,13 +12,39 @@ import pytest
 from kdloop import packs, recipes
 from kdloop.evaluation import pack_check
 from kdloop.feedback.examples import Example, Split
-from kdloop.packs.generators import GENERATORS, generate, instructions, intents, passages, science
+from kdloop.packs.generators import (
+    GENERATORS,
+    clauses,
+    clinics,
+    generate,
+    instructions,
+    intents,
+    ledger,
+    logs,
+    notes,
+    passages,
+    purchases,
+    reviews,
+    science,
+    subjects,
+    tools,
+)
 from kdloop.raters import verifiers
 from kdloop.rounds import selection
 from kdloop.rounds import tasks as asked
 from storage.conversations import as_prompt
 
 ROOT = Path(__file__).parents[2]
+LABELLED = {  # pack -> its sentences by label, and what stands at their {thing}
+    "clauses": (clauses.CLAUSES, clauses.PARTIES),
+    "clinics": (clinics.CALLS, clinics.WHO),
+    "intents": (intents.SENTENCES, intents.THINGS),
+    "ledger": (ledger.LINES, ledger.AMOUNTS),
+    "logs": (logs.LINES, logs.SERVICES),
+    "reviews": (reviews.SENTENCES, reviews.WHEN),
+    "subjects": (subjects.QUESTIONS, subjects.PUPILS),
+    "tools": (tools.MESSAGES, tools.THINGS),
+}
 DIGEST = """
 import hashlib
 from kdloop.packs.generators import GENERATORS, generate
@@ -54,7 +80,8 @@ def test_the_cheapest_tricks_pass_no_more_than_chance(name):
     passed = {
         trick: sum(any(verifiers.passed(t, text) for text in texts(t)) for t in tasks) for trick, texts in says.items()
     }
-    most = {"intents": 1 / 6, "passages": passages.ABSENT + 0.05}.get(name, 0.06)
+    own = {"passages": passages.ABSENT + 0.05, "notes": 1 / notes.SHOWN}
+    most = own.get(name, 1 / len(LABELLED[name][0]) if name in LABELLED else 0.06)
     assert passed["prompt"] == 0 and passed["majority"] <= most * len(tasks), passed
     assert passed["options"] <= 0.02 * len(tasks), passed
 
@@ -64,7 +91,7 @@ def test_a_generator_makes_the_same_in_every_process():
     ran = subprocess.run([sys.executable, "-c", DIGEST], cwd=ROOT, capture_output=True, text=True, check=True)
     assert ran.stdout.split() == here
     assert sum(map(len, generate("science", 100, 1, {}).values())) == 100
-    with pytest.raises(ValueError, match="No generator 'sciense'; there are instructions"):
+    with pytest.raises(ValueError, match="No generator 'sciense'; there are clauses"):
         generate("sciense", 10, 1, {})
     with pytest.raises(ValueError, match=r"The generator intents: .* unexpected keyword argument 'towns'"):
         generate("intents", 10, 1, {"towns": 3})
@@ -77,11 +104,20 @@ def test_nothing_of_a_held_out_task_is_in_the_training_part():
     def found(name, part, pattern):
         return {m for t in parts[name, part] for m in re.findall(pattern, t.prompt)}
 
-    templates = [s for own in intents.SENTENCES.values() for s in own]
-    wording = {t.format(thing=thing): t for t in templates for thing in intents.THINGS}
     for other in packs.PARTS[1:]:
-        used = [{wording[x] for x in found("intents", part, r"Message: (.*)")} for part in ("train", other)]
-        assert not used[0] & used[1] and min(map(len, used)) >= 18
+        for name, (sentences, things) in LABELLED.items():
+            wording = {s.format(thing=thing): s for own in sentences.values() for s in own for thing in things}
+            texts = [[t.prompt.split("\n\n")[1].split(": ", 1)[1] for t in parts[name, p]] for p in ("train", other)]
+            used = [{wording[text] for text in own} for own in texts]
+            assert not used[0] & used[1] and min(map(len, used)) >= 3 * len(sentences), name
+        named = (r"bought: (.*)\.", r"One of: (.*)\.")
+        lists = [found("purchases", p, one) for p in ("train", other) for one in named]
+        things = [{thing for text in own for thing in text.split(", ")} for own in lists]
+        assert not (things[0] | things[1]) & (things[2] | things[3])
+        assert min(map(len, things)) >= 3 * len(purchases.HOBBIES)
+        noted = [found("notes", p, r"(?m)^\w+: (.+)$") for p in ("train", other)]
+        writers = [found("notes", p, r"(?m)^(\w+): .") for p in ("train", other)]
+        assert not noted[0] & noted[1] and not writers[0] & writers[1] and min(map(len, writers)) >= 6
         places = [found("passages", part, r"(\w+) is a small town") for part in ("train", other)]
         assert not places[0] & places[1] and len(places[1]) > 150
         for kind in (r"one unit of (\w+)", r"symbol of (\w+)", r"symbol ([A-Z]\w*)", r"are (\d+ [\w -]+)\?"):

@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 import yaml
 from datasets import load_dataset
+from parts import learned_from
 from test_collect import ask
 
 from kdloop import __main__ as cli
@@ -15,7 +16,8 @@ from kdloop.feedback.examples import from_feedback
 from storage import checkpoints, conversations, json_lines, people
 from storage import imports as stored
 from storage.conversations import as_prompt
-from storage.database import open_database
+from storage.database import connect, open_database
+from storage.snapshots import open_target
 
 ENDS = "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"  # where str.splitlines splits
 TORN = "".join(f"word {i}{end}" for i, end in enumerate(ENDS)) + "the end"
@@ -69,6 +71,26 @@ def test_what_others_wrote_with_raw_line_ends_is_read_line_by_line(tmp_path, mon
     assert list(json_lines.read(pack / "train.jsonl")) == rows
     monkeypatch.setenv("KDLOOP_HOME", str(tmp_path))
     assert packs.prompts("torn", "train") == [r["prompt"] for r in rows]
+
+
+def test_what_a_pack_disclaims_goes_along_with_the_answers_of_who_learned_from_it(tmp_path, monkeypatch):
+    (tmp_path / "packs" / "law").mkdir(parents=True)
+    (tmp_path / "packs" / "law" / "pack.toml").write_text('disclaimer = "No legal advice."')
+    monkeypatch.setenv("KDLOOP_HOME", str(tmp_path))
+    db = rated_home(tmp_path)
+    learned_from(db, "law")
+    for format in exports.FORMATS:
+        exports.export(db, format, tmp_path / "out.jsonl")
+        assert {row["disclaimer"] for row in json_lines.read(tmp_path / "out.jsonl")} == {""}, "none of it is by v1"
+    with connect(db) as c:
+        c.execute("update completions set checkpoint_id = 2 where text like 'A goat 1:%'")
+        c.commit()
+    exports.publish(db, open_target(str(tmp_path / "set")), "mit")
+    rows = [*json_lines.read(tmp_path / "set" / "dpo.jsonl")]
+    said = [(row["disclaimer"], "A goat 1:" in json.dumps(row)) for row in rows]
+    assert set(said) == {("No legal advice.", True), ("", False)}
+    assert all(set(row) == {"messages"} for row in json_lines.read(tmp_path / "set" / "train_sft.jsonl"))
+    assert "**Of the pack law:** No legal advice." in (tmp_path / "set" / "README.md").read_text()
 
 
 def test_a_persons_copy_reads_back_as_it_was_said(db):

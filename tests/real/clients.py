@@ -1,9 +1,10 @@
 """Clients of other people's against the running app: `python -m tests.real.clients [--keep FOLDER] [CLIENT ...]`.
 
-CLIENT is node (openai for Node), python (openai for Python), litellm (its proxy in between) or open_webui (Open WebUI
-itself, by its own page in Chromium). Each is installed, pinned, into FOLDER (a new temporary one where none is named;
-some 4 GB with Open WebUI, which installs PyTorch: where pip would take its CUDA build, PIP_EXTRA_INDEX_URL or
-PIP_FIND_LINKS name the CPU one). Prints a row for each thing that was shown; ends with 1 where something was not.
+CLIENT is node (openai for Node), python (openai for Python), litellm (its proxy in between), open_webui (Open WebUI
+itself, by its own page in Chromium), or one that measures the student: lm_eval or inspect (evaluators.py). Each is
+installed, pinned, into FOLDER (a new temporary one where none is named; some 4 GB with Open WebUI, which installs
+PyTorch: where pip would take its CUDA build, PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS name the CPU one). Prints a row for
+each thing that was shown; ends with 1 where something was not.
 """
 
 import argparse
@@ -25,10 +26,13 @@ from playwright.sync_api import Error
 from kdloop.evaluation.bench.api import app
 from kdloop.evaluation.bench.app_process import AppProcess, free_port
 from storage import conversations, keys
+from tests.real import evaluators
 
 NODE = "openai@7.59.0"
 LITELLM = ("litellm[proxy]==1.106.12",)
 OPEN_WEBUI = ("open-webui==0.12.4", "torch==2.13.0")
+LM_EVAL = ("lm_eval[api]==0.4.13", "torch==2.13.0")
+INSPECT = ("inspect_ai==0.3.285", "openai==3.57.0")
 HERE = Path(__file__).parent
 START_SECONDS = 900
 Shown = Iterator[str]
@@ -166,10 +170,20 @@ def open_webui(ours: AppProcess, folder: Path) -> Shown:
         yield from open_webui_page.shown(ours, url, folder)
 
 
+def lm_eval(ours: AppProcess, folder: Path) -> Shown:
+    yield from evaluators.lm_eval(ours, Path(tempfile.mkdtemp(dir=folder.parent)), installed(folder, *LM_EVAL))
+
+
+def inspect(ours: AppProcess, folder: Path) -> Shown:
+    yield from evaluators.inspect(ours, Path(tempfile.mkdtemp(dir=folder.parent)), installed(folder, *INSPECT))
+
+
 CLIENTS: dict[str, tuple[str, Callable[[AppProcess, Path], Shown]]] = {
     "python": ("openai for Python", python),
     "node": (f"openai for Node, {NODE}", node),
     "litellm": (f"LiteLLM's proxy, {LITELLM[0]}", litellm),
+    "lm_eval": (f"lm-eval, {LM_EVAL[0]}", lm_eval),
+    "inspect": (f"inspect, {INSPECT[0]}", inspect),
     "open_webui": (f"Open WebUI, {OPEN_WEBUI[0]}", open_webui),
 }
 
@@ -178,9 +192,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.real.clients", description=__doc__.split("\n")[0])
     parser.add_argument("clients", nargs="*", choices=[[], *CLIENTS], metavar="CLIENT")
     parser.add_argument("--keep", type=Path, help="a folder for what is installed, to be used again")
+    parser.add_argument("--engine", default="llamacpp", help="the app's: llamacpp, or transformers")
     args, missed = parser.parse_args(), 0
     print("| client | shown |\n|---|---|", flush=True)
-    with tempfile.TemporaryDirectory() as temporary, app(KDLOOP_ROUND_VOTES="0", KDLOOP_LOG="json") as ours:
+    variables = {"KDLOOP_ROUND_VOTES": "0", "KDLOOP_LOG": "json", "KDLOOP_ENGINE": args.engine}
+    with tempfile.TemporaryDirectory() as temporary, app(**variables) as ours:
         (folder := (args.keep or Path(temporary)).resolve()).mkdir(exist_ok=True)
         ours.start()
         for name in args.clients or CLIENTS:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from test_selection import taught
 
 from kdloop import packs, recipes
-from kdloop.evaluation import pack_install, pack_new
+from kdloop.evaluation import pack_new, pack_remove
 from kdloop.feedback.examples import from_feedback
 from kdloop.gate import guards, spending, verdict
 from kdloop.methods.lora import trainable_student
@@ -60,7 +60,7 @@ def test_a_reward_by_the_packs_checks_needs_prompts_alone(db, ended, monkeypatch
     assert judged.metrics["reward"] == 0 and set(judged.seconds) == {"elicit", "train", "gate"}
     base, candidate = checkpoints.lineage(db)
     assert candidate.parent_id == checkpoints.serving(db).id == base.id
-    pack_install.remove("mine")
+    pack_remove.remove("mine")
     assert packs.disclaimers(db, base, candidate) == {"mine": "Reckon it again."} and not packs.disclaimers(db, base)
 
 

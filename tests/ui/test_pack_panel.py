@@ -4,14 +4,17 @@ import json
 
 import gradio as gr
 import pytest
+from gradio.context import LocalContext
+from parts import learned_from
 
 from kdloop import packs
-from kdloop.evaluation import measure
+from kdloop.evaluation import measure, pack_check, pack_install
 from kdloop.settings import Settings
 from kdloop.ui import pack_panel, transcript
 from storage import audit, checkpoints, measurements, rounds
 from storage.measurements import Measurement
 
+MINE = {"name": "verified@times", "pack": "times"}
 ANN, EVE = {"person": "owner of packs", "owner": "ann"}, {"person": "eve"}  # the pace is of each person
 
 
@@ -54,6 +57,13 @@ def test_an_owner_installs_checks_and_removes_a_pack_and_a_visitor_does_not(sett
     assert "Remove times: 41 prompts, 0 documents. What versions" in pack_panel.what_goes(settings, "times", ANN)
     with pytest.raises(gr.Error, match="comes with kdloop: it is not removed"):
         pack_panel.what_goes(settings, "sums", ANN)
+    round = rounds.start_round(settings.db, requested="dpo", seed=1, started_by="test", owner="me", recipe=MINE)
+    for act in (pack_panel.what_goes, pack_panel.remove):
+        with pytest.raises(gr.Error, match=r"Round 1 uses the pack .*times.*: wait for its end, or cancel it first"):
+            act(settings, "times", ANN)
+    with pytest.raises(ValueError, match="Round 1 uses the pack"):
+        pack_install.install(str(packs.place("times").folder))
+    rounds.finish_round(settings.db, round.id, "rejected")
     pack_panel.remove(settings, "times", ANN)
     assert packs.installed() == []
     did = [(who, action, about) for _, who, action, about in audit.entries(settings.db)]
@@ -67,6 +77,12 @@ def test_the_failures_of_a_check_come_first_and_say_what_to_do(settings, sent):
     found = pack_panel.check(settings, "times", ANN)
     assert "times is not sound yet" in found and "remove it from train" in found
     assert 0 < found.index("to mend") < found.index("note")
+    report = pack_check.check("times", None)
+    token = LocalContext.request.set(gr.Request(headers={"accept-language": "de"}))
+    found = pack_panel.findings(report)
+    LocalContext.request.reset(token)
+    assert "Leck: &#x27;What is" in found and "dieselbe Frage in heldout" in found and "entferne sie aus train" in found
+    assert "ähnliche Fragen wurden nicht gesucht" in found and "leak" not in found
 
 
 def test_a_share_is_shown_until_other_prompts_another_version_or_another_student_is_there(settings):
@@ -85,11 +101,7 @@ def test_a_share_is_shown_until_other_prompts_another_version_or_another_student
 def test_what_a_pack_disclaims_stands_below_the_answers_of_who_learned_from_it(settings, sent):
     pack_panel.install(settings, sent, "law", "mit", "", "No *legal* <b>advice</b>.", ANN)
     assert transcript.authors(settings, EVE) == ""
-    recipe = {"name": "verified@law", "pack": "law"}
-    id = rounds.start_round(settings.db, requested="dpo", seed=1, started_by="test", owner="me", recipe=recipe).id
-    k = checkpoints.publish(
-        settings.db, id, lambda d: (d / "w").write_text("w"), parent_id=1, method="dpo", seed=1, metrics={}
-    )
+    k = learned_from(settings.db, "law")
     assert transcript.authors(settings, EVE) == "", "it does not serve yet"
-    checkpoints.promote(settings.db, k.id, id)
+    checkpoints.promote(settings.db, k.id, k.round_id)
     assert "No &#42;legal&#42; &#60;b&#62;advice" in transcript.authors(settings, EVE)

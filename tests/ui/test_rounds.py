@@ -1,5 +1,6 @@
 """The Rounds tab: what everybody may read of a round, what only owners may, and every verdict's numbers."""
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html import escape
@@ -116,6 +117,26 @@ def test_a_recipe_tells_what_it_needs_and_start_is_off_while_that_is_missing(fai
     broken = tmp_path / "teachers.toml"
     broken.write_text("[[teacher]")
     assert "Missing" in shown(replace(failed, teachers=str(broken)), OWNER, recipe="topics")["about"]
+
+
+def test_an_installed_pack_can_be_chosen_with_the_recipes_that_it_suits(failed, monkeypatch):
+    monkeypatch.setenv("KDLOOP_HOME", str(failed.home))
+    (failed.home / "packs" / "birds").mkdir(parents=True)
+    (failed.home / "packs" / "birds" / "pack.toml").write_text('about = "Birds {and} <b>bees</b>."\n')
+    asked = {"prompt": "Which bird sings at night?", "answer": "A nightingale."}
+    for part in ("train", "gate"):
+        (failed.home / "packs" / "birds" / f"{part}.jsonl").write_text(json.dumps(asked) + "\n")
+    offered = [value for _, value in shown(failed, OWNER)["recipe"].choices]
+    assert {"references@birds", "references@intents", "references@additions", "verified@intents"} <= set(offered)
+    assert not {"verified@birds", "references@general"} & set(offered), "they have no checks, no answers"
+    seen = shown(failed, OWNER, recipe="references@birds")
+    assert (
+        "On the pack birds: Birds {and} &lt;b&gt;bees" in seen["about"]
+        and "Missing: votes to judge by" in seen["about"]
+    )
+    seen = shown(failed, OWNER, recipe="references@intents")
+    assert seen["recipe"].value == "references@intents" and seen["start"].interactive
+    assert "What a customer of a shop wants" in seen["about"] and "Missing" not in seen["about"]
 
 
 def test_cancel_is_there_while_a_round_runs_and_names_it(failed):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import gradio as gr
 import pytest
-from parts import Spoken, context, migrations_before
+from parts import Spoken, context, learned_from, migrations_before
 
 from kdloop import packs
 from kdloop.feedback import collect
@@ -89,6 +89,20 @@ def lesson(db):
 
 def live(settings):
     return [(f.channel, f.source) for f in feedback.live_feedback(settings.db)]
+
+
+def test_what_a_pack_disclaims_stands_above_the_two_of_a_version_that_learned_from_it(lesson, monkeypatch):
+    settings, state = lesson
+    monkeypatch.setenv("KDLOOP_HOME", str(settings.home))
+    (settings.home / "packs" / "law").mkdir(parents=True)
+    (settings.home / "packs" / "law" / "pack.toml").write_text('disclaimer = "No *legal* advice."')
+    learned_from(settings.db, "law")
+    about = 3  # of what `fill` gives
+    assert "advice" not in teach.fill(settings, state)[about], "both are by the base"
+    with connect(settings.db) as c:
+        c.execute("update completions set checkpoint_id = 2 where text = ?", [f"{PUBLIC[0]} two"])
+        c.commit()
+    assert "No &#42;legal&#42; advice&#46;" in teach.fill(settings, state)[about]
 
 
 def test_undo_takes_back_a_vote_whose_pair_does_not_come_again(lesson):

@@ -13,6 +13,7 @@ from gradio.context import LocalContext
 from test_verdicts import ENGLISH
 
 from kdloop import packs, recipes
+from kdloop.evaluation import pack_findings
 from kdloop.feedback import collect, versions
 from kdloop.feedback.readiness import SILENT
 from kdloop.raters.features import SURFACE
@@ -56,6 +57,8 @@ BY_TABLE = {  # texts that are looked up through a table, not written at the cal
     *imports.COLUMNS,
     *pack_panel.HEADS,
     *pack_panel.FOUND,
+    *(text for name, text in vars(pack_findings).items() if name.isupper() and isinstance(text, str)),
+    *(text for both in pack_findings.TRICKS.values() for text in both),
     *(packs.load(name).about for name in packs.shipped()),
     *(value for table in (session.PER_MINUTE, session.SET_BY_OWNER) for value in table),
     *consent.PLACES,
@@ -117,6 +120,7 @@ REASONS = {  # classes whose texts the page shows, wherever they are raised
 }
 REFUSING = {  # modules whose ValueErrors it shows, and of which functions, if not of all
     **dict.fromkeys(("kdloop/feedback/collect.py", "kdloop/rounds/supervisor.py", "storage/keys.py")),
+    "kdloop/evaluation/pack_remove.py": None,
     **dict.fromkeys(("storage/people.py", *(str(p.relative_to(ROOMS.parent)) for p in (ROOMS / "chat").glob("*.py")))),
     "kdloop/settings.py": ("change", "validate"),
 }

@@ -7,14 +7,37 @@ that nothing of it is trained on and measured. `size` bounds the tasks of all pa
 import random
 from collections.abc import Callable, Iterable, Iterator
 
-from kdloop.packs.generators import instructions, intents, passages, science
+from kdloop.packs.generators import (
+    clauses,
+    clinics,
+    instructions,
+    intents,
+    ledger,
+    logs,
+    notes,
+    passages,
+    purchases,
+    reviews,
+    science,
+    subjects,
+    tools,
+)
 from kdloop.packs.reading import PARTS, Task
 
 GENERATORS: dict[str, Callable[..., Iterator[tuple[str, Task]]]] = {
+    "clauses": clauses.tasks,
+    "clinics": clinics.tasks,
     "instructions": instructions.tasks,
     "intents": intents.tasks,
+    "ledger": ledger.tasks,
+    "logs": logs.tasks,
+    "notes": notes.tasks,
     "passages": passages.tasks,
+    "purchases": purchases.tasks,
+    "reviews": reviews.tasks,
     "science": science.tasks,
+    "subjects": subjects.tasks,
+    "tools": tools.tasks,
 }
 
 

@@ -1,9 +1,9 @@
-"""What a customer of a shop wants, as one of six labels: sentences of our own with slots (ZeroGen's task, Ye et al.
-2022, without a teacher). All sentences of a template are in one part."""
+"""What a customer of a shop wants, as one of six labels."""
 
 import random
 from collections.abc import Iterator
 
+from kdloop.packs.generators import labelled
 from kdloop.packs.reading import Task
 
 PROMPT = "Classify the message of a customer as one of: {labels}.\n\nMessage: {text}\n\nLabel:"
@@ -121,16 +121,7 @@ SENTENCES = {
         "Whoever designed the {thing} deserves a prize.",
     ),
 }  # fmt: skip
-PARTS_OF_SIXTEEN = ("train",) * 9 + ("gate",) * 3 + ("heldout",) * 4  # of each label's templates
 
 
 def tasks(draw: random.Random) -> Iterator[tuple[str, Task]]:
-    labels = sorted(SENTENCES)
-    for label in labels:
-        templates = list(SENTENCES[label])
-        draw.shuffle(templates)
-        for part, template in zip(PARTS_OF_SIXTEEN, templates, strict=True):
-            for thing in THINGS:
-                order = draw.sample(labels, len(labels))
-                prompt = PROMPT.format(labels=", ".join(order), text=template.format(thing=thing))
-                yield part, Task(prompt, label, ({"check": "label", "options": labels},))
+    return labelled.tasks(draw, PROMPT, SENTENCES, THINGS)
