@@ -20,7 +20,8 @@ from kdloop.feedback.examples import Example
 from kdloop.knowledge import feature
 from kdloop.methods.distill import stored
 from kdloop.methods.lora import Plan, trainable_student
-from kdloop.rounds.run import publish, run
+from kdloop.rounds.run import run
+from kdloop.rounds.training import publish
 from kdloop.settings import Settings
 from kdloop.student import AdapterRefused
 from kdloop.student.base import HUB_STUDENT, NoStudent, origin

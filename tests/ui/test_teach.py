@@ -15,7 +15,7 @@ from kdloop.feedback import collect
 from kdloop.feedback.examples import Example, from_feedback
 from kdloop.knowledge.rows import training_id
 from kdloop.raters import active, preference_model
-from kdloop.rounds.run import CONTESTED_PROMPTS, ask_people
+from kdloop.rounds.gating import CONTESTED_PROMPTS, ask_people
 from kdloop.settings import Settings
 from kdloop.ui import teach
 from storage import checkpoints, conversations, feedback, people
