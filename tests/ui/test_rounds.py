@@ -11,8 +11,8 @@ import pytest
 from kdloop.rounds import estimate, needs
 from kdloop.rounds.process import log_file
 from kdloop.rounds.progress import Clock
-from kdloop.rounds.training import CHOOSING_STEP_SIZE
 from kdloop.rounds.supervisor import Supervisor
+from kdloop.rounds.training import CHOOSING_STEP_SIZE
 from kdloop.settings import Settings
 from kdloop.ui import loop
 from kdloop.ui import rounds as tab

@@ -18,8 +18,8 @@ from kdloop.feedback import collect, versions
 from kdloop.feedback.readiness import SILENT
 from kdloop.raters.features import SURFACE
 from kdloop.rounds import needs
-from kdloop.rounds.training import CHOOSING_STEP_SIZE
 from kdloop.rounds.selection import TOO_LONG
+from kdloop.rounds.training import CHOOSING_STEP_SIZE
 from kdloop.ui import (
     admin,
     before_after,
