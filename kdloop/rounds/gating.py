@@ -1,4 +1,4 @@
-"""The gate of a round: the candidate beside the champion, after a shorter step if need be; and what people are asked."""
+"""The gate of a round: candidate and champion side by side, after a shorter step if need be; what people are asked."""
 
 import random
 from dataclasses import replace
