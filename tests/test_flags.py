@@ -93,7 +93,7 @@ def test_a_flag_wins_in_every_table_of_bench_too(table, monkeypatch):
 @pytest.mark.parametrize("name", sorted(settings.CHANGEABLE))
 def test_a_flag_wins_over_the_page_too(name, db):
     other = {int: (100, 101), float: (1.0, 60.0), str: ("by the owner", "by another one")}[kind(name)]
-    words = {"promotion": ("judge", "trial"), "hindsight": ("on", "off")}
+    words = {"promotion": ("judge", "trial"), "hindsight": ("off", "on")}
     by_owner, later = ({"delegate_below": (0.125, 0.75)} | words).get(name, other)
     change(Settings(home=db.parent), {name: by_owner}, "ann")
     with flags_are({"home": str(db.parent), name: texts(name)[1]}):
