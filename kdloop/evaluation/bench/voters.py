@@ -20,7 +20,7 @@ from storage import feedback, people
 
 BUTTONS = ("left", "right", "tie")  # under two answers, in this order
 TAG = re.compile("<[^>]*>")
-PAUSE_SECONDS = 0.8  # of one person between two messages, on average
+PAUSE_SECONDS = 3.0  # of one person between two messages, on average: a round waits while anybody is answered
 LOOK_AGAIN_SECONDS = 0.5  # for an app that has been killed
 
 
