@@ -27,8 +27,9 @@ def priors(dimensions: int, surface: int) -> list[np.ndarray]:
 
 def averaged(x: np.ndarray, surface: int, counts: np.ndarray | float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     """(n, d) comparisons, chosen minus rejected, with their weights `counts` -> the weights' posterior (mean (d,),
-    covariance (d, d))."""
-    d, single = x.shape[1], np.arange(surface)[:, None]
+    covariance (d, d)). The first `surface` features, or all where there are fewer, may matter alone."""
+    surface = min(surface, d := x.shape[1])
+    single = np.arange(surface)[:, None]
     pairs = np.array(list(combinations(range(surface), 2))).reshape(-1, 2)
     kinds = [whole(x, surface, counts), *(some(x, which, counts) for which in (single, pairs) if len(which))]
     logs = np.concatenate([log - np.log(len(log)) for log, *_ in kinds])

@@ -191,7 +191,7 @@ def posterior(x: np.ndarray, prior: np.ndarray, counts: np.ndarray | float = 1.0
     """(n, d) comparisons -> the weights' (mean (d,), covariance (d, d)): averaged over what few votes may be about; of
     LARGE_N and more by the `prior` alone, where all features matter."""
     if len(x) < LARGE_N:
-        return averaged(x, min(len(SURFACE), x.shape[1]), counts)
+        return averaged(x, len(SURFACE), counts)
     _, mode, hessian = laplace(x[None], prior, counts)
     return mode[0], np.linalg.inv(hessian[0])
 
@@ -236,7 +236,7 @@ def cross_validated(x: np.ndarray, groups: list[str], prior: np.ndarray | None =
     for k in set(fold.tolist()):
         if (fold != k).any():
             rest = x[fold != k]
-            margins[fold == k] = x[fold == k] @ averaged(rest, min(len(SURFACE), x.shape[1]))[0]
+            margins[fold == k] = x[fold == k] @ averaged(rest, len(SURFACE))[0]
     return margins
 
 

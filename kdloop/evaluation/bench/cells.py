@@ -1,5 +1,6 @@
 """Cells of a long bench, one a row and seed, in a file: what is done is not done again. And the table on a page."""
 
+import argparse
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -48,6 +49,16 @@ def write_page(page: Path, text: str, marks: tuple[str, str]) -> None:
     if len(rest) != 1 or marks[1] not in rest[0]:
         raise ValueError(f"{page} has no place for the tables: the lines {marks[0].strip()} and {marks[1].strip()}")
     files.write(page, f"{before}{marks[0]}\n{text}\n{marks[1]}{rest[0].split(marks[1], 1)[1]}")
+
+
+def arguments(prog: str, description: str | None, seeds: str) -> argparse.ArgumentParser:
+    """With the options that every bench of cells has."""
+    found = argparse.ArgumentParser(prog=prog, description=description)
+    found.add_argument("--rows", nargs="*", default=[""], help="those whose names begin so; all where none is given")
+    found.add_argument("--seeds", type=seeds_of, default=seeds_of(seeds))
+    found.add_argument("--cells", type=Path, help="the file of what is done; in the home where none is given")
+    found.add_argument("--page", type=Path, help="write the tables into this page")
+    return found
 
 
 def seeds_of(text: str) -> list[int]:

@@ -6,7 +6,6 @@ Hours long, and resumable: each cell, a row with one seed, is appended to a file
 The tables are of all cells in the file; --page writes them between their marks in that page.
 """
 
-import argparse
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -15,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from kdloop.evaluation.bench import gate_candidates, gate_pool, gate_raters
-from kdloop.evaluation.bench.cells import Cell, done, markdown, run, seeds_of, write_page
+from kdloop.evaluation.bench.cells import Cell, arguments, done, markdown, run, write_page
 from kdloop.evaluation.bench.gate_null import share
 from kdloop.settings import Settings
 from kdloop.student.base import find_student
@@ -120,13 +119,9 @@ def mean(values: list[float]) -> str:
 
 
 def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m kdloop bench gate", description=__doc__)
-    parser.add_argument("--rows", nargs="*", default=[""], help="those whose names begin so; all where none is given")
-    parser.add_argument("--seeds", type=seeds_of, default=seeds_of("11-15"))
-    parser.add_argument("--cells", type=Path, help="the file of what is done; in the home where none is given")
+    parser = arguments("python -m kdloop bench gate", __doc__, "11-15")
     parser.add_argument("--pool", type=Path, help="of real completions; sampled into the home where none is given")
     parser.add_argument("--prompts", type=int, default=gate_pool.PROMPTS, help="of the pool, at least")
-    parser.add_argument("--page", type=Path, help="write the tables into this page")
     args, settings = parser.parse_args(argv), Settings.from_environment()
     path = args.cells or settings.home / "bench" / "gate.jsonl"
     if args.rows:

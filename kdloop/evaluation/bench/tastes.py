@@ -10,7 +10,7 @@ import numpy as np
 
 from kdloop.evaluation.example_raters import concise
 from kdloop.evaluation.voting import Rate
-from kdloop.raters.features import embed
+from kdloop.raters.features import embed, ends_sentence
 
 NUMBERS = frozenset(
     ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "hundred", "thousand", "million")
@@ -30,10 +30,6 @@ def share(text: str, of: frozenset[str]) -> float:
     return sum(w in of for w in said) / max(1, len(said))
 
 
-def ends(text: str) -> bool:
-    return text.rstrip().endswith((".", "!", "?", '"', ")"))
-
-
 def asks_back(prompt: str, completion: str) -> float:
     return float(completion.rstrip().endswith("?")) + 0.2 * min(completion.count("?"), 3)
 
@@ -44,7 +40,7 @@ def speaks_to_you(prompt: str, completion: str) -> float:
 
 def keeps_out(prompt: str, completion: str) -> float:
     """No word of its own self, and an end."""
-    return ends(completion) - 20 * share(completion, SELF)
+    return ends_sentence(completion) - 20 * share(completion, SELF)
 
 
 def with_examples(prompt: str, completion: str) -> float:

@@ -8,7 +8,6 @@ itself, without noise. Hours long, and resumable: a cell is appended to a file w
 cells in the file; --page writes it between its marks in that page.
 """
 
-import argparse
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -20,7 +19,7 @@ import numpy as np
 from scipy.stats import t as student_t
 
 from kdloop.evaluation.bench import tastes
-from kdloop.evaluation.bench.cells import done, markdown, run, seeds_of, write_page
+from kdloop.evaluation.bench.cells import arguments, done, markdown, run, write_page
 from kdloop.evaluation.simulate import simulate
 from kdloop.evaluation.voting import Rate, Voter
 from kdloop.settings import Settings
@@ -128,11 +127,7 @@ def table(cells: Iterable[dict]) -> str:
 
 
 def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m kdloop bench votes_to_better", description=__doc__)
-    parser.add_argument("--rows", nargs="*", default=[""], help="those whose names begin so; all where none is given")
-    parser.add_argument("--seeds", type=seeds_of, default=seeds_of("501-505"))
-    parser.add_argument("--cells", type=Path, help="the file of what is done; in the home where none is given")
-    parser.add_argument("--page", type=Path, help="write the table into this page")
+    parser = arguments("python -m kdloop bench votes_to_better", __doc__, "501-505")
     args, settings = parser.parse_args(argv), Settings.from_environment()
     path = args.cells or settings.home / "bench" / "votes_to_better.jsonl"
     wanted = {str(row): partial(cell, settings, row) for row in ROWS if str(row).startswith(tuple(args.rows))}
