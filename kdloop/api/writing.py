@@ -170,13 +170,21 @@ class Writing:
         template, thought = Template.of(self.engine.tokenizer), reply.thought
         ids = template.completion_ids(reply.text, False, thought)
         scores = self.engine.logprobs([self.prompt], [(reply.text, False, thought)])[0]
-        first = next((i for i in range(len(ids), -1, -1) if template.text(ids[i:]).strip() == reply.text), 0)
+        first = self.first_of_text(ids, reply.text)
         ends = [template.text(ids[first : i + 1]) for i in range(first, len(ids))]
         tokens = [end[len(before) :] for before, end in zip(["", *ends], ends, strict=False)]
         return [
             {"token": token, "logprob": score, "bytes": list(token.encode()), "top_logprobs": []}
             for token, score in zip(tokens, scores[first:], strict=True)
         ]
+
+    def first_of_text(self, ids: list[int], text: str) -> int:
+        """The index of the text's first id, after what the template or a thought puts before it. The first that
+        spells it: the last byte of half a character reads like all of them. Else a token holds the lead's end too."""
+        template = Template.of(self.engine.tokenizer)
+        tails = {i: template.text(ids[i:]) for i in range(len(ids)) if template.text(ids[i : i + 1])}
+        exact = [i for i, tail in tails.items() if tail == text]
+        return exact[0] if exact else max((i for i, tail in tails.items() if tail.strip() == text), default=len(ids))
 
 
 def reply_message(reply: Reply) -> Message:

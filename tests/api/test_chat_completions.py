@@ -15,6 +15,7 @@ from kdloop.api.access import Caller
 from kdloop.api.completions import MOST_WAITING
 from kdloop.api.refusals import Refusal
 from kdloop.api.writing import Loop, Writing
+from kdloop.chat.turn import Reply
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.student import EngineUnavailable, NoLogprobs
 from kdloop.student.serving import Serving
@@ -157,6 +158,16 @@ def test_log_probabilities_are_those_of_the_text(client, app, engine):
     streamed = list(ask(client, HELLO, logprobs=True, stream=True))
     said = [t.token for c in streamed for choice in c.choices if choice.logprobs for t in choice.logprobs.content]
     assert "".join(said) == "".join(texts(streamed))
+
+
+def test_log_probabilities_of_a_text_with_half_a_character_are_those_of_all_its_tokens(app, engine):
+    """Three byte tokens spell it where it is scored, and the last of them alone reads the same."""
+    loop = Loop(app.settings, Serving(app.db, lambda: engine), Supervisor(app.settings, None))
+    writing = Writing.begin(loop, Caller(), bodies.chat({"messages": HELLO, "logprobs": True}, 12))
+    for text in ("\ufffdwind vac", "rivers\ufffd", "\ufffd", "Hello", ""):
+        listed = writing.logprobs(Reply("", "", "", text, "complete", writing.checkpoint))
+        assert "".join(t["token"] for t in listed) == text
+        assert [t["logprob"] for t in listed] == pytest.approx(engine.logprobs([HELLO], [(text, False)])[0])
 
 
 def test_an_engine_without_log_probabilities_says_so_before_it_writes(app, engine):
