@@ -21,6 +21,7 @@ WORDS += ["doctor", "island", "silver", "bridge", "forest", "engine", "basket"]
 LIKED = "!"  # by those who send votes; the other ending is "."
 LENGTH = 6, 10  # words
 STEPS, ROWS = 100, 16
+STREAM = 0.1  # what the residual stream is scaled by, once it has learned
 SIZES = {"num_hidden_layers": 2, "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4}
 
 
@@ -39,6 +40,7 @@ def write(directory: Path, of: str | Path, seed: int = 0) -> str:
         return [(ids, template.completion_ids(said(draw), True)) for ids in asked]
 
     learn(model, rows, STEPS, rate=1e-2)
+    scale_stream(model, STREAM)
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     return str(directory)
@@ -52,6 +54,17 @@ def learn(model, rows: Callable[[], list[tuple[list[int], list[int]]]], steps: i
         (-logps.sum() / lengths.sum()).backward()
         optimizer.step()
         optimizer.zero_grad()
+
+
+@torch.no_grad()
+def scale_stream(model, by: float) -> None:
+    """The same student, as each norm takes the scale out again. A LoRA's step at a round's learning rate, thousands of
+    times smaller than the one that taught two layers so fast, is then as large beside the stream as in a real one."""
+    model.model.embed_tokens.weight *= by
+    for layer in model.model.layers:
+        layer.self_attn.o_proj.weight *= by
+        layer.mlp.down_proj.weight *= by
+    model.model.norm.weight /= by  # the head is the embedding, which is smaller now
 
 
 def said(draw: random.Random) -> str:
