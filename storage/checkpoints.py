@@ -300,6 +300,11 @@ def lineage(db: Path) -> list[Checkpoint]:
     return find(db, "order by id")
 
 
+def base(db: Path) -> Checkpoint:
+    """Version 0, the untrained student."""
+    return find(db, "where version = 0")[0]
+
+
 def find(db: Path, where: str, *values) -> list[Checkpoint]:
     fields = list(Checkpoint.__dataclass_fields__)
     with connect(db) as c:

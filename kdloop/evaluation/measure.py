@@ -113,7 +113,7 @@ def digest(tasks: Sequence[Task]) -> str:
 
 def record(db: Path, report: Report, champion: int, student: str) -> None:
     n, of = len(report.rows), digest([task for task, *_ in report.rows])
-    sides = {checkpoints.lineage(db)[0].id: 1} | {champion: 2}  # where the base serves, both are one
+    sides = {checkpoints.base(db).id: 1} | {champion: 2}  # where the base serves, both are one
     rows = [Measurement(report.pack, id, of, n, sum(report.right(side))) for id, side in sides.items()]
     measurements.record(db, student, rows)
 

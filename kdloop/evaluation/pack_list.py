@@ -25,7 +25,7 @@ class Listed:
 
 def every(db: Path | None = None) -> list[Listed]:
     """By name; without a database, nothing is known of measurements."""
-    sides = (checkpoints.serving(db), checkpoints.lineage(db)[0]) if db else ()
+    sides = (checkpoints.serving(db), checkpoints.base(db)) if db else ()
     known = [measurements.newest(db, version.id) for version in sides] or [{}, {}]
     return [listed(name, *known) for name in packs.names()]
 

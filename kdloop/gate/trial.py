@@ -51,7 +51,7 @@ def fit_to_serve(db: Path, champion: Checkpoint) -> Checkpoint:
             return k
         except BrokenCheckpoint:
             continue
-    return checkpoints.lineage(db)[0]
+    return checkpoints.base(db)
 
 
 def why(now: Evidence) -> str:

@@ -111,7 +111,7 @@ def untrained_student(settings: Settings, journal: Journal | None = None) -> Ite
 
 def load_students(settings: Settings, champion_id: int, engine: TransformersEngine) -> Students:
     """`engine` is the untrained student's. Raises BrokenCheckpoint or OtherStudent, saying what to do."""
-    base = Version(checkpoints.lineage(settings.db)[0], engine)
+    base = Version(checkpoints.base(settings.db), engine)
     champion = checkpoints.get_checkpoint(settings.db, champion_id)
     adapter = checkpoints.adapter_dir(settings.db, champion, identity(engine.source))
     return Students(base, Version(champion, engine.load(adapter) if adapter else engine, adapter))

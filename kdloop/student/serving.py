@@ -89,7 +89,7 @@ class Serving:
             return self.load(serving)
         except UNFIT as error:
             self.unfit.add(serving.id)
-            fallback = self.now or (self.base, checkpoints.lineage(self.db)[0])
+            fallback = self.now or (self.base, checkpoints.base(self.db))
             text = f"{fallback[1].name} answers instead of {serving.name}: {error}"
             log.event("fallback", text, "error", version=fallback[1].name, instead_of=serving.name)
             return fallback

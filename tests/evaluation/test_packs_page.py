@@ -115,4 +115,4 @@ def test_the_card_of_a_version_has_the_disclaimer_of_what_it_learned(db, newcome
     assert "**Of the pack health:** Ask a doctor." in ModelCard(cards.of_version(db, k, "", "mit")).text
     newcomer("python -m kdloop pack remove health")
     assert "**Of the pack health:** Ask a nurse." in cards.of_version(db, k, "", "mit"), "as when it was learned"
-    assert "Of the pack" not in cards.of_version(db, checkpoints.lineage(db)[0], "", "mit")
+    assert "Of the pack" not in cards.of_version(db, checkpoints.base(db), "", "mit")

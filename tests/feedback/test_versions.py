@@ -93,7 +93,7 @@ def test_an_mlx_adapter_is_the_same_update_of_the_same_layers(version, tmp_path)
 def test_what_a_form_cannot_hold_is_refused_in_words(version, tmp_path):
     settings, k = version
     with pytest.raises(ValueError, match="v0 is the base"):
-        versions.write(settings, checkpoints.lineage(settings.db)[0], "merged", tmp_path / "a")
+        versions.write(settings, checkpoints.base(settings.db), "merged", tmp_path / "a")
     with pytest.raises(ValueError, match="Unknown form 'onnx'; there are adapter"):
         versions.write(settings, k, "onnx", tmp_path / "b")
 

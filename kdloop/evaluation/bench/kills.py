@@ -134,7 +134,7 @@ class Harness:
     def start_round(self) -> None:
         """From v0, by the button on the page."""
         if checkpoints.serving(self.db).version:
-            checkpoints.serve(self.db, checkpoints.lineage(self.db)[0].id)
+            checkpoints.serve(self.db, checkpoints.base(self.db).id)
         if time.monotonic() > self.start_again:
             self.start_again = time.monotonic() + START_SECONDS
             with suppress(httpx.HTTPError):  # too slow: the next time
