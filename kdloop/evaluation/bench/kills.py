@@ -124,7 +124,7 @@ class Harness:
         until = time.monotonic() + PATIENCE
         while not (held := condition()) and time.monotonic() < until:
             running = trials.running(self.db)
-            self.voters.contrary = bool(running) and running.id % 2 == 0
+            self.voters.contrary, self.voters.eager = bool(running) and running.id % 2 == 0, bool(running)
             self.known_trials = running.id if running else self.known_trials
             if not running and not rounds.running_round(self.db):
                 self.start_round()

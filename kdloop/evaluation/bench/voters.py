@@ -20,20 +20,22 @@ from storage import feedback, people
 
 BUTTONS = ("left", "right", "tie")  # under two answers, in this order
 TAG = re.compile("<[^>]*>")
-PAUSE_SECONDS = 3.0  # of one person between two messages, on average: a round waits while anybody is answered
+PAUSE_SECONDS = 8.0  # of one person between two messages, on average: a round waits while anybody is answered
+TRIAL_PAUSE_SECONDS = 0.5  # while a trial waits for them
 LOOK_AGAIN_SECONDS = 0.5  # for an app that has been killed
 
 
 class Voters:
-    """They like what ends with LIKED; while `contrary` is set, those who compare two completions prefer the other.
+    """They like what ends with LIKED; while `contrary` is set, those who compare two completions prefer the other, and
+    while `eager` is, they hardly pause.
 
     `file` has a line per acknowledged vote: the id of its row as the API returns it, or who has chosen on the page. It
     is read again where a harness goes on.
     """
 
-    def __init__(self, file: Path, programs: int = 2, visitors: int = 2):
+    def __init__(self, file: Path, programs: int = 2, visitors: int = 6):
         self.file, self.kinds = file, [self.by_api] * programs + [self.on_the_page] * visitors
-        self.url, self.contrary, self.stopping = "", False, threading.Event()
+        self.url, self.contrary, self.eager, self.stopping = "", False, False, threading.Event()
         self.rows: list[str] = []
         self.choices: Counter[str] = Counter()
         self.seen: Counter[str] = Counter()
@@ -70,7 +72,7 @@ class Voters:
                 visitor = Visitor(self.url, self.seen, timeout=60)
                 while not self.stopping.is_set():
                     kind(visitor, draw)
-                    time.sleep(draw.uniform(0, 2 * PAUSE_SECONDS))
+                    self.stopping.wait(draw.uniform(0, 2 * (TRIAL_PAUSE_SECONDS if self.eager else PAUSE_SECONDS)))
             self.stopping.wait(LOOK_AGAIN_SECONDS)
 
     def by_api(self, visitor: Visitor, draw: random.Random) -> None:
