@@ -1,6 +1,6 @@
 """A student of two layers that is made in seconds: some common words in any order, then "!" or "." as often as not.
 
-Its rounds take seconds and can succeed: who likes one of the two endings teaches it something that costs no words.
+Its rounds take seconds and succeed: who likes one of the two endings teaches it something that costs no words.
 """
 
 import random
@@ -20,7 +20,7 @@ WORDS += ["kitchen", "window", "story", "market", "paper", "mountain", "summer",
 WORDS += ["doctor", "island", "silver", "bridge", "forest", "engine", "basket"]
 LIKED = "!"  # by those who send votes; the other ending is "."
 LENGTH = 6, 10  # words
-STEPS, ROWS = 100, 16
+STEPS, ROWS = 300, 16
 STREAM = 0.1  # what the residual stream is scaled by, once it has learned
 SIZES = {"num_hidden_layers": 2, "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4}
 
@@ -49,10 +49,12 @@ def write(directory: Path, of: str | Path, seed: int = 0) -> str:
 def learn(model, rows: Callable[[], list[tuple[list[int], list[int]]]], steps: int, rate: float) -> None:
     """Maximise the likelihood of each step's `rows`, (prompt ids, completion ids), by AdamW."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
+    falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, steps)
     for _ in range(steps):
         logps, lengths = sequence_logps(model, rows())
         (-logps.sum() / lengths.sum()).backward()
         optimizer.step()
+        falling.step()
         optimizer.zero_grad()
 
 
@@ -68,5 +70,8 @@ def scale_stream(model, by: float) -> None:
 
 
 def said(draw: random.Random) -> str:
+    """After a third of the words "!", after another third ".": endings that are always as likely would get the same
+    embedding, and no step of a round could tell them apart."""
     words = draw.choices(WORDS, k=draw.randint(*LENGTH))
-    return f"{' '.join(words).capitalize()}{draw.choice([LIKED, '.'])}"
+    third = WORDS.index(words[-1]) * 3 // len(WORDS)
+    return f"{' '.join(words).capitalize()}{(LIKED, '.', draw.choice([LIKED, '.']))[third]}"
