@@ -47,7 +47,8 @@ def write(directory: Path, of: str | Path, seed: int = 0) -> str:
 
 
 def learn(model, rows: Callable[[], list[tuple[list[int], list[int]]]], steps: int, rate: float) -> None:
-    """Maximise the likelihood of each step's `rows`, (prompt ids, completion ids), by AdamW."""
+    """Maximise the likelihood of each step's `rows`, (prompt ids, completion ids), by AdamW, at a rate that falls to a
+    twentieth."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
     falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, steps)
     for _ in range(steps):
