@@ -6,19 +6,19 @@ import gradio as gr
 
 from kdloop.settings import Settings
 from kdloop.student.serving import UNFIT, Serving
-from kdloop.ui import verdicts
 from kdloop.ui.session import IN_ORDER, allowed, named, paced, refusal, refused
 from kdloop.ui.words import t, tell
 from storage import audit, checkpoints, offers
 
-NEWEST = "the newest that was shown to be better ({name})"
+SERVING = "Answered by the version that serves ({name})"
 OFFER = "Offer this version in the chat, by this name"
 OFFER_INFO = "People choose it above their chat, beside the one that serves. Without a name it is offered no longer."
 
 
 def build() -> gr.Dropdown:
     """Above the chat; out of sight while nothing is offered."""
-    return gr.Dropdown([], label=t("Who answers you"), visible=False, elem_id="who-answers")
+    name = t("Who answers you")
+    return gr.Dropdown([], label=name, show_label=False, container=False, visible=False, elem_id="who-answers")
 
 
 def connect(settings: Settings, state: gr.State, choice: gr.Dropdown) -> None:
@@ -28,12 +28,10 @@ def connect(settings: Settings, state: gr.State, choice: gr.Dropdown) -> None:
 def shown(settings: Settings, me: str) -> gr.Dropdown:
     """Of a page that loads: what there is, and what this person has chosen."""
     mine = offers.chosen(settings.db, me)
-    found = [
-        (f"{o.name} ({verdicts.in_words(o.checkpoint.name)})", str(o.checkpoint.id))
-        for o in offers.offered(settings.db)
-    ]
-    newest = tell(NEWEST, name=checkpoints.serving(settings.db).name)
-    return gr.Dropdown([(newest, ""), *found], value=str(mine.checkpoint.id) if mine else "", visible=bool(found))
+    known = [(o.name, o.checkpoint) for o in offers.offered(settings.db)]
+    found = [(tell("Answered by {name} ({version})", name=name, version=k.name), str(k.id)) for name, k in known]
+    serving = tell(SERVING, name=checkpoints.serving(settings.db).name), ""
+    return gr.Dropdown([serving, *found], value=str(mine.checkpoint.id) if mine else "", visible=bool(found))
 
 
 def choose(settings: Settings, id, state: dict) -> None:
