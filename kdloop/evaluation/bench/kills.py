@@ -80,10 +80,10 @@ class Harness:
             self.kills, self.undisturbed = [Kill(**kill) for kill in told["kills"]], told["undisturbed"]
         self.seed, self.draw = seed, random.Random(f"{seed} {len(self.kills)}")
         self.app = AppProcess(home / "app", **{"KDLOOP_STUDENT": student} | SETTINGS | settings)
+        checkpoints.ensure_base(open_database(self.db))
         self.voters, self.known_trials, self.start_again = Voters(home / "votes.jsonl"), 0, 0.0
 
     def run(self, times: int) -> dict:
-        checkpoints.ensure_base(open_database(self.db))
         self.app.start()
         try:
             with self.voters.voting(self.app.url):
