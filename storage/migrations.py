@@ -401,6 +401,11 @@ def follow_up_consent(c: Database) -> None:
     c.execute("create table follow_ups (person text primary key, at text not null) without rowid")
 
 
+def set_aside(c: Database) -> None:
+    """What somebody weighed before an owner chose another camp than theirs (people.py)."""
+    c.execute("alter table raters add column former real check (former between 0 and 1)")
+
+
 MIGRATIONS = [
     m001_initial,
     m002_raters_and_audit,
@@ -426,4 +431,5 @@ MIGRATIONS = [
     branches,
     measured,
     follow_up_consent,
+    set_aside,
 ]  # append only: by their names, a database knows which ones it has had (database.migrate)
