@@ -20,6 +20,7 @@ from storage.trials import Trial
 MANIFEST = "manifest.json"
 ERASED = "select checkpoint_id from erasures"
 ON_TRIAL = "select 1 from trials where outcome = 'running'"
+OFFERED = "select checkpoint_id from offers"
 ADOPTED = "adopted-"  # of directories that no round wrote
 
 
@@ -252,7 +253,8 @@ def begin_to_serve(c: Database, id: int) -> None:
 def prune(db: Path, keep: int = 5, keep_rejected: int = 1) -> list[int]:
     """Delete the files of all but the last `keep` retired versions and `keep_rejected` refused candidates, and of
     candidates whose round did not judge them; and of all that has learned from what was erased since, once the
-    champion's line is repeated without it. Those of a running trial are kept. The rows stay. What no row names, a
+    champion's line is repeated without it. Those of a running trial are kept, and of the first what is offered in the
+    chat. The rows stay. What no row names, a
     killed round has left."""
     judged = "round_id not in (select id from rounds where status in ('failed', 'cancelled'))"
     forgotten = (
@@ -262,8 +264,8 @@ def prune(db: Path, keep: int = 5, keep_rejected: int = 1) -> list[int]:
     newest = f"select id from checkpoints where status = ? and path is not null and {judged} order by id desc limit ?"
     with transaction(db) as c:
         rows = c.execute(
-            "select id from checkpoints where pruned_at is null and path is not null and (status = 'retired' and "
-            f"id not in ({newest}) or status = 'rejected' and id not in ({newest}) "
+            "select id from checkpoints where pruned_at is null and path is not null and ((status = 'retired' and "
+            f"id not in ({newest}) or status = 'rejected' and id not in ({newest})) and id not in ({OFFERED}) "
             f"or status in ('retired', 'rejected') and {over}) "
             "and id not in (select champion from trials where outcome = 'running')",
             ["retired", keep, "rejected", keep_rejected],

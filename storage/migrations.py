@@ -401,6 +401,24 @@ def follow_up_consent(c: Database) -> None:
     c.execute("create table follow_ups (person text primary key, at text not null) without rowid")
 
 
+OFFERS = """
+create table offers (
+  checkpoint_id integer primary key references checkpoints(id),
+  name text not null unique,
+  at text not null
+);;
+create table chosen_offers (
+  person text primary key,
+  checkpoint_id integer not null references checkpoints(id),
+  at text not null
+) without rowid"""
+
+
+def offers(c: Database) -> None:
+    """Versions that people may choose, and who has chosen which (offers.py)."""
+    run(c, OFFERS)
+
+
 def set_aside(c: Database) -> None:
     """What somebody weighed before an owner chose another camp than theirs (people.py)."""
     c.execute("alter table raters add column former real check (former between 0 and 1)")
@@ -431,5 +449,6 @@ MIGRATIONS = [
     branches,
     measured,
     follow_up_consent,
+    offers,
     set_aside,
 ]  # append only: by their names, a database knows which ones it has had (database.migrate)

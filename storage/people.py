@@ -29,6 +29,7 @@ TABLES = {
     "feedback": "select id, turn_id, chosen_id, rejected_id, score, channel, reason, critique, created_at, "
     "retracted_at from feedback where rater = ?1",
     "follow_ups": "select at from follow_ups where person = ?1",
+    "chosen_offers": "select name, c.at from chosen_offers c join offers using (checkpoint_id) where person = ?1",
 }
 
 
@@ -134,6 +135,7 @@ def delete_rows(c: Database, person: str, turns: str, conversation: str | None) 
     c["raters"].delete_where("person = ?", [person])
     c["requests"].delete_where("person = ?", [person])
     c["follow_ups"].delete_where("person = ?", [person])
+    c["chosen_offers"].delete_where("person = ?", [person])
     c["conversations"].delete_where("person = ?", [person])
 
 

@@ -24,12 +24,13 @@ def sides(db: Path, serving: Serving) -> Sides:
 
 
 def on_trial(db: Path, serving: Serving) -> Sides | None:
-    """The running trial's two in random order; None without one, or where one of them cannot be loaded."""
+    """The running trial's two in random order; None without one, where one of them cannot be loaded, or for who has
+    chosen another version to be answered by."""
     if not (trial := trials.running(db)):
         return None
     answering = serving.current()
     ids = {trial.challenger, trial.champion} - {answering[1].id}
-    if len(ids) != 1:  # what should serve does not (see Serving.follow)
+    if len(ids) != 1 or answering[1].id != checkpoints.serving(db).id:  # also where that is not loaded: Serving.follow
         return None
     try:
         both = [answering, serving.beside(checkpoints.get_checkpoint(db, ids.pop()))]

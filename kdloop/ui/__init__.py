@@ -132,7 +132,7 @@ def connect_load(
     loaded.then(header, None, parts.head, queue=False, **session.PRIVATE)  # it says that the page is ready
     words = session.named(partial(consent.notice, settings), "notice")
     loaded.then(words, None, notice, queue=False, **session.PRIVATE)
-    opened = [parts.bot, state, parts.authors, parts.where, side["past"], side["learn"]]
+    opened = [parts.bot, state, parts.authors, parts.where, side["past"], side["learn"], parts.version]
     loaded.then(sidebar.starter(settings), state, opened, queue=False, **session.PRIVATE)
 
 

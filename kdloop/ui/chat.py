@@ -15,7 +15,20 @@ from kdloop.feedback import collect
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
-from kdloop.ui import addresses, comparison, greeting, loop, prose, rating, replies, saved, session, trial, zerogpu
+from kdloop.ui import (
+    addresses,
+    comparison,
+    greeting,
+    loop,
+    offers,
+    prose,
+    rating,
+    replies,
+    saved,
+    session,
+    trial,
+    zerogpu,
+)
 from kdloop.ui.session import IN_ORDER, PRIVATE, REFUSED, named, paced, person, refusal, warn
 from kdloop.ui.transcript import (
     THUMBS,
@@ -42,6 +55,7 @@ class Components:
 
     head: gr.Markdown
     news: loop.News
+    version: gr.Dropdown
     bot: gr.Chatbot
     authors: gr.Markdown
     saved: saved.Saved
@@ -62,6 +76,7 @@ class Parts:
     bot: gr.Chatbot
     comparison: comparison.Comparison
     head: gr.Markdown
+    version: gr.Dropdown
     authors: gr.Markdown
     where: gr.Textbox
     answered: Dependency
@@ -88,14 +103,24 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, who: gr.
     loop.connect(settings, state, shown.head, shown.news)
     shown.authors.change(named(saved.hidden, "hide_saved"), None, shown.saved.outputs, queue=False, **PRIVATE)
     zerogpu.build(settings, supervisor, state, said)
+    offers.connect(settings, state, shown.version)
     gr.Timer(HEADER_SECONDS).tick(update_header, None, shown.head, queue=False, **PRIVATE)
-    return Parts(shown.bot, shown.comparison, shown.head, shown.authors, shown.where, ended[0], generating)
+    return Parts(
+        shown.bot,
+        shown.comparison,
+        shown.head,
+        shown.version,
+        shown.authors,
+        shown.where,
+        ended[0],
+        generating,
+    )
 
 
 def lay_out(settings: Settings) -> Components:
     """A column as high as the window: the chat takes what the rest leaves (page.css)."""
     with gr.Column(elem_id="chat-page"):
-        head, news = gr.Markdown(elem_classes="kd-head", elem_id="header"), loop.lay_out()
+        head, news, version = gr.Markdown(elem_classes="kd-head", elem_id="header"), loop.lay_out(), offers.build()
         bot = gr.Chatbot(
             elem_id="chat-log",
             label=t("Chat with the student"),
@@ -131,7 +156,7 @@ def lay_out(settings: Settings) -> Components:
     reopened = gr.Textbox(visible="hidden")  # the message whose editor page.js opens again, as replies.reopened has it
     reopened.change(None, reopened, None, js="edit => window.kdloop.reopen(edit)")
     where = addresses.build()
-    return Components(head, news, bot, authors, thanks, two, box, panel, where, undo, branch, again, reopened)
+    return Components(head, news, version, bot, authors, thanks, two, box, panel, where, undo, branch, again, reopened)
 
 
 def connect_replies(

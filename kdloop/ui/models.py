@@ -15,12 +15,13 @@ from kdloop.student.base import base_name, licence, origin
 from kdloop.student.identity import named_base
 from kdloop.student.serving import UNFIT, Serving
 from kdloop.student.vocabulary import NotConvertible
-from kdloop.ui import addresses, files, lineage, sure, trial, verdicts
+from kdloop.ui import addresses, files, lineage, offers, sure, trial, verdicts
 from kdloop.ui.files import fresh_path
 from kdloop.ui.session import PRIVATE, TABLE, allowed, named, owns, paced, refusal, refused
 from kdloop.ui.times import local
 from kdloop.ui.words import t, tell
 from storage import audit, checkpoints, rounds, trials
+from storage import offers as stored_offers
 from storage.checkpoints import BrokenCheckpoint, Checkpoint
 
 OWNERS_ONLY = "Only owners download versions and choose which one answers:"
@@ -52,6 +53,10 @@ def build(settings: Settings, serving: Serving, state: gr.State) -> dict:
         with gr.Row():
             describe, act = partial(what_serves, settings), partial(serve, settings, serving)
             sure.ask_first(t("Serve this version…"), describe, act, "serve_version", chosen, state, outputs)
+        offered = offers.form()
+        give = named(partial(offers.offer, settings, serving), "offer_version")
+        given = offered.submit(give, [chosen, offered, state], offered, **PRIVATE)
+        given.success(named(partial(fill, settings), "offered"), None, outputs, queue=False, **PRIVATE)
     sign_in = gr.HTML(visible=False)
     chosen.change(named(partial(model_card, settings), "model_card"), chosen, card, queue=False, **PRIVATE)
     return {"inputs": state, "outputs": [*outputs, owners, sign_in], "fill": partial(opened, settings)}
@@ -88,7 +93,8 @@ def kept(settings: Settings) -> list[Checkpoint]:
 
 
 def choices(settings: Settings) -> list[tuple[str, int]]:
-    return [(f"{verdicts.in_words(k.name)} ({tell(k.status)})", k.id) for k in kept(settings)]
+    names = {o.checkpoint.id: f", “{o.name}”" for o in stored_offers.offered(settings.db)}
+    return [(f"{verdicts.in_words(k.name)} ({tell(k.status)}{names.get(k.id, '')})", k.id) for k in kept(settings)]
 
 
 def versions(settings: Settings) -> pd.DataFrame:

@@ -130,6 +130,9 @@ TO_OWNERS = (
     "There is a key of the name {name} already: revoke it first, or choose another name",
     "No key of the name {name} is in use",
     "Weight {given}; give 0 (blocked) to 1",
+    "Give the version a name of up to {most} characters",
+    "Another version is offered as {name} already",
+    "This version is no longer offered: choose another one",
     "Round {id} uses the pack {name}: wait for its end, or cancel it first",
     "{name} comes with kdloop: it is not removed",
     "No pack {name} is installed; there are {names}",
@@ -158,5 +161,7 @@ DEEDS = (  # of owners, in the log of what they did
     "installed a pack",
     "removed a pack",
     "adopted an adapter",
+    "offered a version in the chat",
+    "ended the offer of a version",
 )
 ALL = (*CLAUSES, *OF_ROUNDS, *TO_PEOPLE, *TO_OWNERS, *DEEDS)

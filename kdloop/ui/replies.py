@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import gradio as gr
 
-from kdloop.chat import delegation
+from kdloop.chat import chosen, delegation
 from kdloop.chat.turn import Place, Reply, is_time_to_compare, say_twice
 from kdloop.chat.turn import retry as complete_again
 from kdloop.rounds.supervisor import Supervisor
@@ -134,7 +134,7 @@ def reply(settings: Settings, serving: Serving, supervisor: Supervisor, text: st
     with replying(settings, supervisor, state) as (me, stop):
         past = transcript(settings, me, place.conversation_id, place.after, until=place.instead_of)
         liked = thumbs(settings, me, place.conversation_id)
-        champion = zerogpu.champion(settings, serving, state)
+        champion = zerogpu.champion(settings, chosen.by(serving, me), state)
         write = write_two if is_time_to_compare(settings, me) else write_one
         for messages, *sides in write(settings, champion, me, place, text, state, stop):
             yield frame([*past, *messages], liked), state, state["conversation"], *sides
@@ -173,7 +173,7 @@ def retry(settings: Settings, serving: Serving, supervisor: Supervisor, messages
     can be compared."""
     with replying(settings, supervisor, state) as (me, stop):
         former = conversations.completion(settings.db, completion_shown(messages), me)
-        past, liked, champion = None, {}, zerogpu.champion(settings, serving, state)
+        past, liked, champion = None, {}, zerogpu.champion(settings, chosen.by(serving, me), state)
         for grown in frames(complete_again(settings, champion, former.id, me, stop)):
             if past is None:
                 now_writing(state, grown)

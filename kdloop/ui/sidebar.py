@@ -5,7 +5,7 @@ from functools import partial
 import gradio as gr
 
 from kdloop.settings import Settings, current
-from kdloop.ui import addresses, chat, comparison, files, greeting, prose, sure, transcript
+from kdloop.ui import addresses, chat, comparison, files, greeting, offers, prose, sure, transcript
 from kdloop.ui.files import fresh_path
 from kdloop.ui.session import IN_ORDER, PRIVATE, erasure_notice, named, paced, person, refusal, refused
 from kdloop.ui.words import t, tell
@@ -115,7 +115,7 @@ def new(settings: Settings, state: dict):
 
 def starter(settings: Settings):
     """The handler of a page that has loaded: the conversation that its address names, unless one has begun already;
-    the list of all, and what the person allows."""
+    the list of all, what the person allows, and who answers."""
 
     def at_start(state: dict, request: gr.Request):
         words = greeting.properties(settings)
@@ -124,7 +124,8 @@ def starter(settings: Settings):
             state["conversation"], state["turn"] = addresses.asked_for(settings, person(state), request)
             bot = transcript.open_chat(settings, state, **words) if state["conversation"] else bot
         at_hand = addresses.at_hand(settings, state)
-        return bot, state, *at_hand, titles(settings, "", state), consent(settings, state)
+        own = consent(settings, state), offers.shown(settings, person(state))
+        return bot, state, *at_hand, titles(settings, "", state), *own
 
     return at_start
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import gradio as gr
 from gradio.events import Dependency
 
+from kdloop.chat.chosen import Chosen
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.student import Engine
@@ -85,13 +86,19 @@ def why(error: Exception) -> str:
 
 
 class OnQuota:
-    """The champion (kdloop.student.serving.Serving) for the replies of somebody who has agreed."""
+    """The champion (kdloop.student.serving.Serving), or what was chosen, for the replies of somebody who has agreed."""
 
-    def __init__(self, settings: Settings, serving: Serving):
+    def __init__(self, settings: Settings, serving: Serving | Chosen):
         self.settings, self.serving = settings, serving
 
     def current(self) -> tuple[Engine, Checkpoint]:
-        engine, checkpoint = self.serving.current()
+        return self.lent(*self.serving.current())
+
+    def beside(self, checkpoint: Checkpoint) -> tuple[Engine, Checkpoint]:
+        """Of a trial."""
+        return self.lent(*self.serving.beside(checkpoint))
+
+    def lent(self, engine: Engine, checkpoint: Checkpoint) -> tuple[Engine, Checkpoint]:
         try:
             adapter: Path | None = checkpoints.adapter_dir(self.settings.db, checkpoint)
         except BrokenCheckpoint:  # what is in memory here cannot be loaded there
@@ -103,6 +110,6 @@ def tell_why(error: Exception) -> None:
     gr.Warning(tell(NO_GPU, why=why(error)))
 
 
-def champion(settings: Settings, serving: Serving, state: dict) -> Serving | OnQuota:
+def champion(settings: Settings, serving: Serving | Chosen, state: dict) -> Serving | Chosen | OnQuota:
     """Who writes this visitor's replies, and where."""
     return OnQuota(settings, serving) if settings.zero_gpu and agreed("replies", state) else serving

@@ -1,11 +1,15 @@
 """What is voted on, corrected or tried again is what the page shows; what is refused comes back; texts are whole."""
 
+import re
+
 import pytest
 from pages import ask, check_log, eventually, opened, running, send
+from parts import published
 from playwright.sync_api import expect
 
+from kdloop.student.transformers import TransformersEngine
 from kdloop.ui.prose import one_newline
-from storage import conversations, feedback
+from storage import checkpoints, conversations, feedback, offers
 from storage.database import connect, transaction
 
 pytestmark = pytest.mark.slow
@@ -280,3 +284,31 @@ def test_the_page_says_which_votes_a_round_can_use_before_it_starts(tiny_app, br
     expect(usable).to_contain_text("Of 1 votes a round can learn from 0", timeout=60_000)
     expect(usable).to_contain_text("Not used: 1 ties.")
     expect(usable).to_contain_text("too little for a round")
+
+
+def test_a_version_that_the_owner_offers_is_chosen_above_the_chat_and_answers(tiny_app, tiny_student, browser):
+    url, home = tiny_app
+    version = published(home / "kdloop.db", TransformersEngine(tiny_student))
+    checkpoints.reject(home / "kdloop.db", version.id, version.round_id)
+    context = browser.new_context()
+    page, errors = opened(context, f"{url}/?tab=models")
+    expect(page.locator("#who-answers")).to_be_hidden()
+    page.locator("#version input").click()
+    page.get_by_role("option", name=version.name).click()
+    name = page.get_by_label("Offer this version in the chat, by this name")
+    name.fill("Short answers")
+    name.press("Enter")
+    expect(page.get_by_text("Offered in the chat: Short answers")).to_be_visible()
+    page, more = opened(context, url)
+    page.locator("#who-answers input").click()
+    page.get_by_role("option", name="Short answers").click()
+    expect(page.get_by_text("From your next message on")).to_be_visible()
+    send(page, "Who are you?")
+    done(page)
+    page.reload()
+    expect(page.locator("#who-answers input")).to_have_value(re.compile("Short answers"))
+    with connect(home / "kdloop.db") as c:
+        (by,) = c.execute("select checkpoint_id from completions order by rowid desc limit 1").fetchone()
+    assert by == version.id
+    offers.withdraw(home / "kdloop.db", version.id)
+    assert errors == more == []

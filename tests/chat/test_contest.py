@@ -7,7 +7,7 @@ from threading import Event
 import pytest
 from parts import published
 
-from kdloop.chat import arena, contest
+from kdloop.chat import arena, chosen, contest
 from kdloop.chat.turn import Place, is_time_to_compare, retry, say_twice
 from kdloop.feedback import collect
 from kdloop.gate import trial
@@ -15,7 +15,7 @@ from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
 from kdloop.student.transformers import TransformersEngine
-from storage import checkpoints, conversations, trials
+from storage import checkpoints, conversations, offers, trials
 from storage.conversations import as_prompt
 from storage.database import open_database
 
@@ -122,3 +122,46 @@ def test_votes_wait_for_the_end_of_a_trial_and_start_a_round_then(app, base):
     assert schedule.due() is None
     checkpoints.serve(settings.db, k.id)
     assert schedule.due() == "votes"
+
+
+def test_who_chooses_an_offered_version_is_answered_by_it_and_meets_no_trial(app, base):
+    settings, serving = app
+    db, zero = settings.db, checkpoints.base(settings.db)
+    short = published(db, base)
+    with pytest.raises(ValueError, match="no longer offered"):
+        offers.choose(db, "ann", short.id)
+    offers.offer(db, short.id, " short  answers ")
+    with pytest.raises(ValueError, match="'short answers' already"):
+        offers.offer(db, zero.id, "short answers")
+    offers.choose(db, "ann", short.id)
+    assert [(o.name, o.checkpoint.id) for o in offers.offered(db)] == [("short answers", short.id)]
+
+    k = challenge(db, base)
+    asked = {who: [chosen.by(serving, who)] for who in ("ann", "bob")}
+    written = {who: list(say_twice(settings, by, Place(), who, "Hello?", Event()))[-1] for who, (by,) in asked.items()}
+    assert writers(written["ann"]) == (short.id, short.id), "not the trial's two: she chose another one"
+    assert set(writers(written["bob"])) == {zero.id, k.id} and len(trials.waiting_pairs(db)) == 1
+    offers.offer(db, k.id, "new")
+    offers.choose(db, "ann", k.id)
+    *_, both = say_twice(settings, chosen.by(serving, "ann"), Place(), "ann", "Hello?", Event())
+    assert set(writers(both)) == {zero.id, k.id}, "what serves on trial is compared by whoever has it"
+
+    offers.choose(db, "ann", short.id)
+    assert offers.withdraw(db, short.id) and offers.chosen(db, "ann") is None
+    assert chosen.by(serving, "ann") is serving and not offers.withdraw(db, short.id)
+
+
+def test_an_offered_version_is_not_pruned_and_where_it_is_damaged_what_serves_answers(app, base):
+    settings, serving = app
+    db = settings.db
+    ours, other = published(db, base), published(db, base)
+    for k in (ours, other):
+        checkpoints.serve(db, k.id)
+    checkpoints.serve(db, checkpoints.base(db).id)
+    offers.offer(db, ours.id, "ours")
+    offers.choose(db, "ann", ours.id)
+    assert checkpoints.prune(db, keep=0) == [other.id]
+    assert chosen.by(serving, "ann").current()[1].id == ours.id
+    (settings.home / ours.path / "adapter_model.safetensors").write_bytes(b"")
+    again = Serving(db, lambda: base)
+    assert chosen.by(again, "ann").current()[1].version == 0

@@ -9,7 +9,7 @@ from kdloop import packs
 from kdloop.feedback import collect
 from kdloop.knowledge import labeling, self_play
 from kdloop.packs import Task
-from storage import checkpoints, conversations, feedback, follow_ups, people, rounds, teachers
+from storage import checkpoints, conversations, feedback, follow_ups, offers, people, rounds, teachers
 from storage.conversations import Draft
 from storage.database import connect
 
@@ -26,20 +26,24 @@ def test_a_copy_holds_ones_own_rows_and_nobody_elses(db):
     _, completion = talk(db, "bob", "Überraschung?")
     collect.thumb(db, "bob", completion, True)
     follow_ups.allow(db, "bob", True)
+    offers.offer(db, base := checkpoints.serving(db).id, "plain")
+    offers.choose(db, "bob", base)
     copy = people.everything(db, "bob")
-    assert [len(rows) for rows in copy.values()] == [1, 1, 1, 1, 1]
+    assert [len(rows) for rows in copy.values()] == [1, 1, 1, 1, 1, 1]
     assert "Überraschung?" in str(copy) and "tides" not in str(copy)
 
 
 def test_erasure_leaves_nothing_and_names_what_had_learned(db):
     _, completion = talk(db, "ann")
     row = collect.thumb(db, "ann", completion, True)
+    offers.offer(db, base := checkpoints.serving(db).id, "plain")
+    offers.choose(db, "ann", base)
     _, other = talk(db, "bob")
     collect.thumb(db, "bob", other, True)
     first = publish(db, checkpoints.serving(db).id, [row])
     descendant = publish(db, first.id, [])
     assert people.erase(db, "ann") == [first.id, descendant.id]
-    assert not any(people.everything(db, "ann").values())
+    assert not any(people.everything(db, "ann").values()) and offers.chosen(db, "ann") is None
     assert [f.rater for f in feedback.live_feedback(db)] == ["bob"]
     assert people.erase(db, "bob") == []
     assert b"By the Moon" not in db.read_bytes()

@@ -10,7 +10,9 @@ from test_camps import vote as taste
 from kdloop.feedback import collect
 from kdloop.feedback.examples import from_feedback, votes_of_people
 from kdloop.settings import Settings
-from kdloop.ui import imports, keys, models, pack_panel, raters
+from kdloop.student.serving import Serving
+from kdloop.student.transformers import TransformersEngine
+from kdloop.ui import imports, keys, models, offers, pack_panel, raters
 from storage import audit, checkpoints, conversations, people
 from storage import keys as stored_keys
 
@@ -59,6 +61,40 @@ def test_what_will_be_gone_is_named_to_owners_alone(db):
             describe(settings, about, {"person": "eve"})
         with pytest.raises(gr.Error, match="Choose a"):
             describe(settings, "nothing", ann)
+
+
+def test_owners_offer_a_version_and_each_person_chooses(db, tiny_student):
+    settings = Settings(home=db.parent, host="0.0.0.0", admin_token="open sesame")
+    serving, ann, eve = (
+        Serving(db, lambda: TransformersEngine(tiny_student)),
+        {"person": "a", "owner": "ann"},
+        {"person": "eve"},
+    )
+    base = checkpoints.serving(db)
+    assert not offers.shown(settings, "eve").visible
+    with pytest.raises(gr.Error, match="Sign in as the owner"):
+        offers.offer(settings, serving, base.id, "plain", eve)
+    with pytest.raises(gr.Error, match="Choose a version first"):
+        offers.offer(settings, serving, None, "plain", ann)
+    with pytest.raises(gr.Error, match="Type the name first"):
+        offers.offer(settings, serving, base.id, " ", ann)
+    with pytest.raises(gr.Error, match="up to 40 characters"):
+        offers.offer(settings, serving, base.id, "x" * 41, ann)
+    offers.offer(settings, serving, base.id, "plain", ann)
+    assert models.choices(settings) == [("v0 (serving, “plain”)", base.id)]
+    shown = offers.shown(settings, "eve")
+    assert shown.visible and shown.value == "" and [value for _, value in shown.choices] == ["", str(base.id)]
+    offers.choose(settings, str(base.id), eve)
+    assert offers.shown(settings, "eve").value == str(base.id)
+    offers.choose(settings, "", eve)
+    assert offers.shown(settings, "eve").value == ""
+    offers.choose(settings, str(base.id), eve)
+    offers.offer(settings, serving, base.id, "", ann)
+    assert models.choices(settings) == [("v0 (serving)", base.id)] and not offers.shown(settings, "eve").visible
+    with pytest.raises(gr.Error, match="no longer offered"):
+        offers.choose(settings, str(base.id), eve)
+    deeds = [action for _, _, action, _ in audit.entries(db)]
+    assert deeds[:2] == ["ended the offer of a version", "offered a version in the chat"]
 
 
 OWNER = {"person": "a", "owner": "ann"}
