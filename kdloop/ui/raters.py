@@ -18,6 +18,7 @@ from kdloop.ui.words import t, tell
 from storage import audit, people
 
 GONE = "Delete for good what {person} wrote: {chats} conversations, {messages} messages, {votes} votes"
+SET_WEIGHT = "set-weight"
 COLUMNS = ["person", "votes", "last vote", "weight"]
 CAMPS = (
     "Two camps, p = {p}. The first, of {n} ({votes} votes: {who}), likes {likes}. The second, of {others} ({theirs} "
@@ -36,7 +37,7 @@ ASIDE = "One camp was chosen; set aside of the other: {n}. Undo gives back to ea
 
 
 def build(settings: Settings, state: gr.State) -> list:
-    """Returns what `fill` fills. One event for the four buttons of camps: each costs the page, and who loads it."""
+    """Returns what `fill` fills. One event for five buttons: each event makes the page heavier (test_strangers.py)."""
     with gr.Accordion(t("Raters"), open=True):
         table = gr.Dataframe(label=t("People whose votes stand"), **TABLE)
         told = gr.HTML(elem_id="camps")
@@ -47,19 +48,20 @@ def build(settings: Settings, state: gr.State) -> list:
         with gr.Row():
             who = gr.Dropdown([], label=t("Person"))
             weight = gr.Slider(0, 1, 1, step=0.1, label=t("Weight of their word (0 blocks)"))
-            save = gr.Button(t("Set the weight"))
+            save = gr.Button(t("Set the weight"), elem_id=SET_WEIGHT)
         outputs, label = [table, who, told, *either, undo], t("Erase this person's data…")
         with gr.Row():
             forget = partial(erase, settings)
             sure.ask_first(label, partial(what_goes, settings), forget, "erase_person", who, state, outputs)
-    weigh = named(partial(set_weight, settings), "set_weight")
-    save.click(weigh, [who, weight, state], outputs, **IN_ORDER)
 
-    def on_camps(state: dict, event: gr.EventData):
-        return ON_CAMPS[choice(event)](settings, state)
+    def on_press(about: str, given: float, state: dict, event: gr.EventData):
+        if (name := choice(event)) == SET_WEIGHT:
+            return *set_weight(settings, about, given, state), state
+        return ON_CAMPS[name](settings, state)
 
-    seen = IN_ORDER | {"show_progress": "full", "show_progress_on": told}  # to look takes seconds
-    gr.on([b.click for b in (look, *either, undo)], named(on_camps, "camps"), state, [*outputs, state], **seen)
+    pressed = [button.click for button in (save, look, *either, undo)]
+    how = IN_ORDER | {"show_progress": "full", "show_progress_on": told}  # to look takes seconds
+    gr.on(pressed, named(on_press, "raters"), [who, weight, state], [*outputs, state], **how)
     return outputs
 
 
@@ -126,7 +128,7 @@ ON_CAMPS = {
 
 def choice(event: gr.EventData) -> str:
     """The button's name: what a session has changed is another object, with another number."""
-    if (name := getattr(event.target, "elem_id", None)) not in ON_CAMPS:
+    if (name := getattr(event.target, "elem_id", None)) not in (SET_WEIGHT, *ON_CAMPS):
         raise refused("Look for camps first")
     return name
 
