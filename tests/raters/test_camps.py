@@ -49,7 +49,7 @@ def test_four_who_like_less_and_four_who_like_more_are_two_camps_and_a_coin_is_i
 def test_one_taste_is_one_camp_also_beside_a_coin_whose_model_points_anywhere():
     for seed in range(3):
         assert camps.find(said({f"p{i}": 0.8 for i in range(8)}, 14, seed)) is None
-    for seed in (21, 30, 33):  # in which the coin's model misses all of the others' votes, though theirs do not miss its
+    for seed in (21, 30, 33):  # whose coin's model misses the others' votes, while theirs do not miss its
         assert camps.find(said({f"p{i}": 1.0 for i in range(4)} | {"coin": 0.5}, 14, seed)) is None
 
 
