@@ -23,7 +23,7 @@ from kdloop.raters.features import SURFACE
 from kdloop.raters.preference_model import MAX_RATER_VOTES, best_prior, posterior, standardised, sum_test, votes_of
 
 P = 0.01  # error of finding camps where one of any two people flips coins
-MIN_VOTES = 12  # of a person, to be tested: all of them missed, 2^-12, is enough among six people, not with 11 votes
+MIN_VOTES = 12  # of a person, to be tested: all of them missed, 2^-12, times the 36 pairs of nine people is below P
 JOIN_P, MIN_JOIN_VOTES = 0.05, 5  # to be put into a camp, where an owner may block one: 2^-5 is below it, 2^-4 is not
 MOST_TESTED = 12  # people with most votes: their 66 pairs are within what SUM_FLIPS resolve, and fitted within 2 s
 MOST_PEOPLE = 40  # with most votes, who may join
