@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from kdloop import packs
+from kdloop import packs, recipes
 from kdloop.evaluation.voting import PERSON, Rate, Voter
 from kdloop.feedback import collect
 from kdloop.gate.evidence import MOST
@@ -22,10 +22,10 @@ from kdloop.knowledge.rows import by_student
 from kdloop.knowledge.self_knowledge import SPREAD
 from kdloop.recipes import VOTES
 from kdloop.rounds.supervisor import Supervisor
-from kdloop.settings import Settings
+from kdloop.settings import Settings, change
 from kdloop.student import Engine, Sample, Sampling, engines
 from kdloop.student.serving import Serving
-from storage import checkpoints, conversations, files, json_lines, rounds, trials
+from storage import checkpoints, conversations, files, follow_ups, json_lines, rounds, trials
 from storage.checkpoints import Checkpoint
 from storage.conversations import Draft, as_prompt
 from storage.database import open_database
@@ -64,27 +64,32 @@ def simulate(
     """Run `n_rounds` rounds, each on `votes` new votes; returns the report, written to `out` after each round.
 
     Only a `share` of the training prompts is voted on. Without `ai`, the preference model adds no pairs of its own to
-    the votes; it judges in the gate either way. `held_out` are the prompts of the end, in place of the pack's.
+    the votes; it judges in the gate either way. Of a voter who tells, rounds learn from what they write next, and not
+    from their votes, which the gate asks. `held_out` are the prompts of the end, in place of the pack's.
     """
     rate, seed, margin = voter.rate, voter.seed, voter.margin
     settings = replace(settings, round_votes=0, idle_minutes=0)
     checkpoints.ensure_base(db := open_database(settings.db))
+    if voter.tell:
+        change(settings, {"hindsight": "on"}, "simulate")
+        follow_ups.allow(db, PERSON, True)
     serving = Serving(db, lambda: engines.transformers(settings))
     supervisor = Supervisor(settings, serving)
     questions = packs.prompts("general", "train")
     random.Random(seed).shuffle(questions)
     shared = questions[: round(share * len(questions))]
     questions = [*shared]
-    recipe = None if ai else replace(VOTES, knowledge=()).as_dict()
+    recipe = recipes.load("hindsight") if voter.tell else None if ai else replace(VOTES, knowledge=())
     report: dict = {"votes": 0, "abstentions": 0, "seed": seed, "share": share, "ai": ai, "rounds": []}
-    report |= {"flips": voter.flips, "feedback": voter.kind}
+    report |= {"flips": voter.flips, "feedback": voter.kind, "told": bool(voter.tell)}
     measure = HeldOut(serving.base, rate, settings, seed, margin, held_out)
     for i in range(n_rounds):
         decided, abstained = vote(settings, serving, voter, questions, votes, seed * 100 + i)
         report["votes"] += decided
         report["abstentions"] += abstained
         print(f"round {i + 1}: {decided} votes, {abstained} abstentions; training", flush=True)
-        supervisor.start(settings.method, started_by="simulate", seed=seed * 100 + i, recipe=recipe)
+        how = recipe and recipe.as_dict()
+        supervisor.start(settings.method, started_by="simulate", seed=seed * 100 + i, recipe=how)
         ended, trial = supervisor.wait(), compare(settings, serving, voter, shared, seed * 100 + i)
         ended = rounds.get_round(db, ended.id)
         outcomes = measure.against_base(*serving.current())

@@ -1,5 +1,5 @@
-"""The Chat tab: its layout and wiring, thumbs, and corrections in place. Replies are replies.py's, the panel below the
-chat rating.py's."""
+"""The Chat tab: its wiring, thumbs, and corrections in place. What it shows is layout.py's, replies are replies.py's,
+the panel below the chat rating.py's."""
 
 import secrets
 from collections.abc import Iterator
@@ -9,8 +9,6 @@ from functools import partial
 import gradio as gr
 from gradio.events import Dependency
 
-from kdloop.chat import delegation
-from kdloop.chat.turn import MAX_CHARACTERS
 from kdloop.feedback import collect
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings
@@ -18,7 +16,7 @@ from kdloop.student.serving import Serving
 from kdloop.ui import (
     addresses,
     comparison,
-    greeting,
+    layout,
     loop,
     offers,
     prose,
@@ -40,33 +38,12 @@ from kdloop.ui.transcript import (
     thumbs,
     user_message,
 )
-from kdloop.ui.words import t, tell
+from kdloop.ui.words import tell
 from storage import ancestry, branches, checkpoints, feedback, rounds, trials
 
 HEADER_SECONDS = 5  # between two looks at who answers and how many votes there are: four indexed counts
 AT_VOTES = "next round at {at} new votes ({new} so far)"
 WITH_TIME = "(...inputs) => [...inputs.slice(0, -1), performance.now()]"  # ms since the page was opened
-ELSEWHERE = "Where the student is not sure, your messages go to a teacher, who answers instead:"
-
-
-@dataclass(frozen=True)
-class Components:
-    """What the tab shows, top to bottom."""
-
-    head: gr.Markdown
-    news: loop.News
-    version: gr.Dropdown
-    bot: gr.Chatbot
-    authors: gr.Markdown
-    saved: saved.Saved
-    comparison: comparison.Comparison
-    box: gr.Textbox
-    panel: dict
-    where: gr.Textbox
-    undo: gr.Textbox
-    branch: gr.Textbox
-    again: gr.State
-    reopened: gr.Textbox
 
 
 @dataclass(frozen=True)
@@ -84,7 +61,7 @@ class Parts:
 
 
 def build(settings: Settings, serving: Serving, supervisor: Supervisor, who: gr.BrowserState, state: gr.State) -> Parts:
-    shown = lay_out(settings)
+    shown = layout.lay_out(settings)
     generating, ended, broken = connect_replies(settings, serving, supervisor, who, state, shown)
     said, chose = connect_votes(settings, supervisor, state, shown)
     at_hand = named(partial(addresses.at_hand, settings), "authors")
@@ -117,55 +94,13 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, who: gr.
     )
 
 
-def lay_out(settings: Settings) -> Components:
-    """A column as high as the window: the chat takes what the rest leaves (page.css)."""
-    with gr.Column(elem_id="chat-page"):
-        head, news, version = gr.Markdown(elem_classes="kd-head", elem_id="header"), loop.lay_out(), offers.build()
-        bot = gr.Chatbot(
-            elem_id="chat-log",
-            label=t("Chat with the student"),
-            show_label=False,  # on a phone it would hide the first message
-            group_consecutive_messages=False,
-            editable="all",  # the student's text into a better one; one's own goes back into the message box
-            buttons=["copy"],
-            latex_delimiters=prose.FORMULAS,
-            allow_tags=False,  # there are none but kdloop.ui.prose's
-            feedback_options=("Like", "Dislike"),
-            examples=[{"text": question} for question in greeting.EXAMPLES],
-            placeholder=t(greeting.WHAT_TO_DO),
-        )
-        thanks = saved.lay_out()
-        two = comparison.build("compare", comparison.VOTES)
-        authors = gr.Markdown(elem_classes="kd-head", elem_id="authors")
-        panel = rating.panel()
-        if teachers := delegation.allowed_teachers(settings):
-            gr.Markdown(f"{t(ELSEWHERE)} {', '.join(x.name for x in teachers.all)}", elem_classes="kd-head")
-        box = gr.Textbox(
-            label=t("Message"),
-            show_label=False,
-            placeholder=t("Message… (Enter sends)"),
-            submit_btn=t("Send"),
-            stop_btn=False,
-            max_length=MAX_CHARACTERS,
-            max_lines=8,
-            elem_id="message",
-        )
-    undo = gr.Textbox(visible="hidden", elem_id="undo")  # the id that page.js read from a correction's link
-    branch = gr.Textbox(visible="hidden", elem_id="branch")  # the same of an arrow's link, the id of a turn
-    again = gr.State()  # an own message that was edited, see replies.anew
-    reopened = gr.Textbox(visible="hidden")  # the message whose editor page.js opens again, as replies.reopened has it
-    reopened.change(None, reopened, None, js="edit => window.kdloop.reopen(edit)")
-    where = addresses.build()
-    return Components(head, news, version, bot, authors, thanks, two, box, panel, where, undo, branch, again, reopened)
-
-
 def connect_replies(
     settings: Settings,
     serving: Serving,
     supervisor: Supervisor,
     who: gr.BrowserState,
     state: gr.State,
-    shown: Components,
+    shown: layout.Components,
 ) -> tuple[list[Dependency], list[Dependency], list[Dependency]]:
     """Sending, retrying, stopping: (events that generate, what follows their end, what follows their failure)."""
     box, bot, pending = shown.box, shown.bot, gr.State("")
@@ -206,7 +141,7 @@ def sender(settings: Settings):
 
 
 def connect_votes(
-    settings: Settings, supervisor: Supervisor, state: gr.State, shown: Components
+    settings: Settings, supervisor: Supervisor, state: gr.State, shown: layout.Components
 ) -> tuple[list[Dependency], list[Dependency]]:
     """(events after which the header's counts have changed, those of them after which the chat continues with the
     completion that was chosen)."""

@@ -14,9 +14,9 @@ from kdloop.gate.evidence import MOST_WITH_TIES
 from kdloop.settings import Settings
 from kdloop.student.serving import Serving
 from kdloop.student.transformers import TransformersEngine
-from storage import checkpoints, conversations, feedback, rounds
+from storage import checkpoints, conversations, feedback, follow_ups, rounds
 from storage.conversations import as_prompt
-from storage.database import connect
+from storage.database import connect, now
 
 RATER = """
 def rate(prompt, completion):
@@ -128,6 +128,13 @@ def test_a_simulated_person_chooses_and_gives_thumbs_and_errs_as_often_as_asked(
     assert 75 <= brief(given["choices", 0.25]) <= 105
     liked = [sum(f.chosen_id is not None for f in given["thumbs", flips]) for flips in (0.0, 1.0)]
     assert sum(liked) == len(given["thumbs", 0.0]) and liked[0] != liked[1]
+
+    follow_ups.allow(db, "simulated person", True)
+    teller = Voter(lambda q, text: -len(text), tell=lambda q, text: f"{q}: {text} is too long")
+    (pair,) = pairs(1)
+    assert teller.say(db, *pair) and follow_ups.count(db) == 1
+    (told,) = follow_ups.take(db, now(), 5)
+    assert told.completion.text == "brief" and told.message == "q0: brief is too long", "after what was chosen"
 
 
 @pytest.mark.slow

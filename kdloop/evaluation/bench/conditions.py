@@ -63,6 +63,7 @@ def full_disk(app: AppProcess) -> Iterator[str]:
     """While it is full no vote is acknowledged that is not stored; once there is room, votes and rounds go on."""
     home, db = app.home, app.home / "kdloop.db"
     size = sum(f.stat().st_size for f in home.rglob("*") if f.is_file()) // 2**20 + MOST_MIB
+    forget(db)  # an open connection would go on reading the home that is moved away
     kept = home.rename(home.with_name("kept"))
     home.mkdir()
     try:

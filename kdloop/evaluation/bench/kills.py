@@ -43,7 +43,8 @@ MOMENTS = {  # -> seconds within which the kill is drawn, once the moment has co
     "as a trial begins": 0.3,
     "as a trial ends": 2.0,
 }
-PATIENCE = 300  # seconds for a moment to come, for a round to end
+PATIENCE = 300  # seconds for a moment to come
+END_PATIENCE = 900  # for a round to end, which waits while people are answered
 UNDISTURBED = 5  # after every n-th kill a round is left alone, to its end
 LOOK_SECONDS = 0.02
 KILLED = (GONE, "The trainer process ended with code -9", "The app was stopped")  # what such a round may say
@@ -80,10 +81,10 @@ class Harness:
             self.kills, self.undisturbed = [Kill(**kill) for kill in told["kills"]], told["undisturbed"]
         self.seed, self.draw = seed, random.Random(f"{seed} {len(self.kills)}")
         self.app = AppProcess(home / "app", **{"KDLOOP_STUDENT": student} | SETTINGS | settings)
+        checkpoints.ensure_base(open_database(self.db))
         self.voters, self.known_trials, self.start_again = Voters(home / "votes.jsonl"), 0, 0.0
 
     def run(self, times: int) -> dict:
-        checkpoints.ensure_base(open_database(self.db))
         self.app.start()
         try:
             with self.voters.voting(self.app.url):
@@ -118,10 +119,10 @@ class Harness:
         now = rounds.running_round(self.db)
         return now.status if now else "on trial" if trials.running(self.db) else "between rounds"
 
-    def wait_until(self, condition: Callable[[], bool]) -> bool:
+    def wait_until(self, condition: Callable[[], bool], seconds: float = PATIENCE) -> bool:
         """Steers meanwhile: people vote every second challenger down, and once one is confirmed v0 serves again, by an
         owner's hand, as a round has most to win from there."""
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + seconds
         while not (held := condition()) and time.monotonic() < until:
             running = trials.running(self.db)
             self.voters.contrary, self.voters.eager = bool(running) and running.id % 2 == 0, bool(running)
@@ -158,7 +159,8 @@ class Harness:
             self.app.start()
             self.voters.url = self.app.url
         kill.faults += self.wrong_answers()
-        if hit and not self.wait_until(lambda: rounds.get_round(self.db, hit.id).status not in RUNNING):
+        over = lambda: rounds.get_round(self.db, hit.id).status not in RUNNING  # noqa: E731
+        if hit and not self.wait_until(over, END_PATIENCE):
             kill.faults.append(f"round {hit.id} has no end")
 
     def broken(self) -> list[str]:
@@ -188,7 +190,7 @@ class Harness:
         """The next round, until its end."""
         last = max((r.id for r in rounds.list_rounds(self.db, 1)), default=0)
         ended = lambda: any(r.id > last and r.finished_at for r in rounds.list_rounds(self.db, 5))  # noqa: E731
-        if not self.wait_until(ended):
+        if not self.wait_until(ended, END_PATIENCE):
             return ["no round came to an end"]
         self.undisturbed += 1
         return []

@@ -77,6 +77,15 @@ def names_a_number(prompt: str, completion: str) -> float:
     return float(any(w in NUMBERS for w in words(completion)) or bool(re.search(r"\d", completion)))
 
 
+def asks_for_concise(prompt: str, completion: str) -> str:
+    """What somebody writes next who likes CONCISE."""
+    if not ends_sentence(completion):
+        return "You stopped in mid-sentence. Please say it in one or two whole sentences."
+    if (n := len(completion.split())) > 35:
+        return "That is too long. Please say the same in about 25 words."
+    return "A little more, please: one more sentence." if n < 15 else "Thank you, that is what I wanted to know."
+
+
 EIGHT: tuple[Rate, ...] = (
     *(asks_back, speaks_to_you, keeps_out, with_examples),
     *(careful, one_paragraph, many_short_sentences, rich_words),

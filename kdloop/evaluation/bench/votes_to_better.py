@@ -21,7 +21,7 @@ from scipy.stats import t as student_t
 from kdloop.evaluation.bench import tastes
 from kdloop.evaluation.bench.cells import arguments, done, markdown, run, write_page
 from kdloop.evaluation.simulate import simulate
-from kdloop.evaluation.voting import Rate, Voter
+from kdloop.evaluation.voting import Rate, Tell, Voter
 from kdloop.settings import Settings
 from storage import files
 
@@ -39,10 +39,11 @@ class Row:
     votes: int = 36
     flips: float = 0.0
     kind: str = "choices"
+    tell: Tell | None = None
 
     def __str__(self) -> str:
         name, noise = self.rate.__name__.replace("_", " "), f", {self.flips:.0%} flips" if self.flips else ""
-        return f"{name}, {self.votes} {self.kind}{noise}"
+        return f"{name}, {self.votes} {self.kind}{noise}{', learned from what they write next' * bool(self.tell)}"
 
 
 ROWS = (
@@ -52,6 +53,7 @@ ROWS = (
     Row(tastes.CONCISE, flips=0.2),
     Row(tastes.CONCISE, 48, kind="thumbs"),
     Row(tastes.CONCISE, 48, kind="mixed"),
+    Row(tastes.CONCISE, tell=tastes.asks_for_concise),
     Row(tastes.RELEVANCE, 72),
     Row(tastes.NUMBER, 72),
 )
@@ -64,7 +66,7 @@ def fresh_prompts() -> list[str]:
 def cell(settings: Settings, row: Row, seed: int) -> dict:
     home = settings.home / "votes-to-better" / re.sub(r"\W+", "-", f"{row}-{seed}")
     files.remove(home)  # what a kill has left of it
-    voter = Voter(row.rate, flips=row.flips, kind=row.kind, seed=seed)
+    voter = Voter(row.rate, flips=row.flips, kind=row.kind, seed=seed, tell=row.tell)
     report = simulate(replace(settings, home=home), voter, row.votes, 1, held_out=fresh_prompts())
     files.remove(home)
     (ended,), final = report["rounds"], report["final"]
