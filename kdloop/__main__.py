@@ -20,7 +20,7 @@ from storage.imports import UnknownImport
 from storage.rounds import Round, RoundRunning
 
 TABLES = ("api", "methods", "divergence", "cost", "reward", "drafts", "capacity",
-          "gate_null", "gate", "trial", "kills", "gpu", "votes_to_better")  # fmt: skip
+          "gate_null", "gate", "trial", "kills", "gpu", "votes_to_better", "camps")  # fmt: skip
 ENDS = ("promoted", "on trial", "rejected")  # of a round that did not break off
 DATA_ERRORS = (snapshots.DamagedSnapshot, snapshots.ForgottenErasure, checkpoints.BrokenCheckpoint, NewerDatabase)
 REFUSED = (ValueError, OSError, DatabaseError, NoStudent, RoundRunning, UnknownImport, *DATA_ERRORS)  # say what to do

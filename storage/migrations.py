@@ -419,6 +419,11 @@ def offers(c: Database) -> None:
     run(c, OFFERS)
 
 
+def set_aside(c: Database) -> None:
+    """What somebody weighed before an owner chose another camp than theirs (people.py)."""
+    c.execute("alter table raters add column former real check (former between 0 and 1)")
+
+
 MIGRATIONS = [
     m001_initial,
     m002_raters_and_audit,
@@ -445,4 +450,5 @@ MIGRATIONS = [
     measured,
     follow_up_consent,
     offers,
+    set_aside,
 ]  # append only: by their names, a database knows which ones it has had (database.migrate)

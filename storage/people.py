@@ -1,13 +1,13 @@
 """A person's rights: a copy of what is stored about them, and its erasure. And how much each rater's word counts."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqlite_utils import Database
 
-from storage import search, snapshots, teachers, traces
+from storage import audit, search, snapshots, teachers, traces
 from storage.conversations import UnknownRow
 from storage.database import connect, encode, existing, now, transaction
 from storage.rounds import RUNNING
@@ -179,4 +179,37 @@ def set_weight(db: Path, person: str, weight: float) -> None:
     if not 0 <= weight <= 1:
         raise ValueError(f"Weight {weight}; give 0 (blocked) to 1")
     with transaction(db) as c:
-        c["raters"].insert({"person": person, "weight": weight, "changed_at": now()}, replace=True)
+        weigh(c, person, weight)
+
+
+def weigh(c: Database, person: str, weight: float, former: float | None = None) -> None:
+    """`former` is the weight of somebody who is set aside, for `take_back`; whatever else sets one forgets it."""
+    row = {"person": person, "weight": weight, "former": former, "changed_at": now()}
+    c["raters"].insert(row, replace=True)
+
+
+def set_aside(db: Path, people: Iterable[str], who: str) -> None:
+    """Block those of the people who have active votes and are not blocked, all or none, with a line each in the audit
+    log that `who` did it; what they weighed is kept."""
+    with transaction(db) as c:
+        rows = c.execute(
+            "select person, coalesce(weight, 1) from rater_counts left join raters using (person) "
+            "where coalesce(weight, 1) > 0 and person in (select value from json_each(?))",
+            [json.dumps([*people])],
+        ).fetchall()
+        for person, weight in rows:
+            weigh(c, person, 0, former=weight)
+            audit.note(c, who, f"set a rater's weight to {0:g}", person[:8])
+
+
+def take_back(db: Path, who: str) -> None:
+    """All who are set aside weigh again what they did before, with a line each in the audit log."""
+    with transaction(db) as c:
+        for person, weight in c.execute("select person, former from raters where former is not null").fetchall():
+            weigh(c, person, weight)
+            audit.note(c, who, f"set a rater's weight to {weight:g}", person[:8])
+
+
+def count_aside(db: Path) -> int:
+    with connect(db) as c:
+        return c.execute("select count(*) from raters where former is not null").fetchone()[0]

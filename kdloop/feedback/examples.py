@@ -103,12 +103,11 @@ def from_feedback(
     training, whatever source wrote the row.
     """
     rows = feedback_rows.live_feedback(db, round_id, newest, among)
-    completions, prompts = completions_and_turns(db, [r.turn_id for r in rows])
-    examples = [e for e in (example(r, completions, prompts) for r in rows) if e]
+    said = statements(db, rows)
     read = sum(r.source == "human" for r in rows)
     dropped = Counter({"ties": sum(r.score == 0.5 and r.rejected_id is not None for r in rows)})
     dropped += Counter({"older votes": feedback_rows.count_votes(db)[0] - read if among is None else 0})
-    examples = with_rankings(merged([*examples, *star_pairs(rows, completions, prompts)], dropped))
+    examples = with_rankings(merged(said, dropped))
     held_out = [e for e in examples if e.held_out and e.source == "human"]
     held_out_prompts, pack_prompts = {key(e.prompt) for e in held_out}, packs.held_out(*{"general", pack})
     train = []
@@ -121,6 +120,20 @@ def from_feedback(
             train.append(e)
     of_people = tuple(r.id for r in rows if r.round_id is None)
     return Split(train, held_out, +dropped, of_people)  # + removes zero counts
+
+
+def votes_of_people(db: Path, newest: int | None = MAX_VOTES) -> list[Example]:
+    """Each of people's active votes as it was given, oldest first and of both parts: where as many say one thing as its
+    opposite, `from_feedback` has neither."""
+    rows = [r for r in feedback_rows.live_feedback(db, newest=newest) if r.source == "human"]
+    return [e for e in statements(db, rows) if not reason_to_drop(e)]
+
+
+def statements(db: Path, rows: list[Feedback]) -> list[Example]:
+    """What the rows say, not merged."""
+    completions, prompts = completions_and_turns(db, [r.turn_id for r in rows])
+    said = [e for e in (example(r, completions, prompts) for r in rows) if e]
+    return [*said, *star_pairs(rows, completions, prompts)]
 
 
 def example(row: Feedback, completions: dict[str, Completion], prompts: dict[str, list[Message]]) -> Example | None:

@@ -36,6 +36,7 @@ SUM_FLIPS = 19_999  # of one number a vote, which cost nothing: they resolve the
 LARGE_N = 300  # votes from which the flips cost more than they add: the Bayes factor decides, one prior for all folds
 FOLDS = 12
 MAX_FIT_VOTES = 1000  # newest votes for axes, prior scales and skill: refits within 1 s at 10,000 (log, "bench refit")
+MAX_RATER_VOTES = MAX_FIT_VOTES // 4  # newest of one person, where people are told apart
 MIN_VOTES = 4  # people's, to fit a model at all; whether it may judge is `skill`'s to say
 MIN_JUDGE_VOTES = 12  # held out, to fit a judge: of fewer, a test at 0.025 could hardly confirm anything
 MIN_RATER_VOTES = 24  # before a rater's reliability is measured: its standard error is 0.2 there
@@ -155,14 +156,7 @@ def fit(train: list[Example], held_out: list[Example] = ()) -> PreferenceModel:
     votes = [*train, *held_out]
     if len(train) < MIN_VOTES:
         raise ValueError(f"{len(train)} votes are too few for a preference model")
-    texts = [(e.question, k.said) for e in votes for k in e.completions]
-    questions, completions = [q for q, _ in texts], [c for _, c in texts]
-    embedded = read(questions[-2 * MAX_FIT_VOTES :], completions[-2 * MAX_FIT_VOTES :])[1].astype(np.float64)
-    axes = np.linalg.eigh(np.cov(embedded, rowvar=False))[1][:, ::-1][:, :EMBEDDING_DIMENSIONS]
-    features = raw(questions, completions, axes)
-    centre, scale = features.mean(0), features.std(0)
-    scale[scale < 1e-6] = 1.0
-    x = comparisons(votes, (features - centre) / scale)
+    x, centre, scale, axes = standardised(votes)
     n, prior = len(train), best_prior(x[: len(train)])
     reliability = reliabilities(x[:n], train, prior)
     counts = np.array(relative_weights(trusted(train, reliability)))
@@ -199,19 +193,38 @@ def posterior(x: np.ndarray, prior: np.ndarray, counts: np.ndarray | float = 1.0
 def reliabilities(x: np.ndarray, votes: list[Example], prior: np.ndarray) -> dict[str, float]:
     """rater -> how well their newest votes are predicted from their other votes: 2 accuracy - 1, over the best rater's,
     so that a single rater has 1. Only for raters with MIN_RATER_VOTES."""
-    by_rater: dict[str, list[tuple[int, float]]] = defaultdict(list)  # -> (index of the example, for 1 or against -1)
-    for i, e in enumerate(votes):
-        for rater, weight in e.all_votes:
-            by_rater[rater].append((i, np.sign(weight)))
     found: dict[str, float] = {}
-    for rater in sorted(set(by_rater) - {""}):
-        own, signs = map(np.array, zip(*by_rater[rater][-MAX_FIT_VOTES // 4 :], strict=True))
+    for rater, own_votes in sorted(votes_of(votes).items()):
+        own, signs = map(np.array, zip(*own_votes[-MAX_RATER_VOTES:], strict=True))
         if len(own) >= MIN_RATER_VOTES:
             margins = cross_validated(x[own] * signs[:, None], [votes[i].conversation for i in own], prior)
             right = ((margins > 0).sum() + 1) / (len(own) + 1)
             found[rater] = float(np.clip(2 * right - 1, MIN_RELIABILITY, 1))
     best = max(found.values(), default=1.0)
     return {rater: r / best for rater, r in found.items()}
+
+
+def votes_of(examples: list[Example]) -> dict[str, list[tuple[int, float]]]:
+    """rater -> (index of the example, 1 for it or -1 against it) of each of their votes; nobody is no rater."""
+    found: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    for i, e in enumerate(examples):
+        for rater, weight in e.all_votes:
+            found[rater].append((i, np.sign(weight)))
+    found.pop("", None)
+    return found
+
+
+def standardised(votes: list[Example]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(votes, d) `comparisons` of standardised features, with their centre (d,), scale (d,), and the axes of the
+    embedding, (384, EMBEDDING_DIMENSIONS). None of it depends on which of a pair was chosen, but the rows' signs."""
+    texts = [(e.question, k.said) for e in votes for k in e.completions]
+    questions, completions = [q for q, _ in texts], [c for _, c in texts]
+    embedded = read(questions[-2 * MAX_FIT_VOTES :], completions[-2 * MAX_FIT_VOTES :])[1].astype(np.float64)
+    axes = np.linalg.eigh(np.cov(embedded, rowvar=False))[1][:, ::-1][:, :EMBEDDING_DIMENSIONS]
+    features = raw(questions, completions, axes)
+    centre, scale = features.mean(0), features.std(0)
+    scale[scale < 1e-6] = 1.0
+    return comparisons(votes, (features - centre) / scale), centre, scale, axes
 
 
 def comparisons(votes: list[Example], features: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kdloop.evaluation.bench import cells, gate, gate_candidates, gate_raters
+from kdloop.evaluation.bench import camps, cells, gate, gate_candidates, gate_raters
 from kdloop.evaluation.bench.gate_pool import Pool
 from kdloop.feedback.examples import Split
 from kdloop.raters.preference_model import fit
@@ -96,3 +96,15 @@ def test_a_broken_candidate_is_blocked_even_where_the_judge_is_fooled(tiny_stude
     bench.rater = fit(bench.votes.train, bench.votes.held_out)
     found = gate_candidates.cell("NaN", 2, bench)
     assert found["stage"] in ("judge", "guard", "crash") and found["guards"]
+
+
+def test_camps_are_counted_and_who_is_in_the_wrong_one(monkeypatch):
+    monkeypatch.setattr(camps, "VOTES", (8, 40))
+    known = pool(40)
+    liked = {"concise": known.within(known.rated(lambda q, text: -len(text.split())))}
+    two = gate_raters.Raters("two", (gate_raters.Group("concise", 1), gate_raters.Group("verbose", 1)))
+    found = camps.cell(two, 1, known, liked | {"verbose": -liked["concise"]})
+    assert found["8"] is None and sorted(found["40"]) == [["concise"], ["verbose"]]
+    other = {"8": None, "40": [["concise", "concise", "verbose"], ["verbose"]]}
+    (*_, row) = camps.table([{"row": "two"} | found, {"row": "two"} | other]).splitlines()
+    assert row.startswith("| two | 0.000 (") and "| 1.000 (" in row and row.endswith("| 1 of 6 |")

@@ -173,6 +173,6 @@ def test_what_may_follow_quickly_is_never_dropped_and_keeps_its_order(tmp_path):
         _, connect = choices.build(settings, state)
         connect(lambda state: None, [])
     how = {f.name: (f.trigger_mode, f.concurrency_limit) for f in page.fns.values()}
-    quick = ("agree_replies", "agree_rounds", "teach", "fix", "set_weight", "save_settings")
+    quick = ("agree_replies", "agree_rounds", "teach", "fix", "raters", "save_settings")
     assert {how[name] for name in quick} == {("multiple", 1)}
     assert how["train_a_part"] == ("once", 1), "a second click is no second part"

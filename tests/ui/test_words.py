@@ -107,6 +107,7 @@ BY_TABLE = {  # texts that are looked up through a table, not written at the cal
     *learning.HOURS,
     *models.COLUMNS,
     *raters.COLUMNS,
+    *raters.FROM,
     *keys.COLUMNS,
     *admin.AUDIT,
     *admin.SETTINGS,
