@@ -96,8 +96,8 @@ def build(settings: Settings, serving: Serving, supervisor: Supervisor, endpoint
         endpoints(settings, serving, supervisor)
         sidebar.connect(settings, state, side, parts)
         tick_while_open(tabs, rounds_tab, live["timer"])
-        for script in (prose.SCRIPT, page.script(session.home_mark(settings)), plots.SCRIPT, times.SCRIPT):
-            demo.load(None, js=script)
+        scripts = prose.SCRIPT, page.script(session.home_mark(settings)), plots.SCRIPT, times.SCRIPT
+        demo.load(None, js=f"() => {{ {' '.join(f'({script})();' for script in scripts)} }}")
         connect_load(demo, settings, supervisor, who, kept, state, parts, notice, side)
     return demo
 
