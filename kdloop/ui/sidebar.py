@@ -119,11 +119,11 @@ def starter(settings: Settings):
 
     def at_start(state: dict, request: gr.Request):
         words = greeting.properties(settings)
-        bot = gr.Chatbot(**words) if words else gr.skip()
-        if not (state.get("conversation") or state.get("writing")):
+        bot, at_hand = gr.Chatbot(**words) if words else gr.skip(), (gr.skip(), gr.skip())
+        if not (state.get("conversation") or state.get("writing")):  # else what the reply says of itself is newer
             state["conversation"], state["turn"] = addresses.asked_for(settings, person(state), request)
             bot = transcript.open_chat(settings, state, **words) if state["conversation"] else bot
-        at_hand = addresses.at_hand(settings, state)
+            at_hand = addresses.at_hand(settings, state)
         own = consent(settings, state), offers.shown(settings, person(state))
         return bot, state, *at_hand, titles(settings, "", state), *own
 

@@ -23,10 +23,9 @@ def test_stop_ends_the_engine_and_what_waited_comes_back(student, browser, tmp_p
         page.get_by_role("button", name="Explain tides to a child.").click()
         box = page.get_by_role("textbox", name="Message")
         expect(box).to_have_value("Explain tides to a child.")
+        waits, _ = opened(browser.new_context(), url)  # first: an answer may end while a page is opened
         box.press("Enter")
         expect(page.get_by_test_id("bot").last).to_contain_text(" ", timeout=60_000)
-
-        waits, _ = opened(browser.new_context(), url)
         send(waits, "This message waits.")
         waits.get_by_role("button", name="Stop").click()
         expect(waits.get_by_role("textbox", name="Message")).to_have_value("This message waits.", timeout=60_000)
