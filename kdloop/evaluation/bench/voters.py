@@ -19,7 +19,7 @@ from storage import feedback, people
 
 BUTTONS = ("left", "right", "tie")  # under two answers, in this order
 TAG = re.compile("<[^>]*>")
-PAUSE_SECONDS = 8.0  # of one person between two messages, on average: a round waits while anybody is answered
+PAUSE_SECONDS = 20.0  # of one person between two messages, on average: a round waits while anybody is answered
 TRIAL_PAUSE_SECONDS = 0.5  # while a trial waits for them
 LOOK_AGAIN_SECONDS = 0.5  # for an app that has been killed
 
