@@ -10,7 +10,6 @@ from storage import checkpoints
 from storage.checkpoints import Checkpoint
 from storage.database import connect, now, transaction
 
-OFFERED = "select o.name, o.checkpoint_id from offers o join checkpoints k on k.id = o.checkpoint_id"
 MAX_NAME = 40  # characters
 
 
@@ -41,8 +40,9 @@ def withdraw(db: Path, checkpoint: int) -> bool:
 def offered(db: Path) -> list[Offer]:
     """By name. What is pruned is no longer offered."""
     with connect(db) as c:
-        rows = c.execute(f"{OFFERED} where k.pruned_at is null order by o.name").fetchall()
-    return [Offer(name, checkpoints.get_checkpoint(db, id)) for name, id in rows]
+        names = dict(c.execute("select checkpoint_id, name from offers").fetchall())
+    found = checkpoints.find(db, "where pruned_at is null and id in (select checkpoint_id from offers)")
+    return sorted((Offer(names[k.id], k) for k in found if k.id in names), key=lambda o: o.name)
 
 
 def choose(db: Path, person: str, checkpoint: int | None) -> None:
@@ -55,9 +55,7 @@ def choose(db: Path, person: str, checkpoint: int | None) -> None:
             c["chosen_offers"].insert({"person": person, "checkpoint_id": checkpoint, "at": now()})
 
 
-def chosen(db: Path, person: str) -> Offer | None:
+def chosen(db: Path, person: str) -> Checkpoint | None:
     """What this person has chosen, as long as it is offered."""
-    with connect(db) as c:
-        own = "o.checkpoint_id = (select checkpoint_id from chosen_offers where person = ?)"
-        row = c.execute(f"{OFFERED} where k.pruned_at is null and {own}", [person]).fetchone()
-    return Offer(row[0], checkpoints.get_checkpoint(db, row[1])) if row else None
+    own = "id = (select checkpoint_id from chosen_offers join offers using (checkpoint_id) where person = ?)"
+    return next(iter(checkpoints.find(db, f"where pruned_at is null and {own}", person)), None)

@@ -7,6 +7,7 @@ goes on in that conversation; the same messages once more are another try of the
 import secrets
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from threading import Event
 
 from kdloop import packs
@@ -182,9 +183,10 @@ class Writing:
         """The index of the text's first id, after what the template or a thought puts before it. The first that
         spells it: the last byte of half a character reads like all of them. Else a token holds the lead's end too."""
         template = Template.of(self.engine.tokenizer)
-        tails = {i: template.text(ids[i:]) for i in range(len(ids)) if template.text(ids[i : i + 1])}
-        exact = [i for i, tail in tails.items() if tail == text]
-        return exact[0] if exact else max((i for i, tail in tails.items() if tail.strip() == text), default=len(ids))
+        said = [i for i in range(len(ids)) if template.text(ids[i : i + 1])]
+        exact = (i for i in said if template.text(ids[i:]) == text)
+        after_lead = (i for i in reversed(said) if template.text(ids[i:]).strip() == text)
+        return next(chain(exact, after_lead), len(ids))
 
 
 def reply_message(reply: Reply) -> Message:

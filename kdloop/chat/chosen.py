@@ -24,6 +24,5 @@ class Chosen:
 
 def by(serving: Serving, person: str) -> Serving | Chosen:
     """What serves, or what the person has chosen in its place. Of a trial they are shown no pair (contest.py)."""
-    offer = offers.chosen(serving.db, person)
-    chosen = offer and offer.checkpoint.id != checkpoints.serving(serving.db).id
-    return Chosen(serving, offer.checkpoint) if chosen else serving
+    version = offers.chosen(serving.db, person)
+    return Chosen(serving, version) if version and version.id != checkpoints.serving(serving.db).id else serving

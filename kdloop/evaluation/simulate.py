@@ -20,7 +20,6 @@ from kdloop.gate.outcomes import Outcomes
 from kdloop.gate.trial import settle
 from kdloop.knowledge.rows import by_student
 from kdloop.knowledge.self_knowledge import SPREAD
-from kdloop.recipes import VOTES
 from kdloop.rounds.supervisor import Supervisor
 from kdloop.settings import Settings, change
 from kdloop.student import Engine, Sample, Sampling, engines
@@ -79,7 +78,7 @@ def simulate(
     random.Random(seed).shuffle(questions)
     shared = questions[: round(share * len(questions))]
     questions = [*shared]
-    recipe = recipes.load("hindsight") if voter.tell else None if ai else replace(VOTES, knowledge=())
+    recipe = recipes.load("hindsight") if voter.tell else None if ai else replace(recipes.VOTES, knowledge=())
     report: dict = {"votes": 0, "abstentions": 0, "seed": seed, "share": share, "ai": ai, "rounds": []}
     report |= {"flips": voter.flips, "feedback": voter.kind, "told": bool(voter.tell)}
     measure = HeldOut(serving.base, rate, settings, seed, margin, held_out)

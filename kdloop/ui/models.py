@@ -15,15 +15,16 @@ from kdloop.student.base import base_name, licence, origin
 from kdloop.student.identity import named_base
 from kdloop.student.serving import UNFIT, Serving
 from kdloop.student.vocabulary import NotConvertible
-from kdloop.ui import addresses, files, lineage, offers, sure, trial, verdicts
+from kdloop.ui import addresses, files, lineage, sure, trial, verdicts
 from kdloop.ui.files import fresh_path
 from kdloop.ui.session import PRIVATE, TABLE, allowed, named, owns, paced, refusal, refused
 from kdloop.ui.times import local
 from kdloop.ui.words import t, tell
-from storage import audit, checkpoints, rounds, trials
-from storage import offers as stored_offers
+from storage import audit, checkpoints, offers, rounds, trials
 from storage.checkpoints import BrokenCheckpoint, Checkpoint
 
+OFFER = "Offer this version in the chat, by this name"
+OFFER_INFO = "People choose it above their chat, beside the one that serves. Without a name it is offered no longer."
 OWNERS_ONLY = "Only owners download versions and choose which one answers:"
 COLUMNS = ["version", "status", "decided by", "from", "method", "examples", "of them AI", "verdict", "promoted"]
 
@@ -53,8 +54,8 @@ def build(settings: Settings, serving: Serving, state: gr.State) -> dict:
         with gr.Row():
             describe, act = partial(what_serves, settings), partial(serve, settings, serving)
             sure.ask_first(t("Serve this version…"), describe, act, "serve_version", chosen, state, outputs)
-        offered = offers.form()
-        give = named(partial(offers.offer, settings, serving), "offer_version")
+        offered = offer_form()
+        give = named(partial(offer, settings, serving), "offer_version")
         given = offered.submit(give, [chosen, offered, state], offered, **PRIVATE)
         given.success(named(partial(fill, settings), "offered"), None, outputs, queue=False, **PRIVATE)
     sign_in = gr.HTML(visible=False)
@@ -93,7 +94,7 @@ def kept(settings: Settings) -> list[Checkpoint]:
 
 
 def choices(settings: Settings) -> list[tuple[str, int]]:
-    names = {o.checkpoint.id: f", “{o.name}”" for o in stored_offers.offered(settings.db)}
+    names = {o.checkpoint.id: f", “{o.name}”" for o in offers.offered(settings.db)}
     return [(f"{verdicts.in_words(k.name)} ({tell(k.status)}{names.get(k.id, '')})", k.id) for k in kept(settings)]
 
 
@@ -167,3 +168,32 @@ def serve(settings: Settings, serving: Serving, id, state: dict):
     audit.record(settings.db, who, "promoted by hand" if by_hand else "rolled back", now)
     gr.Info(tell("{name} answers from now on", name=now))
     return fill(settings)
+
+
+def offer_form() -> gr.Textbox:
+    return gr.Textbox(
+        label=t(OFFER), info=t(OFFER_INFO), submit_btn=t("Offer"), max_length=offers.MAX_NAME, elem_id="offer"
+    )
+
+
+def offer(settings: Settings, serving: Serving, id, name: str, state: dict) -> str:
+    """The chosen version, under this name; "" ends it. Returns "", for the next."""
+    who, k = allowed(settings, state), find(settings, id)
+    if not (name := str(name or "").strip()):
+        return withdraw(settings, who, k)
+    try:
+        serving.load(k)  # what cannot answer must not be offered
+        offers.offer(settings.db, k.id, name)
+    except (*UNFIT, ValueError) as error:
+        raise refusal(error) from error
+    audit.record(settings.db, who, "offered a version in the chat", k.name)
+    gr.Info(tell("Offered in the chat: {name}. Pages show it when they load", name=name))
+    return ""
+
+
+def withdraw(settings: Settings, who: str, k: Checkpoint) -> str:
+    if not offers.withdraw(settings.db, k.id):
+        raise refused("Type the name first that people choose it by")
+    audit.record(settings.db, who, "ended the offer of a version", k.name)
+    gr.Info(tell("{name} is offered no longer", name=k.name))
+    return ""

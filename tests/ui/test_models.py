@@ -73,14 +73,14 @@ def test_owners_offer_a_version_and_each_person_chooses(db, tiny_student):
     base = checkpoints.serving(db)
     assert not offers.shown(settings, "eve").visible
     with pytest.raises(gr.Error, match="Sign in as the owner"):
-        offers.offer(settings, serving, base.id, "plain", eve)
+        models.offer(settings, serving, base.id, "plain", eve)
     with pytest.raises(gr.Error, match="Choose a version first"):
-        offers.offer(settings, serving, None, "plain", ann)
+        models.offer(settings, serving, None, "plain", ann)
     with pytest.raises(gr.Error, match="Type the name first"):
-        offers.offer(settings, serving, base.id, " ", ann)
+        models.offer(settings, serving, base.id, " ", ann)
     with pytest.raises(gr.Error, match="up to 40 characters"):
-        offers.offer(settings, serving, base.id, "x" * 41, ann)
-    offers.offer(settings, serving, base.id, "plain", ann)
+        models.offer(settings, serving, base.id, "x" * 41, ann)
+    models.offer(settings, serving, base.id, "plain", ann)
     assert models.choices(settings) == [("v0 (serving, “plain”)", base.id)]
     shown = offers.shown(settings, "eve")
     assert shown.visible and shown.value == "" and [value for _, value in shown.choices] == ["", str(base.id)]
@@ -89,7 +89,7 @@ def test_owners_offer_a_version_and_each_person_chooses(db, tiny_student):
     offers.choose(settings, "", eve)
     assert offers.shown(settings, "eve").value == ""
     offers.choose(settings, str(base.id), eve)
-    offers.offer(settings, serving, base.id, "", ann)
+    models.offer(settings, serving, base.id, "", ann)
     assert models.choices(settings) == [("v0 (serving)", base.id)] and not offers.shown(settings, "eve").visible
     with pytest.raises(gr.Error, match="no longer offered"):
         offers.choose(settings, str(base.id), eve)

@@ -7,7 +7,6 @@ does it, whose pool of completions this is.
 """
 
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 
@@ -17,8 +16,6 @@ from kdloop.evaluation.bench.gate_null import share
 from kdloop.evaluation.bench.gate_raters import Group, Raters, tastes, voted
 from kdloop.raters import camps
 from kdloop.settings import Settings
-from kdloop.student.base import find_student
-from kdloop.student.transformers import TransformersEngine
 
 VOTES = (72, 144, 288)
 ROWS = (
@@ -56,15 +53,10 @@ def table(cells: list[dict]) -> str:
 
 def main(argv: list[str]) -> None:
     parser = arguments("python -m kdloop bench camps", __doc__, "1-40")
-    parser.add_argument("--pool", type=Path, help="of bench gate; sampled into the home where none is given")
-    parser.add_argument("--prompts", type=int, default=gate_pool.PROMPTS, help="of the pool, at least")
+    gate_pool.options(parser)
     args, settings = parser.parse_args(argv), Settings.from_environment()
     path = args.cells or settings.home / "bench" / "camps.jsonl"
-    pool = gate_pool.sampled(
-        args.pool or settings.home / "bench" / "gate_pool.jsonl",
-        lambda: TransformersEngine(find_student(settings.student, settings.home)),
-        args.prompts,
-    )
+    pool = gate_pool.asked_for(args, settings)
     liked = cache(lambda: tastes(pool))
     known = {r.who: (lambda seed, r=r: cell(r, seed, pool, liked())) for r in ROWS}
     run({who: known[who] for who in known if who.startswith(tuple(args.rows))}, args.seeds, path)

@@ -9,7 +9,6 @@ The tables are of all cells in the file; --page writes them between their marks 
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 
@@ -17,8 +16,6 @@ from kdloop.evaluation.bench import gate_candidates, gate_pool, gate_raters
 from kdloop.evaluation.bench.cells import Cell, arguments, done, markdown, run, write_page
 from kdloop.evaluation.bench.gate_null import share
 from kdloop.settings import Settings
-from kdloop.student.base import find_student
-from kdloop.student.transformers import TransformersEngine, device_and_dtype
 
 IN_A_ROW = ("inside: concise", "outside: a coin", "A/A: concise, equal candidates")
 STAGES = ("before training", "judge", "guard", "people", "promoted")
@@ -120,17 +117,11 @@ def mean(values: list[float]) -> str:
 
 def main(argv: list[str]) -> None:
     parser = arguments("python -m kdloop bench gate", __doc__, "11-15")
-    parser.add_argument("--pool", type=Path, help="of real completions; sampled into the home where none is given")
-    parser.add_argument("--prompts", type=int, default=gate_pool.PROMPTS, help="of the pool, at least")
+    gate_pool.options(parser)
     args, settings = parser.parse_args(argv), Settings.from_environment()
     path = args.cells or settings.home / "bench" / "gate.jsonl"
     if args.rows:
-
-        def student() -> TransformersEngine:
-            return TransformersEngine(find_student(settings.student, settings.home), dtype=device_and_dtype()[1])
-
-        pool = gate_pool.sampled(args.pool or settings.home / "bench" / "gate_pool.jsonl", student, args.prompts)
-        known = rows(settings, pool)
+        known = rows(settings, gate_pool.asked_for(args, settings))
         run({name: known[name] for name in known if name.startswith(tuple(args.rows))}, args.seeds, path)
     text = tables(done(path).values())
     print(text, end="")

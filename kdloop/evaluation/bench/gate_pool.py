@@ -1,8 +1,9 @@
-"""Real completions of the student for `bench gate`: sampled once, kept in a file, and read by every row.
+"""Real completions of the student for `bench gate` and `camps`: sampled once, kept in a file, and read by every row.
 
 Rows that train nothing model a candidate by them: it says the same things as the champion, with other probabilities.
 """
 
+import argparse
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -12,7 +13,10 @@ import numpy as np
 
 from kdloop import packs
 from kdloop.knowledge.self_knowledge import SPREAD
+from kdloop.settings import Settings
 from kdloop.student import Engine, Sample, Sampling
+from kdloop.student.base import find_student
+from kdloop.student.transformers import TransformersEngine, device_and_dtype
 from storage import json_lines
 from storage.conversations import Message, as_prompt
 
@@ -86,3 +90,17 @@ def sampled(path: Path, engine: Callable[[], Engine], n: int = PROMPTS) -> Pool:
             file.write("".join(f"{row}\n" for row in rows))
         print(f"{at + len(rows)} of {len(missing)} prompts sampled", flush=True)
     return read(path)
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--pool", type=Path, help="of real completions; sampled into the home where none is given")
+    parser.add_argument("--prompts", type=int, default=PROMPTS, help="of the pool, at least")
+
+
+def asked_for(args: argparse.Namespace, settings: Settings) -> Pool:
+    """By `options`; sampled in the dtype of rounds."""
+
+    def student() -> TransformersEngine:
+        return TransformersEngine(find_student(settings.student, settings.home), dtype=device_and_dtype()[1])
+
+    return sampled(args.pool or settings.home / "bench" / "gate_pool.jsonl", student, args.prompts)
