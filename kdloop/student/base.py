@@ -140,7 +140,7 @@ def hashes(directory: Path) -> dict[str, str]:
 
 def write_converted(gguf: Path, directory: Path) -> None:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     print("  1/3 tokenizer", flush=True)
     AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(directory)
@@ -148,6 +148,7 @@ def write_converted(gguf: Path, directory: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(
         gguf.parent,
         gguf_file=gguf.name,
+        config=AutoConfig.from_pretrained(gguf.parent, gguf_file=gguf.name),  # left to it, that is read twice
         quantization_config=GgufConfig(dequantize=True),
         dtype=torch.float32,
     )
