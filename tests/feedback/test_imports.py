@@ -322,7 +322,11 @@ def test_whatever_stands_in_a_field_a_file_is_read_or_refused(db, tmp_path):
     assert times and all(datetime.fromisoformat(t).tzinfo for t in times)
 
 
+PAIR, SCORED = (MADE[f"MT-bench, {kind}"][0][0] for kind in ("pairs", "scores"))
 LEFT_OUT = [
+    (PAIR | {"g2_judgment": "A clear case of [[A]]? No: [[B]]"}, "the judge wrote two verdicts"),
+    (PAIR | {"g1_winner": "error"}, "the judge's verdict could not be read"),
+    (SCORED | {"judgment": "Above [[5]], I think: [[8]]"}, "the judge wrote two verdicts"),
     (GOOD | {"rejected": [assistant("Rivers.")]}, "both completions are the same"),
     (GOOD | {"chosen": [assistant(" ")]}, "a completion without a text"),
     (GOOD | {"prompt": []}, "no message of a person before the completion"),

@@ -15,6 +15,8 @@ from storage.imports import Rated, Rating, Said
 
 LEFT, RIGHT, TIE, BAD = ["left"], ["right"], ["tie"], ["bad"]
 WINNERS = {"model_a": LEFT, "model_b": RIGHT, "tie": TIE, "tie (bothbad)": BAD, "both_bad": BAD, "bothbad": BAD}
+UNREADABLE = "the judge's verdict could not be read"
+VERDICT = re.compile(r"\[\[(\d+\.?\d*|[ABC])\]\]")  # as the judge writes it; FastChat reads [[A]] or the first number
 JUDGED = {"model_1": LEFT, "model_2": RIGHT, "tie": TIE, "error": None}
 ASKED = re.compile(r"\[(?:User )?Question\]\n(.*?)\n\n\[The Start", re.DOTALL)
 ANSWERED = re.compile(r"\[The Start of (Assistant(?: [AB])?)'s Answer\]\n(.*?)\n\[The End of \1's Answer\]", re.DOTALL)
@@ -75,7 +77,9 @@ def judged_pair(row: dict) -> Iterator[Rated]:
     first = fields.choice(row["g1_winner"], "g1_winner", JUDGED)
     second = fields.choice(row["g2_winner"], "g2_winner", JUDGED)
     if first is None or second is None:
-        raise Dropped("the judge's verdict could not be read")
+        raise Dropped(UNREADABLE)
+    for field in ("g1_judgment", "g2_judgment"):
+        one_verdict(row, field)
     before, (left, right) = judged_texts(row, "g1_user_prompt", 2)
     sides = [Said(left, model(row, "model_1")), Said(right, model(row, "model_2"))]
     yield rated(before, sides, verdict(first if first == second else TIE, **by_judge(row)))
@@ -84,13 +88,20 @@ def judged_pair(row: dict) -> Iterator[Rated]:
 def judged(row: dict) -> Iterator[Rated]:
     """MT-bench, one answer: from 1 to 10, or -1 where the judge's score could not be read."""
     if fields.number(row["score"], "score") == -1:
-        raise Dropped("the judge's verdict could not be read")
+        raise Dropped(UNREADABLE)
     before, (words,) = judged_texts(row, "user_prompt", 1)
     score = fields.scaled(row["score"], "score", 1, 10)
-    rating = Rating(
-        0, score=score, channel="stars", critique=text(row.get("judgment") or "", "judgment"), **by_judge(row)
-    )
+    rating = Rating(0, score=score, channel="stars", critique=one_verdict(row, "judgment"), **by_judge(row))
     yield rated(before, [Said(words, model(row, "model"))], [rating])
+
+
+def one_verdict(row: dict, field: str) -> str:
+    """What a judge wrote. Raises Dropped where it names two verdicts, of which the row has whichever FastChat looks for
+    first (findings/fastchat_first_verdict.sh)."""
+    judgment = text(row.get(field) or "", field)
+    if len(set(VERDICT.findall(judgment))) > 1:
+        raise Dropped("the judge wrote two verdicts")
+    return judgment
 
 
 def judged_texts(row: dict, field: str, n: int) -> tuple[list[Message], list[str]]:
