@@ -43,9 +43,10 @@ MOMENTS = {  # -> seconds within which the kill is drawn, once the moment has co
     "as a trial begins": 0.3,
     "as a trial ends": 2.0,
 }
+RARE = ("as a trial begins", "as a trial ends")  # drawn a third as often: some rounds have to end before one comes
 PATIENCE = 300  # seconds for a moment to come
 END_PATIENCE = 900  # for a round to end, which waits while people are answered
-UNDISTURBED = 5  # after every n-th kill a round is left alone, to its end
+UNDISTURBED = 10  # after every n-th kill a round is left alone, to its end
 LOOK_SECONDS = 0.02
 KILLED = (GONE, "The trainer process ended with code -9", "The app was stopped")  # what such a round may say
 START_SECONDS = 3  # between two tries to start a round
@@ -96,7 +97,8 @@ class Harness:
         return self.report()
 
     def one(self) -> None:
-        victim, moment = self.draw.choice(VICTIMS), self.draw.choice(list(MOMENTS))
+        often = [1 if moment in RARE else 3 for moment in MOMENTS]
+        victim, (moment,) = self.draw.choice(VICTIMS), self.draw.choices(list(MOMENTS), often)
         if self.wait_until(lambda: self.has_come(moment)):
             time.sleep(self.draw.uniform(0, MOMENTS[moment]))
         kill = Kill(victim, moment, self.going_on())
