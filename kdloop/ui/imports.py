@@ -17,6 +17,25 @@ from storage.imports import UnknownImport
 
 COUNTS = ("what", "rows")
 COLUMNS = ("import", "file", "format", "rows", "licence", "trains", "at")
+BROUGHT = ("pairs", "likes", "dislikes", "ties", "scored completions")  # kinds of rows, by kdloop.feedback.imports
+LEFT_OUT = (
+    "twice in the file",
+    "imported before",
+    "uses tools",
+    "has images or other media",
+    "a completion without a text",
+    "both completions are the same",
+    "nobody rated it",
+    "no completion",
+    "no message of a person before the completion",
+    "two conversations that go apart before their end",
+    "a comparison of which the two completions are not in the data",
+    "the judge's verdict could not be read",
+    "the judge wrote two verdicts",
+    "the question and the answers are not where MT-bench shows them to a judge (second turns)",
+    "without a snapshot of the chat",
+    "the rated message is not in the snapshot",
+)  # its reasons
 NAME_LENGTH = 100
 SUFFIXES = [".json", ".jsonl", ".parquet", ".gz"]
 
@@ -83,7 +102,9 @@ def write(settings: Settings, file: str, rater: str, licence: str, train: bool, 
 
 
 def counted(report: imports.Report) -> pd.DataFrame:
-    rows = [(report.format, report.file), *imports.table(report)]
+    kept = [(tell("new: {what}", what=tell(what)), n) for what, n in report.new.most_common()]
+    dropped = [(tell("left out: {why}", why=tell(why)), n) for why, n in report.dropped.most_common()]
+    rows = [(report.format, report.file), (tell("rows"), report.rows), *kept, *dropped]
     return pd.DataFrame(rows, columns=[tell(head) for head in COUNTS])
 
 

@@ -15,6 +15,8 @@ from test_verdicts import ENGLISH
 from kdloop import packs, recipes
 from kdloop.evaluation import pack_findings
 from kdloop.feedback import collect, versions
+from kdloop.feedback.imports import KNOWN, TWICE, battles
+from kdloop.feedback.imports import fields as of_imports
 from kdloop.feedback.readiness import SILENT
 from kdloop.raters.features import SURFACE
 from kdloop.rounds import needs
@@ -101,6 +103,8 @@ BY_TABLE = {  # texts that are looked up through a table, not written at the cal
     "what it does",
     "what is missing",
     *rounds.LEFT_OUT,
+    *imports.BROUGHT,
+    *imports.LEFT_OUT,
     *learning.JUDGED,
     *learning.STANDINGS,
     *learning.JUDGES,
@@ -236,6 +240,14 @@ def test_every_reason_to_leave_a_vote_out_has_words():
     said += [key for args in counters if args and isinstance(args[0], ast.Dict) for key in args[0].keys]
     reasons = {n.value for n in said if isinstance(n, ast.Constant) and n.value} | {TOO_LONG, SILENT}
     assert len(reasons) > 10 and reasons <= set(rounds.LEFT_OUT)
+
+
+def test_every_reason_to_leave_a_row_of_an_import_out_has_words():
+    named = vars(of_imports) | vars(battles)
+    tree = [n for place, t in trees().items() if place.startswith("kdloop/feedback/imports/") for n in ast.walk(t)]
+    reasons = [n.args[0] for n in tree if isinstance(n, ast.Call) and ast.unparse(n.func) == "Dropped"]
+    told = {r.value if isinstance(r, ast.Constant) else named[ast.unparse(r).rpartition(".")[2]] for r in reasons}
+    assert told | {TWICE, KNOWN} == set(imports.LEFT_OUT) and len(told) > 12
 
 
 def test_every_deed_of_owners_has_words():
