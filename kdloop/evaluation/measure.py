@@ -4,6 +4,7 @@ The difference is paired: only prompts that exactly one of the two solves carry 
 """
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import comb
@@ -57,6 +58,18 @@ class Report:
         return right / len(self.rows), float(low), float(high)
 
     @property
+    def groups(self) -> dict[str, int]:
+        """Where tasks are groups (one thing asked in several ways): how many there are whole, and of how many base and
+        champion solve every task."""
+        found: dict[str, list[int]] = defaultdict(list)
+        for i, (task, *_) in enumerate(self.rows):
+            found[task.group].append(i)
+        whole = [at for group, at in found.items() if group and len(at) > 1]
+        solved = {name: self.right(side) for side, name in ((1, "base"), (2, "champion"))}
+        every = {name: sum(all(right[i] for i in at) for at in whole) for name, right in solved.items()}
+        return {"n": len(whole)} | every if whole else {}
+
+    @property
     def confidence(self) -> dict:
         """Calibration of the champion's confidence, and its error rate without the least confident completions."""
         fitted = confidence.fit(self.logprobs, self.right(2))
@@ -78,6 +91,7 @@ class Report:
             "only base right": self.outcomes.losses,
             "confidence": self.confidence,
             "several samples": self.several,
+            "groups": self.groups,
         }
 
 
@@ -158,11 +172,12 @@ def table(report: Report) -> str:
         name: f"{share:.3f} ({low:.3f} to {high:.3f})"
         for (name, share), (low, high) in zip(r["accuracy"].items(), r["accuracy ci95"].values(), strict=True)
     }
+    whole = "\nOf {n} groups it solves {champion} whole, the base {base}".format(**r["groups"]) if r["groups"] else ""
     said = f"\nBeside its answers belongs: {r['disclaimer']}" if r["disclaimer"] else ""
     return (
         f"{r['pack']}, {r['n']} held-out prompts: {r['champion']} {shares['champion']}, base {shares['base']}, "
         f"difference {r['difference']:+.3f} (95 % interval {r['ci95'][0]:+.3f} to "
         f"{r['ci95'][1]:+.3f}; {r['only champion right']} only it has right, {r['only base right']} only the base)\n"
         f"Its confidence: AUROC {r['confidence']['auroc']:.2f}; error rate by share of answers left out: {errors}"
-        f"{several}{said}"
+        f"{several}{whole}{said}"
     )

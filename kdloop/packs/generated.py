@@ -1,5 +1,7 @@
 """Generated prompts with their answers: by reasoning-gym (Stojanovski et al. 2025), or by a generator of our own."""
 
+from dataclasses import replace
+
 from kdloop.packs import part_of, split_key
 from kdloop.packs.generators import by_part
 from kdloop.packs.generators import generate as by_generator
@@ -19,9 +21,7 @@ def generate(pack: Pack) -> dict[str, tuple[Task, ...]]:
         parts = by_generator(source["generator"], source["size"], source["seed"], source["options"])
     else:
         parts = by_part((part_of(split_key(pack, t.prompt)), t) for t in reasoning_gym_tasks(pack.name, source))
-    return {
-        part: tuple(Task(t.prompt, t.answer, (*pack.checks, *t.checks)) for t in tasks) for part, tasks in parts.items()
-    }
+    return {part: tuple(replace(t, checks=(*pack.checks, *t.checks)) for t in tasks) for part, tasks in parts.items()}
 
 
 def reasoning_gym_tasks(name: str, source: dict) -> list[Task]:

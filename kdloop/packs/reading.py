@@ -37,18 +37,19 @@ SOURCE_FIELDS = {
     "options": TABLE,
 }
 FRESH_FIELDS = {"templates": TEXTS, "subjects": TEXTS}
-LINE_FIELDS = {"prompt": TEXT, "answer": TEXT, "checks": TABLES, "kind": TEXT}
+LINE_FIELDS = {"prompt": TEXT, "answer": TEXT, "checks": TABLES, "kind": TEXT, "group": TEXT}
 
 
 @dataclass(frozen=True)
 class Task:
     """A prompt with its reference answer and checks. `before` is the conversation that precedes a follow-up
-    question."""
+    question; tasks of one `group` are one thing asked in several ways, as a pair in both orders."""
 
     prompt: str
     answer: str = ""
     checks: tuple[dict, ...] = ()
     before: tuple[Message, ...] = ()
+    group: str = ""
 
     @property
     def messages(self) -> list[Message]:
@@ -107,7 +108,10 @@ def tasks_in(pack: Pack, folder: Path, part: str) -> tuple[Task, ...]:
     rows, problems = read_part(folder, part)
     if problems:
         raise ValueError(f"Pack {pack.name}: {problems[0]}")
-    return tuple(Task(r["prompt"], r.get("answer", ""), (*pack.checks, *r.get("checks", ()))) for r in rows.values())
+    return tuple(
+        Task(r["prompt"], r.get("answer", ""), (*pack.checks, *r.get("checks", ())), group=r.get("group", ""))
+        for r in rows.values()
+    )
 
 
 def read_toml(folder: Path) -> tuple[dict, list[Problem]]:

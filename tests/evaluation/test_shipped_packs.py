@@ -5,12 +5,13 @@ import hashlib
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from kdloop import packs, recipes
-from kdloop.evaluation import pack_check
+from kdloop.evaluation import measure, pack_check
 from kdloop.feedback.examples import Example, Split
 from kdloop.packs.generators import (
     GENERATORS,
@@ -19,6 +20,7 @@ from kdloop.packs.generators import (
     generate,
     instructions,
     intents,
+    judging,
     ledger,
     logs,
     notes,
@@ -32,6 +34,7 @@ from kdloop.packs.generators import (
 from kdloop.raters import verifiers
 from kdloop.rounds import selection
 from kdloop.rounds import tasks as asked
+from kdloop.student import Sample
 from storage.conversations import as_prompt
 
 ROOT = Path(__file__).parents[2]
@@ -80,7 +83,7 @@ def test_the_cheapest_tricks_pass_no_more_than_chance(name):
     passed = {
         trick: sum(any(verifiers.passed(t, text) for text in texts(t)) for t in tasks) for trick, texts in says.items()
     }
-    own = {"passages": passages.ABSENT + 0.05, "notes": 1 / notes.SHOWN}
+    own = {"passages": passages.ABSENT + 0.05, "notes": 1 / notes.SHOWN, "judging": 1 / len(judging.ORDERS)}
     most = own.get(name, 1 / len(LABELLED[name][0]) if name in LABELLED else 0.06)
     assert passed["prompt"] == 0 and passed["majority"] <= most * len(tasks), passed
     assert passed["options"] <= 0.02 * len(tasks), passed
@@ -118,6 +121,8 @@ def test_nothing_of_a_held_out_task_is_in_the_training_part():
         noted = [found("notes", p, r"(?m)^\w+: (.+)$") for p in ("train", other)]
         writers = [found("notes", p, r"(?m)^(\w+): .") for p in ("train", other)]
         assert not noted[0] & noted[1] and not writers[0] & writers[1] and min(map(len, writers)) >= 6
+        judged = [found("judging", p, r"(?:Message|First reply|Second reply): (.+)") for p in ("train", other)]
+        assert not judged[0] & judged[1] and min(map(len, judged)) > 20
         places = [found("passages", part, r"(\w+) is a small town") for part in ("train", other)]
         assert not places[0] & places[1] and len(places[1]) > 150
         for kind in (r"one unit of (\w+)", r"symbol of (\w+)", r"symbol ([A-Z]\w*)", r"are (\d+ [\w -]+)\?"):
@@ -127,6 +132,22 @@ def test_nothing_of_a_held_out_task_is_in_the_training_part():
         assert not asked_for[0] & asked_for[1]
     general = set(packs.prompts("general", "heldout"))
     assert all(any(t.prompt.startswith(g.strip()) for g in general) for t in parts["instructions", "heldout"])
+
+
+def test_who_always_prefers_the_first_reply_judges_no_pair_in_both_orders():
+    tasks = held_out("judging")
+    said = {order: [Sample(order, "finished", 0, 1, 0.0, 0.0)] * len(tasks) for order in judging.ORDERS}
+    groups = Counter(t.group for t in tasks)
+    assert set(groups.values()) == {2} and len(groups) == len(tasks) / 2
+    replies = {t.group: set(re.findall(r"reply: (.+)", t.prompt)) for t in tasks}
+    assert all(set(re.findall(r"reply: (.+)", t.prompt)) == replies[t.group] for t in tasks)
+    report = measure.Report("judging", "v1", list(zip(tasks, *said.values(), strict=True)), [0.0] * len(tasks))
+    assert report.groups == {"n": len(groups), "base": 0, "champion": 0} and report.accuracy(1)[0] == 0.5
+    right = [said[t.answer][0] for t in tasks]
+    report = measure.Report("judging", "v1", list(zip(tasks, said["first"], right, strict=True)), [0.0] * len(tasks))
+    assert report.groups["champion"] == len(groups)
+    assert "Of 144 groups it solves 144 whole, the base 0" in measure.table(report)
+    assert measure.Report("judging", "v1", report.rows[:1], [0.0]).groups == {}, "of a group cut in two nothing is said"
 
 
 def kept(task):
