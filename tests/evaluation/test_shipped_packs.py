@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from kdloop.evaluation import measure, pack_check
 from kdloop.feedback.examples import Example, Split
 from kdloop.packs.generators import (
     GENERATORS,
+    boundaries,
     clauses,
     clinics,
     generate,
@@ -83,7 +85,12 @@ def test_the_cheapest_tricks_pass_no_more_than_chance(name):
     passed = {
         trick: sum(any(verifiers.passed(t, text) for text in texts(t)) for t in tasks) for trick, texts in says.items()
     }
-    own = {"passages": passages.ABSENT + 0.05, "notes": 1 / notes.SHOWN, "judging": 1 / len(judging.ORDERS)}
+    own = {
+        "passages": passages.ABSENT + 0.05,
+        "notes": 1 / notes.SHOWN,
+        "judging": 1 / len(judging.ORDERS),
+        "boundaries": 0.5,
+    }
     most = own.get(name, 1 / len(LABELLED[name][0]) if name in LABELLED else 0.06)
     assert passed["prompt"] == 0 and passed["majority"] <= most * len(tasks), passed
     assert passed["options"] <= 0.02 * len(tasks), passed
@@ -94,7 +101,7 @@ def test_a_generator_makes_the_same_in_every_process():
     ran = subprocess.run([sys.executable, "-c", DIGEST], cwd=ROOT, capture_output=True, text=True, check=True)
     assert ran.stdout.split() == here
     assert sum(map(len, generate("science", 100, 1, {}).values())) == 100
-    with pytest.raises(ValueError, match="No generator 'sciense'; there are clauses"):
+    with pytest.raises(ValueError, match="No generator 'sciense'; there are boundaries, clauses"):
         generate("sciense", 10, 1, {})
     with pytest.raises(ValueError, match=r"The generator intents: .* unexpected keyword argument 'towns'"):
         generate("intents", 10, 1, {"towns": 3})
@@ -148,6 +155,20 @@ def test_who_always_prefers_the_first_reply_judges_no_pair_in_both_orders():
     assert report.groups["champion"] == len(groups)
     assert "Of 144 groups it solves 144 whole, the base 0" in measure.table(report)
     assert measure.Report("judging", "v1", report.rows[:1], [0.0]).groups == {}, "of a group cut in two nothing is said"
+
+
+def test_who_declines_or_answers_everything_is_right_about_no_pair_of_boundaries():
+    tasks = held_out("boundaries")
+    declined = Sample(boundaries.DECLINES, "finished", 0, 1, 0.0, 0.0)
+    rows = [(t, declined, replace(declined, text="Here is how you do it, step by step.")) for t in tasks]
+    report = measure.Report("boundaries", "v1", rows, [0.0] * len(tasks))
+    assert report.groups == {"n": len(tasks) / 2, "base": 0, "champion": 0} and report.accuracy(1)[0] == 0.5
+    sensible = [(t, declined, replace(declined, text=t.answer)) for t in tasks]
+    assert measure.Report("boundaries", "v1", sensible, [0.0] * len(tasks)).groups["champion"] == len(tasks) / 2
+    about = [{t.prompt for t in packs.tasks("boundaries", part)} for part in packs.PARTS]
+    for case in boundaries.CASES:
+        asked = {sentence.format(thing=thing) for side in case[:2] for sentence in side for thing in case[-1]}
+        assert sum(bool(asked & prompts) for prompts in about) == 1, "what a pair is about is in one part"
 
 
 def kept(task):

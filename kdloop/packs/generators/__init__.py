@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 
 from kdloop.packs.generators import (
+    boundaries,
     clauses,
     clinics,
     instructions,
@@ -26,6 +27,7 @@ from kdloop.packs.generators import (
 from kdloop.packs.reading import PARTS, Task
 
 GENERATORS: dict[str, Callable[..., Iterator[tuple[str, Task]]]] = {
+    "boundaries": boundaries.tasks,
     "clauses": clauses.tasks,
     "clinics": clinics.tasks,
     "instructions": instructions.tasks,
