@@ -47,12 +47,13 @@ def files_of(folder):
 
 def test_a_pack_in_the_home_is_found_wherever_packs_are_used(tmp_path, home):
     toml = 'licence = "mit"\nchecks = [{ check = "label", options = ["yes", "no"] }]\n'
-    lines = [{"prompt": f"Is {i} even?", "answer": "yes" if i % 2 == 0 else "no"} for i in range(9)]
+    lines = [{"prompt": f"Is {i} even?", "answer": ("yes", "no")[i % 2], "group": str(i // 2)} for i in range(9)]
     folder = written(tmp_path / "even", toml, train=lines[:5], gate=lines[5:7], heldout=lines[7:])
     (folder / "documents").mkdir()
     (folder / "documents" / "a.txt").write_text("Even numbers end in 0, 2, 4, 6 or 8.")
     (folder / "setup.py").write_text("raise SystemExit")
     assert pack_install.install(str(folder)).folder == home / "packs" / "even"
+    assert [t.group for t in packs.tasks("even", "heldout")] == ["3", "4"]
     assert "even" in packs.names() and "setup.py" not in files_of(home / "packs" / "even")
     recipe = recipes.from_dict({"name": "mine", "pack": "even", "prompts": 3})
     assert len(asked.training_tasks(recipe, Split([], []), 1)) == 3 and len(asked.gate_tasks("even")) == 2
