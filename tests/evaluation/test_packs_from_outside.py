@@ -183,7 +183,11 @@ BAD_FILES = {  # file -> (text, what the refusal names)
     ),
     "half a character": ("gate.jsonl", '{"prompt": "a \\ud800"}\n', r"gate.jsonl, line 1: holds a zero byte, or half"),
     "a zero byte": ("gate.jsonl", '{"prompt": "a", "answer": "\\u0000"}\n', r"gate.jsonl, line 1: holds a zero byte"),
-    "no such generator": ("pack.toml", '[source]\ngenerator = "poems"\n', r"No generator 'poems'; there are boundaries, clauses"),
+    "no such generator": (
+        "pack.toml",
+        '[source]\ngenerator = "poems"\n',
+        r"No generator 'poems'; there are boundaries",
+    ),
     "no such data set": ("pack.toml", '[source]\ndataset = "poems"\n', r"reasoning-gym does not make this source"),
     "two sources": ("pack.toml", '[source]\ndataset = "a"\ngenerator = "b"\n', r"name either a dataset"),
     "a pattern without an end": (
