@@ -7,6 +7,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import comb
 from pathlib import Path
 
@@ -35,9 +36,14 @@ class Report:
     logprobs: list[float]
     several: dict = field(default_factory=dict)
 
+    @cached_property
+    def solved(self) -> tuple[list[bool], ...]:
+        """Which tasks the base solves, and which the champion; a check may run tests in the sandbox, so once."""
+        return tuple([verifiers.passed(task, both[i].text) for task, *both in self.rows] for i in (0, 1))
+
     def right(self, side: int) -> list[bool]:
         """Which tasks the base (1) or the champion (2) solves."""
-        return [verifiers.passed(task, samples[side - 1].text) for task, *samples in self.rows]
+        return self.solved[side - 1]
 
     @property
     def outcomes(self) -> Outcomes:
@@ -65,9 +71,10 @@ class Report:
         for i, (task, *_) in enumerate(self.rows):
             found[task.group].append(i)
         whole = [at for group, at in found.items() if group and len(at) > 1]
-        solved = {name: self.right(side) for side, name in ((1, "base"), (2, "champion"))}
-        every = {name: sum(all(right[i] for i in at) for at in whole) for name, right in solved.items()}
-        return {"n": len(whole)} | every if whole else {}
+        if not whole:
+            return {}
+        solved = zip(("base", "champion"), self.solved, strict=True)
+        return {"n": len(whole)} | {name: sum(all(right[i] for i in at) for at in whole) for name, right in solved}
 
     @property
     def confidence(self) -> dict:

@@ -102,9 +102,7 @@ def write(settings: Settings, file: str, rater: str, licence: str, train: bool, 
 
 
 def counted(report: imports.Report) -> pd.DataFrame:
-    kept = [(tell("new: {what}", what=tell(what)), n) for what, n in report.new.most_common()]
-    dropped = [(tell("left out: {why}", why=tell(why)), n) for why, n in report.dropped.most_common()]
-    rows = [(report.format, report.file), (tell("rows"), report.rows), *kept, *dropped]
+    rows = [(report.format, report.file), *imports.table(report, tell)]
     return pd.DataFrame(rows, columns=[tell(head) for head in COUNTS])
 
 

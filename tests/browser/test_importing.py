@@ -44,7 +44,7 @@ def test_a_file_is_counted_brought_and_taken_out_again(app, browser):
     file = page.locator("input[type=file][accept*='.parquet']")  # each table has one, too
     upload = {"name": "pairs.jsonl", "mimeType": "application/jsonl"}
     file.set_input_files(upload | {"buffer": lines(*PAIRS, PAIRS[1], EMPTY)})
-    for what, n in (("new: pairs", "3"), ("twice in the file", "1"), ("a completion without a text", "1")):
+    for what, n in (("new pairs", "3"), ("twice in the file", "1"), ("a completion without a text", "1")):
         expect(cell(page, what, n)).to_be_visible(timeout=60_000)
     assert rows(db) == 0, "a dry run writes nothing"
     page.get_by_label("Who rated").fill("the lake's friends")

@@ -15,7 +15,7 @@ from test_verdicts import ENGLISH
 from kdloop import packs, recipes
 from kdloop.evaluation import pack_findings
 from kdloop.feedback import collect, versions
-from kdloop.feedback.imports import KNOWN, TWICE, battles
+from kdloop.feedback.imports import DROPPED, KNOWN, NEW, TWICE, battles
 from kdloop.feedback.imports import fields as of_imports
 from kdloop.feedback.readiness import SILENT
 from kdloop.raters.features import SURFACE
@@ -103,6 +103,7 @@ BY_TABLE = {  # texts that are looked up through a table, not written at the cal
     "what it does",
     "what is missing",
     *rounds.LEFT_OUT,
+    *(NEW, DROPPED),
     *imports.BROUGHT,
     *imports.LEFT_OUT,
     *learning.JUDGED,

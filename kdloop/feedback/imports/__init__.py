@@ -7,7 +7,7 @@ storage/imports.py.
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -21,6 +21,7 @@ from storage.imports import Import, Rated
 
 FORMATS = open_webui.FORMATS | annotation.FORMATS | battles.FORMATS | chats.FORMATS | trl.FORMATS
 FIRST = 50  # rows by which a format is recognised
+NEW, DROPPED = "new {what}", "left out: {why}"
 TWICE, KNOWN = "twice in the file", "imported before"
 
 
@@ -41,10 +42,11 @@ class Report:
         return self.new.total()
 
 
-def table(report: Report) -> list[tuple[str, int]]:
-    """What an import brings, and what it leaves out and why: (words, number of rows)."""
-    kept = [(f"new {what}", n) for what, n in report.new.most_common()]
-    return [("rows", report.rows), *kept, *((f"left out: {why}", n) for why, n in report.dropped.most_common())]
+def table(report: Report, tell: Callable[..., str] = str.format) -> list[tuple[str, int]]:
+    """What an import brings, and what it leaves out and why: (words, as `tell` has them, number of rows)."""
+    kept = [(tell(NEW, what=tell(what)), n) for what, n in report.new.most_common()]
+    dropped = [(tell(DROPPED, why=tell(why)), n) for why, n in report.dropped.most_common()]
+    return [(tell("rows"), report.rows), *kept, *dropped]
 
 
 def files_of(paths: list[Path], format: str = "") -> list[tuple[Path, Format | None]]:
