@@ -31,7 +31,7 @@ def public_app(tiny_student, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def chromium():
-    assert CHROMIUM, "The browser tests need Chromium: apt-get install chromium, or set KDLOOP_CHROMIUM"
+    assert CHROMIUM, "The browser tests need Chromium: apt-get install chromium-headless-shell, or set KDLOOP_CHROMIUM"
     with sync_playwright() as p:
         started = p.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
