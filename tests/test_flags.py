@@ -64,19 +64,22 @@ def test_a_variable_wins_over_the_default_and_an_empty_one_is_none(name, monkeyp
     assert getattr(Settings.from_environment(), name) == value(name, text) != default or text == str(default)
 
 
-@pytest.mark.parametrize("name", SETTABLE)
 @pytest.mark.parametrize("command", sorted(cli.COMMANDS))
-def test_a_flag_wins_over_the_variable_in_every_command(command, name, monkeypatch):
-    """What each command finds: Settings.from_environment is what all of them ask."""
+def test_a_flag_wins_over_the_variable_in_every_command(command, monkeypatch):
+    """Every setting at once. What each command finds: Settings.from_environment is what all of them ask."""
     seen = []
     monkeypatch.setitem(cli.COMMANDS, command, lambda args: seen.append(Settings.from_environment()) or 0)
-    by_variable, by_flag = texts(name)
-    monkeypatch.setenv(variable(name), by_variable)
-    assert cli.main([command, *NEEDED.get(command, [])]) == 0
-    assert cli.main([command, *NEEDED.get(command, []), flag(name), by_flag]) == 0
-    assert cli.main([command, *NEEDED.get(command, []), f"{flag(name)}={by_flag}"]) == 0
-    wanted = [value(name, by_variable), value(name, by_flag), value(name, by_flag)]
-    assert [getattr(s, name) for s in seen] == wanted and settings.FLAGS == {}
+    by_variable, by_flag = ({name: texts(name)[i] for name in SETTABLE} for i in (0, 1))
+    for name, text in by_variable.items():
+        monkeypatch.setenv(variable(name), text)
+    asked = [command, *NEEDED.get(command, [])]
+    assert cli.main(asked) == 0
+    assert cli.main([*asked, *(part for name, text in by_flag.items() for part in (flag(name), text))]) == 0
+    assert cli.main([*asked, *(f"{flag(name)}={text}" for name, text in by_flag.items())]) == 0
+    for name in SETTABLE:
+        wanted = [value(name, by_variable[name]), value(name, by_flag[name]), value(name, by_flag[name])]
+        assert [getattr(s, name) for s in seen] == wanted, name
+    assert settings.FLAGS == {}
 
 
 @pytest.mark.parametrize("table", cli.TABLES)
