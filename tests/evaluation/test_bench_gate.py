@@ -39,6 +39,12 @@ def test_a_killed_bench_goes_on_where_it_was(tmp_path):
     assert len(asked) == 5
 
 
+def test_a_rows_whole_name_asks_for_it_alone():
+    names = ("concise", "concise, 20 % flips", "verbose")
+    assert cells.chosen(names, ["concise"]) == ["concise"] and cells.chosen(names, [""]) == [*names]
+    assert cells.chosen(names, ["concise,", "verbose"]) == [*names[1:]] and cells.chosen(names, []) == []
+
+
 def test_the_tables_say_where_rounds_ended_and_are_written_between_their_marks(tmp_path):
     refused = {"row": "coins", "seed": 1, "stage": "before training", "why": ""}
     promoted = {"row": "coins", "seed": 2, "stage": "promoted", "gate": 0.8, "true": 0.7, "why": ""}

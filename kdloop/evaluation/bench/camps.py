@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 
 from kdloop.evaluation.bench import gate_pool
-from kdloop.evaluation.bench.cells import arguments, done, markdown, run, write_page
+from kdloop.evaluation.bench.cells import arguments, chosen, done, markdown, run, write_page
 from kdloop.evaluation.bench.gate_null import share
 from kdloop.evaluation.bench.gate_raters import Group, Raters, tastes, voted
 from kdloop.raters import camps
@@ -59,7 +59,7 @@ def main(argv: list[str]) -> None:
     pool = gate_pool.asked_for(args, settings)
     liked = cache(lambda: tastes(pool))
     known = {r.who: (lambda seed, r=r: cell(r, seed, pool, liked())) for r in ROWS}
-    run({who: known[who] for who in known if who.startswith(tuple(args.rows))}, args.seeds, path)
+    run({who: known[who] for who in chosen(known, args.rows)}, args.seeds, path)
     text = table(list(done(path).values()))
     print(text, end="")
     if args.page:

@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from storage import files, json_lines
@@ -54,11 +54,16 @@ def write_page(page: Path, text: str, marks: tuple[str, str]) -> None:
 def arguments(prog: str, description: str | None, seeds: str) -> argparse.ArgumentParser:
     """With the options that every bench of cells has."""
     found = argparse.ArgumentParser(prog=prog, description=description)
-    found.add_argument("--rows", nargs="*", default=[""], help="those whose names begin so; all where none is given")
+    found.add_argument("--rows", nargs="*", default=[""], help="whole names, or what several begin with; else all")
     found.add_argument("--seeds", type=seeds_of, default=seeds_of(seeds))
     found.add_argument("--cells", type=Path, help="the file of what is done; in the home where none is given")
     found.add_argument("--page", type=Path, help="write the tables into this page")
     return found
+
+
+def chosen(names: Collection[str], asked: list[str]) -> list[str]:
+    """Those that begin with one of these. A row's whole name is that row alone, where others begin with it too."""
+    return [n for n in names if any(n == a or (n.startswith(a) and a not in names) for a in asked)]
 
 
 def seeds_of(text: str) -> list[int]:

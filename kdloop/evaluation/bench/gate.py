@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 
 from kdloop.evaluation.bench import gate_candidates, gate_pool, gate_raters
-from kdloop.evaluation.bench.cells import Cell, arguments, done, markdown, run, write_page
+from kdloop.evaluation.bench.cells import Cell, arguments, chosen, done, markdown, run, write_page
 from kdloop.evaluation.bench.gate_null import share
 from kdloop.settings import Settings
 
@@ -122,7 +122,7 @@ def main(argv: list[str]) -> None:
     path = args.cells or settings.home / "bench" / "gate.jsonl"
     if args.rows:
         known = rows(settings, gate_pool.asked_for(args, settings))
-        run({name: known[name] for name in known if name.startswith(tuple(args.rows))}, args.seeds, path)
+        run({name: known[name] for name in chosen(known, args.rows)}, args.seeds, path)
     text = tables(done(path).values())
     print(text, end="")
     if args.page:

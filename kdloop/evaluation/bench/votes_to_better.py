@@ -19,7 +19,7 @@ import numpy as np
 from scipy.stats import t as student_t
 
 from kdloop.evaluation.bench import tastes
-from kdloop.evaluation.bench.cells import arguments, done, markdown, run, write_page
+from kdloop.evaluation.bench.cells import arguments, chosen, done, markdown, run, write_page
 from kdloop.evaluation.simulate import simulate
 from kdloop.evaluation.voting import Rate, Tell, Voter
 from kdloop.settings import Settings
@@ -132,8 +132,8 @@ def main(argv: list[str]) -> None:
     parser = arguments("python -m kdloop bench votes_to_better", __doc__, "501-505")
     args, settings = parser.parse_args(argv), Settings.from_environment()
     path = args.cells or settings.home / "bench" / "votes_to_better.jsonl"
-    wanted = {str(row): partial(cell, settings, row) for row in ROWS if str(row).startswith(tuple(args.rows))}
-    run(wanted if args.rows else {}, args.seeds, path)
+    known = {str(row): partial(cell, settings, row) for row in ROWS}
+    run({name: known[name] for name in chosen(known, args.rows)}, args.seeds, path)
     text = table(done(path).values())
     print(text, end="")
     if args.page:
