@@ -163,7 +163,7 @@ def send(page, question):
 
 def editor(page, pencil):
     """The box in which a message of the chat is written anew. Its pencil is clicked until the box is there: right after
-    an answer a click may be without effect (seen once; why is not known)."""
+    an answer Gradio scrolls down once more, and a click may miss."""
     box = page.get_by_role("log").locator("textarea")
     eventually(lambda: box.count() or pencil.click())
     return box
