@@ -137,6 +137,52 @@ TO_OWNERS = (
     "{name} comes with kdloop: it is not removed",
     "No pack {name} is installed; there are {names}",
 )
+OF_FILES = (  # to be imported; the last ones say least, and fit most
+    "{path} has no rows",
+    "{path} names no file that lies beside it",
+    "{path} is longer than any list of data sets",
+    "{path} is Parquet: pip install pyarrow, or save it as JSON Lines",
+    "{path}, {where}: the array has {given} where a row's object should be",
+    "{path}, {where}: {what} where a row's object should be",
+    "{path}, {where}: no format that is known here has the fields {names}. Known: {options}",
+    "{path}, {where}: no field {given} ({name})",
+    "{path}, {where}: nested too deep",
+    "{path}, {where}: longer than {most} million characters, which no row may be",
+    "{path}, {where}: no text in UTF-8 ({problem}); save it so",
+    "{path}, {where}: the gz file is cut off or damaged ({problem})",
+    "{path}, {where}: no whole Parquet file ({problem})",
+    "{path}, {where}: no JSON ({problem}), or cut off",
+    "{path}, {where}: no JSON ({problem})",
+    "{path}, {where}: a comma before the array's end",
+    "{path}, {where}: {given} between two rows of the array",
+    "{path}, {where}: the array has no end",
+    "{path}, {where}: more text after the array",
+    "{path}, {where}: {name} has half a character (a lone surrogate)",
+    "{path}, {where}: {name} has {n} parts, not an instruction and its output",
+    "{path}, {where}: {name} has no {given}",
+    "{path}, {where}: {name} name {n} winners, not one",
+    "{path}, {where}: {name}: no line of messages leads to it from the first one",
+    "{path}, {where}: {name} is no finite number",
+    "{path}, {where}: {name} is a text that is no list in JSON",
+    "{path}, {where}: {name} is {given}; known are {options}",
+    "{path}, {where}: {name} is {given}; the record has {options}",
+    "{path}, {where}: {name} is {given}: a rating is of what the assistant said",
+    "{path}, {where}: {name} is {n}, not between {low} and {high}",
+    "{path}, {where}: {name} is {given}, not a time",
+    "{path}, {where}: {name} is {what}, not {whole}",
+    "{path}, {where}: {name} is {what}",
+)
+PLACES = (  # in a file, and what was found there
+    "line {n}",
+    "after line {n}",
+    "row {n}",
+    "after row {n}",
+    "row {n} and following",
+    "an object",
+    "a list",
+    "a text",
+    "true or false",
+)
 DEEDS = (  # of owners, in the log of what they did
     "signed in",
     "signed out",
@@ -164,4 +210,4 @@ DEEDS = (  # of owners, in the log of what they did
     "offered a version in the chat",
     "ended the offer of a version",
 )
-ALL = (*CLAUSES, *OF_ROUNDS, *TO_PEOPLE, *TO_OWNERS, *DEEDS)
+ALL = (*CLAUSES, *OF_ROUNDS, *TO_PEOPLE, *TO_OWNERS, *DEEDS, *PLACES, *OF_FILES)

@@ -22,7 +22,7 @@ from storage.conversations import as_prompt
 from storage.database import connect, open_database
 
 ROOT = Path(__file__).parent.parent.parent
-BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser")  # Debian's shell takes a third of the other's CPU
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser")  # the shell takes a third of the others' CPU
 CHROMIUM = next(filter(None, [os.environ.get("KDLOOP_CHROMIUM"), *map(shutil.which, BROWSERS)]), None)
 HOSTILE = (
     "<img src=x onerror='window.hacked=1'><script>window.hacked=1</script>"

@@ -38,7 +38,7 @@ def two(tiny_student, tmp_path_factory):
 
 
 def done(page):
-    """The answer is at its end, and the log has come to rest: Gradio scrolls down once more, a moment after, and what is
+    """The answer is at its end, and the log at rest: Gradio scrolls down once more, a moment after, and what is
     pressed meanwhile is not what lies there when it is let go."""
     expect(page.locator("#message [data-testid=submit-button]")).to_be_visible(timeout=60_000)
     page.wait_for_timeout(500)

@@ -15,7 +15,7 @@ from test_verdicts import ENGLISH
 from kdloop import packs, recipes
 from kdloop.evaluation import pack_findings
 from kdloop.feedback import collect, versions
-from kdloop.feedback.imports import DROPPED, KNOWN, NEW, TWICE, battles
+from kdloop.feedback.imports import DROPPED, KNOWN, NEW, TWICE, battles, reading
 from kdloop.feedback.imports import fields as of_imports
 from kdloop.feedback.readiness import SILENT
 from kdloop.raters.features import SURFACE
@@ -229,6 +229,31 @@ def test_every_refusal_that_code_can_raise_has_words(language):
     token = LocalContext.request.set(gr.Request(headers={"accept-language": language}))
     assert len(raised()) > 70
     assert [text for text in raised() if ENGLISH.search(verdicts.in_words(text))] == []
+    LocalContext.request.reset(token)
+
+
+def mistakes() -> Iterator[str]:
+    """What an import can find wrong with a file, with 7 for each of its fields. A dataset_info.json is no single file:
+    the command alone reads it, in English."""
+    named = vars(reading) | vars(of_imports)
+    for place in (p for p in trees() if p.startswith("kdloop/feedback/imports/") and "llama_factory" not in p):
+        errors = [n for n in ast.walk(trees()[place]) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
+        for error in (e for e in errors if e.func.id in ("Unreadable", "Wrong", "BadJson")):
+            (said,) = error.args[:1]
+            for one in (said.body, said.orelse) if isinstance(said, ast.IfExp) else (said,):
+                text = named[one.id] if isinstance(one, ast.Name) else filled(one)
+                yield text if error.func.id == "Unreadable" else f"7.json, line 7: {text}"
+
+
+@pytest.mark.parametrize("language", ["de", "es"])
+def test_every_mistake_in_a_file_to_import_has_words(language):
+    """But for what json, gzip and pyarrow say of it, and a mistake that another error hands on."""
+    token = LocalContext.request.set(gr.Request(headers={"accept-language": language}))
+    said = [text for text in mistakes() if not text.endswith(": 7")]
+    assert len(said) > 35
+    assert [text for text in said if ENGLISH.search(verdicts.in_words(text)) or not verdicts.known(text)] == []
+    kinds = {verdicts.in_words(of_imports.kind(one)) for one in ({}, [], "", True, 1)}
+    assert len(kinds) == 5 and not any(ENGLISH.search(one) or one.startswith("a ") for one in kinds)
     LocalContext.request.reset(token)
 
 

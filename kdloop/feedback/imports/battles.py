@@ -57,7 +57,7 @@ def kaggle(row: dict) -> Iterator[Rated]:
         raise Dropped(APART)
     won = [name for name in ("model_a", "model_b", "tie") if fields.number(row[f"winner_{name}"], f"winner_{name}")]
     if len(won) != 1:
-        raise Wrong(f"winner_model_a, winner_model_b and winner_tie name {len(won)} winners, not one")
+        raise Wrong(f"winner_model_a, winner_model_b, winner_tie name {len(won)} winners, not one")
     if len(left) != 1 or len(right) != 1 or None in (*left, *right, *asked):
         raise Dropped(fields.EMPTY)
     sides = [Said(words, model(row, f"model_{side}")) for (words,), side in ((left, "a"), (right, "b"))]

@@ -143,8 +143,9 @@ def array(pieces: Pieces) -> Iterator[tuple[int, Any]]:
             if next_one == "]":
                 raise BadJson("a comma before the array's end", pieces.line)
         elif next_one != "]":
-            why = f"{next_one!r} between two rows of the array" if next_one else "the array has no end"
-            raise BadJson(why, pieces.line)
+            raise BadJson(
+                f"{next_one!r} between two rows of the array" if next_one else "the array has no end", pieces.line
+            )
     pieces.take_to(pieces.at + 1)
     if pieces.peek():
         raise BadJson("more text after the array", pieces.line)
