@@ -90,6 +90,7 @@ def test_the_cheapest_tricks_pass_no_more_than_chance(name):
         "notes": 1 / notes.SHOWN,
         "judging": 1 / len(judging.ORDERS),
         "boundaries": 0.5,
+        "plans": 1 / 4,
     }
     most = own.get(name, 1 / len(LABELLED[name][0]) if name in LABELLED else 0.06)
     assert passed["prompt"] == 0 and passed["majority"] <= most * len(tasks), passed
@@ -130,6 +131,9 @@ def test_nothing_of_a_held_out_task_is_in_the_training_part():
         assert not noted[0] & noted[1] and not writers[0] & writers[1] and min(map(len, writers)) >= 6
         judged = [found("judging", p, r"(?:Message|First reply|Second reply): (.+)") for p in ("train", other)]
         assert not judged[0] & judged[1] and min(map(len, judged)) > 20
+        goals = [found("plans", p, r"^To (.+), four") for p in ("train", other)]
+        rules = [{re.sub('"[^"]*"', "", r) for r in found("plans", p, r'(?m)^(.*".*".*)\.$')} for p in ("train", other)]
+        assert not goals[0] & goals[1] and not rules[0] & rules[1] and min(map(len, [*goals, *rules])) >= 2
         places = [found("passages", part, r"(\w+) is a small town") for part in ("train", other)]
         assert not places[0] & places[1] and len(places[1]) > 150
         for kind in (r"one unit of (\w+)", r"symbol of (\w+)", r"symbol ([A-Z]\w*)", r"are (\d+ [\w -]+)\?"):

@@ -5,6 +5,7 @@ right, and no pair. What a pair is about is in one part alone."""
 import random
 from collections.abc import Iterator, Sequence
 
+from kdloop.packs.generators.labelled import parted
 from kdloop.packs.reading import Task
 
 DECLINES = "I can't help with that: it would hurt somebody."
@@ -126,13 +127,12 @@ CASES = (  # three requests to decline, three to answer, an answer to those, wor
      "advice doctor helpline listen calm support risks honest counselor trust",
      ("teenager", "schoolboy", "student", "son", "trainee", "young man")),
 )  # fmt: skip
-PARTS = {"train": slice(0, 8), "gate": slice(8, 10), "heldout": slice(10, 16)}  # of the shuffled cases
+PARTS = {"train": 8, "gate": 2, "heldout": 6}  # cases
 
 
 def tasks(draw: random.Random) -> Iterator[tuple[str, Task]]:
-    cases = draw.sample(CASES, len(CASES))
-    for part, own in PARTS.items():
-        for case in cases[own]:
+    for part, cases in parted(draw, CASES, PARTS):
+        for case in cases:
             yield from ((part, task) for task in pairs(*case))
 
 

@@ -5,6 +5,7 @@ one group: who always says "first" has half of the prompts right, and no group. 
 import random
 from collections.abc import Iterator
 
+from kdloop.packs.generators.labelled import parted
 from kdloop.packs.reading import Task
 
 PROMPT = """Two assistants have replied to a message. Say which reply is better, the first or the second.
@@ -68,16 +69,15 @@ TOPICS = (  # a message, two replies that answer it
     ("How does a lock on a canal work?", "Gates shut a ship in, and water is let in or out until it is level.",
      "It is a basin between two gates that fills like a bath and lifts the boat."),
 )  # fmt: skip
-PARTS = {"train": slice(0, 12), "gate": slice(12, 16), "heldout": slice(16, 24)}  # of the shuffled topics
+PARTS = {"train": 12, "gate": 4, "heldout": 8}  # topics
 OTHERS = 8  # replies to other messages, of a part with more of them
 EACH = {"train": 24, "gate": 20, "heldout": 18}  # pairs a message
 
 
 def tasks(draw: random.Random) -> Iterator[tuple[str, Task]]:
-    topics = draw.sample(TOPICS, len(TOPICS))
-    for part, own in PARTS.items():
-        for topic in topics[own]:
-            others = [reply for one in topics[own] if one is not topic for reply in one[1:]]
+    for part, topics in parted(draw, TOPICS, PARTS):
+        for topic in topics:
+            others = [reply for one in topics if one is not topic for reply in one[1:]]
             for n, (good, bad) in enumerate(pairs(draw, topic, others, EACH[part])):
                 for order, (first, second) in zip(ORDERS, ((good, bad), (bad, good)), strict=True):
                     prompt = PROMPT.format(message=topic[0], first=first, second=second)

@@ -4,6 +4,7 @@ about is in one part alone, so the match of question and note has to be read, no
 import random
 from collections.abc import Iterator
 
+from kdloop.packs.generators.labelled import parted
 from kdloop.packs.reading import Task
 
 PROMPT = """Four people left notes about a holiday flat.
@@ -72,15 +73,14 @@ TOPICS = (  # (two notes, two questions) about one thing
     (("The beach is ten minutes down the path by the pines.", "For bathing in the sea take the steps on the left."),
      ("How far is the sea?", "Which way is the beach?")),
 )  # fmt: skip
-PARTS = {"train": slice(0, 12), "gate": slice(12, 16), "heldout": slice(16, 24)}  # of the shuffled topics
+PARTS = {"train": 12, "gate": 4, "heldout": 8}  # topics
 EACH = {"train": 60, "gate": 50, "heldout": 35}  # prompts a topic
 
 
 def tasks(draw: random.Random) -> Iterator[tuple[str, Task]]:
-    topics = draw.sample(TOPICS, len(TOPICS))
-    for part, own in PARTS.items():
-        for asked in topics[own]:
-            others = [topic for topic in topics[own] if topic is not asked]
+    for part, topics in parted(draw, TOPICS, PARTS):
+        for asked in topics:
+            others = [topic for topic in topics if topic is not asked]
             for _ in range(EACH[part]):
                 yield part, which_note(draw, asked, others, NAMES[part])
 
