@@ -97,6 +97,8 @@ MADE = {  # format -> (a row as its tool writes it, (kind of the first rating, c
     "OpenAI chats": [
         ({"messages": [{"role": "system", "content": "Brief."}, user(ASKED), assistant("Rivers.")]}, "Rivers.", None),
         ({"messages": [user([{"type": "text", "text": ASKED}]), assistant("Rivers.", tool_calls=None)]}, "Rivers.", None),
+        ({"messages": [user(ASKED), assistant("Rivers.", weight=1), user("Why?"), assistant("No.", weight=0)]},
+         "Rivers.", None),
     ],
     "ShareGPT": [
         ({"id": "s", "conversations": [share("system", "Brief."), share("human", ASKED), share("gpt", "Rivers.")]},
@@ -343,6 +345,7 @@ LEFT_OUT = [
     ),
     (webui(1, None, id="gone"), "the rated message is not in the snapshot"),
     (RECORD | {"chat": CHAT | {"history": {"messages": {}}}}, "nobody rated it"),
+    ({"messages": [user(ASKED), assistant("No.", weight=0)]}, "no completion"),
 ]
 
 

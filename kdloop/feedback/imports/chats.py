@@ -15,8 +15,12 @@ FROM = ("from", "value")
 
 
 def openai(row: dict) -> Iterator[Rated]:
+    """A message of weight 0 is there to be read, not to be learned (OpenAI's fine-tuning format): the completion is the
+    last one of the others."""
     fields.plain(row)
     before, last = last_said(messages(row["messages"], "messages"))
+    while row["messages"][len(before)].get("weight", 1) == 0:
+        before, last = last_said(before)
     yield liked(before, said(last, text(row.get("model") or "", "model")), held_out=is_held_out(row))
 
 
