@@ -57,7 +57,8 @@ FIGURES
 def main(home: str = "") -> None:
     HERE.mkdir(exist_ok=True)
     with sync_playwright() as p:
-        chromium = p.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        found = next(filter(None, map(shutil.which, ("chromium", "chromium-headless-shell"))), None)
+        chromium = p.chromium.launch(executable_path=found, args=["--no-sandbox"])
         if home:
             take_all(chromium, home)
         draw_loop(chromium)
