@@ -131,6 +131,9 @@ def test_nothing_of_a_held_out_task_is_in_the_training_part():
         assert not noted[0] & noted[1] and not writers[0] & writers[1] and min(map(len, writers)) >= 6
         judged = [found("judging", p, r"(?:Message|First reply|Second reply): (.+)") for p in ("train", other)]
         assert not judged[0] & judged[1] and min(map(len, judged)) > 20
+        news = [found("summaries", p, r"Message: .*?[.?] (.*)\. [A-Z]") for p in ("train", other)]
+        told = [{re.sub(r"\b[A-Z]\w+", "", one) for one in own} for own in news]
+        assert not told[0] & told[1] and min(map(len, told)) >= 4
         goals = [found("plans", p, r"^To (.+), four") for p in ("train", other)]
         rules = [{re.sub('"[^"]*"', "", r) for r in found("plans", p, r'(?m)^(.*".*".*)\.$')} for p in ("train", other)]
         assert not goals[0] & goals[1] and not rules[0] & rules[1] and min(map(len, [*goals, *rules])) >= 2

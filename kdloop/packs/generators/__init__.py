@@ -23,6 +23,7 @@ from kdloop.packs.generators import (
     reviews,
     science,
     subjects,
+    summaries,
     tools,
 )
 from kdloop.packs.reading import PARTS, Task
@@ -43,6 +44,7 @@ GENERATORS: dict[str, Callable[..., Iterator[tuple[str, Task]]]] = {
     "reviews": reviews.tasks,
     "science": science.tasks,
     "subjects": subjects.tasks,
+    "summaries": summaries.tasks,
     "tools": tools.tasks,
 }
 
