@@ -14,6 +14,7 @@ Message: {message}
 
 Summary:"""
 MOST = 10  # words
+DENIED = r"(?i)\b(?:not|no|never|cannot)\b|n['’]t\b"
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 NEWS = (  # (what the message says, how it is summed up, the word that it is about)
     ("{who} rang to say that the meeting has to wait until {when}, as the hall is being painted.",
@@ -95,6 +96,10 @@ def tasks(draw: random.Random) -> Iterator[tuple[str, Task]]:
 
 
 def checks(about: str, who: str, when: str) -> tuple[dict, ...]:
-    """The length and the three things alone: wording is free."""
+    """The length, the three things, and that nothing is denied, as no news is: wording is free."""
     short = {"check": "words", "least": 4, "most": MOST}, {"check": "sentences", "most": 1}
-    return ({"check": "contains", "words": [who, when, about]}, *short)
+    return (
+        {"check": "contains", "words": [who, when, about]},
+        {"check": "regex", "pattern": DENIED, "absent": True},
+        *short,
+    )
