@@ -73,7 +73,7 @@ def train_a_part(settings: Settings, supervisor: Supervisor, state: dict) -> Non
         with supervisor.lent() as round:
             ended = gpu_calls.calls().train(settings, round.id)
     except gpu_calls.NO_GPU as error:
-        gr.Warning(tell(NO_GPU, why=why(error)))
+        gr.Warning(tell(NO_GPU, why=why(error)), title=tell("Warning"))
     except (RoundRunning, *REFUSED) as error:
         raise refusal(error) from error
     else:
@@ -107,7 +107,7 @@ class OnQuota:
 
 
 def tell_why(error: Exception) -> None:
-    gr.Warning(tell(NO_GPU, why=why(error)))
+    gr.Warning(tell(NO_GPU, why=why(error)), title=tell("Warning"))
 
 
 def champion(settings: Settings, serving: Serving | Chosen, state: dict) -> Serving | Chosen | OnQuota:
