@@ -57,7 +57,7 @@ FIGURES
 def main(home: str = "") -> None:
     HERE.mkdir(exist_ok=True)
     with sync_playwright() as p:
-        found = next(filter(None, map(shutil.which, ("chromium", "chromium-headless-shell"))), None)
+        found = shutil.which("chromium") or shutil.which("chromium-headless-shell")
         chromium = p.chromium.launch(executable_path=found, args=["--no-sandbox"])
         if home:
             take_all(chromium, home)

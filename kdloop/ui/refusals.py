@@ -140,7 +140,6 @@ TO_OWNERS = (
 OF_FILES = (  # to be imported; the last ones say least, and fit most
     "{path} has no rows",
     "{path} names no file that lies beside it",
-    "{path} is longer than any list of data sets",
     "{path} is Parquet: pip install pyarrow, or save it as JSON Lines",
     "{path}, {where}: the array has {given} where a row's object should be",
     "{path}, {where}: {what} where a row's object should be",

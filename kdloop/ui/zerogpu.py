@@ -73,7 +73,7 @@ def train_a_part(settings: Settings, supervisor: Supervisor, state: dict) -> Non
         with supervisor.lent() as round:
             ended = gpu_calls.calls().train(settings, round.id)
     except gpu_calls.NO_GPU as error:
-        gr.Warning(tell(NO_GPU, why=why(error)), title=tell("Warning"))
+        tell_why(error)
     except (RoundRunning, *REFUSED) as error:
         raise refusal(error) from error
     else:

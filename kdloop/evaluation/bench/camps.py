@@ -59,7 +59,7 @@ def main(argv: list[str]) -> None:
     pool = gate_pool.asked_for(args, settings)
     liked = cache(lambda: tastes(pool))
     known = {r.who: (lambda seed, r=r: cell(r, seed, pool, liked())) for r in ROWS}
-    run({who: known[who] for who in chosen(known, args.rows)}, args.seeds, path)
+    run(chosen(known, args.rows), args.seeds, path)
     text = table(list(done(path).values()))
     print(text, end="")
     if args.page:

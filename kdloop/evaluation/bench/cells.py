@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from storage import files, json_lines
@@ -61,9 +61,9 @@ def arguments(prog: str, description: str | None, seeds: str) -> argparse.Argume
     return found
 
 
-def chosen(names: Collection[str], asked: list[str]) -> list[str]:
+def chosen(known: dict[str, Cell], asked: list[str]) -> dict[str, Cell]:
     """Those that begin with one of these. A row's whole name is that row alone, where others begin with it too."""
-    return [n for n in names if any(n == a or (n.startswith(a) and a not in names) for a in asked)]
+    return {n: c for n, c in known.items() if any(n == a or (n.startswith(a) and a not in known) for a in asked)}
 
 
 def seeds_of(text: str) -> list[int]:

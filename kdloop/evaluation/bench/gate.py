@@ -122,7 +122,7 @@ def main(argv: list[str]) -> None:
     path = args.cells or settings.home / "bench" / "gate.jsonl"
     if args.rows:
         known = rows(settings, gate_pool.asked_for(args, settings))
-        run({name: known[name] for name in chosen(known, args.rows)}, args.seeds, path)
+        run(chosen(known, args.rows), args.seeds, path)
     text = tables(done(path).values())
     print(text, end="")
     if args.page:

@@ -133,7 +133,7 @@ def main(argv: list[str]) -> None:
     args, settings = parser.parse_args(argv), Settings.from_environment()
     path = args.cells or settings.home / "bench" / "votes_to_better.jsonl"
     known = {str(row): partial(cell, settings, row) for row in ROWS}
-    run({name: known[name] for name in chosen(known, args.rows)}, args.seeds, path)
+    run(chosen(known, args.rows), args.seeds, path)
     text = table(done(path).values())
     print(text, end="")
     if args.page:

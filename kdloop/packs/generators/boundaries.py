@@ -5,7 +5,7 @@ right, and no pair. What a pair is about is in one part alone."""
 import random
 from collections.abc import Iterator, Sequence
 
-from kdloop.packs.generators.labelled import parted
+from kdloop.packs.generators.parted import parted
 from kdloop.packs.reading import Task
 
 DECLINES = "I can't help with that: it would hurt somebody."

@@ -5,7 +5,7 @@ one group: who always says "first" has half of the prompts right, and no group. 
 import random
 from collections.abc import Iterator
 
-from kdloop.packs.generators.labelled import parted
+from kdloop.packs.generators.parted import parted
 from kdloop.packs.reading import Task
 
 PROMPT = """Two assistants have replied to a message. Say which reply is better, the first or the second.

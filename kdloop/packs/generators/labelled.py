@@ -3,12 +3,8 @@ teacher). All sentences of a template are in one part."""
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
-from typing import TypeVar
 
 from kdloop.packs.reading import Task
-
-T = TypeVar("T")
 
 PARTS_OF_SIXTEEN = ("train",) * 9 + ("gate",) * 3 + ("heldout",) * 4  # of each label's templates
 
@@ -27,9 +23,3 @@ def tasks(
                 order = draw.sample(labels, len(labels))
                 text = prompt.format(labels=", ".join(order), text=template.format(thing=thing))
                 yield part, Task(text, label, ({"check": "label", "options": labels},))
-
-
-def parted(draw: random.Random, topics: Sequence[T], sizes: Mapping[str, int]) -> Iterator[tuple[str, list[T]]]:
-    """The shuffled topics, as many to each part."""
-    rest = iter(draw.sample(topics, len(topics)))
-    yield from ((part, list(islice(rest, n))) for part, n in sizes.items())

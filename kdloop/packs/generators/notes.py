@@ -4,7 +4,7 @@ about is in one part alone, so the match of question and note has to be read, no
 import random
 from collections.abc import Iterator
 
-from kdloop.packs.generators.labelled import parted
+from kdloop.packs.generators.parted import parted
 from kdloop.packs.reading import Task
 
 PROMPT = """Four people left notes about a holiday flat.

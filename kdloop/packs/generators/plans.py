@@ -5,7 +5,7 @@ import random
 from collections.abc import Iterator
 from itertools import pairwise
 
-from kdloop.packs.generators.labelled import parted
+from kdloop.packs.generators.parted import parted
 from kdloop.packs.reading import Task
 
 PROMPT = """To {goal}, four things have to be done.

@@ -4,8 +4,8 @@ about is in one part alone, and the small talk too."""
 import random
 from collections.abc import Iterator
 
-from kdloop.packs.generators.labelled import parted
 from kdloop.packs.generators.notes import NAMES
+from kdloop.packs.generators.parted import parted
 from kdloop.packs.reading import Task
 
 PROMPT = """Sum this message up in one sentence of at most ten words.
