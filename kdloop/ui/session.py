@@ -218,13 +218,12 @@ def named(function: Callable, name: str) -> Callable:
 
 def refused(text: str, **values) -> gr.Error:
     """A toast that says what to do instead."""
-    return gr.Error(tell(text, **values), title=tell("Error"), print_exception=False)
+    return gr.Error(tell(text, **values), print_exception=False)
 
 
 def refusal(error: Exception) -> gr.Error:
     """A domain error as a toast; its text may hold what a person typed, so it is escaped (toasts render HTML)."""
-    said = html.escape(in_words(str(error))).replace("\n", "<br>")
-    return gr.Error(said, title=tell("Error"), print_exception=False)
+    return gr.Error(html.escape(in_words(str(error))).replace("\n", "<br>"), print_exception=False)
 
 
 def done(act: Callable, *given):
@@ -242,4 +241,4 @@ def short(text: str, most: int) -> str:
 
 def warn(error: Exception) -> None:
     """The same where the handler continues."""
-    gr.Warning((error if isinstance(error, gr.Error) else refusal(error)).message, title=tell("Warning"))
+    gr.Warning((error if isinstance(error, gr.Error) else refusal(error)).message)

@@ -107,7 +107,7 @@ class OnQuota:
 
 
 def tell_why(error: Exception) -> None:
-    gr.Warning(tell(NO_GPU, why=why(error)), title=tell("Warning"))
+    gr.Warning(tell(NO_GPU, why=why(error)))
 
 
 def champion(settings: Settings, serving: Serving | Chosen, state: dict) -> Serving | Chosen | OnQuota:

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import gradio as gr
 import pytest
-from gradio.context import LocalContext
 
 from kdloop.settings import Settings
 from kdloop.ui import admin, choices, files, raters, rating, session, sidebar, teach, zerogpu
@@ -177,10 +176,3 @@ def test_what_may_follow_quickly_is_never_dropped_and_keeps_its_order(tmp_path):
     quick = ("agree_replies", "agree_rounds", "teach", "fix", "raters", "save_settings")
     assert {how[name] for name in quick} == {("multiple", 1)}
     assert how["train_a_part"] == ("once", 1), "a second click is no second part"
-
-
-@pytest.mark.parametrize(("language", "title"), [("de", "Fehler"), ("es", "Error"), ("en", "Error")])
-def test_what_is_refused_has_its_title_in_the_readers_language(language, title):
-    token = LocalContext.request.set(gr.Request(headers={"accept-language": language}))
-    assert session.refusal(ValueError("<b>")).title == session.refused("Choose an import first").title == title
-    LocalContext.request.reset(token)
